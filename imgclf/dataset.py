@@ -1,0 +1,233 @@
+"""A folder of images: the folder an image lies in is its label."""
+
+import csv
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from imgclf import ImgclfError, duplicates, files, images
+
+UNLABELLED = "unlabelled"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image file and what was found when it was looked at."""
+
+    path: str  # below the data set's folder, with forward slashes: LABEL/.../name.jpg
+    label: str
+    sha256: str  # of the file's content
+    dhash: str  # 64 hexadecimal digits
+    width: int  # pixels, upright
+    height: int
+    group: str = ""  # the folders between LABEL and the file
+    excluded: str = ""  # why later stages skip it; empty if they don't
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two files that show the same picture."""
+
+    kept: Image
+    other: Image
+
+    @property
+    def is_exact(self) -> bool:
+        return self.kept.sha256 == self.other.sha256
+
+    @property
+    def disagree(self) -> bool:
+        """Whether the two stand under different labels, so that one of them is wrong."""
+        return self.kept.label != self.other.label
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All images of a folder, with those that are left out marked as such."""
+
+    name: str
+    folder: Path
+    files: tuple[Image, ...]
+    twins: tuple[Twins, ...] = ()
+    other_files: tuple[str, ...] = ()  # files whose suffix is none of images.SUFFIXES
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The images that later stages use."""
+        return tuple(image for image in self.files if not image.excluded)
+
+    @property
+    def excluded(self) -> tuple[Image, ...]:
+        return tuple(image for image in self.files if image.excluded)
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that have images, sorted."""
+        return sorted({image.label for image in self.images})
+
+    def file(self, image: Image) -> Path:
+        return self.folder / image.path
+
+    def __str__(self) -> str:
+        return f"{self.name}: {len(self.images)} images in {len(self.labels)} labels, {len(self.excluded)} left out"
+
+
+def images_folder(dataset_name: str, images_dir: str = "") -> Path:
+    """`images_dir` if given, else the data set's folder below `$IMGCLF_DATA/images`."""
+    return Path(images_dir).expanduser().absolute() if images_dir else files.data_dir() / "images" / dataset_name
+
+
+def find_files(folder: Path) -> list[str]:
+    """The paths of all files below the label folders of `folder`, sorted; hidden ones and `unlabelled` are left alone.
+
+    Raises
+    ------
+    ImgclfError : the folder is missing, or has no label folders.
+    """
+    if not folder.is_dir():
+        raise ImgclfError(f"{folder}: no such folder; run 00_get_images first, or set images_dir to a folder of label folders")
+    try:
+        labels = sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".") and f.name != UNLABELLED)
+    except OSError as error:
+        raise ImgclfError(f"{folder}: {error.strerror}; make it readable") from error
+    if not labels:
+        raise ImgclfError(f"{folder}: no label folders in it; put the images of each label into a folder of that name")
+    return [path for label in labels for path in sorted(_walk(folder / label, folder))]
+
+
+def _walk(start: Path, folder: Path) -> Iterator[str]:
+    seen = set()  # real paths: a link back to a folder above would never end
+    for here, below, names in os.walk(start, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        yield from ((Path(here) / name).relative_to(folder).as_posix() for name in names if not name.startswith("."))
+
+
+def look_through(name: str, folder: Path, *, progress: Callable[[int], None] | None = None) -> Dataset:
+    """Look at every image of a folder: is it readable, what is its size, is there a twin.
+
+    Unreadable images and duplicates within a label are marked as excluded, nothing is deleted. Files that an
+    earlier look knows by their content are not decoded again.
+    """
+    paths = find_files(folder)
+    known = {image.sha256: image for image in _known(name)}
+    named = [path for path in paths if Path(path).suffix.lower() in images.SUFFIXES]
+    with ThreadPoolExecutor(max_workers=_cores()) as pool:
+        looked = []
+        for image in pool.map(lambda path: _look(folder, path, known), named):
+            looked.append(image)
+            if progress:
+                progress(len(looked))
+    others = tuple(path for path in paths if Path(path).suffix.lower() not in images.SUFFIXES)
+    return _with_twins(Dataset(name, folder, tuple(looked), other_files=others))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _known(name: str) -> tuple[Image, ...]:
+    return _read_table(_table(name)) if _table(name).exists() else ()
+
+
+def _look(folder: Path, path: str, known: dict[str, Image]) -> Image:
+    label, *groups = path.split("/")[:-1]
+    image = Image(path, label, sha256="", dhash="", width=0, height=0, group="/".join(groups))
+    try:
+        encoded = images.read_bytes(folder / path)
+        image = replace(image, sha256=hashlib.sha256(encoded).hexdigest())
+        if twin := known.get(image.sha256):
+            unreadable = twin.excluded if not twin.width else ""
+            return replace(image, dhash=twin.dhash, width=twin.width, height=twin.height, excluded=unreadable)
+        pixels = images.decode(encoded, Path(path).name)
+    except ImgclfError as error:
+        return replace(image, excluded=str(error).partition(": ")[2])
+    return replace(image, dhash=duplicates.dhash(pixels), width=pixels.shape[1], height=pixels.shape[0])
+
+
+def _with_twins(dataset: Dataset) -> Dataset:
+    """The data set with duplicates found: within a label all but the largest are left out."""
+    seen = sorted(dataset.images, key=lambda image: (-image.width * image.height, image.path))
+    exact: dict[str, int] = {}
+    pairs = [(exact[image.sha256], i) for i, image in enumerate(seen) if exact.setdefault(image.sha256, i) != i]
+    firsts = list(exact.values())
+    near = duplicates.near_duplicates(
+        [seen[i].dhash for i in firsts],
+        lambda k: duplicates.glance(images.read(dataset.file(seen[firsts[k]]), side=duplicates.GLANCE_SIDE)))
+    pairs += [(firsts[i], firsts[j]) for i, j in near]
+    twins = tuple(Twins(seen[i], seen[j]) for i, j in sorted(pairs))
+    left_out: dict[str, str] = {}
+    for twin in twins:
+        if not twin.disagree and twin.kept.path not in left_out:
+            left_out.setdefault(twin.other.path, f"{'' if twin.is_exact else 'near-'}duplicate of {twin.kept.path}")
+    marked = tuple(replace(i, excluded=left_out[i.path]) if i.path in left_out else i for i in dataset.files)
+    return replace(dataset, files=marked, twins=twins)
+
+
+def check(dataset: Dataset) -> None:
+    """Refuse a data set that no classifier can be learned from.
+
+    Raises
+    ------
+    ImgclfError : no readable image, or fewer than two labels with images.
+    """
+    if not dataset.images:
+        reasons = Counter(image.excluded for image in dataset.excluded).most_common(3)
+        why = "; ".join(f"{count} x {reason}" for reason, count in reasons) or "no image files in it"
+        raise ImgclfError(f"{dataset.folder}: no usable images ({why}); put the images of each label into a folder of that name")
+    if len(dataset.labels) < 2:
+        raise ImgclfError(f"{dataset.folder}: only the label '{dataset.labels[0]}' has images; add a folder for at least one more label")
+
+
+def _table(name: str) -> Path:
+    return files.proc_dir(name) / "images.tsv"
+
+
+def write(dataset: Dataset) -> Path:
+    """Write `images.tsv` of a data set: one line an image, all columns of `Image`; gives its path."""
+    rows = [asdict(image) for image in dataset.files]
+    write_table(_table(dataset.name), rows, [field.name for field in fields(Image)])
+    return _table(dataset.name)
+
+
+def read(name: str, images_dir: str = "") -> Dataset:
+    """The data set that `write` wrote.
+
+    Raises
+    ------
+    ImgclfError : `images.tsv` is not there yet, or damaged.
+    """
+    if not _table(name).exists():
+        raise ImgclfError(f"no list of the images of {name} yet ({_table(name)}); run 01_prepare_data first")
+    return Dataset(name, images_folder(name, images_dir), _read_table(_table(name)))
+
+
+def _read_table(table: Path) -> tuple[Image, ...]:
+    try:
+        return tuple(Image(**{**row, "width": int(row["width"]), "height": int(row["height"])}) for row in read_table(table))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ImgclfError(f"{table}: damaged; delete it and run 01_prepare_data again") from error
+
+
+def write_table(path: Path, rows: list[dict], columns: list[str]) -> None:
+    """Write rows as tab-separated values with a header line, whole."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(path, text.getvalue())
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a tab-separated file with a header line."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))

@@ -1,0 +1,103 @@
+"""Where files live, and how they are written: whole or not at all."""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+from imgclf import ImgclfError
+
+UNWRITABLE = {
+    errno.ENOSPC: "the disk is full; free some space and run again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run again",
+    errno.EROFS: "the file system is read-only; set IMGCLF_DATA to a folder that you may write to",
+    errno.EACCES: "no permission to write there; set IMGCLF_DATA to a folder that you may write to",
+    errno.EPERM: "no permission to write there; set IMGCLF_DATA to a folder that you may write to",
+}
+
+
+def data_dir() -> Path:
+    """The data folder: `$IMGCLF_DATA`, or `~/imgclf_data`."""
+    return Path(os.environ.get("IMGCLF_DATA") or "~/imgclf_data").expanduser().absolute()
+
+
+def proc_dir(dataset_name: str) -> Path:
+    """The folder of everything computed from a data set; safe to delete."""
+    return data_dir() / "proc" / dataset_name
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turn "cannot write" of the operating system into a sentence that names `path` and the remedy.
+
+    Raises
+    ------
+    ImgclfError : disk full, read-only, or no permission. Other errors pass unchanged.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise ImgclfError(f"cannot write {path}: {UNWRITABLE[error.errno]}") from error
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[BinaryIO]:
+    """Write `path` whole: to a neighbour name, flushed to disk, then renamed over it.
+
+    A stopped run leaves the old file or the new one, never half of one.
+    """
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, neighbour = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(neighbour, 0o666 & ~_umask())  # mkstemp's 0600 would hide the file from colleagues
+            os.replace(neighbour, path)
+        except BaseException:
+            Path(neighbour).unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole."""
+    with replace_file(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, whole."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold `folder` for one run; a second run says that it waits, and goes on when the first is done."""
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(folder / ".lock")
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            print(f"another run works on {folder.name}; waiting for it", flush=True)
+            held.acquire()
+    try:
+        yield
+    finally:
+        held.release()

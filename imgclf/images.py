@@ -1,0 +1,179 @@
+"""From the bytes of an image file to pixels: the one way that every stage, engine and service uses."""
+
+import io
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from imgclf import ImgclfError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+MAX_PIXELS = 100_000_000
+GREY = 114  # the padding that the tutorial meant: its network subtracted 114 from every channel
+
+JPEG_END = b"\xff\xd9"
+REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+
+
+def decode(encoded: bytes, name: str = "image", *, side: int | None = None) -> np.ndarray:
+    """The pixels of an image file, upright, in colour.
+
+    EXIF rotation is applied, grey and CMYK become RGB, 16 bits are scaled to 8, transparency is laid
+    over grey 114, of an animation the first frame is taken. The file's first bytes decide what it is, not its name.
+
+    Parameters
+    ----------
+    encoded : the content of the file.
+    name : what error messages call the image.
+    side : if given, a JPEG whose longer side is at least 4 times `side` pixels is decoded at 1/2, 1/4 or
+        1/8 of its size, such that at least twice `side` is left.
+
+    Returns
+    -------
+    (H, W, 3) uint8 array, RGB.
+
+    Raises
+    ------
+    ImgclfError : empty, not an image, truncated, or more than `MAX_PIXELS` pixels.
+    """
+    if not encoded:
+        raise ImgclfError(f"{name}: the file is empty; replace or delete it")
+    with _open(encoded, name) as picture:
+        if picture.format == "JPEG":
+            _check_complete(encoded, picture, name)
+            return _decode_jpeg(encoded, name, _reduction(picture.size, side))
+        return _decode_other(picture, name)
+
+
+def _open(encoded: bytes, name: str) -> PillowImage.Image:
+    """The image with its header read and nothing decoded yet."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own limit on pixels warns; ours is checked below
+            picture = PillowImage.open(io.BytesIO(encoded))
+    except PillowImage.DecompressionBombError:
+        raise ImgclfError(f"{name}: more than {MAX_PIXELS:,} pixels; shrink it") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise ImgclfError(f"{name}: not an image that can be read; replace or delete it") from error
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise ImgclfError(f"{name}: {width} x {height} pixels, more than {MAX_PIXELS:,}; shrink it")
+    return picture
+
+
+def _check_complete(encoded: bytes, picture: PillowImage.Image, name: str) -> None:
+    """Refuse a truncated JPEG, whose missing part OpenCV fills with grey in silence."""
+    if encoded.rstrip(b"\0\r\n ").endswith(JPEG_END):
+        return
+    try:
+        picture.load()  # slower, but strict: some cameras write other bytes after the end
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImgclfError(f"{name}: the JPEG is truncated; fetch or copy it again") from error
+
+
+def _reduction(size: tuple[int, int], side: int | None) -> int:
+    """The largest factor of 8, 4, 2 that leaves at least twice `side` pixels on the longer side; else 1."""
+    return next((factor for factor in REDUCED if side and max(size) >= 2 * side * factor), 1)
+
+
+def _decode_jpeg(encoded: bytes, name: str, factor: int) -> np.ndarray:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), REDUCED.get(factor, cv2.IMREAD_COLOR))
+    except cv2.error as error:
+        raise ImgclfError(f"{name}: the JPEG cannot be decoded; replace or delete it") from error
+    if pixels is None:
+        raise ImgclfError(f"{name}: the JPEG cannot be decoded; replace or delete it")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+
+
+def _decode_other(picture: PillowImage.Image, name: str) -> np.ndarray:
+    try:
+        picture.seek(0)
+        upright = ImageOps.exif_transpose(picture)
+        return _rgb(upright)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImgclfError(f"{name}: the {picture.format} is damaged; replace or delete it") from error
+
+
+def _rgb(picture: PillowImage.Image) -> np.ndarray:
+    """Any Pillow mode as (H, W, 3) uint8; 16-bit grey is scaled, since Pillow's own conversion clips it."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        grey = np.asarray(picture, dtype=np.float64)
+        full = 65535 if picture.mode.startswith("I") else max(grey.max(), 1)
+        grey = np.rint(grey.clip(0, full) * 255 / full).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.has_transparency_data:
+        colour = picture.convert("RGBA")
+        ground = PillowImage.new("RGBA", colour.size, (GREY, GREY, GREY, 255))
+        return np.array(PillowImage.alpha_composite(ground, colour).convert("RGB"))
+    return np.array(picture.convert("RGB"))
+
+
+def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
+    """`pixels` scaled such that the longer side is at most `side` pixels; smaller ones are returned as they are."""
+    height, width = pixels.shape[:2]
+    if max(height, width) <= side:
+        return pixels
+    return _scale(pixels, side)
+
+
+def _scale(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The longer side becomes `side`: area averaging downwards, linear interpolation upwards."""
+    height, width = pixels.shape[:2]
+    longer = max(height, width)
+    size = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
+    shrinks = longer > side
+    # INTER_LINEAR would alias when it shrinks; the "exact" one gives the same bits on every processor.
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR_EXACT)
+
+
+def letterbox(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The whole image, scaled and centred in a square of `side` pixels, the rest grey 114.
+
+    Parameters
+    ----------
+    pixels : (H, W, 3) uint8 array, RGB.
+    side : width and height of the result, pixels. An odd pixel of padding goes right or below.
+
+    Returns
+    -------
+    (side, side, 3) uint8 array, RGB.
+    """
+    scaled = _scale(pixels, side)
+    height, width = scaled.shape[:2]
+    square = np.full((side, side, 3), GREY, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top:top + height, left:left + width] = scaled
+    return square
+
+
+def prepare(encoded: bytes, input_size: int, name: str = "image") -> np.ndarray:
+    """The pixels a network sees: decoded, then letterboxed to `input_size`; (S, S, 3) uint8, RGB."""
+    return letterbox(decode(encoded, name, side=input_size), input_size)
+
+
+def read(path: Path, *, side: int | None = None) -> np.ndarray:
+    """The pixels of the file at `path`, as `decode` gives them."""
+    return decode(read_bytes(path), path.name, side=side)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of an image file.
+
+    Raises
+    ------
+    ImgclfError : the file cannot be read, with the reason.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImgclfError(f"{path}: {error.strerror}; check that it exists and that you may read it") from error
+
+
+def jpeg(pixels: np.ndarray, *, quality: int = 95) -> bytes:
+    """(H, W, 3) uint8 RGB pixels as the content of a JPEG file."""
+    return cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

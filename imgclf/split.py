@@ -1,0 +1,158 @@
+"""Which images train and which test: decided by their content, so that the same images split alike everywhere."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from scipy.cluster.hierarchy import DisjointSet
+
+from imgclf import ImgclfError, files
+from imgclf.dataset import Dataset, Image, read_table, write_table
+
+DEDICATED = ("dedicatedTestImages.tsv", "dedicated_test.tsv")
+LEAK = "shows the same picture as a dedicated test image"
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of the two sides, and for each path the cluster (images that belong together) it is in."""
+
+    train: tuple[Image, ...]
+    test: tuple[Image, ...]
+    cluster: dict[str, str]
+    left_out: tuple[Image, ...] = ()  # training images that would give a dedicated test image away
+
+    def counts(self) -> pd.DataFrame:
+        """Images of each label (rows) in train and test (columns)."""
+        sides = {"train": self.train, "test": self.test}
+        table = pd.DataFrame({side: pd.Series([i.label for i in images], dtype=str).value_counts() for side, images in sides.items()})
+        return table.fillna(0).astype(int).sort_index().rename_axis("label")
+
+    def __str__(self) -> str:
+        return f"{len(self.train)} images train, {len(self.test)} test"
+
+
+def clusters(dataset: Dataset, *, split_by: str = "image") -> dict[str, str]:
+    """For each path the name of its cluster: images that show the same picture and, with `split_by="group"`,
+    images in one subfolder of a label. The name is the smallest sha256 in the cluster."""
+    together = DisjointSet(image.path for image in dataset.images)
+    for twins in dataset.twins:
+        if twins.kept.path in together and twins.other.path in together:
+            together.merge(twins.kept.path, twins.other.path)
+    if split_by == "group":
+        first: dict[tuple[str, str], str] = {}
+        for image in dataset.images:
+            if image.group:
+                together.merge(first.setdefault((image.label, image.group), image.path), image.path)
+    sha256 = {image.path: image.sha256 for image in dataset.images}
+    names = {path: min(map(sha256.__getitem__, subset)) for subset in together.subsets() for path in subset}
+    return names
+
+
+def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "image", seed: int = 0) -> Split:
+    """Divide the images of each label into train and test.
+
+    The clusters of a label are put in the order of sha256(seed, name of the cluster), and the first of them
+    train, until the count is nearest to `train_fraction`. So the same images give the same split on every machine, and new
+    images move few of the old ones. A cluster with several labels counts for the label of the image that
+    names it. A label with at least two clusters has at least one on each side; one cluster alone trains.
+    A list of dedicated test images in the data set's folder overrides all this.
+    """
+    cluster = clusters(dataset, split_by=split_by)
+    if listed := dedicated(dataset.folder):
+        return _split_as_listed(dataset, cluster, listed)
+    members = defaultdict(list)
+    for image in dataset.images:
+        members[cluster[image.path]].append(image)
+    home = defaultdict(list)
+    for name, images in members.items():
+        home[min(images, key=lambda image: (image.sha256, image.path)).label].append(name)
+    train = set()
+    for names in home.values():
+        ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
+        train.update(ordered[:_nearest([len(members[name]) for name in ordered], train_fraction)])
+    return Split(train=tuple(i for i in dataset.images if cluster[i.path] in train),
+                 test=tuple(i for i in dataset.images if cluster[i.path] not in train), cluster=cluster)
+
+
+def _nearest(sizes: list[int], fraction: float) -> int:
+    """How many of the first clusters hold the count nearest to `fraction` of all; fewer in a tie."""
+    target, so_far, misses = fraction * sum(sizes), 0, []
+    for size in sizes:
+        so_far += size
+        misses.append(abs(so_far - target))
+    most = max(1, len(sizes) - 1)
+    return 1 + min(range(most), key=misses.__getitem__)
+
+
+def dedicated(folder: Path) -> set[str]:
+    """The dedicated test images of a data set, as `label/file` in lower case; empty if there is no list.
+
+    Each line is `LABEL<TAB>FILE`, as the tutorial had it, or `LABEL/FILE`.
+
+    Raises
+    ------
+    ImgclfError : a line has neither form.
+    """
+    path = next((folder / name for name in DEDICATED if (folder / name).exists()), None)
+    if path is None:
+        return set()
+    listed = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        entry = line.strip().replace("\t", "/").replace("\\", "/").lower()
+        if entry and entry.count("/") < 1:
+            raise ImgclfError(f"{path}, line {number}: '{line}' is not LABEL<TAB>FILE or LABEL/FILE; mend the line")
+        listed.add(entry)
+    return listed - {""}
+
+
+def _split_as_listed(dataset: Dataset, cluster: dict[str, str], listed: set[str]) -> Split:
+    test = tuple(image for image in dataset.images if image.path.lower() in listed)
+    if not test or len(test) == len(dataset.images):
+        raise ImgclfError(f"{dataset.folder}: the list of dedicated test images ({' or '.join(DEDICATED)}) names {len(test)} of the "
+                          f"{len(dataset.images)} images; it must name some and leave some")
+    given_away = {cluster[image.path] for image in test}
+    rest = [image for image in dataset.images if image.path.lower() not in listed]
+    return Split(train=tuple(i for i in rest if cluster[i.path] not in given_away), test=test, cluster=cluster,
+                 left_out=tuple(i for i in rest if cluster[i.path] in given_away))
+
+
+def shared(split: Split) -> int:
+    """How many files, contents or clusters stand on both sides; 0 in a good split."""
+    def marks(images: Iterable[Image]) -> set[str]:
+        return {mark for image in images for mark in (image.path, image.sha256, "cluster " + split.cluster[image.path])}
+    return len(marks(split.train) & marks(split.test))
+
+
+def _table(dataset_name: str) -> Path:
+    return files.proc_dir(dataset_name) / "split.tsv"
+
+
+def write(dataset: Dataset, split: Split) -> Path:
+    """Write `split.tsv` (path, split, cluster), one line an image; gives its path."""
+    sides = {"train": split.train, "test": split.test}
+    rows = [{"path": image.path, "split": side, "cluster": split.cluster[image.path]} for side, images in sides.items() for image in images]
+    write_table(_table(dataset.name), rows, ["path", "split", "cluster"])
+    return _table(dataset.name)
+
+
+def read(dataset: Dataset) -> Split:
+    """The split that `write` wrote.
+
+    Raises
+    ------
+    ImgclfError : `split.tsv` is not there yet, or does not fit `images.tsv`.
+    """
+    table = _table(dataset.name)
+    if not table.exists():
+        raise ImgclfError(f"no split of {dataset.name} yet ({table}); run 01_prepare_data first")
+    image = {i.path: i for i in dataset.images}
+    try:
+        rows = [(image[row["path"]], row["split"], row["cluster"]) for row in read_table(table)]
+    except KeyError as error:
+        raise ImgclfError(f"{table}: does not fit images.tsv ({error}); run 01_prepare_data again") from error
+    return Split(train=tuple(i for i, side, _ in rows if side == "train"), test=tuple(i for i, side, _ in rows if side == "test"),
+                 cluster={i.path: name for i, _, name in rows})
