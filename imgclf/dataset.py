@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from joblib import cpu_count
+
 from imgclf import ImgclfError, duplicates, files, images
 
 UNLABELLED = "unlabelled"
@@ -121,7 +123,7 @@ def look_through(name: str, folder: Path, *, progress: Callable[[int], None] | N
     paths = find_files(folder)
     known = {image.sha256: image for image in _known(name)}
     named = [path for path in paths if Path(path).suffix.lower() in images.SUFFIXES]
-    with ThreadPoolExecutor(max_workers=_cores()) as pool:
+    with ThreadPoolExecutor(cpu_count()) as pool:
         looked = []
         for image in pool.map(lambda path: _look(folder, path, known), named):
             looked.append(image)
@@ -129,10 +131,6 @@ def look_through(name: str, folder: Path, *, progress: Callable[[int], None] | N
                 progress(len(looked))
     others = tuple(path for path in paths if Path(path).suffix.lower() not in images.SUFFIXES)
     return _with_twins(Dataset(name, folder, tuple(looked), other_files=others))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _known(name: str) -> tuple[Image, ...]:

@@ -1,0 +1,230 @@
+"""The one file that is the result: from pixels to scores and probabilities, with a test of itself inside."""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, numpy_helper
+
+from imgclf import ImgclfError, __version__, engines, files
+from imgclf.features import Skipped, run_network
+from imgclf.images import GREY
+from imgclf.svm import Head
+
+SELF_TEST_SIDE = 16  # pixels; small enough to travel inside the file, enlarged by repetition
+TOLERANCE = {"f32": 1e-4, "bf16": 5e-2}  # of the largest score; bf16 keeps 8 bits
+SHORTEST = 1e-12  # features of this length are not scaled up
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Small images and the scores that the training code gave them, by which a runtime is checked.
+
+    Attributes
+    ----------
+    images : (n, 16, 16, 3) uint8, RGB. scores : (n, k) float32.
+    """
+
+    images: np.ndarray
+    scores: np.ndarray
+
+    def enlarged(self, input_size: int) -> np.ndarray:
+        """The images at the network's size, each pixel repeated; (n, S, S, 3) uint8."""
+        source = np.arange(input_size) * SELF_TEST_SIDE // input_size
+        return self.images[:, source][:, :, source]
+
+    def disagreement(self, scores: np.ndarray) -> float:
+        """The largest difference to the expected scores, as a share of the largest score."""
+        return disagreement(scores, self.scores)
+
+
+def disagreement(scores: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference between two arrays of scores, as a share of the largest expected score (at least 1)."""
+    return float(np.abs(scores - expected).max() / max(1.0, np.abs(expected).max()))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the classifier says of one image; `scores` and `probabilities` are (k,) in the order of the labels."""
+
+    path: str
+    label: str
+    score: float
+    scores: np.ndarray
+    probabilities: np.ndarray
+
+
+def write(path: Path, network: Path, head: Head, test_images: np.ndarray, expected: np.ndarray, *,
+          metadata: dict[str, Any]) -> None:
+    """Join a network and a linear head into one ONNX file.
+
+    Input `images`: uint8 (N, S, S, 3), RGB, letterboxed. Outputs `scores`: float32 (N, k), decision values, and
+    `probabilities`: float32 (N, k), softmax(scores / temperature).
+
+    Parameters
+    ----------
+    network : ONNX file with output `features`.
+    test_images : (n, 16, 16, 3) uint8, RGB; `expected` : (n, k) float32, the scores that the training code gives
+        them at the network's size (see `SelfTest.enlarged`).
+    metadata : what else a person wants to know later; anything that JSON can hold.
+    """
+    model = onnx.load(network)
+    _add_head(model.graph, head)
+    self_test = {"images": base64.b64encode(test_images.tobytes()).decode(), "scores": expected.tolist()}
+    about = {"labels": list(head.labels), "input_size": engines.input_size(network), "letterbox_colour": [GREY] * 3,
+             "imgclf_version": __version__, **metadata, "self_test": self_test}
+    helper.set_model_props(model, {key: json.dumps(value) for key, value in about.items()})
+    model.producer_name, model.producer_version = "imgclf", __version__
+    onnx.checker.check_model(model)
+    with files.replace_file(path) as file:
+        file.write(model.SerializeToString(deterministic=True))
+
+
+def _add_head(graph: onnx.GraphProto, head: Head) -> None:
+    """Append normalization, linear layer and softmax behind the output `features`."""
+    constants = {"head_weights": head.weights.T.astype(np.float32), "head_offsets": head.offsets.astype(np.float32),
+                 "head_temperature": np.float32(head.temperature), "head_shortest": np.float32(SHORTEST)}
+    graph.initializer.extend(numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items())
+    vectors = "features"
+    if head.l2_normalize:
+        axes = numpy_helper.from_array(np.array([1], np.int64), "head_axes")
+        graph.initializer.append(axes)
+        graph.node.extend([helper.make_node("ReduceL2", ["features", "head_axes"], ["head_length"], keepdims=1),
+                           helper.make_node("Max", ["head_length", "head_shortest"], ["head_divisor"]),
+                           helper.make_node("Div", ["features", "head_divisor"], ["head_vectors"])])
+        vectors = "head_vectors"
+    graph.node.extend([helper.make_node("Gemm", [vectors, "head_weights", "head_offsets"], ["scores"]),
+                       helper.make_node("Div", ["scores", "head_temperature"], ["head_scaled"]),
+                       helper.make_node("Softmax", ["head_scaled"], ["probabilities"], axis=1)])
+    del graph.output[:]
+    graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", len(head.labels)])
+                        for name in ("scores", "probabilities"))
+
+
+class Classifier:
+    """A `classifier.onnx`, opened, and checked to score here as it did where it was trained."""
+
+    def __init__(self, path: Path, network: engines.Engine, metadata: dict[str, Any], *, batch_size: int) -> None:
+        self.path = path
+        self.metadata = metadata
+        self.labels: list[str] = metadata["labels"]
+        self.input_size: int = metadata["input_size"]
+        self.self_test = _self_test(metadata)
+        self._network = network
+        self._batch_size = batch_size
+
+    @classmethod
+    def load(cls, path: Path, *, engine: str = "openvino", precision: str = "f32", batch_size: int = 8) -> "Classifier":
+        """Open a classifier and run its self-test.
+
+        Raises
+        ------
+        ImgclfError : the file is missing or no classifier of ours, or this runtime scores the self-test's images
+            otherwise than the training code did.
+        """
+        metadata = read_metadata(path)
+        network = engines.start(path, engine=engine, precision=precision, batch_size=batch_size)
+        classifier = cls(path, network, metadata, batch_size=batch_size)
+        trained_in = metadata.get("parameters", {}).get("precision", "f32")
+        tolerance = max(TOLERANCE[network.precision], TOLERANCE.get(trained_in, TOLERANCE["bf16"]))
+        found = classifier.self_test_disagreement()
+        if not found <= tolerance:  # also refuses NaN
+            raise ImgclfError(f"{path}: {engine} scores the self-test images otherwise than the training code did (by {found:.2g} of the "
+                              f"largest score, allowed {tolerance:g}); use another engine or version, or export the classifier again")
+        return classifier
+
+    def self_test_disagreement(self) -> float:
+        """How far this runtime is from the training code on the self-test images, as a share of the largest score."""
+        return self.self_test.disagreement(self.scores(self.self_test.enlarged(self.input_size))[0])
+
+    def scores(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and probabilities, each (n, k) float32, of prepared images (n, S, S, 3) uint8, RGB."""
+        starts = range(0, len(pixels), self._batch_size)
+        outputs = list(self._network.run(pixels[start:start + self._batch_size] for start in starts))
+        scores, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+        return scores, probabilities
+
+    def predict(self, paths: Sequence[Path], *, skipped: list[Skipped]) -> Iterator[tuple[int, Prediction]]:
+        """(i, prediction) for each image file, in order; those that cannot be read are added to `skipped`."""
+        results = run_network(self._network, paths, self.input_size, batch_size=self._batch_size, skipped=skipped)
+        for i, (scores, probabilities) in results:
+            best = int(scores.argmax())
+            yield i, Prediction(str(paths[i]), self.labels[best], float(scores[best]), scores, probabilities)
+
+    def __str__(self) -> str:
+        return f"{self.path.name}: {len(self.labels)} labels, images of {self.input_size} x {self.input_size} pixels"
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a classifier says of itself: labels, input size, parameters, metrics, self-test.
+
+    Raises
+    ------
+    ImgclfError : the file is missing, or was not written by `write`.
+    """
+    if not path.is_file():
+        raise ImgclfError(f"{path}: no classifier there; run 04_train_svm first")
+    try:
+        metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
+        _self_test(metadata)
+        return metadata
+    except (DecodeError, ValueError, KeyError, TypeError) as error:
+        raise ImgclfError(f"{path}: not a classifier that imgclf wrote, or damaged; run 04_train_svm again") from error
+
+
+def _self_test(metadata: dict[str, Any]) -> SelfTest:
+    stored = metadata["self_test"]
+    pixels = np.frombuffer(base64.b64decode(stored["images"]), np.uint8).reshape(-1, SELF_TEST_SIDE, SELF_TEST_SIDE, 3)
+    return SelfTest(pixels, np.array(stored["scores"], np.float32))
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a verification: what was compared, on how many images, and the largest disagreement found."""
+
+    compared: str
+    images: int
+    disagreement: float  # share of the largest score
+
+    @property
+    def agrees(self) -> bool:
+        return self.disagreement <= TOLERANCE["f32"]
+
+    def __str__(self) -> str:
+        return f"{'agrees' if self.agrees else 'DISAGREES'}: {self.compared}, {self.images} images, by {self.disagreement:.1e} of the largest score"
+
+
+def verify(path: Path, pixels: np.ndarray) -> list[Check]:
+    """Whether a classifier gives the same scores in OpenVINO, in ONNX Runtime, and as the training code did.
+
+    The training code's way (network, then `svm.Head` in numpy) is run on the same images where the files that
+    training left beside the classifier are there; its scores of the self-test images stand in the classifier.
+
+    Parameters
+    ----------
+    pixels : (n, S, S, 3) uint8, RGB; images as `images.prepare` gives them.
+    """
+    from imgclf import svm
+
+    runtimes = {name: Classifier.load(path, engine=name) for name in engines.ENGINES}
+    scores = {name: runtime.scores(pixels)[0] for name, runtime in runtimes.items()}
+    checks = [Check(f"{name} and the training code's self-test", len(runtime.self_test.scores), runtime.self_test_disagreement())
+              for name, runtime in runtimes.items()]
+    checks.append(Check(" and ".join(engines.ENGINES), len(pixels), disagreement(scores["openvino"], scores["onnxruntime"])))
+    network, head = path.with_name("dnn_fixed.onnx"), path.with_name("svm.npz")
+    if network.exists() and head.exists():
+        trained = svm.read(head).scores(features_of(network, pixels))
+        checks += [Check(f"{name} and the training code", len(pixels), disagreement(found, trained)) for name, found in scores.items()]
+    return checks
+
+
+def features_of(network: Path, pixels: np.ndarray, *, engine: str = "openvino", precision: str = "f32") -> np.ndarray:
+    """The features (n, d) of prepared images (n, S, S, 3), as the training code computes them."""
+    ready = engines.start(network, engine=engine, precision=precision, batch_size=len(pixels))
+    return next(iter(ready.run([pixels])))[0]

@@ -1,0 +1,68 @@
+"""An engine runs one ONNX network over batches of uint8 images and gives float32 arrays; all else is above it."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from imgclf import ImgclfError
+
+ENGINES = ("openvino", "onnxruntime")
+PRECISIONS = ("f32", "bf16", "auto")
+
+
+class Engine(Protocol):
+    """A network made ready to run."""
+
+    precision: str  # what it computes in: "f32" or "bf16"
+    outputs: tuple[str, ...]  # the names of the network's outputs
+
+    def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
+        """For each batch, uint8 (n, S, S, 3) RGB with n at most the batch size, the network's outputs, in order."""
+
+
+def start(network: Path | bytes, *, engine: str = "openvino", precision: str = "f32", batch_size: int = 8) -> Engine:
+    """Make an ONNX network ready to run.
+
+    Parameters
+    ----------
+    network : path or content of the ONNX file; input uint8 (N, S, S, 3).
+    engine : one of `ENGINES`.
+    precision : "f32"; "bf16", faster and good to about 2 digits, where the processor has it; "auto", bf16 if it has it.
+    batch_size : images computed at once, at most.
+
+    Raises
+    ------
+    ImgclfError : the file is missing or no network, or the engine cannot do that precision here.
+    """
+    if isinstance(network, Path) and not network.exists():
+        raise ImgclfError(f"{network}: no such network; run the notebook that writes it first")
+    if engine == "openvino":
+        from imgclf.engines.openvino import OpenVinoEngine
+        return OpenVinoEngine(network, precision, batch_size)
+    if engine == "onnxruntime":
+        from imgclf.engines.onnxruntime import OnnxRuntimeEngine
+        return OnnxRuntimeEngine(network, precision)
+    raise ImgclfError(f"engine '{engine}' is not one of {', '.join(ENGINES)}")
+
+
+def input_size(network: Path) -> int:
+    """Width and height, in pixels, of the images that a network takes.
+
+    Raises
+    ------
+    ImgclfError : missing, not ONNX, or its input isn't (N, S, S, 3).
+    """
+    try:
+        shape = [axis.dim_value for axis in onnx.load(network).graph.input[0].type.tensor_type.shape.dim]
+        _, height, width, channels = shape
+    except FileNotFoundError:
+        raise ImgclfError(f"{network}: no such network; run the notebook that writes it first") from None
+    except (DecodeError, IndexError, ValueError) as error:
+        raise ImgclfError(f"{network}: not an ONNX network for images; write it again") from error
+    if height != width or channels != 3 or not height:
+        raise ImgclfError(f"{network}: its input is {shape}, not (N, S, S, 3)")
+    return height

@@ -1,0 +1,216 @@
+"""How good a classifier is, with the uncertainty that the number of test images leaves."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import auc, confusion_matrix, roc_auc_score, roc_curve
+
+from imgclf import ImgclfError, files
+
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of images that were classified right, 0 to 1, with its 95 % interval. NaN where there are no images."""
+
+    value: float
+    interval: Interval
+    images: int
+
+    def __str__(self) -> str:
+        if not self.images:
+            return "no images"
+        return f"{self.value:.0%} ({self.interval[0]:.0%} to {self.interval[1]:.0%}, {self.images} images)"
+
+
+@dataclass(frozen=True)
+class Roc:
+    """One label against the rest. `false_positive_rate`, `true_positive_rate`: arrays over falling thresholds, 0 to 1."""
+
+    false_positive_rate: np.ndarray
+    true_positive_rate: np.ndarray
+    area: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of images whose labels are known.
+
+    Attributes
+    ----------
+    labels : the k labels, in the order of the columns.
+    paths : the n images.
+    truth : (n,) int, position of each image's label in `labels`.
+    scores, probabilities : (n, k) float32.
+    seed : of the bootstrap.
+    """
+
+    labels: tuple[str, ...]
+    paths: tuple[str, ...]
+    truth: np.ndarray
+    scores: np.ndarray
+    probabilities: np.ndarray
+    seed: int = 0
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """(n,) int, position of the label with the largest score."""
+        return self.scores.argmax(axis=1)
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """(n,) bool."""
+        return self.predicted == self.truth
+
+    @cached_property
+    def confusion(self) -> np.ndarray:
+        """(k, k) int, images; row: true label, column: predicted label."""
+        return confusion_matrix(self.truth, self.predicted, labels=range(len(self.labels)))
+
+    def class_accuracy(self, label: str) -> Accuracy:
+        """Share of the images of `label` that were given it (recall), with its Wilson interval."""
+        return wilson(self.right[self.truth == self.labels.index(label)])
+
+    @cached_property
+    def overall_accuracy(self) -> Accuracy:
+        """Share of all images that were given the right label, with its Wilson interval."""
+        return wilson(self.right)
+
+    @cached_property
+    def class_averaged_accuracy(self) -> Accuracy:
+        """Mean of the class accuracies, so that rare labels count as much; interval by stratified bootstrap."""
+        values = [self.right[self.truth == k].mean() for k in self._present]
+        samples = [self.right[rows].reshape(RESAMPLES, -1).mean(axis=1) for rows in self._resamples]
+        return Accuracy(float(np.mean(values)), _interval(np.mean(samples, axis=0)), len(self.truth))
+
+    @property
+    def chance_level(self) -> float:
+        """Class-averaged accuracy of guessing: 1 / k."""
+        return 1 / len(self.labels)
+
+    @property
+    def largest_share(self) -> float:
+        """Overall accuracy of always answering with the commonest label."""
+        return float(np.bincount(self.truth).max() / len(self.truth))
+
+    @property
+    def _present(self) -> np.ndarray:
+        return np.unique(self.truth)
+
+    @cached_property
+    def _resamples(self) -> list[np.ndarray]:
+        """For each label that has images: (RESAMPLES, n of the label) row numbers, drawn with replacement."""
+        draws = np.random.default_rng(self.seed)
+        groups = [np.flatnonzero(self.truth == k) for k in self._present]
+        return [group[draws.integers(len(group), size=(RESAMPLES, len(group)))] for group in groups]
+
+    def roc(self, label: str) -> Roc | None:
+        """The ROC curve of `label` against the rest; None if all test images or none have it."""
+        column = self.labels.index(label)
+        is_label, score = self.truth == column, self.scores[:, column]
+        if is_label.all() or not is_label.any():
+            return None
+        false, true, _ = roc_curve(is_label, score)
+        return Roc(false, true, float(auc(false, true)), _interval(self._resampled_areas(score, is_label)))
+
+    def _resampled_areas(self, score: np.ndarray, is_label: np.ndarray) -> np.ndarray:
+        """Areas under the curve, (RESAMPLES,), with the images of each side drawn again.
+
+        The area is the chance that an image of the label scores above one of the rest (ties count half), so it
+        can be counted on the ranks; a thousand curves are not needed.
+        """
+        ranks = np.unique(score, return_inverse=True)[1]
+        inside, rest, levels = ranks[is_label], ranks[~is_label], ranks.max() + 1
+        draws = np.random.default_rng(self.seed)
+        areas = np.empty(RESAMPLES)
+        for i in range(RESAMPLES):
+            one = np.bincount(draws.choice(inside, len(inside)), minlength=levels)
+            other = np.bincount(draws.choice(rest, len(rest)), minlength=levels)
+            areas[i] = one @ (other.cumsum() - other / 2)
+        return areas / (len(inside) * len(rest))
+
+    def average_area(self, average: str) -> float:
+        """Area under the ROC curve over all labels: "macro", their mean, or "micro", all decisions as one curve."""
+        areas = [roc.area for label in self.labels if (roc := self.roc(label))]
+        return float(np.mean(areas)) if average == "macro" else float(roc_auc_score(np.eye(len(self.labels))[self.truth].ravel(), self.scores.ravel()))
+
+    def worst(self, most: int) -> np.ndarray:
+        """Rows of the wrong images, the most confident mistake first (by the probability of the wrong label)."""
+        wrong = np.flatnonzero(~self.right)
+        confidence = self.probabilities[wrong, self.predicted[wrong]]
+        return wrong[np.argsort(-confidence, kind="stable")][:most]
+
+    def summary(self) -> dict[str, Any]:
+        """All figures as plain values, for JSON; None where a label has no test images."""
+        classes = {}
+        for label in self.labels:
+            accuracy, roc = self.class_accuracy(label), self.roc(label)
+            classes[label] = {
+                "images": accuracy.images,
+                "accuracy": accuracy.value if accuracy.images else None,
+                "accuracy_interval": list(accuracy.interval) if accuracy.images else None,
+                "roc_auc": roc.area if roc else None,
+                "roc_auc_interval": list(roc.interval) if roc else None}
+        return {
+            "images": len(self.truth),
+            "overall_accuracy": self.overall_accuracy.value,
+            "overall_accuracy_interval": list(self.overall_accuracy.interval),
+            "class_averaged_accuracy": self.class_averaged_accuracy.value,
+            "class_averaged_accuracy_interval": list(self.class_averaged_accuracy.interval),
+            "chance_level": self.chance_level,
+            "largest_share": self.largest_share,
+            "classes": classes,
+            "confusion": self.confusion.tolist()}
+
+    def __str__(self) -> str:
+        return f"{len(self.truth)} images: overall accuracy {self.overall_accuracy}"
+
+
+def evaluate(labels: list[str], paths: list[str], truth: list[str], scores: np.ndarray, probabilities: np.ndarray, *, seed: int = 0) -> Evaluation:
+    """An evaluation of images with labels `truth`, whose scores are (n, k) in the order of `labels`.
+
+    Raises
+    ------
+    ImgclfError : no images, or a true label that the classifier does not know.
+    """
+    if not paths:
+        raise ImgclfError("there is no test image to evaluate; lower train_fraction, or add images, and run 01_prepare_data again")
+    unknown = sorted(set(truth) - set(labels))
+    if unknown:
+        raise ImgclfError(f"the classifier does not know the label{'s' * (len(unknown) > 1)} {', '.join(unknown)}; run 04_train_svm again")
+    position = {label: k for k, label in enumerate(labels)}
+    return Evaluation(tuple(labels), tuple(paths), np.array([position[label] for label in truth]), scores, probabilities, seed)
+
+
+def wilson(right: np.ndarray) -> Accuracy:
+    """The share of True in `right`, with Wilson's 95 % interval.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927), p. 209.
+    """
+    if not len(right):
+        return Accuracy(float("nan"), (float("nan"), float("nan")), 0)
+    interval = binomtest(int(right.sum()), len(right)).proportion_ci(CONFIDENCE, method="wilson")
+    return Accuracy(float(right.mean()), (float(interval.low), float(interval.high)), len(right))
+
+
+def _interval(samples: np.ndarray) -> Interval:
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(samples, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def write(evaluation: Evaluation, folder: Path, **about: Any) -> None:
+    """Write `evaluation.json` (all figures, and what `about` adds) and `scores.npz` (the arrays) into `folder`."""
+    files.write_json(folder / "evaluation.json", {**about, **evaluation.summary()})
+    with files.replace_file(folder / "scores.npz") as file:
+        np.savez(file, labels=np.array(evaluation.labels), paths=np.array(evaluation.paths), truth=evaluation.truth,
+                 scores=evaluation.scores, probabilities=evaluation.probabilities)

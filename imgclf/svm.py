@@ -1,0 +1,163 @@
+"""A linear support vector machine on features, one score for each label."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.preprocessing import normalize
+from sklearn.svm import LinearSVC
+
+from imgclf import ImgclfError, files
+
+FOLDS = 3
+MOST_ITERATIONS = 3000
+
+
+@dataclass(frozen=True)
+class Head:
+    """The linear classifier: scores = normalized features @ weights.T + offsets.
+
+    Attributes
+    ----------
+    labels : the k labels, sorted; the order of all scores.
+    weights : (k, d) float32. offsets : (k,) float32.
+    l2_normalize : whether each feature vector is first scaled to length 1.
+    c : the regularization that was chosen; smaller is smoother.
+    temperature : probabilities are softmax(scores / temperature).
+    """
+
+    labels: tuple[str, ...]
+    weights: np.ndarray
+    offsets: np.ndarray
+    l2_normalize: bool
+    c: float
+    temperature: float
+
+    def scores(self, matrix: np.ndarray) -> np.ndarray:
+        """Decision values of features (n, d), as (n, k) float32; the largest wins. Not probabilities."""
+        vectors = normalize(matrix) if self.l2_normalize else matrix
+        return vectors @ self.weights.T + self.offsets
+
+
+@dataclass(frozen=True)
+class Search:
+    """What each C gave: class-averaged accuracy, 0 to 1, on the images it learned from and on held-out folds.
+
+    `held_out` holds the out-of-fold scores (n, k) of the C that was chosen, in the order of the training images.
+    """
+
+    c: tuple[float, ...]
+    train_accuracy: tuple[float, ...]
+    cv_accuracy: tuple[float, ...]
+    best: int  # position in `c`
+    held_out: np.ndarray
+    head: Head
+
+    def __str__(self) -> str:
+        return f"C = {self.head.c:g}: cross-validated class-averaged accuracy {self.cv_accuracy[self.best]:.2f}"
+
+
+def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_values: list[float], l2_normalize: bool = True,
+          seed: int = 0) -> Search:
+    """Fit a class-balanced linear SVM for each C and keep the C that does best on held-out training images.
+
+    Parameters
+    ----------
+    matrix : (n, d) float32 features. labels : (n,) label of each row.
+    clusters : (n,) names; rows of one cluster are never divided between folds.
+    c_values : the C to try. Best is the highest cross-validated class-averaged accuracy; a tie goes to the smaller C.
+
+    Raises
+    ------
+    ImgclfError : fewer than two labels, or no C.
+
+    Source: scikit-learn's LinearSVC (one against the rest, squared hinge loss); temperature: C. Guo et al.,
+    "On Calibration of Modern Neural Networks", arXiv 1706.04599, section 4.2.
+    """
+    names, truth = np.unique(labels, return_inverse=True)
+    if len(names) < 2:
+        raise ImgclfError(f"all training images have the label '{', '.join(names)}'; a classifier needs at least two labels")
+    if not c_values or min(c_values) <= 0:
+        raise ImgclfError(f"svm_c={list(c_values)}: give at least one C, all above 0")
+    c_values = sorted(c_values)
+    vectors = normalize(matrix) if l2_normalize else matrix
+    held_out = [_held_out_scores(vectors, truth, clusters, c, seed) for c in c_values]
+    cv_accuracy = [_accuracy(truth, scores) for scores in held_out]
+    machines = [_fit(vectors, truth, c, seed) for c in c_values]
+    train_accuracy = [_accuracy(truth, _scores(machine, vectors)) for machine in machines]
+    best = int(np.argmax(np.round(cv_accuracy, 6)))
+    weights, offsets = _columns(machines[best])
+    head = Head(tuple(names.tolist()), weights, offsets, l2_normalize, c_values[best], _temperature(held_out[best], truth))
+    return Search(tuple(c_values), tuple(train_accuracy), tuple(cv_accuracy), best, held_out[best], head)
+
+
+def _fit(vectors: np.ndarray, truth: np.ndarray, c: float, seed: int) -> LinearSVC:
+    machine = LinearSVC(C=c, class_weight="balanced", random_state=seed, max_iter=MOST_ITERATIONS)
+    with warnings.catch_warnings():
+        # At large C it stops before the last digit of the optimum; the accuracies show whether that mattered.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return machine.fit(vectors, truth)
+
+
+def _columns(machine: LinearSVC) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and offsets with a row for each label, also for two labels, where LinearSVC has a single one."""
+    weights, offsets = machine.coef_, machine.intercept_
+    if len(weights) == 1:
+        weights, offsets = np.vstack([-weights, weights]), np.concatenate([-offsets, offsets])
+    return weights.astype(np.float32), offsets.astype(np.float32)
+
+
+def _scores(machine: LinearSVC, vectors: np.ndarray) -> np.ndarray:
+    weights, offsets = _columns(machine)
+    return vectors @ weights.T + offsets
+
+
+def _held_out_scores(vectors: np.ndarray, truth: np.ndarray, clusters: np.ndarray, c: float, seed: int) -> np.ndarray:
+    """Scores (n, k) of each image by a machine that did not learn from it."""
+    scores = np.zeros((len(vectors), truth.max() + 1), np.float32)
+    for learned, held_out in _folds(truth, clusters, seed):
+        present = np.unique(truth[learned])
+        machine = _fit(vectors[learned], np.searchsorted(present, truth[learned]), c, seed)
+        part = np.full((len(held_out), scores.shape[1]), scores.min() - 1, np.float32)  # a label that no fold taught is never chosen
+        part[:, present] = _scores(machine, vectors[held_out])
+        scores[held_out] = part
+    return scores
+
+
+def _folds(truth: np.ndarray, clusters: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    folds = max(2, min(FOLDS, len(np.unique(clusters))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a label with fewer images than folds: said in the notebook's table
+        cut = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(truth, truth, clusters))
+    return [(learned, held_out) for learned, held_out in cut if len(held_out) and len(np.unique(truth[learned])) > 1]
+
+
+def _accuracy(truth: np.ndarray, scores: np.ndarray) -> float:
+    return float(balanced_accuracy_score(truth, scores.argmax(axis=1)))
+
+
+def _temperature(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The temperature that makes the softmax of held-out scores likeliest."""
+    def loss(log_temperature: float) -> float:
+        return -log_softmax(scores / np.exp(log_temperature), axis=1)[np.arange(len(truth)), truth].mean()
+    return float(np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x))
+
+
+def write(head: Head, path: Path) -> None:
+    """Write the head as numpy arrays, whole; no pickle inside."""
+    with files.replace_file(path) as file:
+        np.savez(file, labels=np.array(head.labels), weights=head.weights, offsets=head.offsets,
+                 l2_normalize=head.l2_normalize, c=head.c, temperature=head.temperature)
+
+
+def read(path: Path) -> Head:
+    """The head that `write` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return Head(tuple(arrays["labels"].tolist()), arrays["weights"], arrays["offsets"],
+                    bool(arrays["l2_normalize"]), float(arrays["c"]), float(arrays["temperature"]))
