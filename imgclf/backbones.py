@@ -61,6 +61,17 @@ def stage_blocks(backbone: Backbone) -> list[int]:
     return [STAGES[0][0], *scaled[1:-1], STAGES[-1][0]]
 
 
+def stages(backbone: Backbone, input_size: int) -> list[dict[str, int | str]]:
+    """What the backbone is made of: for each stage its blocks, and the channels and side (pixels) of the maps they give."""
+    side = -(-input_size // 2)
+    rows: list[dict[str, int | str]] = [{"stage": "first convolution", "blocks": 1, "kernel, pixels": 3, "channels": STEM_CHANNELS, "side, pixels": side}]
+    for number, (count, (_, kernel, stride, _, channels)) in enumerate(zip(stage_blocks(backbone), STAGES, strict=True), start=1):
+        side = -(-side // stride)
+        rows.append({"stage": f"stage {number}", "blocks": count, "kernel, pixels": kernel, "channels": channels, "side, pixels": side})
+    return [*rows, {"stage": "last convolution", "blocks": 1, "kernel, pixels": 1, "channels": HEAD_CHANNELS, "side, pixels": side},
+            {"stage": "mean of each map", "blocks": 1, "kernel, pixels": side, "channels": HEAD_CHANNELS, "side, pixels": 1}]
+
+
 def build(backbone: Backbone) -> "torch.nn.Module":
     """The backbone with its pretrained weights, as a torch module in evaluation mode.
 
@@ -83,6 +94,15 @@ def _blocks(backbone: Backbone) -> Iterator[tuple[int, int, int, int, int]]:
         for position in range(count):
             yield channels, out, kernel, stride if position == 0 else 1, expansion
             channels = out
+
+
+def write(backbone: Backbone, input_size: int, path: Path) -> None:
+    """Write the backbone for images of `input_size` pixels to `path`; an export made before is used again."""
+    kept = files.data_dir() / "networks" / f"{backbone.weights.stem}-{input_size}.onnx"
+    if not kept.exists():
+        export(backbone, input_size, kept)
+    with files.replace_file(path) as file:
+        file.write(kept.read_bytes())
 
 
 def export(backbone: Backbone, input_size: int, path: Path) -> None:

@@ -12,9 +12,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from imgclf import ImgclfError, __version__, engines, files
-from imgclf.features import Skipped, run_network
-from imgclf.images import GREY
+from imgclf import ImgclfError, __version__, engines, files, svm
+from imgclf.dataset import Dataset, Image
+from imgclf.features import Skipped, prepared, run_network
+from imgclf.images import GREY, letterbox, read
 from imgclf.svm import Head
 
 SELF_TEST_SIDE = 16  # pixels; small enough to travel inside the file, enlarged by repetition
@@ -44,6 +45,20 @@ class SelfTest:
         return disagreement(scores, self.scores)
 
 
+def make_self_test(dataset: Dataset, train_images: Sequence[Image], network: Path, head: Head, *, engine: str = "openvino",
+                   precision: str = "f32") -> SelfTest:
+    """Three training images, made small, with the scores that the training code gives them.
+
+    Raises
+    ------
+    ImgclfError : the images cannot be read any more.
+    """
+    chosen = [train_images[i * (len(train_images) - 1) // 2] for i in range(3)]
+    small = np.stack([letterbox(read(dataset.file(image), side=SELF_TEST_SIDE), SELF_TEST_SIDE) for image in chosen])
+    enlarged = SelfTest(small, np.empty(0)).enlarged(engines.input_size(network))
+    return SelfTest(small, head.scores(features_of(network, enlarged, engine=engine, precision=precision)))
+
+
 def disagreement(scores: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference between two arrays of scores, as a share of the largest expected score (at least 1)."""
     return float(np.abs(scores - expected).max() / max(1.0, np.abs(expected).max()))
@@ -60,8 +75,7 @@ class Prediction:
     probabilities: np.ndarray
 
 
-def write(path: Path, network: Path, head: Head, test_images: np.ndarray, expected: np.ndarray, *,
-          metadata: dict[str, Any]) -> None:
+def write(path: Path, network: Path, head: Head, self_test: SelfTest, *, metadata: dict[str, Any]) -> None:
     """Join a network and a linear head into one ONNX file.
 
     Input `images`: uint8 (N, S, S, 3), RGB, letterboxed. Outputs `scores`: float32 (N, k), decision values, and
@@ -70,15 +84,13 @@ def write(path: Path, network: Path, head: Head, test_images: np.ndarray, expect
     Parameters
     ----------
     network : ONNX file with output `features`.
-    test_images : (n, 16, 16, 3) uint8, RGB; `expected` : (n, k) float32, the scores that the training code gives
-        them at the network's size (see `SelfTest.enlarged`).
     metadata : what else a person wants to know later; anything that JSON can hold.
     """
     model = onnx.load(network)
     _add_head(model.graph, head)
-    self_test = {"images": base64.b64encode(test_images.tobytes()).decode(), "scores": expected.tolist()}
+    stored_test = {"images": base64.b64encode(self_test.images.tobytes()).decode(), "scores": self_test.scores.tolist()}
     about = {"labels": list(head.labels), "input_size": engines.input_size(network), "letterbox_colour": [GREY] * 3,
-             "imgclf_version": __version__, **metadata, "self_test": self_test}
+             "imgclf_version": __version__, **metadata, "self_test": stored_test}
     helper.set_model_props(model, {key: json.dumps(value) for key, value in about.items()})
     model.producer_name, model.producer_version = "imgclf", __version__
     onnx.checker.check_model(model)
@@ -210,8 +222,6 @@ def verify(path: Path, pixels: np.ndarray) -> list[Check]:
     ----------
     pixels : (n, S, S, 3) uint8, RGB; images as `images.prepare` gives them.
     """
-    from imgclf import svm
-
     runtimes = {name: Classifier.load(path, engine=name) for name in engines.ENGINES}
     scores = {name: runtime.scores(pixels)[0] for name, runtime in runtimes.items()}
     checks = [Check(f"{name} and the training code's self-test", len(runtime.self_test.scores), runtime.self_test_disagreement())
@@ -228,3 +238,17 @@ def features_of(network: Path, pixels: np.ndarray, *, engine: str = "openvino", 
     """The features (n, d) of prepared images (n, S, S, 3), as the training code computes them."""
     ready = engines.start(network, engine=engine, precision=precision, batch_size=len(pixels))
     return next(iter(ready.run([pixels])))[0]
+
+
+def prepared_pixels(paths: Sequence[Path], input_size: int) -> np.ndarray:
+    """The pixels of image files as a network sees them; (n, S, S, 3) uint8, RGB.
+
+    Raises
+    ------
+    ImgclfError : none of the images can be read.
+    """
+    skipped: list[Skipped] = []
+    pixels = [p for _, p in prepared(paths, input_size, skipped=skipped)]
+    if not pixels:
+        raise ImgclfError(f"none of the {len(paths)} images could be read; the first: {skipped[0].reason}" if skipped else "no images were given")
+    return np.stack(pixels)

@@ -5,11 +5,12 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+import numpy as np
 from joblib import cpu_count
 
 from imgclf import ImgclfError, duplicates, files, images
@@ -75,8 +76,34 @@ class Dataset:
     def file(self, image: Image) -> Path:
         return self.folder / image.path
 
+    def thumbnail(self, path: str, *, side: int = 200) -> np.ndarray:
+        """The image at `path`, at most `side` pixels wide and high; (H, W, 3) uint8, RGB."""
+        return images.shrink(images.read(self.folder / path, side=side), side)
+
+    def other_files_note(self) -> str:
+        """A sentence about files that are no images by their suffix."""
+        if not self.other_files:
+            return "every file has the suffix of an image"
+        suffixes = Counter(Path(path).suffix.lower() or "no suffix" for path in self.other_files).most_common(5)
+        counts = ", ".join(f"{count} x {suffix}" for suffix, count in suffixes)
+        return f"{len(self.other_files)} other files are not looked at ({counts}); images have one of {', '.join(images.SUFFIXES)}"
+
     def __str__(self) -> str:
         return f"{self.name}: {len(self.images)} images in {len(self.labels)} labels, {len(self.excluded)} left out"
+
+
+def sample(of: Iterable[Image], *, per_label: int) -> list[Image]:
+    """Some images of each label, evenly spaced in the order of their paths."""
+    by_label: dict[str, list[Image]] = {}
+    for image in sorted(of, key=lambda image: image.path):
+        by_label.setdefault(image.label, []).append(image)
+    return [some[i * len(some) // count] for some in by_label.values() for count in [min(per_label, len(some))] for i in range(count)]
+
+
+def fingerprint(of: Iterable[Image]) -> str:
+    """A hash of contents and labels: the same for the same images under the same labels, wherever they lie."""
+    lines = sorted(f"{image.sha256} {image.label}" for image in of)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def images_folder(dataset_name: str, images_dir: str = "") -> Path:

@@ -1,5 +1,7 @@
 """How good a classifier is, with the uncertainty that the number of test images leaves."""
 
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +12,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import auc, confusion_matrix, roc_auc_score, roc_curve
 
 from imgclf import ImgclfError, files
+from imgclf.classifier import Classifier
+from imgclf.dataset import Dataset, Image
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
@@ -39,6 +43,16 @@ class Roc:
     true_positive_rate: np.ndarray
     area: float
     interval: Interval
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One way the classifier goes wrong: images of label `true` taken for `predicted`."""
+
+    true: str
+    predicted: str
+    images: int
+    share: float  # of all images of `true`, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -149,6 +163,10 @@ class Evaluation:
         confidence = self.probabilities[wrong, self.predicted[wrong]]
         return wrong[np.argsort(-confidence, kind="stable")][:most]
 
+    def captions(self, rows: Sequence[int]) -> list[str]:
+        """For each row: true label, predicted label and its probability, to stand above the image."""
+        return [f"{self.labels[self.truth[row]]}\npredicted {self.labels[self.predicted[row]]} {self.probabilities[row].max():.2f}" for row in rows]
+
     def summary(self) -> dict[str, Any]:
         """All figures as plain values, for JSON; None where a label has no test images."""
         classes = {}
@@ -175,6 +193,31 @@ class Evaluation:
         return f"{len(self.truth)} images: overall accuracy {self.overall_accuracy}"
 
 
+def score(classifier: Classifier, dataset: Dataset, images: Sequence[Image], *, seed: int = 0,
+          progress: Callable[[int], None] = lambda done: None) -> Evaluation:
+    """Score images through a classifier; those that cannot be read any more are left out.
+
+    Raises
+    ------
+    ImgclfError : no image is left, or one has a label that the classifier does not know.
+    """
+    paths, truth, scores, probabilities = [], [], [], []
+    for done, (i, found) in enumerate(classifier.predict([dataset.file(image) for image in images], skipped=[]), start=1):
+        paths.append(images[i].path)
+        truth.append(images[i].label)
+        scores.append(found.scores)
+        probabilities.append(found.probabilities)
+        progress(done)
+    return evaluate(classifier.labels, paths, truth, np.array(scores), np.array(probabilities), seed=seed)
+
+
+def notice(evaluated_on: str, evaluation: Evaluation) -> str:
+    """What was evaluated, in a sentence; loud if it is the images that the classifier learned from."""
+    if evaluated_on == "train":
+        return f"CAREFUL: these {len(evaluation.truth)} images are those it LEARNED FROM; the figures below flatter and say nothing about new images"
+    return f"{len(evaluation.truth)} test images, none of which it learned from"
+
+
 def evaluate(labels: list[str], paths: list[str], truth: list[str], scores: np.ndarray, probabilities: np.ndarray, *, seed: int = 0) -> Evaluation:
     """An evaluation of images with labels `truth`, whose scores are (n, k) in the order of `labels`.
 
@@ -189,6 +232,15 @@ def evaluate(labels: list[str], paths: list[str], truth: list[str], scores: np.n
         raise ImgclfError(f"the classifier does not know the label{'s' * (len(unknown) > 1)} {', '.join(unknown)}; run 04_train_svm again")
     position = {label: k for k, label in enumerate(labels)}
     return Evaluation(tuple(labels), tuple(paths), np.array([position[label] for label in truth]), scores, probabilities, seed)
+
+
+def worst_confusions(evaluation: Evaluation, *, most: int) -> list[Mistake]:
+    """The pairs of labels that are mistaken for each other, most images first; ties in the order of the labels."""
+    wrong = evaluation.confusion - np.diag(evaluation.confusion.diagonal())
+    pairs = np.argwhere(wrong)
+    pairs = pairs[np.argsort(-wrong[tuple(pairs.T)], kind="stable")][:most]
+    of_label = evaluation.confusion.sum(axis=1)
+    return [Mistake(evaluation.labels[t], evaluation.labels[p], int(wrong[t, p]), float(wrong[t, p] / of_label[t])) for t, p in pairs]
 
 
 def wilson(right: np.ndarray) -> Accuracy:
@@ -214,3 +266,29 @@ def write(evaluation: Evaluation, folder: Path, **about: Any) -> None:
     with files.replace_file(folder / "scores.npz") as file:
         np.savez(file, labels=np.array(evaluation.labels), paths=np.array(evaluation.paths), truth=evaluation.truth,
                  scores=evaluation.scores, probabilities=evaluation.probabilities)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The figures that `write` wrote.
+
+    Raises
+    ------
+    ImgclfError : there is no `evaluation.json` in the folder.
+    """
+    path = folder / "evaluation.json"
+    if not path.exists():
+        raise ImgclfError(f"{path}: no evaluation yet; run 05_evaluate first")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The accuracies of an `evaluation.json` as lines of text, whole percent."""
+    def line(name: str, images: int, value: float | None, interval: list[float] | None, area: float | None = None) -> str:
+        accuracy = f"{value:5.0%}   {interval[0]:4.0%} to {interval[1]:4.0%}" if value is not None else "    no test images"
+        return f"{name:<32.32}{images:>6}  {accuracy}" + (f"{area:9.2f}" if area is not None else "")
+
+    lines = [f"{'':<32}{'images':>6}  {'accuracy':>8} {'95 % interval':>13}{'ROC area':>9}"]
+    lines += [line(label, row["images"], row["accuracy"], row["accuracy_interval"], row["roc_auc"]) for label, row in figures["classes"].items()]
+    lines += [line(name, figures["images"], figures[key], figures[f"{key}_interval"]) for name, key in
+              (("overall accuracy", "overall_accuracy"), ("overall class-averaged accuracy", "class_averaged_accuracy"))]
+    return "\n".join([*lines, f"{'chance level':<32}{'':>6}  {figures['chance_level']:5.0%}"])

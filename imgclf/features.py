@@ -121,8 +121,8 @@ class Cache:
 
     def add(self, sha256: Sequence[str], matrix: np.ndarray) -> None:
         """Write features as one more shard, whole."""
-        number = 1 + max((int(shard.stem) for shard in self._shards()), default=0)
-        with files.replace_file(self.folder / f"{number:06d}.npz") as file:
+        name = hashlib.sha256("".join(sha256).encode()).hexdigest()[:16]  # so that two runs never write the same shard differently
+        with files.replace_file(self.folder / f"{name}.npz") as file:
             np.savez(file, sha256=np.array(sha256), features=matrix.astype(np.float32, copy=False))
 
     def features(self, wanted: Sequence[Image]) -> Features:
@@ -191,14 +191,15 @@ def missing(wanted: Iterable[Image], cache: Cache) -> Iterator[Image]:
             yield image
 
 
-def images_per_second(dataset: Dataset, network: Path, cache: Cache, *, images: int = 32, **options: str | int) -> float:
-    """The speed at which a few missing images get their features (which are kept); 0 if none is missing."""
-    few = list(islice(missing(dataset.images, cache), images))
-    if not few:
-        return 0.0
+def forecast(dataset: Dataset, network: Path, cache: Cache, *, few: int = 32, **options: str | int) -> str:
+    """How long the missing features will take, in words; a few are computed (and kept) to tell."""
+    todo = list(missing(dataset.images, cache))
+    if not todo:
+        return f"the features of all {len(dataset.images)} images are here already"
     start = time.perf_counter()
-    compute(dataset, network, cache, subset=few, **options)
-    return len(few) / (time.perf_counter() - start)
+    compute(dataset, network, cache, subset=todo[:few], **options)
+    per_second = len(todo[:few]) / (time.perf_counter() - start)
+    return f"{per_second:.0f} images a second; the remaining {len(todo[few:])} will take about {len(todo[few:]) / per_second:.0f} seconds"
 
 
 def nearest(features: Features, image: Image, *, most: int) -> list[tuple[Image, float]]:

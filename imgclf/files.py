@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +32,11 @@ def proc_dir(dataset_name: str) -> Path:
     return data_dir() / "proc" / dataset_name
 
 
+def shown(path: Path) -> str:
+    """`path` as a reader should see it: below the data folder without that folder's own path."""
+    return path.relative_to(data_dir()).as_posix() if path.is_relative_to(data_dir()) else path.name
+
+
 @contextmanager
 def writable(path: Path) -> Iterator[None]:
     """Turn "cannot write" of the operating system into a sentence that names `path` and the remedy.
@@ -56,23 +61,16 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     """
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, neighbour = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
+        neighbour = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with neighbour.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(neighbour, 0o666 & ~_umask())  # mkstemp's 0600 would hide the file from colleagues
             os.replace(neighbour, path)
         except BaseException:
-            Path(neighbour).unlink(missing_ok=True)
+            neighbour.unlink(missing_ok=True)
             raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: Path, text: str) -> None:

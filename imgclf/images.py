@@ -1,19 +1,21 @@
 """From the bytes of an image file to pixels: the one way that every stage, engine and service uses."""
 
 import io
-import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
 from imgclf import ImgclfError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 MAX_PIXELS = 100_000_000
 GREY = 114  # the padding that the tutorial meant: its network subtracted 114 from every channel
+
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)  # what Pillow's readers raise, by format
+PillowImage.MAX_IMAGE_PIXELS = None  # its limit warns, and warnings are not safe in threads; MAX_PIXELS is checked instead
 
 JPEG_END = b"\xff\xd9"
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
@@ -52,12 +54,8 @@ def decode(encoded: bytes, name: str = "image", *, side: int | None = None) -> n
 def _open(encoded: bytes, name: str) -> PillowImage.Image:
     """The image with its header read and nothing decoded yet."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit on pixels warns; ours is checked below
-            picture = PillowImage.open(io.BytesIO(encoded))
-    except PillowImage.DecompressionBombError:
-        raise ImgclfError(f"{name}: more than {MAX_PIXELS:,} pixels; shrink it") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        picture = PillowImage.open(io.BytesIO(encoded))
+    except DAMAGED as error:
         raise ImgclfError(f"{name}: not an image that can be read; replace or delete it") from error
     width, height = picture.size
     if width * height > MAX_PIXELS:
@@ -71,7 +69,7 @@ def _check_complete(encoded: bytes, picture: PillowImage.Image, name: str) -> No
         return
     try:
         picture.load()  # slower, but strict: some cameras write other bytes after the end
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGED as error:
         raise ImgclfError(f"{name}: the JPEG is truncated; fetch or copy it again") from error
 
 
@@ -95,7 +93,7 @@ def _decode_other(picture: PillowImage.Image, name: str) -> np.ndarray:
         picture.seek(0)
         upright = ImageOps.exif_transpose(picture)
         return _rgb(upright)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         raise ImgclfError(f"{name}: the {picture.format} is damaged; replace or delete it") from error
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 
@@ -13,7 +14,6 @@ from imgclf import ImgclfError, files
 from imgclf.dataset import Dataset, Image, read_table, write_table
 
 DEDICATED = ("dedicatedTestImages.tsv", "dedicated_test.tsv")
-LEAK = "shows the same picture as a dedicated test image"
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,14 @@ class Split:
         sides = {"train": self.train, "test": self.test}
         table = pd.DataFrame({side: pd.Series([i.label for i in images], dtype=str).value_counts() for side, images in sides.items()})
         return table.fillna(0).astype(int).sort_index().rename_axis("label")
+
+    def side(self, name: str) -> tuple[Image, ...]:
+        """The images of "train" or "test"."""
+        return {"train": self.train, "test": self.test}[name]
+
+    def clusters_of(self, images: Iterable[Image]) -> np.ndarray:
+        """(n,) array of the names of the images' clusters."""
+        return np.array([self.cluster[image.path] for image in images])
 
     def __str__(self) -> str:
         return f"{len(self.train)} images train, {len(self.test)} test"

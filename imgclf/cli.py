@@ -1,0 +1,101 @@
+"""The command line: a thin layer over the package's functions."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from imgclf import ImgclfError, __version__
+
+
+class Commands(click.Group):
+    """Prints what a person can mend as one line, without a traceback."""
+
+    def invoke(self, context: click.Context) -> None:
+        try:
+            super().invoke(context)
+        except ImgclfError as error:
+            click.echo(f"imgclf: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """From a folder of images to a classifier you can trust: notebooks 00 to 05, and what they leave."""
+
+
+@main.command()
+@click.option("-p", "--parameter", "assignments", multiple=True, metavar="NAME=VALUE", help="Set a parameter; may be given many times.")
+@click.option("--from", "start_from", default="00", metavar="NUMBER", help="Number of the notebook to begin with, 00 to 05.")
+def run(assignments: tuple[str, ...], start_from: str) -> None:
+    """Run the notebooks in order.
+
+    Example: imgclf run --from 01 -p dataset_name=fruit -p images_dir=~/pictures/fruit
+    """
+    from imgclf import parameters, sequence
+    values = parameters.parse(assignments)
+    folder = sequence.run(values, start_from=start_from, report=click.echo)
+    click.echo("\n" + sequence.closing_report(str(values.get("dataset_name", parameters.PARAMETERS["dataset_name"].default)), folder))
+
+
+@main.command("set")
+@click.argument("assignments", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--defaults", is_flag=True, help="Put all defaults back.")
+def set_parameters(assignments: tuple[str, ...], defaults: bool) -> None:
+    """Write parameters into every notebook that has them.
+
+    Example: imgclf set dataset_name=fruit train_fraction=0.8
+    """
+    from imgclf import parameters
+    if bool(assignments) == defaults:
+        raise click.UsageError("give NAME=VALUE, or --defaults")
+    changed = parameters.change_defaults(None if defaults else parameters.parse(assignments))
+    click.echo("\n".join(f"changed {path.name}" for path in changed) or "nothing to change")
+
+
+@main.command("parameters")
+def list_parameters() -> None:
+    """List all parameters of the notebooks.
+
+    Example: imgclf parameters
+    """
+    from imgclf import parameters
+    for p in parameters.PARAMETERS.values():
+        click.echo(f"{p.name:<21} {p.default!s:<20.20} {p.meaning}; {p.expected}")
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_OR_FOLDER...")
+@click.option("--model", type=click.Path(path_type=Path), help="The classifier.onnx; by default the newest that 04 wrote.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list with all scores.")
+def predict(paths: tuple[Path, ...], model: Path | None, as_json: bool) -> None:
+    """Print label and score of images.
+
+    Example: imgclf predict --json ~/pictures/blouse.jpg
+    """
+    from imgclf import classifier, predictions
+    loaded = classifier.Classifier.load(model or predictions.newest_classifier())
+    found, skipped = predictions.predict(loaded, paths)
+    click.echo(json.dumps([predictions.as_json(loaded, p) for p in found], indent=2) if as_json else "\n".join(map(predictions.as_line, found)))
+    for image in skipped:
+        click.echo(f"skipped {image.path}: {image.reason}", err=True)
+    if not found:
+        raise ImgclfError("none of the images could be read")
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_OR_FOLDER...")
+def verify(model: Path, paths: tuple[Path, ...]) -> None:
+    """Prove that a classifier scores the same in OpenVINO, in ONNX Runtime, and as the training code did.
+
+    Example: imgclf verify ~/imgclf_data/proc/fashion_texture/classifier.onnx ~/pictures/blouse.jpg
+    """
+    from imgclf import classifier, predictions
+    input_size = classifier.read_metadata(model)["input_size"]
+    checks = classifier.verify(model, classifier.prepared_pixels(predictions.image_files(paths), input_size))
+    click.echo("\n".join(map(str, checks)))
+    if not all(check.agrees for check in checks):
+        raise ImgclfError(f"{model}: the scores disagree; export it again with 04_train_svm")

@@ -1,0 +1,205 @@
+"""Every parameter of the notebooks, once: its name, default, type, allowed values, meaning."""
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from imgclf import ImgclfError, files
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+TAG = "parameters"
+
+Value = str | int | float | bool | list[float]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes
+    ----------
+    type : "str", "int", "float", "bool" or "list[float]", as it stands in the notebook.
+    notebooks : the numbers of the notebooks that take it.
+    allowed : the values it may have; empty if any of its type between `least` and `most` will do.
+    tutorial : what Microsoft's tutorial of 2017 called it.
+    """
+
+    name: str
+    type: str
+    default: Value
+    meaning: str
+    notebooks: tuple[str, ...]
+    allowed: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    tutorial: str = ""
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words."""
+        if self.allowed:
+            return "one of " + ", ".join(self.allowed)
+        kind = {"str": "text", "int": "a whole number", "float": "a number", "bool": "True or False", "list[float]": "numbers with commas between"}[self.type]
+        limits = [f"{word} {limit:g}" for word, limit in (("at least", self.least), ("at most", self.most)) if limit is not None]
+        return " ".join([kind, " and ".join(limits)]).strip()
+
+
+ALL = ("00", "01", "02", "03", "04", "05")
+RUNS = ("03", "04", "05")
+
+PARAMETERS = {
+    parameter.name: parameter for parameter in (
+        Parameter("dataset_name", "str", "fashion_texture", "folder below images/, and its manifest if there is one", ALL, tutorial="datasetName"),
+        Parameter("images_dir", "str", "", "another folder of label folders, used as it is", ("00", "01", "03", "04", "05")),
+        Parameter("max_images", "int", 0, "images to get, over all labels; 0 = all", ("00",), least=0, tutorial="downloadTopNImages"),
+        Parameter("max_image_side", "int", 1000, "larger images are shrunk to this, pixels; 0 = never", ("00",), least=0, tutorial="maxSize"),
+        Parameter("train_fraction", "float", 0.75, "share of each label's images that train, 0 to 1", ("01",), least=0.01, most=0.99, tutorial="ratioTrainTest"),
+        Parameter("split_by", "str", "image", "image, or group: a subfolder below a label stays on one side", ("01",), ("image", "group"), tutorial="imagesSplitBy"),
+        Parameter("classifier", "str", "svm", "svm: linear SVM on the features of the pretrained DNN", ("02", *RUNS), ("svm",), tutorial="classifier"),
+        Parameter("backbone", "str", "efficientnet_lite1", "pretrained DNN", ("02",), ("efficientnet_lite0", "efficientnet_lite1"), tutorial="rf_pretrainedModelFilename"),
+        Parameter("input_size", "int", 240, "width and height of the images the DNN sees, pixels", ("02",), least=32, most=2048, tutorial="rf_inputResoluton"),
+        Parameter("engine", "str", "openvino", "what runs the DNN", RUNS, ("openvino", "onnxruntime")),
+        Parameter("precision", "str", "f32", "f32; bf16: faster where the processor has it; auto: bf16 if it has it", RUNS, ("f32", "bf16", "auto")),
+        Parameter("inference_batch_size", "int", 8, "images the DNN computes at once", RUNS, least=1, most=1024, tutorial="run_mbSize"),
+        Parameter("l2_normalize", "bool", True, "scale each feature vector to length 1", ("04",), tutorial="svm_boL2Normalize"),
+        Parameter("svm_c", "list[float]", [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0], "values of C to try; smaller is smoother", ("04",), least=0, tutorial="svm_CVals"),
+        Parameter("evaluate_on", "str", "test", "test, or train (which flatters)", ("05",), ("test", "train"), tutorial="boEvalOnTrainingSet"),
+        Parameter("seed", "int", 0, "of the split, the cross-validation and the bootstrap", ("01", "04", "05"), least=0),
+    )
+}
+
+
+def check(name: str, value: Any) -> Value:
+    """The value of a parameter, refused if it is unknown, of a wrong type, or not allowed.
+
+    Raises
+    ------
+    ImgclfError : with the names or values that would do.
+    """
+    if name not in PARAMETERS:
+        raise ImgclfError(f"unknown parameter '{name}'; the parameters are {', '.join(PARAMETERS)}")
+    parameter = PARAMETERS[name]
+    fits = {"str": lambda v: isinstance(v, str), "bool": lambda v: isinstance(v, bool), "int": _is_whole, "float": _is_number,
+            "list[float]": lambda v: isinstance(v, list) and bool(v) and all(map(_is_number, v))}[parameter.type]
+    numbers = value if isinstance(value, list) else [value]
+    if not fits(value) or (parameter.allowed and value not in parameter.allowed) or not all(_in_limits(parameter, n) for n in numbers):
+        raise ImgclfError(f"{name}={value!r}: must be {parameter.expected}")
+    return value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_whole(value) or isinstance(value, float)
+
+
+def _in_limits(parameter: Parameter, value: Any) -> bool:
+    below = parameter.least is not None and value < parameter.least
+    above = parameter.most is not None and value > parameter.most
+    return not below and not above
+
+
+def parse(assignments: Iterable[str]) -> dict[str, Value]:
+    """`NAME=VALUE` texts, as the command line takes them, as checked values.
+
+    Raises
+    ------
+    ImgclfError : no "=", an unknown name, or a value that is not allowed.
+    """
+    values = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ImgclfError(f"'{assignment}' is not NAME=VALUE")
+        values[name] = check(name, _literal(name, text))
+    return values
+
+
+def _literal(name: str, text: str) -> Any:
+    kind = PARAMETERS[name].type if name in PARAMETERS else "str"
+    if name == "images_dir" and text:
+        return str(Path(text).expanduser().absolute())  # notebooks run in a folder of their own
+    if kind == "str":
+        return text
+    if kind == "bool":
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        value = ast.literal_eval(f"[{text.strip('[]')}]" if kind == "list[float]" else text)
+    except (ValueError, SyntaxError):
+        return text
+    return float(value) if kind == "float" and _is_whole(value) else value
+
+
+def of_notebook(number: str) -> list[Parameter]:
+    """The parameters that a notebook, "00" to "05", takes."""
+    return [parameter for parameter in PARAMETERS.values() if number in parameter.notebooks]
+
+
+def of_namespace(namespace: Mapping[str, Any]) -> dict[str, Value]:
+    """The parameters of a notebook, given as its `globals()`, checked."""
+    return {name: check(name, namespace[name]) for name in PARAMETERS if name in namespace}
+
+
+def announce(namespace: Mapping[str, Any]) -> None:
+    """Check the parameters of a notebook, given as its `globals()`, and print those that differ from their defaults."""
+    values = of_namespace(namespace)
+    changed = [f"{name} = {value!r}" for name, value in values.items() if value != PARAMETERS[name].default]
+    print("\n".join(changed) or "all parameters have their defaults")
+
+
+def cell_source(number: str, values: Mapping[str, Value] | None = None) -> str:
+    """The parameters cell of a notebook: one literal a line, each with its meaning."""
+    values = values or {}
+    return "\n".join(f"{p.name}: {p.type} = {_code(values.get(p.name, p.default))}  # {p.meaning}" for p in of_notebook(number))
+
+
+def _code(value: Value) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(value, str) else repr(value)
+
+
+def notebook_paths() -> list[Path]:
+    """The notebooks, in order."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def read_cell(source: str) -> dict[str, Value]:
+    """The values in a parameters cell."""
+    return {line.target.id: ast.literal_eval(line.value) for line in ast.parse(source).body}
+
+
+def change_defaults(changes: Mapping[str, Value] | None) -> list[Path]:
+    """Write values into the parameters cell of every notebook that has them (None: put all defaults back).
+
+    Returns
+    -------
+    The notebooks that changed.
+    """
+    changed = []
+    for path in notebook_paths():
+        notebook = nbformat.read(path, as_version=4)
+        cell = next(cell for cell in notebook.cells if TAG in cell.metadata.get("tags", []))
+        values = {} if changes is None else {**read_cell(cell.source), **changes}
+        source = cell_source(path.name[:2], values)
+        if source != cell.source:
+            cell.source = source
+            files.write_text(path, nbformat.writes(notebook) + "\n")
+            changed.append(path)
+    return changed
+
+
+def table() -> str:
+    """All parameters as a Markdown table, as it stands in the README."""
+    rows = ["| parameter | default | notebooks | meaning | in the tutorial |", "|---|---|---|---|---|"]
+    for p in PARAMETERS.values():
+        values = re.sub(r"(\w+)", r"`\1`", ", ".join(p.allowed)) if p.allowed else ""
+        where = f"{p.notebooks[0]} to {p.notebooks[-1]}" if p.notebooks in (ALL, RUNS) else ", ".join(p.notebooks)
+        meaning = f"{p.meaning} ({values})" if values and p.name in ("backbone", "engine") else p.meaning
+        rows.append(f"| `{p.name}` | `{_code(p.default)}` | {where} | {meaning} | {f'`{p.tutorial}`' if p.tutorial else ''} |")
+    return "\n".join(rows)

@@ -1,0 +1,100 @@
+"""Pictures of data and results, for notebooks, files, and readers without a kernel."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+
+from imgclf import files
+from imgclf.evaluation import Evaluation
+
+COLOURS = [to_hex(colour) for colour in mpl.color_sequences["petroff10"]]  # ten that colour-blind readers tell apart
+MARKERS = "osD^vP*X<>"
+TILE_INCHES = 1.6
+
+
+def colour(labels: Sequence[str], label: str) -> str:
+    """The colour of a label, by its position; above ten labels all have the same, and names must tell."""
+    return COLOURS[list(labels).index(label)] if len(labels) <= len(COLOURS) else COLOURS[0]
+
+
+def save(path: Path) -> None:
+    """Write the current figure as PNG, whole."""
+    with files.replace_file(path) as file:
+        plt.gcf().savefig(file, format="png", dpi=110, bbox_inches="tight")
+
+
+def grid(pixels: Sequence[np.ndarray], captions: Sequence[str], *, title: str, columns: int = 6) -> None:
+    """Images in tiles of one size, each with its caption above.
+
+    Parameters
+    ----------
+    pixels : (H, W, 3) uint8 RGB arrays of any size.
+    """
+    columns = min(columns, max(1, len(pixels)))
+    rows = max(1, -(-len(pixels) // columns))
+    height = max(caption.count("\n") + 1 for caption in captions) * 0.17 if captions else 0
+    figure, axes = plt.subplots(rows, columns, squeeze=False, layout="constrained",
+                                figsize=(columns * TILE_INCHES, rows * (TILE_INCHES + height) + 0.4))
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, tile, caption in zip(axes.flat, pixels, captions, strict=False):
+        ax.imshow(tile)
+        ax.set_title(caption, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+
+
+def c_curve(c: Sequence[float], train_accuracy: Sequence[float], cv_accuracy: Sequence[float], best: int, *, ax: Axes | None = None) -> None:
+    """Class-averaged accuracy over C, on images learned from and on held-out ones; the chosen C is ringed."""
+    ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
+    ax.semilogx(c, train_accuracy, "s--", color=COLOURS[1], label="images it learned from")
+    ax.semilogx(c, cv_accuracy, "o-", color=COLOURS[0], label="held-out images (cross-validation)")
+    ax.plot(c[best], cv_accuracy[best], "o", markersize=15, markerfacecolor="none", markeredgecolor="black", label=f"chosen: C = {c[best]:g}")
+    ax.set(xlabel="C (smaller is smoother)", ylabel="class-averaged accuracy (share)", ylim=(0, 1.03), title="Where the two curves part, more C only learns by heart")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8)
+
+
+def feature_map(points: np.ndarray, image_labels: Sequence[str], labels: Sequence[str], *, ax: Axes | None = None) -> None:
+    """Images as points on their two main directions; (n, 2) `points`, one colour and marker a label."""
+    ax = ax or plt.subplots(figsize=(6.5, 5))[1]
+    for k, label in enumerate(labels):
+        here = np.array(image_labels) == label
+        ax.scatter(*points[here].T, s=14, alpha=0.7, color=colour(labels, label), marker=MARKERS[k % len(MARKERS)], label=f"{label} ({here.sum()})")
+    ax.set(xlabel="first direction (no unit)", ylabel="second direction (no unit)", title=f"{len(points)} images: the closer, the more alike to the DNN")
+    ax.legend(fontsize=8, ncols=1 + len(labels) // 12)
+
+
+def roc(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
+    """ROC curve of each label against the rest, with its area."""
+    ax = ax or plt.subplots(figsize=(5.5, 5))[1]
+    styles = ("-", "--", "-.", ":")
+    for k, label in enumerate(evaluation.labels):
+        if curve := evaluation.roc(label):
+            ax.plot(curve.false_positive_rate, curve.true_positive_rate, styles[k % 4], color=colour(evaluation.labels, label),
+                    label=f"{label}, area {curve.area:.2f} ({curve.interval[0]:.2f} to {curve.interval[1]:.2f})")
+    ax.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="chance, area 0.50")
+    ax.set(xlabel="false positive rate (share of the other labels' images)", ylabel="true positive rate (share of the label's images)",
+           title=f"ROC, each label against the rest, {len(evaluation.truth)} images:\nthe nearer to the upper left, the better", aspect="equal")
+    ax.legend(fontsize=8, loc="lower right")
+
+
+def confusion(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
+    """Confusion matrix: row, the true label; column, the predicted one; colour, the share of the row; number, images."""
+    k = len(evaluation.labels)
+    ax = ax or plt.subplots(figsize=(2.5 + 0.55 * k, 2 + 0.5 * k))[1]
+    counts = evaluation.confusion
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    picture = ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            ax.text(column, row, count, ha="center", va="center", fontsize=9, color="white" if share[row, column] > 0.55 else "black")
+    ax.set_xticks(range(k), [textwrap.shorten(label, 18) for label in evaluation.labels], rotation=45, ha="right")
+    ax.set_yticks(range(k), [textwrap.shorten(label, 18) for label in evaluation.labels])
+    ax.set(xlabel="predicted label", ylabel="true label", title=f"{len(evaluation.truth)} images: right ones on the diagonal")
+    ax.figure.colorbar(picture, ax=ax, label="share of the true label's images", shrink=0.8)

@@ -1,0 +1,72 @@
+"""The interactive twins of `imgclf.pictures`: the same numbers, to point at."""
+
+from collections.abc import Sequence
+
+import bqplot
+import numpy as np
+from bqplot import pyplot  # noqa: F401 (registers bqplot's default layouts)
+
+from imgclf.evaluation import Evaluation
+from imgclf.pictures import colour
+
+MOST_POINTS = 5000  # it is SVG: more points make the browser slow
+
+
+def _axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
+    return [bqplot.Axis(scale=x, label=x_label, grid_lines="dashed"),
+            bqplot.Axis(scale=y, label=y_label, orientation="vertical", grid_lines="dashed", label_offset="3em")]
+
+
+def feature_map(points: np.ndarray, names: Sequence[str], image_labels: Sequence[str], labels: Sequence[str]) -> bqplot.Figure:
+    """Images as points on their two main directions; pointing at one tells its file and label.
+
+    Parameters
+    ----------
+    points : (n, 2) float array. Above `MOST_POINTS` an evenly spaced part of them is drawn.
+    names, image_labels : of the n images. labels : all labels, in the order of their colours.
+    """
+    step = -(-len(points) // MOST_POINTS)
+    points, names, image_labels = points[::step], np.array(names)[::step], np.array(image_labels)[::step]
+    x, y = bqplot.LinearScale(), bqplot.LinearScale()
+    marks = []
+    for label in labels:
+        here = image_labels == label
+        tooltip = bqplot.Tooltip(fields=["name"], labels=[label])
+        marks.append(bqplot.Scatter(x=points[here, 0], y=points[here, 1], names=names[here], display_names=False, scales={"x": x, "y": y},
+                                    colors=[colour(labels, label)], default_size=24, default_opacities=[0.7], labels=[label],
+                                    display_legend=True, tooltip=tooltip))
+    return bqplot.Figure(marks=marks, axes=_axes(x, y, "first direction", "second direction"), legend_location="top-right",
+                         title=f"{len(points)} images: the closer, the more alike to the DNN")
+
+
+def roc(evaluation: Evaluation) -> bqplot.Figure:
+    """ROC curve of each label against the rest, with its area in the legend."""
+    x, y = bqplot.LinearScale(min=0, max=1), bqplot.LinearScale(min=0, max=1)
+    curves = [(label, curve) for label in evaluation.labels if (curve := evaluation.roc(label))]
+    marks = [bqplot.Lines(x=curve.false_positive_rate, y=curve.true_positive_rate, scales={"x": x, "y": y},
+                          colors=[colour(evaluation.labels, label)], labels=[f"{label} {curve.area:.2f}"], display_legend=True,
+                          tooltip=bqplot.Tooltip(fields=["name"], labels=["label and area"]))
+             for label, curve in curves]
+    marks.append(bqplot.Lines(x=[0, 1], y=[0, 1], scales={"x": x, "y": y}, colors=["grey"], line_style="dotted"))
+    return bqplot.Figure(marks=marks, axes=_axes(x, y, "false positive rate", "true positive rate"), legend_location="bottom-right",
+                         title="ROC, each label against the rest", min_aspect_ratio=1, max_aspect_ratio=1.3)
+
+
+def confusion(evaluation: Evaluation) -> bqplot.Figure:
+    """Confusion matrix; pointing at a cell tells the number of images."""
+    counts = evaluation.confusion
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    x, y = bqplot.OrdinalScale(), bqplot.OrdinalScale(reverse=True)
+    cells = bqplot.GridHeatMap(color=share, row=list(evaluation.labels), column=list(evaluation.labels), display_format=None,
+                               scales={"row": y, "column": x, "color": bqplot.ColorScale(scheme="Blues", min=0, max=1)},
+                               stroke="white", tooltip=bqplot.Tooltip(fields=["row", "column", "color"], formats=["", "", ".0%"],
+                                                                      labels=["true label", "predicted label", "share of the true label"]))
+    k = len(evaluation.labels)
+    rows, columns = np.nonzero(counts)
+    names = [str(counts[i, j]) for i, j in zip(rows, columns, strict=True)]
+    numbers = bqplot.Label(x=[evaluation.labels[j] for j in columns], y=[evaluation.labels[i] for i in rows], text=names, align="middle",
+                           scales={"x": x, "y": y}, colors=["black"], default_size=12, font_weight="normal")
+    axes = [bqplot.Axis(scale=x, label="predicted label", tick_rotate=-30 if k > 4 else 0),
+            bqplot.Axis(scale=y, label="true label", orientation="vertical", label_offset="6em")]
+    return bqplot.Figure(marks=[cells, numbers], axes=axes, title=f"{len(evaluation.truth)} images: right ones on the diagonal",
+                         fig_margin={"top": 60, "bottom": 80, "left": 110, "right": 40}, min_aspect_ratio=1, max_aspect_ratio=1.3)

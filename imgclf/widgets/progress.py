@@ -1,0 +1,28 @@
+"""A line that grows while a cell works and is gone when it is done, so that notebooks keep no progress bars."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from IPython.display import display
+
+SECONDS_BETWEEN = 0.2
+NOTHING = {"text/plain": "", "text/html": ""}
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of `total` are done; call what it gives with the number done."""
+    line = display(NOTHING, raw=True, display_id=True)
+    shown = 0.0
+
+    def show(done: int) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > SECONDS_BETWEEN:
+            shown = time.monotonic()
+            line.update({"text/plain": "", "text/html": f"<progress value={done} max={total}></progress> {done} of {total} {what}"}, raw=True)
+
+    try:
+        yield show
+    finally:
+        line.update(NOTHING, raw=True)
