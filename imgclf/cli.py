@@ -36,7 +36,7 @@ def run(assignments: tuple[str, ...], start_from: str) -> None:
     """
     from imgclf import parameters, sequence
     values = parameters.parse(assignments)
-    folder = sequence.run(values, start_from=start_from, report=click.echo)
+    folder = sequence.run(values, start_from=start_from)
     click.echo("\n" + sequence.closing_report(str(values.get("dataset_name", parameters.PARAMETERS["dataset_name"].default)), folder))
 
 

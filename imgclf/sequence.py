@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -14,14 +14,15 @@ from imgclf import ImgclfError, evaluation, files, parameters
 from imgclf.parameters import Value
 
 
-def run(values: Mapping[str, Value], *, start_from: str = "00", report: Callable[[str], None] = print) -> Path:
+def run(values: Mapping[str, Value], *, start_from: str = "00") -> Path:
     """Execute the notebooks through papermill, from `start_from` on, stopping at the first that fails.
+
+    Prints a line for each notebook: its name when it begins, the seconds it took when it is done.
 
     Parameters
     ----------
     values : parameters; each notebook is given those that it takes.
     start_from : number of the first notebook.
-    report : called with a line of text for each notebook.
 
     Returns
     -------
@@ -37,7 +38,7 @@ def run(values: Mapping[str, Value], *, start_from: str = "00", report: Callable
     with files.lock(files.proc_dir(str(values.get("dataset_name", parameters.PARAMETERS["dataset_name"].default)))):
         folder = _new_folder()
         for path in chosen:
-            report(_execute(path, folder / path.name, values))
+            _execute(path, folder / path.name, values)
     return folder
 
 
@@ -54,19 +55,21 @@ def _new_folder() -> Path:
     raise ImgclfError(f"{runs}: 1,000 runs in one second; wait a moment")
 
 
-def _execute(path: Path, executed: Path, values: Mapping[str, Value]) -> str:
+def _execute(path: Path, executed: Path, values: Mapping[str, Value]) -> None:
     taken = {parameter.name: values[parameter.name] for parameter in parameters.of_notebook(path.name[:2]) if parameter.name in values}
+    print(f"{path.stem:<18}", end="", flush=True)
     start = time.perf_counter()
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         papermill.execute_notebook(path, executed, parameters=taken, kernel_name="python3", progress_bar=False,
                                    extra_arguments=["--log-level=ERROR"])  # it warns of its local sockets
     except PapermillExecutionError as error:
+        print("failed", flush=True)
         raise ImgclfError(f"{executed}, cell {error.cell_index + 1}: {error.ename}: {error.evalue}") from None
     except OSError as error:
         with files.writable(executed):
             raise error
-    return f"{path.stem:<18}{time.perf_counter() - start:6.1f} s"
+    print(f"{time.perf_counter() - start:6.1f} s", flush=True)
 
 
 def closing_report(dataset_name: str, folder: Path) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import bqplot
 import numpy as np
-from bqplot import pyplot  # noqa: F401 (registers bqplot's default layouts)
 
 from imgclf.evaluation import Evaluation
 from imgclf.pictures import colour
@@ -12,12 +11,19 @@ from imgclf.pictures import colour
 MOST_POINTS = 5000  # it is SVG: more points make the browser slow
 
 
+class Chart(bqplot.Figure):
+    """A figure whose text, which readers without a kernel get, says what it is."""
+
+    def __repr__(self) -> str:
+        return f"[interactive chart, needs a running kernel: {self.title}]"
+
+
 def _axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
     return [bqplot.Axis(scale=x, label=x_label, grid_lines="dashed"),
             bqplot.Axis(scale=y, label=y_label, orientation="vertical", grid_lines="dashed", label_offset="3em")]
 
 
-def feature_map(points: np.ndarray, names: Sequence[str], image_labels: Sequence[str], labels: Sequence[str]) -> bqplot.Figure:
+def feature_map(points: np.ndarray, names: Sequence[str], image_labels: Sequence[str], labels: Sequence[str]) -> Chart:
     """Images as points on their two main directions; pointing at one tells its file and label.
 
     Parameters
@@ -35,11 +41,11 @@ def feature_map(points: np.ndarray, names: Sequence[str], image_labels: Sequence
         marks.append(bqplot.Scatter(x=points[here, 0], y=points[here, 1], names=names[here], display_names=False, scales={"x": x, "y": y},
                                     colors=[colour(labels, label)], default_size=24, default_opacities=[0.7], labels=[label],
                                     display_legend=True, tooltip=tooltip))
-    return bqplot.Figure(marks=marks, axes=_axes(x, y, "first direction", "second direction"), legend_location="top-right",
+    return Chart(marks=marks, axes=_axes(x, y, "first direction", "second direction"), legend_location="top-right",
                          title=f"{len(points)} images: the closer, the more alike to the DNN")
 
 
-def roc(evaluation: Evaluation) -> bqplot.Figure:
+def roc(evaluation: Evaluation) -> Chart:
     """ROC curve of each label against the rest, with its area in the legend."""
     x, y = bqplot.LinearScale(min=0, max=1), bqplot.LinearScale(min=0, max=1)
     curves = [(label, curve) for label in evaluation.labels if (curve := evaluation.roc(label))]
@@ -48,11 +54,11 @@ def roc(evaluation: Evaluation) -> bqplot.Figure:
                           tooltip=bqplot.Tooltip(fields=["name"], labels=["label and area"]))
              for label, curve in curves]
     marks.append(bqplot.Lines(x=[0, 1], y=[0, 1], scales={"x": x, "y": y}, colors=["grey"], line_style="dotted"))
-    return bqplot.Figure(marks=marks, axes=_axes(x, y, "false positive rate", "true positive rate"), legend_location="bottom-right",
+    return Chart(marks=marks, axes=_axes(x, y, "false positive rate", "true positive rate"), legend_location="bottom-right",
                          title="ROC, each label against the rest", min_aspect_ratio=1, max_aspect_ratio=1.3)
 
 
-def confusion(evaluation: Evaluation) -> bqplot.Figure:
+def confusion(evaluation: Evaluation) -> Chart:
     """Confusion matrix; pointing at a cell tells the number of images."""
     counts = evaluation.confusion
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -68,5 +74,5 @@ def confusion(evaluation: Evaluation) -> bqplot.Figure:
                            scales={"x": x, "y": y}, colors=["black"], default_size=12, font_weight="normal")
     axes = [bqplot.Axis(scale=x, label="predicted label", tick_rotate=-30 if k > 4 else 0),
             bqplot.Axis(scale=y, label="true label", orientation="vertical", label_offset="6em")]
-    return bqplot.Figure(marks=[cells, numbers], axes=axes, title=f"{len(evaluation.truth)} images: right ones on the diagonal",
+    return Chart(marks=[cells, numbers], axes=axes, title=f"{len(evaluation.truth)} images: right ones on the diagonal",
                          fig_margin={"top": 60, "bottom": 80, "left": 110, "right": 40}, min_aspect_ratio=1, max_aspect_ratio=1.3)

@@ -1,0 +1,45 @@
+# make run     from images to an evaluated classifier        make lab    the notebooks in JupyterLab
+# make test    everything that is tested                     make bench  speed and memory, as ratios
+#
+# PYTHON=python3.12  another Python, 3.11 to 3.13            TORCH=cpu   torch without CUDA (Linux, no NVIDIA GPU)
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: run test lab bench notebooks lock
+
+run: $(INSTALLED)
+	@$(BIN)/imgclf run
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+	@data=$$(mktemp -d); trap 'rm -rf "$$data"' EXIT; \
+	IMGCLF_DATA="$$data" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=900 notebooks
+
+lab: $(INSTALLED)
+	@$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url= \
+	--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate
+
+bench: $(INSTALLED)
+	@for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+# Runs the notebooks in place, in order, with their defaults, and takes out what differs from machine to machine.
+notebooks: $(INSTALLED)
+	$(BIN)/python tests/notebooks/refresh.py
+
+# Needs uv. One lock for Python 3.11 to 3.13.
+lock:
+	uv pip compile --universal --python-version 3.11 --extra test --no-header --no-annotate pyproject.toml -o requirements.lock
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	{ echo "$(PYTHON) is not Python 3.11 to 3.13; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv; the first time takes some minutes"
+ifeq ($(TORCH),cpu)
+	@$(BIN)/python -m pip install --quiet --index-url https://download.pytorch.org/whl/cpu "$$(grep '^torch==' requirements.lock)"
+endif
+	@$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $(INSTALLED)

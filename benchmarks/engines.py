@@ -1,0 +1,93 @@
+"""Images per second of each engine on one network, as ratios: same weights, same batches, one run.
+
+Every engine may choose its batch size; rounds are interleaved, and the median of them counts, so that another process
+on the machine slows all alike.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import photographs
+from joblib import cpu_count
+
+from imgclf import backbones, engines
+from imgclf.engines.openvino import has_bf16
+
+ROUNDS = 7
+IMAGES = 192
+BATCH_SIZES = (4, 8, 32)
+BACKBONE = backbones.BACKBONES["efficientnet_lite1"]
+
+Run = Callable[[list[np.ndarray]], object]
+
+
+def torch_run() -> Run:
+    """torch at its best float32 settings for this network: normalization folded into convolutions, channels last."""
+    import torch
+    from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+    torch.set_num_threads(cpu_count())
+    network = backbones.build(BACKBONE)
+    for module in list(network.modules()):
+        for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"), ("_conv_stem", "_bn0"), ("_conv_head", "_bn1")):
+            if hasattr(module, conv) and hasattr(module, norm):
+                c, n = getattr(module, conv), getattr(module, norm)
+                c.weight, c.bias = fuse_conv_bn_weights(c.weight, c.bias, n.running_mean, n.running_var, n.eps, n.weight, n.bias)
+    for module in network.modules():
+        for name in [name for name, child in module.named_children() if isinstance(child, torch.nn.BatchNorm2d)]:
+            setattr(module, name, torch.nn.Identity())
+    network = network.to(memory_format=torch.channels_last)
+
+    def run(batches: list[np.ndarray]) -> None:
+        with torch.inference_mode():
+            for batch in batches:
+                network(torch.from_numpy(batch))
+    return run
+
+
+def engine_run(network: Path, name: str, precision: str, batch_size: int) -> Run:
+    ready = engines.start(network, engine=name, precision=precision, batch_size=batch_size)
+    return lambda batches: list(ready.run(batches))
+
+
+def seconds(run: Run, batches: list[np.ndarray]) -> float:
+    start = time.perf_counter()
+    run(batches)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    pixels = photographs.garments(64) * 3
+    work = {size: list(photographs.batches(pixels, BACKBONE.input_size, size)) for size in BATCH_SIZES}
+    with tempfile.TemporaryDirectory() as folder:
+        network = Path(folder) / "network.onnx"
+        backbones.export(BACKBONE, BACKBONE.input_size, network)
+        torch = torch_run()
+        runs = {("torch f32", size): torch for size in BATCH_SIZES}
+        for size in BATCH_SIZES:
+            runs["onnxruntime f32", size] = engine_run(network, "onnxruntime", "f32", size)
+            runs["openvino f32", size] = engine_run(network, "openvino", "f32", size)
+            if has_bf16():
+                runs["openvino bf16", size] = engine_run(network, "openvino", "bf16", size)
+        times: dict[tuple[str, int], list[float]] = {key: [] for key in runs}
+        for _ in range(ROUNDS):
+            for (name, size), run in runs.items():
+                times[name, size].append(seconds(run, work[size]) / len(work[size]) / size)
+    report({key: 1 / statistics.median(values) for key, values in times.items()})
+
+
+def report(speed: dict[tuple[str, int], float]) -> None:
+    best = {name: max(((s, size) for (n, size), s in speed.items() if n == name)) for name, _ in speed}
+    print(f"{BACKBONE.name}, {BACKBONE.input_size} pixels, {cpu_count()} cores, median of {ROUNDS} interleaved rounds of {IMAGES} images")
+    print(f"{'':<18}{'best batch':>10}{'images/s':>10}{'x onnxruntime':>15}{'x torch':>9}")
+    for name, (fastest, size) in best.items():
+        print(f"{name:<18}{size:>10}{fastest:>10.0f}{fastest / best['onnxruntime f32'][0]:>15.2f}{fastest / best['torch f32'][0]:>9.2f}")
+    print(f"openvino f32 at the default batch of 8: {speed['openvino f32', 8] / best['onnxruntime f32'][0]:.2f} x onnxruntime at its best")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""From JPEG files to features: how near to what the cores can do at most.
+
+At most: all cores busy with nothing but decoding, resizing and the network. So the limit is cores / (core-seconds of decoding and
+resizing an image + core-seconds of the network an image), each measured alone in the same run, interleaved.
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import photographs
+from joblib import cpu_count
+
+from imgclf import backbones, engines, features, images
+
+ROUNDS = 5
+IMAGES = 256
+BATCH = 8
+BACKBONE = backbones.BACKBONES["efficientnet_lite1"]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        network = Path(folder) / "network.onnx"
+        backbones.export(BACKBONE, BACKBONE.input_size, network)
+        paths = photographs.write(Path(folder) / "images", IMAGES)
+        for precision in ("f32", "auto"):
+            engine = engines.start(network, precision=precision, batch_size=BATCH)
+            rounds = [one_round(engine, paths) for _ in range(ROUNDS + 1)][1:]
+            limit, reached, decoding, inference = (statistics.median(values) for values in zip(*rounds, strict=True))
+            ratio = statistics.median(r[1] / r[0] for r in rounds)
+            print(f"{BACKBONE.name} {engine.precision}: decoding {decoding * 1e3:.2f} + network {inference * 1e3:.2f} core-ms an image; "
+                  f"limit {limit:.0f}, reached {reached:.0f} images/s; median ratio {ratio:.2f}")
+
+
+def one_round(engine: engines.Engine, paths: list[Path]) -> tuple[float, float, float, float]:
+    """Limit and reached images/s; core-seconds of decoding and of the network, an image."""
+    start = time.process_time()
+    prepared = [images.prepare(images.read_bytes(path), BACKBONE.input_size) for path in paths]
+    decoding = (time.process_time() - start) / len(paths)
+
+    batches = [features.np.stack(prepared[i:i + BATCH]) for i in range(0, len(prepared), BATCH)]
+    start = time.process_time()
+    for _ in engine.run(batches):
+        pass
+    inference = (time.process_time() - start) / len(paths)
+
+    start = time.perf_counter()
+    done = sum(1 for _ in features.run_network(engine, paths, BACKBONE.input_size, batch_size=BATCH, skipped=[]))
+    return cpu_count() / (decoding + inference), done / (time.perf_counter() - start), decoding, inference
+
+
+if __name__ == "__main__":
+    main()
