@@ -2,13 +2,13 @@
 
 import csv
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from joblib import cpu_count
@@ -130,8 +130,9 @@ def find_files(folder: Path) -> list[str]:
 
 
 def _walk(start: Path, folder: Path) -> Iterator[str]:
-    seen = set()  # real paths: a link back to a folder above would never end
-    for here, below, names in os.walk(start, followlinks=True):
+    top = Path(os.path.realpath(folder))
+    seen = {str(above) for above in (top, *top.parents)}  # real paths: a link back to one of these would never end
+    for here, below, names in os.walk(start, followlinks=True, onerror=_refuse_folder):
         real = os.path.realpath(here)
         if real in seen:
             below.clear()
@@ -139,6 +140,10 @@ def _walk(start: Path, folder: Path) -> Iterator[str]:
         seen.add(real)
         below[:] = sorted(name for name in below if not name.startswith("."))
         yield from ((Path(here) / name).relative_to(folder).as_posix() for name in names if not name.startswith("."))
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise ImgclfError(f"{error.filename}: {error.strerror}; make it readable, or move it out of the label folders") from error
 
 
 def look_through(name: str, folder: Path, *, progress: Callable[[int], None] | None = None) -> Dataset:
@@ -167,6 +172,8 @@ def _known(name: str) -> tuple[Image, ...]:
 def _look(folder: Path, path: str, known: dict[str, Image]) -> Image:
     label, *groups = path.split("/")[:-1]
     image = Image(path, label, sha256="", dhash="", width=0, height=0, group="/".join(groups))
+    if path != _as_text(path):
+        return replace(image, path=_as_text(path), label=_as_text(label), group=_as_text(image.group), excluded="the name is not UTF-8; rename it")
     try:
         encoded = images.read_bytes(folder / path)
         image = replace(image, sha256=hashlib.sha256(encoded).hexdigest())
@@ -175,20 +182,29 @@ def _look(folder: Path, path: str, known: dict[str, Image]) -> Image:
             return replace(image, dhash=twin.dhash, width=twin.width, height=twin.height, excluded=unreadable)
         pixels = images.decode(encoded, Path(path).name)
     except ImgclfError as error:
-        return replace(image, excluded=str(error).partition(": ")[2])
+        return replace(image, excluded=str(error).rpartition(": ")[2])
     return replace(image, dhash=duplicates.dhash(pixels), width=pixels.shape[1], height=pixels.shape[0])
+
+
+def _as_text(name: str) -> str:
+    """A file name with the bytes that are not UTF-8, which no text file can hold, as question marks."""
+    return name.encode(errors="replace").decode()
 
 
 def _with_twins(dataset: Dataset) -> Dataset:
     """The data set with duplicates found: within a label all but the largest are left out."""
     seen = sorted(dataset.images, key=lambda image: (-image.width * image.height, image.path))
-    exact: dict[str, int] = {}
-    pairs = [(exact[image.sha256], i) for i, image in enumerate(seen) if exact.setdefault(image.sha256, i) != i]
-    firsts = list(exact.values())
-    near = duplicates.near_duplicates(
-        [seen[i].dhash for i in firsts],
-        lambda k: duplicates.glance(images.read(dataset.file(seen[firsts[k]]), side=duplicates.GLANCE_SIDE)))
-    pairs += [(firsts[i], firsts[j]) for i, j in near]
+    same: dict[str, dict[str, int]] = {}  # for each content the first image of each label
+    pairs = []
+    for i, image in enumerate(seen):
+        firsts = same.setdefault(image.sha256, {})
+        if firsts:
+            pairs.append((firsts.get(image.label, next(iter(firsts.values()))), i))
+        firsts.setdefault(image.label, i)
+    contents = [list(firsts.values()) for firsts in same.values()]
+    near = duplicates.near_duplicates([seen[firsts[0]].dhash for firsts in contents],
+                                      lambda k: duplicates.glance(images.read(dataset.file(seen[contents[k][0]]))))
+    pairs += [(min(i, j), max(i, j)) for one, other in near for i in contents[one] for j in contents[other]]
     twins = tuple(Twins(seen[i], seen[j]) for i, j in sorted(pairs))
     left_out: dict[str, str] = {}
     for twin in twins:
@@ -239,17 +255,18 @@ def read(name: str, images_dir: str = "") -> Dataset:
 def _read_table(table: Path) -> tuple[Image, ...]:
     try:
         return tuple(Image(**{**row, "width": int(row["width"]), "height": int(row["height"])}) for row in read_table(table))
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, csv.Error) as error:
         raise ImgclfError(f"{table}: damaged; delete it and run 01_prepare_data again") from error
 
 
 def write_table(path: Path, rows: list[dict], columns: list[str]) -> None:
     """Write rows as tab-separated values with a header line, whole."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n")
+    lines: list[str] = []
+    # Python 3.11 quotes a carriage return in a value only if lines end in one.
+    writer = csv.DictWriter(SimpleNamespace(write=lines.append), columns, delimiter="\t", lineterminator="\r\n")
     writer.writeheader()
     writer.writerows(rows)
-    files.write_text(path, text.getvalue())
+    files.write_text(path, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -11,7 +11,8 @@ HASH_SIDE = 16  # 256 bits, as the tutorial advises
 NEAR_BITS = 10  # of 256; unrelated photographs stand 21 and more apart
 UNKNOWN_BITS = 8  # flat pictures and small objects on white share a hash with next to no set bits
 GLANCE_SIDE = 32
-GLANCE_LEVELS = 24  # largest grey difference at 32 x 32 that recompression and resizing make
+TINT_SIDE = 8  # colours survive recompression only at a coarse scale
+GLANCE_LEVELS = 24  # largest difference of a glance that recompression and resizing make
 
 HASHES_AT_ONCE = 512
 
@@ -31,9 +32,15 @@ def dhash(pixels: np.ndarray) -> str:
 
 
 def glance(pixels: np.ndarray) -> np.ndarray:
-    """The picture as the second look sees it: (32, 32) int16, grey levels around their median."""
-    grey = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (GLANCE_SIDE, GLANCE_SIDE), interpolation=cv2.INTER_AREA)
-    return grey.astype(np.int16) - np.int16(np.median(grey))
+    """The picture as the second look sees it, as one row of int16.
+
+    First 32 x 32 grey levels around their median, then the RGB of 8 x 8 tiles around the mean of each tile's three.
+    The picture must not be decoded at reduced scale: that alone moves sharp edges by up to 70 grey levels.
+    """
+    grey = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (GLANCE_SIDE, GLANCE_SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
+    tiles = cv2.resize(pixels, (TINT_SIDE, TINT_SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
+    tints = tiles - tiles.sum(axis=2, dtype=np.int16, keepdims=True) // 3
+    return np.concatenate([(grey - np.int16(np.median(grey))).ravel(), tints.ravel()])
 
 
 def look_same(one: np.ndarray, other: np.ndarray) -> bool:

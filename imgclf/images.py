@@ -1,12 +1,13 @@
 """From the bytes of an image file to pixels: the one way that every stage, engine and service uses."""
 
 import io
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageOps
+from PIL.Image import Transpose
 
 from imgclf import ImgclfError
 
@@ -14,10 +15,13 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", "
 MAX_PIXELS = 100_000_000
 GREY = 114  # the padding that the tutorial meant: its network subtracted 114 from every channel
 
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError)  # what Pillow's readers raise, by format
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, IndexError, TypeError, struct.error)  # what Pillow's readers raise, by format
 PillowImage.MAX_IMAGE_PIXELS = None  # its limit warns, and warnings are not safe in threads; MAX_PIXELS is checked instead
 
 JPEG_END = b"\xff\xd9"
+EXIF_ORIENTATION = 0x112
+UPRIGHT = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+           6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
 
@@ -46,7 +50,7 @@ def decode(encoded: bytes, name: str = "image", *, side: int | None = None) -> n
         raise ImgclfError(f"{name}: the file is empty; replace or delete it")
     with _open(encoded, name) as picture:
         if picture.format == "JPEG":
-            _check_complete(encoded, picture, name)
+            _check_complete(encoded, name)
             return _decode_jpeg(encoded, name, _reduction(picture.size, side))
         return _decode_other(picture, name)
 
@@ -63,12 +67,12 @@ def _open(encoded: bytes, name: str) -> PillowImage.Image:
     return picture
 
 
-def _check_complete(encoded: bytes, picture: PillowImage.Image, name: str) -> None:
+def _check_complete(encoded: bytes, name: str) -> None:
     """Refuse a truncated JPEG, whose missing part OpenCV fills with grey in silence."""
     if encoded.rstrip(b"\0\r\n ").endswith(JPEG_END):
         return
-    try:
-        picture.load()  # slower, but strict: some cameras write other bytes after the end
+    try:  # slower, but strict: some cameras write other bytes after the end
+        _open(encoded.rstrip(b"\0"), name).load()  # zeros, as a broken-off copy leaves them, would be decoded as grey
     except DAMAGED as error:
         raise ImgclfError(f"{name}: the JPEG is truncated; fetch or copy it again") from error
 
@@ -91,8 +95,10 @@ def _decode_jpeg(encoded: bytes, name: str, factor: int) -> np.ndarray:
 def _decode_other(picture: PillowImage.Image, name: str) -> np.ndarray:
     try:
         picture.seek(0)
-        upright = ImageOps.exif_transpose(picture)
-        return _rgb(upright)
+        picture.load()  # before the orientation is asked for: TIFFs are turned by this
+        # Pillow's exif_transpose would write the other EXIF tags anew, and fail on an odd one.
+        turn = UPRIGHT.get(picture.getexif().get(EXIF_ORIENTATION))
+        return _rgb(picture if turn is None else picture.transpose(turn))
     except DAMAGED as error:
         raise ImgclfError(f"{name}: the {picture.format} is damaged; replace or delete it") from error
 
@@ -100,7 +106,7 @@ def _decode_other(picture: PillowImage.Image, name: str) -> np.ndarray:
 def _rgb(picture: PillowImage.Image) -> np.ndarray:
     """Any Pillow mode as (H, W, 3) uint8; 16-bit grey is scaled, since Pillow's own conversion clips it."""
     if picture.mode.startswith("I") or picture.mode == "F":
-        grey = np.asarray(picture, dtype=np.float64)
+        grey = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0, neginf=0)
         full = 65535 if picture.mode.startswith("I") else max(grey.max(), 1)
         grey = np.rint(grey.clip(0, full) * 255 / full).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)

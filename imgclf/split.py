@@ -1,5 +1,6 @@
 """Which images train and which test: decided by their content, so that the same images split alike everywhere."""
 
+import csv
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
@@ -103,13 +104,17 @@ def dedicated(folder: Path) -> set[str]:
 
     Raises
     ------
-    ImgclfError : a line has neither form.
+    ImgclfError : a line has neither form, or the list is not UTF-8.
     """
     path = next((folder / name for name in DEDICATED if (folder / name).exists()), None)
     if path is None:
         return set()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ImgclfError(f"{path}: not UTF-8 text; save it as UTF-8") from error
     listed = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         entry = line.strip().replace("\t", "/").replace("\\", "/").lower()
         if entry and entry.count("/") < 1:
             raise ImgclfError(f"{path}, line {number}: '{line}' is not LABEL<TAB>FILE or LABEL/FILE; mend the line")
@@ -140,8 +145,8 @@ def _table(dataset_name: str) -> Path:
 
 
 def write(dataset: Dataset, split: Split) -> Path:
-    """Write `split.tsv` (path, split, cluster), one line an image; gives its path."""
-    sides = {"train": split.train, "test": split.test}
+    """Write `split.tsv` (path; train, test or left out; cluster), one line an image; gives its path."""
+    sides = {"train": split.train, "test": split.test, "left out": split.left_out}
     rows = [{"path": image.path, "split": side, "cluster": split.cluster[image.path]} for side, images in sides.items() for image in images]
     write_table(_table(dataset.name), rows, ["path", "split", "cluster"])
     return _table(dataset.name)
@@ -160,7 +165,7 @@ def read(dataset: Dataset) -> Split:
     image = {i.path: i for i in dataset.images}
     try:
         rows = [(image[row["path"]], row["split"], row["cluster"]) for row in read_table(table)]
-    except KeyError as error:
+    except (KeyError, ValueError, csv.Error) as error:
         raise ImgclfError(f"{table}: does not fit images.tsv ({error}); run 01_prepare_data again") from error
-    return Split(train=tuple(i for i, side, _ in rows if side == "train"), test=tuple(i for i, side, _ in rows if side == "test"),
-                 cluster={i.path: name for i, _, name in rows})
+    sides = {name: tuple(i for i, side, _ in rows if side == name) for name in ("train", "test", "left out")}
+    return Split(sides["train"], sides["test"], {i.path: name for i, _, name in rows}, sides["left out"])

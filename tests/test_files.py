@@ -1,0 +1,79 @@
+import errno
+import json
+
+import pytest
+
+from imgclf import ImgclfError, files
+
+
+def test_data_dir_is_taken_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMGCLF_DATA", str(tmp_path / "here"))
+    assert files.data_dir() == tmp_path / "here"
+    assert files.proc_dir("fruit") == tmp_path / "here" / "proc" / "fruit"
+
+
+def test_data_dir_is_in_the_home_folder_without_a_setting(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("IMGCLF_DATA", "")
+    assert files.data_dir() == tmp_path / "imgclf_data"
+
+
+def test_shown_path_starts_below_the_data_folder(data_dir, tmp_path):
+    assert files.shown(data_dir / "proc" / "fruit" / "roc.png") == "proc/fruit/roc.png"
+    assert files.shown(tmp_path / "elsewhere" / "roc.png") == "roc.png"
+
+
+def test_replaced_file_holds_the_new_content_and_has_no_neighbour(tmp_path):
+    files.write_text(tmp_path / "new folder" / "a.txt", "first")
+    files.write_text(tmp_path / "new folder" / "a.txt", "größer")
+    assert (tmp_path / "new folder" / "a.txt").read_bytes() == "größer".encode()
+    assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("stop", [ValueError, KeyboardInterrupt])
+def test_stopped_write_leaves_the_old_content_and_nothing_else(tmp_path, stop):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(stop), files.replace_file(tmp_path / "a.txt") as file:
+        file.write(b"half of the new")
+        raise stop
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_old_content_is_read_until_the_new_one_is_complete(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with files.replace_file(tmp_path / "a.txt") as file:
+        file.write(b"new")
+        assert (tmp_path / "a.txt").read_text() == "old"
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_json_is_readable_by_eye(tmp_path):
+    files.write_json(tmp_path / "a.json", {"label": "Rüsche"})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "label": "Rüsche"\n}\n'
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {"label": "Rüsche"}
+
+
+@pytest.mark.parametrize(("number", "remedy"), [
+    (errno.ENOSPC, "the disk is full; free some space and run again"),
+    (errno.EDQUOT, "the disk quota is used up; free some space and run again"),
+    (errno.EROFS, "the file system is read-only; set IMGCLF_DATA to a folder that you may write to"),
+    (errno.EACCES, "no permission to write there; set IMGCLF_DATA to a folder that you may write to"),
+    (errno.EPERM, "no permission to write there; set IMGCLF_DATA to a folder that you may write to"),
+])
+def test_unwritable_file_is_named_with_the_remedy(tmp_path, number, remedy):
+    with pytest.raises(ImgclfError) as caught, files.writable(tmp_path / "a.txt"):
+        raise OSError(number, "as the system says it")
+    assert str(caught.value) == f"cannot write {tmp_path / 'a.txt'}: {remedy}"
+
+
+def test_other_system_errors_keep_their_traceback(tmp_path):
+    with pytest.raises(IsADirectoryError, match="as the system says it"), files.writable(tmp_path):
+        raise OSError(errno.EISDIR, "as the system says it")
+
+
+def test_lock_is_free_again_after_an_error(tmp_path, capsys):
+    with pytest.raises(ValueError, match="stopped"), files.lock(tmp_path / "fruit"):
+        raise ValueError("stopped")
+    with files.lock(tmp_path / "fruit"):
+        assert capsys.readouterr().out == ""
