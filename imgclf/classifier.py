@@ -60,7 +60,9 @@ def make_self_test(dataset: Dataset, train_images: Sequence[Image], network: Pat
 
 
 def disagreement(scores: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference between two arrays of scores, as a share of the largest expected score (at least 1)."""
+    """The largest difference between two arrays of scores, as a share of the largest expected score (at least 1); inf if their shapes differ."""
+    if scores.shape != expected.shape:
+        return float("inf")
     return float(np.abs(scores - expected).max() / max(1.0, np.abs(expected).max()))
 
 
@@ -143,13 +145,17 @@ class Classifier:
         metadata = read_metadata(path)
         network = engines.start(path, engine=engine, precision=precision, batch_size=batch_size)
         classifier = cls(path, network, metadata, batch_size=batch_size)
-        trained_in = metadata.get("parameters", {}).get("precision", "f32")
-        tolerance = max(TOLERANCE[network.precision], TOLERANCE.get(trained_in, TOLERANCE["bf16"]))
-        found = classifier.self_test_disagreement()
+        found, tolerance = classifier.self_test_disagreement(), classifier.tolerance
         if not found <= tolerance:  # also refuses NaN
             raise ImgclfError(f"{path}: {engine} scores the self-test images otherwise than the training code did (by {found:.2g} of the "
                               f"largest score, allowed {tolerance:g}); use another engine or version, or export the classifier again")
         return classifier
+
+    @property
+    def tolerance(self) -> float:
+        """How far scores may be from the self-test's, as a share of the largest; more where either side computes in bf16."""
+        trained_in = self.metadata.get("parameters", {}).get("precision", "f32")
+        return max(TOLERANCE[self._network.precision], TOLERANCE.get(trained_in, TOLERANCE["bf16"]))
 
     def self_test_disagreement(self) -> float:
         """How far this runtime is from the training code on the self-test images, as a share of the largest score."""
@@ -185,6 +191,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
         _self_test(metadata)
+        if not {"labels", "input_size"} <= metadata.keys():
+            raise KeyError("labels or input_size")
         return metadata
     except (DecodeError, ValueError, KeyError, TypeError) as error:
         raise ImgclfError(f"{path}: not a classifier that imgclf wrote, or damaged; run 04_train_svm again") from error
@@ -203,10 +211,11 @@ class Check:
     compared: str
     images: int
     disagreement: float  # share of the largest score
+    allowed: float = TOLERANCE["f32"]
 
     @property
     def agrees(self) -> bool:
-        return self.disagreement <= TOLERANCE["f32"]
+        return self.disagreement <= self.allowed
 
     def __str__(self) -> str:
         return f"{'agrees' if self.agrees else 'DISAGREES'}: {self.compared}, {self.images} images, by {self.disagreement:.1e} of the largest score"
@@ -224,7 +233,7 @@ def verify(path: Path, pixels: np.ndarray) -> list[Check]:
     """
     runtimes = {name: Classifier.load(path, engine=name) for name in engines.ENGINES}
     scores = {name: runtime.scores(pixels)[0] for name, runtime in runtimes.items()}
-    checks = [Check(f"{name} and the training code's self-test", len(runtime.self_test.scores), runtime.self_test_disagreement())
+    checks = [Check(f"{name} and the training code's self-test", len(runtime.self_test.scores), runtime.self_test_disagreement(), runtime.tolerance)
               for name, runtime in runtimes.items()]
     checks.append(Check(" and ".join(engines.ENGINES), len(pixels), disagreement(scores["openvino"], scores["onnxruntime"])))
     network, head = path.with_name("dnn_fixed.onnx"), path.with_name("svm.npz")

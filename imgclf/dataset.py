@@ -44,6 +44,10 @@ class Twins:
         return self.kept.sha256 == self.other.sha256
 
     @property
+    def kind(self) -> str:
+        return "exact" if self.is_exact else "near"
+
+    @property
     def disagree(self) -> bool:
         """Whether the two stand under different labels, so that one of them is wrong."""
         return self.kept.label != self.other.label
@@ -57,7 +61,7 @@ class Dataset:
     folder: Path
     files: tuple[Image, ...]
     twins: tuple[Twins, ...] = ()
-    other_files: tuple[str, ...] = ()  # files whose suffix is none of images.SUFFIXES
+    other_files: tuple[str, ...] = ()  # files whose suffix is none of images.SUFFIXES, and images that lie in no label folder
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -81,12 +85,12 @@ class Dataset:
         return images.shrink(images.read(self.folder / path, side=side), side)
 
     def other_files_note(self) -> str:
-        """A sentence about files that are no images by their suffix."""
+        """A sentence about files that are not looked at: no images by their suffix, or in no label folder."""
         if not self.other_files:
-            return "every file has the suffix of an image"
-        suffixes = Counter(Path(path).suffix.lower() or "no suffix" for path in self.other_files).most_common(5)
-        counts = ", ".join(f"{count} x {suffix}" for suffix, count in suffixes)
-        return f"{len(self.other_files)} other files are not looked at ({counts}); images have one of {', '.join(images.SUFFIXES)}"
+            return "every file lies in a label folder and has the suffix of an image"
+        kinds = Counter(Path(path).suffix.lower() or "no suffix" if "/" in path else "in no label folder" for path in self.other_files)
+        counts = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(5))
+        return f"{len(self.other_files)} files are not looked at ({counts}); images lie in a label folder and end in one of {', '.join(images.SUFFIXES)}"
 
     def __str__(self) -> str:
         return f"{self.name}: {len(self.images)} images in {len(self.labels)} labels, {len(self.excluded)} left out"
@@ -161,7 +165,8 @@ def look_through(name: str, folder: Path, *, progress: Callable[[int], None] | N
             looked.append(image)
             if progress:
                 progress(len(looked))
-    others = tuple(path for path in paths if Path(path).suffix.lower() not in images.SUFFIXES)
+    loose = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES and path.is_file())
+    others = (*loose, *(path for path in paths if Path(path).suffix.lower() not in images.SUFFIXES))
     return _with_twins(Dataset(name, folder, tuple(looked), other_files=others))
 
 

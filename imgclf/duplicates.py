@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 HASH_SIDE = 16  # 256 bits, as the tutorial advises
-NEAR_BITS = 10  # of 256; unrelated photographs stand 21 and more apart
+NEAR_BITS = 20  # of 256; unrelated photographs stand 30 and more apart, and the second look decides
 UNKNOWN_BITS = 8  # flat pictures and small objects on white share a hash with next to no set bits
 GLANCE_SIDE = 32
 TINT_SIDE = 8  # colours survive recompression only at a coarse scale

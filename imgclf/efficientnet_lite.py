@@ -25,10 +25,12 @@ class SameConv2d(nn.Conv2d):
 
 
 def convolution(channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, groups: int = 1) -> SameConv2d:
+    """A convolution without bias: the normalization behind it has one."""
     return SameConv2d(channels_in, channels_out, kernel, stride=stride, groups=groups, bias=False)
 
 
 def normalization(channels: int) -> nn.BatchNorm2d:
+    """Batch normalization with the constants of the published network."""
     return nn.BatchNorm2d(channels, eps=NORM_EPSILON, momentum=0.01)
 
 

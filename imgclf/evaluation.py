@@ -153,9 +153,11 @@ class Evaluation:
         return areas / (len(inside) * len(rest))
 
     def average_area(self, average: str) -> float:
-        """Area under the ROC curve over all labels: "macro", their mean, or "micro", all decisions as one curve."""
+        """Area under the ROC curve over all labels: "macro", their mean (NaN if none has a curve), or "micro", all decisions as one curve."""
+        if average == "micro":
+            return float(roc_auc_score(np.eye(len(self.labels))[self.truth].ravel(), self.scores.ravel()))
         areas = [roc.area for label in self.labels if (roc := self.roc(label))]
-        return float(np.mean(areas)) if average == "macro" else float(roc_auc_score(np.eye(len(self.labels))[self.truth].ravel(), self.scores.ravel()))
+        return float(np.mean(areas)) if areas else float("nan")
 
     def worst(self, most: int) -> np.ndarray:
         """Rows of the wrong images, the most confident mistake first (by the probability of the wrong label)."""

@@ -146,7 +146,7 @@ class Cache:
 
 def _read_shard(shard: Path, name: str) -> np.ndarray:
     try:
-        with np.load(shard, allow_pickle=False) as arrays:
+        with shard.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # opened here: np.load leaves a damaged file open
             return arrays[name]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ImgclfError(f"{shard}: damaged; delete it and run 03_run_dnn again") from error
@@ -182,6 +182,11 @@ def compute(dataset: Dataset, network: Path, cache: Cache, *, subset: Sequence[I
     return skipped
 
 
+def skipped_note(skipped: Sequence[Skipped]) -> str:
+    """A sentence about images that could not be read, with the reasons of the first three."""
+    return "; ".join([f"{len(skipped)} images could not be read", *(image.reason for image in skipped[:3])])
+
+
 def missing(wanted: Iterable[Image], cache: Cache) -> Iterator[Image]:
     """The images without features in the cache, each content once."""
     seen = cache.known()
@@ -204,7 +209,8 @@ def forecast(dataset: Dataset, network: Path, cache: Cache, *, few: int = 32, **
 
 def nearest(features: Features, image: Image, *, most: int) -> list[tuple[Image, float]]:
     """The images whose features point most nearly the same way as those of `image`, with the cosine (-1 to 1), nearest first."""
-    directions = features.matrix / np.linalg.norm(features.matrix, axis=1, keepdims=True)
+    from sklearn.preprocessing import normalize
+    directions = normalize(features.matrix)
     here = [i.path for i in features.images].index(image.path)
     cosine = directions @ directions[here]
     order = [i for i in np.argsort(-cosine, kind="stable") if i != here][:most]

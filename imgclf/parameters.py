@@ -1,6 +1,7 @@
 """Every parameter of the notebooks, once: its name, default, type, allowed values, meaning."""
 
 import ast
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -161,7 +162,7 @@ def cell_source(number: str, values: Mapping[str, Value] | None = None) -> str:
 
 
 def _code(value: Value) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(value, str) else repr(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def notebook_paths() -> list[Path]:

@@ -1,6 +1,5 @@
 """Pictures of data and results, for notebooks, files, and readers without a kernel."""
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +15,16 @@ from imgclf.evaluation import Evaluation
 COLOURS = [to_hex(colour) for colour in mpl.color_sequences["petroff10"]]  # ten that colour-blind readers tell apart
 MARKERS = "osD^vP*X<>"
 TILE_INCHES = 1.6
+LONGEST = 18  # letters of a label beside an axis
 
 
 def colour(labels: Sequence[str], label: str) -> str:
     """The colour of a label, by its position; above ten labels all have the same, and names must tell."""
     return COLOURS[list(labels).index(label)] if len(labels) <= len(COLOURS) else COLOURS[0]
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LONGEST else label[:LONGEST - 1] + "…"
 
 
 def save(path: Path) -> None:
@@ -94,7 +98,7 @@ def confusion(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
             ax.text(column, row, count, ha="center", va="center", fontsize=9, color="white" if share[row, column] > 0.55 else "black")
-    ax.set_xticks(range(k), [textwrap.shorten(label, 18) for label in evaluation.labels], rotation=45, ha="right")
-    ax.set_yticks(range(k), [textwrap.shorten(label, 18) for label in evaluation.labels])
+    ax.set_xticks(range(k), [_short(label) for label in evaluation.labels], rotation=45, ha="right")
+    ax.set_yticks(range(k), [_short(label) for label in evaluation.labels])
     ax.set(xlabel="predicted label", ylabel="true label", title=f"{len(evaluation.truth)} images: right ones on the diagonal")
     ax.figure.colorbar(picture, ax=ax, label="share of the true label's images", shrink=0.8)

@@ -1,6 +1,7 @@
 """A linear support vector machine on features, one score for each label."""
 
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,8 @@ class Head:
 class Search:
     """What each C gave: class-averaged accuracy, 0 to 1, on the images it learned from and on held-out folds.
 
-    `held_out` holds the out-of-fold scores (n, k) of the C that was chosen, in the order of the training images.
+    `held_out` holds the out-of-fold scores (n, k) of the C that was chosen, in the order of the training images;
+    -inf for a label that was not among the images learned from.
     """
 
     c: tuple[float, ...]
@@ -119,23 +121,27 @@ def _scores(machine: LinearSVC, vectors: np.ndarray) -> np.ndarray:
 
 
 def _held_out_scores(vectors: np.ndarray, truth: np.ndarray, clusters: np.ndarray, c: float, seed: int) -> np.ndarray:
-    """Scores (n, k) of each image by a machine that did not learn from it."""
-    scores = np.zeros((len(vectors), truth.max() + 1), np.float32)
+    """Scores (n, k) of each image by a machine that did not learn from it; -inf for a label that its fold did not teach."""
+    scores = np.full((len(vectors), truth.max() + 1), -np.inf, np.float32)
     for learned, held_out in _folds(truth, clusters, seed):
         present = np.unique(truth[learned])
-        machine = _fit(vectors[learned], np.searchsorted(present, truth[learned]), c, seed)
-        part = np.full((len(held_out), scores.shape[1]), scores.min() - 1, np.float32)  # a label that no fold taught is never chosen
-        part[:, present] = _scores(machine, vectors[held_out])
-        scores[held_out] = part
+        if len(present) == 1:
+            scores[held_out, present] = 0  # it knows one label only, and answers with it
+        else:
+            machine = _fit(vectors[learned], np.searchsorted(present, truth[learned]), c, seed)
+            scores[np.ix_(held_out, present)] = _scores(machine, vectors[held_out])
     return scores
 
 
 def _folds(truth: np.ndarray, clusters: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    folds = max(2, min(FOLDS, len(np.unique(clusters))))
+    """Rows to learn from and rows held out, for each fold; none where nothing can be held out."""
+    folds = min(FOLDS, len(np.unique(clusters)), np.bincount(truth).max())
+    if folds < 2:
+        return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a label with fewer images than folds: said in the notebook's table
         cut = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(truth, truth, clusters))
-    return [(learned, held_out) for learned, held_out in cut if len(held_out) and len(np.unique(truth[learned])) > 1]
+    return [(learned, held_out) for learned, held_out in cut if len(held_out) and len(learned)]
 
 
 def _accuracy(truth: np.ndarray, scores: np.ndarray) -> float:
@@ -143,7 +149,12 @@ def _accuracy(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _temperature(scores: np.ndarray, truth: np.ndarray) -> float:
-    """The temperature that makes the softmax of held-out scores likeliest."""
+    """The temperature that makes the softmax of held-out scores likeliest; 1 where none can tell."""
+    taught = np.isfinite(scores[np.arange(len(truth)), truth]) & (np.isfinite(scores).sum(axis=1) > 1)
+    if not taught.any():
+        return 1.0
+    scores, truth = scores[taught], truth[taught]
+
     def loss(log_temperature: float) -> float:
         return -log_softmax(scores / np.exp(log_temperature), axis=1)[np.arange(len(truth)), truth].mean()
     return float(np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x))
@@ -157,7 +168,15 @@ def write(head: Head, path: Path) -> None:
 
 
 def read(path: Path) -> Head:
-    """The head that `write` wrote."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return Head(tuple(arrays["labels"].tolist()), arrays["weights"], arrays["offsets"],
-                    bool(arrays["l2_normalize"]), float(arrays["c"]), float(arrays["temperature"]))
+    """The head that `write` wrote.
+
+    Raises
+    ------
+    ImgclfError : the file is damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return Head(tuple(arrays["labels"].tolist()), arrays["weights"], arrays["offsets"],
+                        bool(arrays["l2_normalize"]), float(arrays["c"]), float(arrays["temperature"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ImgclfError(f"{path}: damaged; run 04_train_svm again") from error

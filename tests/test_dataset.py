@@ -54,11 +54,11 @@ def test_folders_between_label_and_file_are_the_group(tmp_path):
 
 def test_other_suffixes_are_counted_and_not_looked_at(tmp_path):
     put(tmp_path, "a/0.jpg")
-    assert look(tmp_path).other_files_note() == "every file has the suffix of an image"
+    assert look(tmp_path).other_files_note() == "every file lies in a label folder and has the suffix of an image"
     for name in ("1.txt", "2.TXT", "3.heic", "4"):
         (tmp_path / "a" / name).write_text("")
     assert look(tmp_path).other_files == ("a/1.txt", "a/2.TXT", "a/3.heic", "a/4")
-    assert look(tmp_path).other_files_note().startswith("4 other files are not looked at (2 x .txt, 1 x .heic, 1 x no suffix); images have one of .jpg,")
+    assert look(tmp_path).other_files_note().startswith("4 files are not looked at (2 x .txt, 1 x .heic, 1 x no suffix); images lie in a label folder and end in one of .jpg,")
 
 
 def test_smaller_copies_within_a_label_are_left_out_with_their_twin(tmp_path):
@@ -185,3 +185,11 @@ def test_thumbnail_is_small_and_whole(tmp_path):
     put(tmp_path, "a/0.jpg", side=900)
     assert look(tmp_path).thumbnail("a/0.jpg", side=100).shape == (100, 100, 3)
     assert look(tmp_path).thumbnail("a/0.jpg", side=2000).dtype == np.uint8
+
+
+def test_an_image_beside_the_label_folders_is_counted(tmp_path):
+    put(tmp_path, "a/0.jpg")
+    put(tmp_path, "1.jpg")
+    found = look(tmp_path)
+    assert [image.path for image in found.files] == ["a/0.jpg"]
+    assert found.other_files_note().startswith("1 files are not looked at (1 x in no label folder)")

@@ -72,9 +72,9 @@ def test_one_shape_in_two_colours_of_the_same_grey_is_not_a_near_duplicate():
 
 
 def test_close_hashes_are_those_within_the_bits_asked_for():
-    hashes = ["ff00" * 16, "ff00" * 15 + "ff0f", "00ff" * 16, "0f00" * 3 + "ff00" * 13]  # 4 bits, all bits, 12 bits from the first
+    hashes = ["ff00" * 16, "ff00" * 15 + "ff0f", "00ff" * 16, "0f0f" * 3 + "ff00" * 13]  # 4 bits, all bits, 24 bits from the first
     assert duplicates.close_hashes(hashes) == [(0, 1)]
-    assert duplicates.close_hashes(hashes, most_bits=12) == [(0, 1), (0, 3)]
+    assert duplicates.close_hashes(hashes, most_bits=24) == [(0, 1), (0, 3)]
     assert duplicates.close_hashes(hashes, most_bits=3) == []
     assert duplicates.close_hashes([]) == []
 

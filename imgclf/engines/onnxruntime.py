@@ -1,13 +1,17 @@
 """ONNX Runtime: the reference that other engines and the finished classifier are checked against."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from joblib import cpu_count
 
 from imgclf import ImgclfError
+
+# Read once, at the import: without it ONNX Runtime writes a device id into the home folder and sends events.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime  # noqa: E402
 
 
 class OnnxRuntimeEngine:

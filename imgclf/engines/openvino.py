@@ -12,6 +12,7 @@ from imgclf import ImgclfError
 
 @cache
 def core() -> openvino.Core:
+    """OpenVINO itself, started once."""
     return openvino.Core()
 
 

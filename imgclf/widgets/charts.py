@@ -20,7 +20,7 @@ class Chart(bqplot.Figure):
 
 def _axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
     return [bqplot.Axis(scale=x, label=x_label, grid_lines="dashed"),
-            bqplot.Axis(scale=y, label=y_label, orientation="vertical", grid_lines="dashed", label_offset="3em")]
+            bqplot.Axis(scale=y, label=y_label, side="left", grid_lines="dashed", label_offset="3em")]
 
 
 def feature_map(points: np.ndarray, names: Sequence[str], image_labels: Sequence[str], labels: Sequence[str]) -> Chart:
@@ -39,7 +39,7 @@ def feature_map(points: np.ndarray, names: Sequence[str], image_labels: Sequence
         here = image_labels == label
         tooltip = bqplot.Tooltip(fields=["name"], labels=[label])
         marks.append(bqplot.Scatter(x=points[here, 0], y=points[here, 1], names=names[here], display_names=False, scales={"x": x, "y": y},
-                                    colors=[colour(labels, label)], default_size=24, default_opacities=[0.7], labels=[label],
+                                    colors=[colour(labels, label)], default_size=24, opacities=[0.7], labels=[label],
                                     display_legend=True, tooltip=tooltip))
     return Chart(marks=marks, axes=_axes(x, y, "first direction", "second direction"), legend_location="top-right",
                          title=f"{len(points)} images: the closer, the more alike to the DNN")
@@ -73,6 +73,6 @@ def confusion(evaluation: Evaluation) -> Chart:
     numbers = bqplot.Label(x=[evaluation.labels[j] for j in columns], y=[evaluation.labels[i] for i in rows], text=names, align="middle",
                            scales={"x": x, "y": y}, colors=["black"], default_size=12, font_weight="normal")
     axes = [bqplot.Axis(scale=x, label="predicted label", tick_rotate=-30 if k > 4 else 0),
-            bqplot.Axis(scale=y, label="true label", orientation="vertical", label_offset="6em")]
+            bqplot.Axis(scale=y, label="true label", side="left", label_offset="6em")]
     return Chart(marks=[cells, numbers], axes=axes, title=f"{len(evaluation.truth)} images: right ones on the diagonal",
                          fig_margin={"top": 60, "bottom": 80, "left": 110, "right": 40}, min_aspect_ratio=1, max_aspect_ratio=1.3)
