@@ -1,0 +1,250 @@
+"""classifier.onnx scores as the training code did, and refuses to be opened where it doesn't."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import COLOURS, picture
+from onnx import numpy_helper
+
+from imgclf import ImgclfError, classifier, dataset, engines, images, svm
+from imgclf.classifier import Classifier
+
+SIZE = 32
+both = pytest.mark.parametrize("engine", engines.ENGINES)
+
+
+def trained(network: Path, folder: Path, *, names: dict[str, str] | None = None, l2_normalize: bool = True, temperature: float = 0,
+            **about: Any) -> Path:
+    """Train on the label folders of `folder` and write classifier.onnx and svm.npz beside the network."""
+    found = dataset.look_through("colours", folder)
+    labels = np.array([(names or {}).get(image.label, image.label) for image in found.images])
+    matrix = classifier.features_of(network, prepared(found))
+    alone = np.arange(len(labels)).astype(str)
+    head = svm.train(matrix, labels, alone, c_values=[1.0], l2_normalize=l2_normalize).head
+    head = replace(head, temperature=temperature or head.temperature)
+    svm.write(head, network.with_name("svm.npz"))
+    self_test = classifier.make_self_test(found, found.images, network, head)
+    classifier.write(network.with_name("classifier.onnx"), network, head, self_test, metadata=about)
+    return network.with_name("classifier.onnx")
+
+
+def prepared(found: dataset.Dataset) -> np.ndarray:
+    return np.stack([images.prepare(found.file(image).read_bytes(), SIZE) for image in found.images])
+
+
+@pytest.fixture
+def written(tiny_network, colour_folder) -> Path:
+    return trained(tiny_network, colour_folder)
+
+
+def pixels(count: int = 7) -> np.ndarray:
+    return np.stack([images.letterbox(picture(COLOURS["green"], seed=i), SIZE) for i in range(count)])
+
+
+def changed(path: Path, change) -> Path:
+    """The same model after `change(model)`."""
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    return path
+
+
+def scale_head(factor: float):
+    def change(model: onnx.ModelProto) -> None:
+        weights = next(tensor for tensor in model.graph.initializer if tensor.name == "head_weights")
+        weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(factor), "head_weights"))
+    return change
+
+
+@both
+@pytest.mark.parametrize("l2_normalize", [True, False])
+def test_scores_are_those_of_the_head_on_the_features(engine, l2_normalize, tiny_network, colour_folder):
+    path = trained(tiny_network, colour_folder, l2_normalize=l2_normalize)
+    scores, _ = Classifier.load(path, engine=engine, batch_size=3).scores(pixels())
+    expected = svm.read(path.with_name("svm.npz")).scores(classifier.features_of(tiny_network, pixels(), engine=engine))
+    np.testing.assert_allclose(scores, expected, atol=1e-5 * max(1, np.abs(expected).max()), rtol=0)
+
+
+@both
+@pytest.mark.parametrize("temperature", [0.7, 3.0])
+def test_probabilities_are_the_softmax_of_tempered_scores(engine, temperature, tiny_network, colour_folder):
+    path = trained(tiny_network, colour_folder, temperature=temperature)
+    scores, probabilities = Classifier.load(path, engine=engine).scores(pixels())
+    tempered = np.exp(scores / temperature)
+    assert probabilities.min() > 0.01
+    np.testing.assert_allclose(probabilities, tempered / tempered.sum(axis=1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_an_easy_data_set_is_learned(written):
+    loaded = Classifier.load(written)
+    for label, colour in COLOURS.items():
+        scores, _ = loaded.scores(images.letterbox(picture(colour, seed=4242), SIZE)[None])
+        assert loaded.labels[scores[0].argmax()] == label
+
+
+def test_the_file_is_valid_onnx_of_one_piece(written):
+    model = onnx.load(written)
+    onnx.checker.check_model(model, full_check=True)
+    shapes = {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*model.graph.input, *model.graph.output)}
+    assert shapes == {"images": ["N", 32, 32, 3], "scores": ["N", 3], "probabilities": ["N", 3]}
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+
+
+def test_the_same_training_writes_the_same_bytes(written, tiny_network, colour_folder):
+    before = written.read_bytes()
+    assert trained(tiny_network, colour_folder).read_bytes() == before
+
+
+def test_metadata_tell_how_to_use_it(tiny_network, colour_folder):
+    path = trained(tiny_network, colour_folder, parameters={"seed": 3})
+    about = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
+    assert about["labels"] == ["blue", "green", "red"]
+    assert (about["input_size"], about["letterbox_colour"], about["parameters"]) == (32, [114, 114, 114], {"seed": 3})
+    assert classifier.read_metadata(path) == about
+
+
+def test_labels_may_have_any_letters(tiny_network, colour_folder):
+    path = trained(tiny_network, colour_folder, names={"red": "röd, ljus", "green": "緑 \"quoted\""})
+    assert Classifier.load(path).labels == ["blue", "röd, ljus", "緑 \"quoted\""]
+    assert svm.read(path.with_name("svm.npz")).labels == ("blue", "röd, ljus", "緑 \"quoted\"")
+
+
+@both
+def test_two_labels_have_two_opposite_scores(engine, tiny_network, colour_folder):
+    path = trained(tiny_network, colour_folder, names={"green": "blue"})
+    scores, probabilities = Classifier.load(path, engine=engine).scores(pixels())
+    assert scores.shape == probabilities.shape == (7, 2)
+    np.testing.assert_allclose(scores[:, 0], -scores[:, 1], atol=1e-5)
+
+
+def test_an_image_of_zeros_has_scores_too(written):
+    scores, probabilities = Classifier.load(written).scores(np.zeros((1, SIZE, SIZE, 3), np.uint8))
+    assert np.isfinite(scores).all()
+    assert np.isfinite(probabilities).all()
+
+
+@both
+@pytest.mark.parametrize("factor", [1.5, 1.001, float("nan")])
+def test_altered_weights_are_refused(engine, factor, written):
+    changed(written, scale_head(factor))
+    with pytest.raises(ImgclfError, match=rf"classifier\.onnx: {engine} scores the self-test images otherwise than the training code did"):
+        Classifier.load(written, engine=engine)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -1, -1000])
+def test_a_truncated_file_is_refused(kept, written):
+    written.write_bytes(written.read_bytes()[:kept])
+    with pytest.raises(ImgclfError, match=r"classifier\.onnx: not a classifier that imgclf wrote, or damaged; run 04_train_svm again"):
+        Classifier.load(written)
+
+
+def test_another_network_is_refused(tiny_network):
+    with pytest.raises(ImgclfError, match=r"dnn_fixed\.onnx: not a classifier that imgclf wrote"):
+        Classifier.load(tiny_network)
+
+
+def without(key: str):
+    def change(model: onnx.ModelProto) -> None:
+        kept = [entry for entry in model.metadata_props if entry.key != key]
+        del model.metadata_props[:]
+        model.metadata_props.extend(kept)
+    return change
+
+
+@pytest.mark.parametrize("key", ["labels", "input_size", "self_test"])
+def test_a_classifier_without_its_metadata_is_refused(key, written):
+    with pytest.raises(ImgclfError, match=r"classifier\.onnx: not a classifier that imgclf wrote"):
+        Classifier.load(changed(written, without(key)))
+
+
+def test_a_missing_classifier_says_what_to_run(tmp_path):
+    with pytest.raises(ImgclfError, match=r"classifier\.onnx: no classifier there; run 04_train_svm first"):
+        Classifier.load(tmp_path / "classifier.onnx")
+
+
+def test_self_test_holds_three_images_and_their_scores(written):
+    self_test = Classifier.load(written).self_test
+    assert self_test.images.shape == (3, 16, 16, 3)
+    assert self_test.scores.shape == (3, 3)
+    assert Classifier.load(written).self_test_disagreement() <= classifier.TOLERANCE["f32"]
+
+
+def test_self_test_images_are_enlarged_by_repetition():
+    small = np.arange(16, dtype=np.uint8)[None, :, None, None].repeat(16, 2).repeat(3, 3)  # row i has the value i
+    enlarged = classifier.SelfTest(small, np.empty(0)).enlarged(32)
+    assert enlarged.shape == (1, 32, 32, 3)
+    assert enlarged[0, :, 0, 0].tolist() == [i // 2 for i in range(32)]
+
+
+def test_disagreement_is_a_share_of_the_largest_score():
+    assert classifier.disagreement(np.array([[4.0, -3.0]]), np.array([[4.0, -4.0]])) == 0.25
+    assert classifier.disagreement(np.array([[0.1]]), np.array([[0.2]])) == pytest.approx(0.1)  # a small score is taken as 1
+
+
+def test_predict_gives_label_score_and_place_and_skips_the_bad(written, colour_folder):
+    (colour_folder / "bad.jpg").write_bytes(b"this is no image")
+    paths = [colour_folder / "red" / "00.jpg", colour_folder / "bad.jpg", colour_folder / "blue" / "01.jpg"]
+    skipped: list = []
+    found = list(Classifier.load(written).predict(paths, skipped=skipped))
+    assert [(i, prediction.label) for i, prediction in found] == [(0, "red"), (2, "blue")]
+    assert found[0][1].score == found[0][1].scores.max() == found[0][1].scores[2]
+    assert [image.path for image in skipped] == [str(colour_folder / "bad.jpg")]
+
+
+def test_verify_agrees_everywhere(written):
+    checks = classifier.verify(written, pixels())
+    assert [check.compared for check in checks] == [
+        "openvino and the training code's self-test", "onnxruntime and the training code's self-test", "openvino and onnxruntime",
+        "openvino and the training code", "onnxruntime and the training code"]
+    assert all(check.agrees for check in checks)
+    assert [check.images for check in checks] == [3, 3, 7, 7, 7]
+
+
+def test_verify_disagrees_with_an_altered_head(written):
+    head = svm.read(written.with_name("svm.npz"))
+    svm.write(replace(head, weights=head.weights * np.float32(1.01)), written.with_name("svm.npz"))
+    checks = classifier.verify(written, pixels())
+    assert [check.agrees for check in checks] == [True, True, True, False, False]
+    assert str(checks[-1]).startswith("DISAGREES: onnxruntime and the training code, 7 images, by ")
+
+
+def test_verify_disagrees_with_a_head_of_other_labels(written):
+    head = svm.read(written.with_name("svm.npz"))
+    svm.write(replace(head, labels=head.labels[:2], weights=head.weights[:2], offsets=head.offsets[:2]), written.with_name("svm.npz"))
+    assert [check.agrees for check in classifier.verify(written, pixels())] == [True, True, True, False, False]
+
+
+def test_verify_without_the_training_files_compares_the_runtimes(written):
+    written.with_name("svm.npz").unlink()
+    checks = classifier.verify(written, pixels())
+    assert [check.agrees for check in checks] == [True, True, True]
+
+
+def test_verify_allows_a_bf16_training_its_digits(tiny_network, colour_folder):
+    path = trained(tiny_network, colour_folder, parameters={"precision": "bf16"})
+
+    def coarse(model: onnx.ModelProto) -> None:
+        entry = next(entry for entry in model.metadata_props if entry.key == "self_test")
+        stored = json.loads(entry.value)
+        entry.value = json.dumps({**stored, "scores": (np.array(stored["scores"]) * 1.01).tolist()})  # bf16 has about two digits
+    changed(path, coarse)
+    tiny_network.unlink()
+    assert all(check.agrees for check in classifier.verify(path, pixels()))
+
+
+def test_pixels_of_unreadable_images_are_refused(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(ImgclfError, match=r"none of the 1 images could be read; the first: a\.jpg: not an image"):
+        classifier.prepared_pixels([tmp_path / "a.jpg"], SIZE)
+    with pytest.raises(ImgclfError, match="no images were given"):
+        classifier.prepared_pixels([], SIZE)
+
+
+def test_a_classifier_tells_its_labels_and_size(written):
+    assert str(Classifier.load(written)) == "classifier.onnx: 3 labels, images of 32 x 32 pixels"

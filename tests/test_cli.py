@@ -1,0 +1,181 @@
+"""The command line: quick to answer, one line for what a person can mend, and the promised exit codes."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import COLOURS, picture
+from test_classifier import trained
+
+from imgclf import __version__, cli, images, parameters, svm
+
+HEAVY = ("torch", "openvino", "onnxruntime", "onnx", "sklearn", "bqplot", "ipywidgets", "mlflow", "cv2", "pandas", "matplotlib", "dask", "papermill")
+
+
+def imgclf(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, list(map(str, arguments)))
+
+
+def refusal(*arguments: object) -> str:
+    """The one line on stderr of a command that ends with exit code 1."""
+    result = imgclf(*arguments)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("imgclf: ")
+    return line
+
+
+@pytest.fixture
+def model(tiny_network, colour_folder):
+    return trained(tiny_network, colour_folder)
+
+
+def test_help_comes_in_less_than_a_second():
+    seconds = []
+    for _ in range(4):  # the quickest: other processes may be at work
+        start = time.perf_counter()
+        shown = subprocess.run([shutil.which("imgclf", path=sys.prefix + "/bin") or "imgclf", "--help"], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - start)
+        if seconds[-1] < 1:
+            break
+    assert min(seconds) < 1
+    assert "Run the notebooks in order." in shown.stdout
+
+
+@pytest.mark.parametrize("module", ["imgclf", "imgclf.cli"])
+def test_import_loads_nothing_heavy(module):
+    code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", cli.main.commands)
+def test_help_of_each_command_has_an_example(name):
+    shown = imgclf(name, "--help")
+    assert shown.exit_code == 0
+    assert f"Example: imgclf {name}" in " ".join(shown.stdout.split())
+
+
+def test_there_are_the_promised_commands():
+    assert {"run", "set", "parameters", "predict", "verify"} <= set(cli.main.commands)
+
+
+def test_version_is_told():
+    assert imgclf("--version").stdout.strip().endswith(__version__)
+
+
+@pytest.mark.parametrize("command", [["run", "-p"], ["set"]])
+def test_unknown_parameter_is_refused_and_the_known_are_listed(command):
+    line = refusal(*command, "epocs=3")
+    assert line.startswith("imgclf: unknown parameter 'epocs'; the parameters are ")
+    assert all(name in line for name in parameters.PARAMETERS)
+
+
+def test_unknown_parameter_leaves_no_traceback_in_a_real_process():
+    code = "import sys; sys.argv = ['imgclf', 'set', 'epocs=3']; from imgclf.cli import main; main()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.parametrize("arguments", [["set", "seed"], ["set", "seed=much"], ["run", "-p", "train_fraction=2"], ["run", "--from", "42"]])
+def test_wrong_values_end_with_one_line_and_exit_code_1(arguments):
+    refusal(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [["walk"], ["run", "--fast"], ["set"], ["set", "--defaults", "seed=1"], ["predict"], ["verify"], ["verify", "x.onnx"],
+                                       ["run", "-p"], ["parameters", "seed"]])
+def test_wrong_use_ends_with_exit_code_2(arguments):
+    result = imgclf(*arguments)
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr
+    assert result.stdout == ""
+
+
+def test_from_a_number_without_a_notebook_lists_the_numbers():
+    assert refusal("run", "--from", "42") == "imgclf: --from 42: no such notebook; there are 00, 01, 02, 03, 04, 05"
+
+
+def test_parameters_are_listed_with_what_they_may_be():
+    lines = imgclf("parameters").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(parameters.PARAMETERS)
+    assert "one of openvino, onnxruntime" in next(line for line in lines if line.startswith("engine"))
+
+
+def test_set_tells_what_it_changed_and_defaults_put_it_back(tmp_path, monkeypatch):
+    copies = shutil.copytree(parameters.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(parameters, "NOTEBOOKS", copies)
+    assert imgclf("set", "max_images=12").stdout == "changed 00_get_images.ipynb\n"
+    assert imgclf("set", "max_images=12").stdout == "nothing to change\n"
+    assert imgclf("set", "--defaults").stdout == "changed 00_get_images.ipynb\n"
+
+
+def test_predict_prints_a_line_an_image(model, colour_folder):
+    result = imgclf("predict", "--model", model, colour_folder / "red" / "00.jpg")
+    label, score, probability, path = result.stdout.rstrip("\n").split("\t")
+    assert (result.exit_code, label, path) == (0, "red", str(colour_folder / "red" / "00.jpg"))
+    assert float(score) > 0
+    assert probability.endswith("%")
+
+
+def test_predict_json_is_a_list_with_all_scores(model, colour_folder):
+    paths = [colour_folder / "red" / "00.jpg", colour_folder / "blue" / "01.jpg"]
+    rows = json.loads(imgclf("predict", "--json", "--model", model, *paths).stdout)
+    assert [(row["image"], row["label"]) for row in rows] == [(str(paths[0]), "red"), (str(paths[1]), "blue")]
+    for row in rows:
+        assert set(row["scores"]) == {"blue", "green", "red"}
+        assert row["score"] == row["scores"][row["label"]] == max(row["scores"].values())
+
+
+def test_predict_takes_the_newest_classifier_by_itself(model, colour_folder, data_dir):
+    (data_dir / "proc" / "colours").mkdir(parents=True, exist_ok=True)
+    shutil.copy(model, data_dir / "proc" / "colours" / "classifier.onnx")
+    assert imgclf("predict", colour_folder / "red" / "00.jpg").stdout.startswith("red\t")
+
+
+def test_predict_on_a_folder_skips_a_bad_image_and_says_so(model, tmp_path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "bad.jpg").write_bytes(b"this is no image")
+    (tmp_path / "new" / "good.jpg").write_bytes(images.jpeg(picture(COLOURS["green"], seed=7)))
+    result = imgclf("predict", "--json", "--model", model, tmp_path / "new")
+    assert result.exit_code == 0
+    assert [row["label"] for row in json.loads(result.stdout)] == ["green"]
+    assert result.stderr == f"skipped {tmp_path / 'new' / 'bad.jpg'}: bad.jpg: not an image that can be read; replace or delete it\n"
+
+
+def test_predict_with_bad_images_only_ends_with_exit_code_1(model, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"this is no image")
+    result = imgclf("predict", "--json", "--model", model, tmp_path / "bad.jpg")
+    assert (result.exit_code, json.loads(result.stdout)) == (1, [])
+    assert result.stderr.splitlines()[-1] == "imgclf: none of the images could be read"
+
+
+def test_predict_without_a_classifier_says_what_to_do(colour_folder):
+    assert "no classifier.onnx yet; run the notebooks first, or name one with --model" in refusal("predict", colour_folder)
+
+
+def test_predict_with_a_file_that_is_no_classifier_is_refused(tiny_network, colour_folder):
+    assert "not a classifier that imgclf wrote" in refusal("predict", "--model", tiny_network, colour_folder)
+
+
+def test_predict_on_a_path_that_is_not_there_is_refused(model, tmp_path):
+    assert refusal("predict", "--model", model, tmp_path / "gone") == f"imgclf: {tmp_path / 'gone'}: no such file or folder"
+
+
+def test_verify_agrees_with_exit_code_0(model, colour_folder):
+    result = imgclf("verify", model, colour_folder)
+    assert result.exit_code == 0
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["agrees"] * 5
+
+
+def test_verify_disagrees_with_exit_code_1(model, colour_folder):
+    head = svm.read(model.with_name("svm.npz"))
+    svm.write(replace(head, weights=head.weights * 2), model.with_name("svm.npz"))
+    result = imgclf("verify", model, colour_folder / "red")
+    assert result.exit_code == 1
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["agrees"] * 3 + ["DISAGREES"] * 2
+    assert result.stderr == f"imgclf: {model}: the scores disagree; export it again with 04_train_svm\n"

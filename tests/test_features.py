@@ -1,0 +1,169 @@
+"""Features are what the network says, computed once for each content, and kept whatever the label."""
+
+import numpy as np
+import pytest
+from conftest import COLOURS, picture
+
+from imgclf import ImgclfError, dataset, engines, features, images
+from imgclf.dataset import Dataset, Image
+from imgclf.features import Cache, Features
+
+
+@pytest.fixture
+def colours(colour_folder) -> Dataset:
+    return dataset.look_through("colours", colour_folder)
+
+
+@pytest.fixture
+def cache(tiny_network) -> Cache:
+    return Cache.of("colours", tiny_network, "f32")
+
+
+def by_hand(*vectors: list[float]) -> Features:
+    """Features of images 0.jpg, 1.jpg ... with these vectors."""
+    found = tuple(Image(f"{i}.jpg", "a", str(i), "", 1, 1) for i in range(len(vectors)))
+    return Features(np.array(vectors, np.float32), found)
+
+
+def test_features_are_what_the_network_says_of_each_image(colours, tiny_network, cache):
+    assert features.compute(colours, tiny_network, cache) == []
+    pixels = np.stack([images.prepare(colours.file(image).read_bytes(), 32) for image in colours.images])
+    (expected,), = engines.start(tiny_network, engine="onnxruntime").run([pixels])
+    found = cache.features(colours.images)
+    np.testing.assert_allclose(found.matrix, expected, rtol=1e-5, atol=1e-5)
+    assert found.images == colours.images
+
+
+def test_features_come_in_the_order_asked_for(colours, tiny_network, cache):
+    features.compute(colours, tiny_network, cache)
+    backwards = cache.features(colours.images[::-1])
+    assert (backwards.matrix == cache.features(colours.images).matrix[::-1]).all()
+
+
+def test_a_bad_image_is_skipped_and_named(colours, tiny_network, cache):
+    (colours.folder / "green" / "03.jpg").write_bytes(b"this is no image")
+    (skipped,) = features.compute(colours, tiny_network, cache)
+    assert skipped.path == str(colours.folder / "green" / "03.jpg")
+    assert skipped.reason == "03.jpg: not an image that can be read; replace or delete it"
+    good = [image for image in colours.images if image.path != "green/03.jpg"]
+    kept = cache.features(colours.images)
+    assert kept.images == tuple(good)
+    (expected,), = engines.start(tiny_network, engine="onnxruntime").run([np.stack([images.prepare(colours.file(i).read_bytes(), 32) for i in good])])
+    np.testing.assert_allclose(kept.matrix, expected, rtol=1e-5, atol=1e-5)  # each still has its own
+
+
+def test_a_lost_image_is_skipped_with_the_reason(colours, tiny_network, cache):
+    (colours.folder / "red" / "00.jpg").unlink()
+    (skipped,) = features.compute(colours, tiny_network, cache)
+    assert "No such file" in skipped.reason
+
+
+def test_nothing_is_computed_where_nothing_is_missing(colours, tiny_network, cache):
+    features.compute(colours, tiny_network, cache)
+    assert features.compute(colours, tiny_network, cache, engine="none would start") == []
+
+
+def test_one_new_image_costs_one_image(colours, tiny_network, cache):
+    features.compute(colours, tiny_network, cache)
+    before = {shard: shard.stat().st_mtime_ns for shard in cache.folder.iterdir()}
+    (colours.folder / "red" / "new.jpg").write_bytes(images.jpeg(picture(COLOURS["red"], seed=999)))
+    counted: list[int] = []
+    features.compute(dataset.look_through("colours", colours.folder), tiny_network, cache, progress=counted.append)
+    assert counted == [1]
+    assert before.items() <= {shard: shard.stat().st_mtime_ns for shard in cache.folder.iterdir()}.items()
+
+
+def test_a_new_label_keeps_the_features(colours, tiny_network, cache):
+    features.compute(colours, tiny_network, cache)
+    (colours.folder / "red" / "00.jpg").rename(colours.folder / "blue" / "was red.jpg")
+    moved = dataset.look_through("colours", colours.folder)
+    assert list(features.missing(moved.images, cache)) == []
+    assert cache.features(moved.images).labels.tolist().count("blue") == 13
+
+
+def test_one_content_is_computed_once_and_serves_both_files(colours, tiny_network, cache):
+    (colours.folder / "blue" / "twin.jpg").write_bytes((colours.folder / "red" / "00.jpg").read_bytes())
+    counted: list[int] = []
+    found = dataset.look_through("colours", colours.folder)
+    features.compute(found, tiny_network, cache, progress=counted.append)
+    assert counted == [36]
+    twins = cache.features([image for image in found.images if image.path in ("blue/twin.jpg", "red/00.jpg")])
+    assert (twins.matrix[0] == twins.matrix[1]).all()
+
+
+def test_a_stopped_run_keeps_what_it_had_written(colours, tiny_network, cache, monkeypatch):
+    monkeypatch.setattr(features, "SHARD_IMAGES", 10)
+
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        features.compute(colours, tiny_network, cache, progress=stop)
+    assert len(cache.known()) == 10
+    features.compute(colours, tiny_network, cache)
+    assert len(cache.known()) == 36
+
+
+def test_network_and_precision_have_their_own_features(tiny_network, tmp_path):
+    other = tmp_path / "dnn_other.onnx"
+    other.write_bytes(tiny_network.read_bytes() + b"\x08\x0a")  # the field that names the IR version, again
+    folders = {Cache.of("colours", network, precision).folder for network in (tiny_network, other) for precision in ("f32", "bf16")}
+    assert len(folders) == 4
+
+
+def test_a_damaged_shard_is_named_with_the_remedy(colours, tiny_network, cache):
+    features.compute(colours, tiny_network, cache)
+    (shard,) = cache.folder.iterdir()
+    shard.write_bytes(shard.read_bytes()[:-40])
+    with pytest.raises(ImgclfError, match=rf"{shard.name}: damaged; delete it and run 03_run_dnn again"):
+        cache.features(colours.images)
+
+
+def test_features_before_03_say_what_to_run(colours, cache):
+    with pytest.raises(ImgclfError, match="no features of these images yet; run 03_run_dnn first"):
+        cache.features(colours.images)
+
+
+def test_forecast_computes_a_few_and_tells_how_long_the_rest_takes(colours, tiny_network, cache):
+    told = features.forecast(colours, tiny_network, cache, few=6)
+    assert len(cache.known()) == 6
+    assert "images a second; the remaining 30 will take about" in told
+
+
+def test_forecast_says_when_all_is_there(colours, tiny_network, cache):
+    features.compute(colours, tiny_network, cache)
+    assert features.forecast(colours, tiny_network, cache) == "the features of all 36 images are here already"
+
+
+def test_features_of_a_subset_keep_its_order_and_leave_out_the_unknown():
+    found = by_hand([1, 1], [2, 2], [3, 3])
+    stranger = Image("9.jpg", "a", "9", "", 1, 1)
+    chosen = found.of([found.images[2], stranger, found.images[0]])
+    assert chosen.matrix.tolist() == [[3, 3], [1, 1]]
+    assert str(chosen) == "2 images x 2 features"
+
+
+def test_nearest_points_the_same_way_whatever_its_length():
+    found = by_hand([1, 0], [0, 5], [7, 0], [3, 4], [-2, 0])
+    near = features.nearest(found, found.images[0], most=3)
+    assert [(image.path, round(cosine, 6)) for image, cosine in near] == [("2.jpg", 1.0), ("3.jpg", 0.6), ("1.jpg", 0.0)]
+
+
+def test_nearest_in_a_tie_keeps_the_order_and_never_gives_the_image_itself():
+    found = by_hand([1, 0], [1, 0], [1, 0])
+    assert [image.path for image, _ in features.nearest(found, found.images[1], most=9)] == ["0.jpg", "2.jpg"]
+
+
+def test_an_image_without_any_feature_is_like_no_other():
+    found = by_hand([1, 0], [0, 0], [0, 1])
+    assert [cosine for _, cosine in features.nearest(found, found.images[0], most=2)] == [0.0, 0.0]
+
+
+def test_flat_map_keeps_the_directions_that_vary_most():
+    found = by_hand([1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0], [1, 0, 0], [-1, 0, 0])
+    points = features.flat_map(found)
+    np.testing.assert_allclose(points, [[1, 0], [0, 1], [-1, 0], [0, -1], [1, 0], [-1, 0]], atol=1e-6)
+
+
+def test_flat_map_looks_at_directions_and_not_at_lengths():
+    near, far = by_hand([1, 0], [0, 1], [1, 1]), by_hand([9, 0], [0, 2], [5, 5])
+    np.testing.assert_allclose(features.flat_map(near), features.flat_map(far), atol=1e-6)

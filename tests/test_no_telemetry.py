@@ -1,0 +1,93 @@
+"""Nothing is sent and nothing is left in the home folder: by us, by the engines, or in the processes that we start."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from imgclf import parameters, sequence
+
+WATCHED = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "XDG_", "JUPYTER_", "IPYTHON", "MPL", "OPENVINO", "ORT_")  # would send files elsewhere, or switch telemetry off
+HARMLESS = {".ipython", ".local/share/jupyter", ".jupyter", ".cache/matplotlib", ".config/matplotlib", ".cache/fontconfig"}  # of the notebook itself
+
+# Python's own record of what a process connects to, and of the names it looks up.
+LISTEN = """
+import json, sys
+attempts = []
+
+def listen(event, arguments):
+    if event in ("socket.connect", "socket.sendto"):
+        attempts.append(arguments[1][0] if isinstance(arguments[1], tuple) else "")
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        attempts.append(arguments[0] or "")
+
+sys.addaudithook(listen)
+"""
+COMPUTE = """
+import numpy as np
+from pathlib import Path
+from imgclf import engines
+shapes = []
+for name in engines.ENGINES:
+    ready = engines.start(Path({network!r}), engine=name, batch_size=2)
+    shapes += [features.shape for features, in ready.run([np.zeros((2, 32, 32, 3), np.uint8)])]
+assert shapes == [(2, 8), (2, 8)]
+"""
+TELL = """
+strangers = sorted({str(a) for a in attempts if str(a) not in ("", "127.0.0.1", "::1", "localhost", "0.0.0.0")})
+print(json.dumps(strangers))
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty home folder, in an environment that switches nothing off."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    for name in [name for name in os.environ if name.startswith(WATCHED)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    return folder
+
+
+def left(home: Path) -> set[str]:
+    """The files in the home folder, below it."""
+    return {path.relative_to(home).as_posix() for path in home.rglob("*") if not path.is_dir()}
+
+
+def python(code: str) -> str:
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_record_notices_a_connection():
+    told = python(LISTEN + "import socket\ntry:\n    socket.create_connection(('192.0.2.1', 80), 0.01)\nexcept OSError:\n    pass\n" + TELL)
+    assert json.loads(told) == ["192.0.2.1"]  # an address that belongs to nobody
+
+
+def test_engines_send_nothing_and_leave_nothing_at_home(home, tiny_network):
+    assert json.loads(python(LISTEN + COMPUTE.format(network=str(tiny_network)) + TELL)) == []
+    assert left(home) == set()
+
+
+def test_imports_send_nothing_and_leave_nothing_at_home(home):
+    code = "from imgclf import backbones, classifier, cli, demo, evaluation, features, fetch, svm, web\n"
+    assert json.loads(python(LISTEN + code + TELL)) == []
+    assert left(home) == set()
+
+
+def test_a_kernel_of_a_run_sends_nothing_and_leaves_only_what_notebooks_leave(home, tmp_path, tiny_network, monkeypatch):
+    cells = [nbformat.v4.new_code_cell(source) for source in (LISTEN, "import imgclf.engines.openvino\n" + COMPUTE.format(network=str(tiny_network)), TELL)]
+    monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "00_engines.ipynb")
+    executed = nbformat.read(sequence.run({}) / "00_engines.ipynb", as_version=4)
+    assert json.loads(executed.cells[-1].outputs[0].text) == []
+    strangers = {path for path in left(home) if not any(path.startswith(folder + "/") for folder in HARMLESS)}
+    assert strangers == set()
+    assert not [path for path in home.rglob("*") if any(name in path.name.lower() for name in ("intel", "openvino", "onnx", "microsoft"))]

@@ -1,0 +1,156 @@
+"""The parameters, and that the notebooks have them just as the list says."""
+
+import re
+import shutil
+
+import nbformat
+import papermill
+import pytest
+
+from imgclf import ImgclfError, parameters
+from imgclf.parameters import PARAMETERS
+
+NOTEBOOKS = parameters.notebook_paths()
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@pytest.fixture
+def copies(tmp_path, monkeypatch):
+    """The notebooks, copied to where they may be written."""
+    folder = shutil.copytree(parameters.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(parameters, "NOTEBOOKS", folder)
+    return folder
+
+
+def contents() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in parameters.notebook_paths()}
+
+
+def test_there_are_notebooks_for_all_numbers():
+    assert [path.name[:2] for path in NOTEBOOKS] == list(parameters.ALL)
+
+
+@each_notebook
+def test_second_cell_of_each_notebook_is_the_parameters_cell_of_the_list(path):
+    cells = nbformat.read(path, as_version=4).cells
+    tagged = [i for i, cell in enumerate(cells) if parameters.TAG in cell.metadata.get("tags", [])]
+    assert tagged == [1]
+    assert cells[1].source == parameters.cell_source(path.name[:2])
+
+
+@each_notebook
+def test_papermill_shows_each_parameter_with_its_meaning(path):
+    shown = papermill.inspect_notebook(path)
+    taken = parameters.of_notebook(path.name[:2])
+    assert {name: row["help"] for name, row in shown.items()} == {p.name: p.meaning for p in taken}
+    assert {name: row["inferred_type_name"] for name, row in shown.items()} == {p.name: p.type for p in taken}
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS.values(), ids=lambda parameter: parameter.name)
+def test_each_default_is_allowed_and_has_a_meaning_on_one_line(parameter):
+    assert parameters.check(parameter.name, parameter.default) == parameter.default
+    assert parameter.meaning
+    assert "\n" not in parameter.meaning
+    assert set(parameter.notebooks) <= set(parameters.ALL)
+
+
+@pytest.mark.parametrize(("assignment", "value"), [
+    ("dataset_name=my fruit", "my fruit"), ("train_fraction=0.8", 0.8), ("seed=3", 3), ("l2_normalize=False", False), ("l2_normalize=true", True),
+    ("svm_c=0.1,1", [0.1, 1]), ("svm_c=[1, 10]", [1, 10]), ("svm_c=5", [5]), ("evaluate_on=train", "train"), ("images_dir=", "")])
+def test_parse_gives_values_of_the_right_type(assignment, value):
+    (found,) = parameters.parse([assignment]).values()
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_value_may_hold_an_equals_sign():
+    assert parameters.parse(["dataset_name=a=b"]) == {"dataset_name": "a=b"}
+
+
+def test_images_dir_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parameters.parse(["images_dir=fruit"]) == {"images_dir": str(tmp_path / "fruit")}
+
+
+@pytest.mark.parametrize(("assignment", "message"), [
+    ("epocs=3", "unknown parameter 'epocs'; the parameters are dataset_name, images_dir, max_images"),
+    ("train_fraction", "'train_fraction' is not NAME=VALUE"),
+    ("train_fraction=much", "train_fraction='much': must be a number at least 0.01 and at most 0.99"),
+    ("train_fraction=1.5", "train_fraction=1.5: must be a number at least 0.01 and at most 0.99"),
+    ("seed=-1", "seed=-1: must be a whole number at least 0"),
+    ("seed=1.5", "seed=1.5: must be a whole number at least 0"),
+    ("seed=True", "seed=True: must be a whole number at least 0"),
+    ("l2_normalize=yes", "l2_normalize='yes': must be True or False"),
+    ("engine=torch", "engine='torch': must be one of openvino, onnxruntime"),
+    ("svm_c=", "svm_c=[]: must be numbers with commas between at least 0"),
+    ("svm_c=1,x", "svm_c='1,x': must be numbers with commas between at least 0"),
+    ("svm_c=1,-1", "svm_c=[1, -1]: must be numbers with commas between at least 0"),
+    ("input_size=16", "input_size=16: must be a whole number at least 32 and at most 2048")])
+def test_a_wrong_assignment_is_told_what_would_do(assignment, message):
+    with pytest.raises(ImgclfError, match=re.escape(message)):
+        parameters.parse([assignment])
+
+
+@pytest.mark.parametrize(("name", "value"), [("dataset_name", 3), ("svm_c", 1.0), ("svm_c", ["1"]), ("l2_normalize", 1), ("seed", None)])
+def test_check_refuses_a_wrong_type(name, value):
+    with pytest.raises(ImgclfError, match=f"{name}=.*: must be "):
+        parameters.check(name, value)
+
+
+def test_announce_tells_what_differs_from_the_default(capsys):
+    parameters.announce({"seed": 3, "train_fraction": 0.75, "dataset_name": "fruit", "other": object()})
+    assert capsys.readouterr().out == "dataset_name = 'fruit'\nseed = 3\n"
+    parameters.announce({"seed": 0})
+    assert capsys.readouterr().out == "all parameters have their defaults\n"
+
+
+def test_announce_refuses_what_is_not_allowed():
+    with pytest.raises(ImgclfError, match="precision='f16': must be one of f32, bf16, auto"):
+        parameters.announce({"precision": "f16"})
+
+
+@pytest.mark.parametrize("text", ["fruit", 'a "quoted" name', "back\\slash", "two\nlines", "äpfel 緑", ""])
+def test_a_cell_gives_back_any_text(text):
+    source = parameters.cell_source("00", {"dataset_name": text})
+    assert parameters.read_cell(source)["dataset_name"] == text
+    assert len(source.splitlines()) == len(parameters.of_notebook("00"))
+
+
+def test_set_writes_into_every_notebook_that_has_the_parameter(copies):
+    before = contents()
+    changed = parameters.change_defaults({"train_fraction": 0.5, "engine": "onnxruntime"})
+    assert [path.name[:2] for path in changed] == ["01", "03", "04", "05"]
+    assert papermill.inspect_notebook(copies / "01_prepare_data.ipynb")["train_fraction"]["default"] == "0.5"
+    after = contents()
+    assert [name[:2] for name in before if before[name] == after[name]] == ["00", "02"]
+
+
+def test_set_keeps_what_was_set_before(copies):
+    parameters.change_defaults({"dataset_name": "fruit"})
+    parameters.change_defaults({"seed": 5})
+    cell = nbformat.read(copies / "01_prepare_data.ipynb", as_version=4).cells[1]
+    assert {**parameters.read_cell(cell.source), "split_by": ""} == {
+        "dataset_name": "fruit", "images_dir": "", "train_fraction": 0.75, "split_by": "", "seed": 5}
+
+
+def test_set_changes_one_line_of_a_notebook(copies):
+    before = contents()["00_get_images.ipynb"].splitlines()
+    parameters.change_defaults({"max_images": 12})
+    after = contents()["00_get_images.ipynb"].splitlines()
+    assert len(before) == len(after)
+    assert [line.strip()[:20] for old, line in zip(before, after, strict=True) if old != line] == [b'"max_images: int = 1']
+
+
+def test_defaults_put_all_back_byte_for_byte(copies):
+    before = contents()
+    parameters.change_defaults({"dataset_name": 'a "b" \\ ü', "svm_c": [0.5, 2.0], "l2_normalize": False, "seed": 9})
+    assert all(contents()[name] != content for name, content in before.items())
+    parameters.change_defaults(None)
+    assert contents() == before
+    assert parameters.change_defaults(None) == []
+
+
+def test_table_has_a_row_for_each_parameter():
+    rows = parameters.table().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == list(PARAMETERS)
+    assert all(row.count(" | ") == 4 for row in rows)

@@ -1,0 +1,155 @@
+"""Pictures show the numbers they are given, name both axes, and hold for few labels and for many."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from imgclf import evaluation, pictures
+from imgclf.evaluation import Evaluation
+
+few_and_many = pytest.mark.parametrize("count", [2, 12])
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def ax():
+    return Figure().subplots()
+
+
+def labels(count: int) -> list[str]:
+    return [f"label {k}" for k in range(count)]
+
+
+def evaluated(count: int) -> Evaluation:
+    """Five images of each of `count` labels; the second of each label is taken for the next one."""
+    truth = np.arange(count).repeat(5)
+    scores = np.random.default_rng(0).normal(0, 0.1, (len(truth), count)) + np.eye(count)[truth]
+    scores[1::5] += 2 * np.eye(count)[(truth[1::5] + 1) % count]
+    names = labels(count)
+    return evaluation.evaluate(names, [f"{i}.jpg" for i in range(len(truth))], [names[k] for k in truth], scores, scores)
+
+
+def check_drawn(ax) -> None:
+    """Both axes are named, there is a title, and it can be saved without a warning."""
+    assert ax.get_xlabel()
+    assert ax.get_ylabel()
+    assert ax.get_title()
+    ax.figure.savefig(io.BytesIO(), bbox_inches="tight")
+
+
+@few_and_many
+def test_confusion_shows_every_count_at_its_place(count, ax):
+    found = evaluated(count)
+    assert pictures.confusion(found, ax=ax) is None
+    check_drawn(ax)
+    shown = {(int(text.get_position()[1]), int(text.get_position()[0])): int(text.get_text()) for text in ax.texts}
+    assert shown == {place: images for place, images in np.ndenumerate(found.confusion) if images}
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted label", "true label")
+    assert f"{5 * count} images" in ax.get_title()
+
+
+def test_long_labels_stay_recognizable(ax):
+    names = ["long_sleeved_blouse_with_collar", "short_sleeved_blouse_with_collar", "a b"]
+    found = evaluation.evaluate(names, ["1", "2", "3"], names, np.eye(3), np.eye(3))
+    pictures.confusion(found, ax=ax)
+    ticks = [tick.get_text() for tick in ax.get_xticklabels()]
+    assert ticks == ["long_sleeved_blou…", "short_sleeved_blo…", "a b"]
+
+
+@few_and_many
+def test_roc_draws_a_curve_for_each_label_with_its_area(count, ax):
+    found = evaluated(count)
+    pictures.roc(found, ax=ax)
+    check_drawn(ax)
+    for line, label in zip(ax.lines, found.labels, strict=False):
+        curve = found.roc(label)
+        assert (line.get_xydata().T == [curve.false_positive_rate, curve.true_positive_rate]).all()
+        assert line.get_label() == f"{label}, area {curve.area:.2f} ({curve.interval[0]:.2f} to {curve.interval[1]:.2f})"
+    assert len(ax.lines) == count + 1
+    assert f"{5 * count} images" in ax.get_title()
+
+
+def test_roc_leaves_out_a_label_without_images(ax):
+    found = evaluation.evaluate(["a", "b", "c"], ["1", "2"], ["a", "b"], np.eye(3)[:2], np.eye(3)[:2])
+    pictures.roc(found, ax=ax)
+    assert [line.get_label().split(",")[0] for line in ax.lines] == ["a", "b", "chance"]
+
+
+@few_and_many
+def test_feature_map_shows_each_image_under_its_label(count, ax):
+    points = np.random.default_rng(0).normal(size=(3 * count, 2))
+    pictures.feature_map(points, np.array(labels(count)).repeat(3), labels(count), ax=ax)
+    check_drawn(ax)
+    assert [scatter.get_label() for scatter in ax.collections] == [f"{label} (3)" for label in labels(count)]
+    np.testing.assert_allclose(np.vstack([scatter.get_offsets() for scatter in ax.collections]), points)
+    assert ax.get_title().startswith(f"{3 * count} images")
+
+
+def test_feature_map_shows_a_label_without_images(ax):
+    pictures.feature_map(np.zeros((1, 2)), ["a"], ["a", "b"], ax=ax)
+    check_drawn(ax)
+    assert [scatter.get_label() for scatter in ax.collections] == ["a (1)", "b (0)"]
+
+
+def test_c_curve_rings_the_chosen_c(ax):
+    pictures.c_curve([0.1, 1.0, 10.0], [0.6, 0.8, 1.0], [0.5, 0.7, 0.6], 1, ax=ax)
+    check_drawn(ax)
+    learned, held_out, ring = ax.lines
+    assert learned.get_ydata().tolist() == [0.6, 0.8, 1.0]
+    assert held_out.get_ydata().tolist() == [0.5, 0.7, 0.6]
+    assert ring.get_xydata().tolist() == [[1.0, 0.7]]
+    assert ring.get_label() == "chosen: C = 1"
+
+
+def test_ten_labels_have_ten_colours_and_more_have_one():
+    assert len({pictures.colour(labels(10), label) for label in labels(10)}) == 10
+    assert {pictures.colour(labels(11), label) for label in labels(11)} == {pictures.COLOURS[0]}
+
+
+def test_a_label_keeps_its_colour_when_others_lack_images(ax):
+    pictures.feature_map(np.zeros((2, 2)), ["c", "c"], ["a", "b", "c"], ax=ax)
+    assert plt.matplotlib.colors.to_hex(ax.collections[2].get_facecolor()[0]) == pictures.COLOURS[2]
+
+
+def test_roc_of_more_labels_than_colours_differs_by_the_line(ax):
+    pictures.roc(evaluated(12), ax=ax)
+    assert len({line.get_linestyle() for line in ax.lines[:12]}) == 4
+
+
+def test_functions_draw_a_figure_of_their_own_without_ax():
+    pictures.confusion(evaluated(3))
+    assert plt.gca().get_xlabel() == "predicted label"
+
+
+def test_grid_shows_each_image_under_its_caption():
+    tiles = [np.full((10 + i, 20, 3), 40 * i, np.uint8) for i in range(5)]
+    pictures.grid(tiles, list("abcde"), title="five", columns=3)
+    axes = plt.gcf().axes
+    assert [ax.get_title() for ax in axes] == ["a", "b", "c", "d", "e", ""]
+    assert all((ax.images[0].get_array() == tile).all() for ax, tile in zip(axes, tiles, strict=False))
+    assert plt.gcf().get_suptitle() == "five"
+    plt.gcf().canvas.draw()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_grid_of_few_or_no_images_is_no_crash(count):
+    pictures.grid([np.zeros((8, 8, 3), np.uint8)] * count, ["one"] * count, title="few")
+    plt.gcf().canvas.draw()
+
+
+def test_save_writes_the_current_figure_as_png(tmp_path):
+    pictures.confusion(evaluated(2))
+    pictures.save(tmp_path / "proc" / "confusion.png")
+    with Image.open(tmp_path / "proc" / "confusion.png") as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 200
+    assert [path.name for path in (tmp_path / "proc").iterdir()] == ["confusion.png"]
