@@ -7,6 +7,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
+# JupyterLab asks its makers for news and updates by itself.
+LAB_SETTINGS := .venv/share/jupyter/lab/settings
+NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
+
 .PHONY: run test lab bench notebooks lock
 
 run: $(INSTALLED)
@@ -18,8 +22,7 @@ test: $(INSTALLED)
 	IMGCLF_DATA="$$data" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=900 notebooks
 
 lab: $(INSTALLED)
-	@$(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.news_url= \
-	--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate
+	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
 bench: $(INSTALLED)
 	@for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
@@ -42,4 +45,5 @@ ifeq ($(TORCH),cpu)
 endif
 	@$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@mkdir -p $(LAB_SETTINGS) && echo '$(NO_NEWS)' > $(LAB_SETTINGS)/overrides.json
 	@touch $(INSTALLED)

@@ -16,7 +16,7 @@ from imgclf import backbones, engines, features, images
 
 ROUNDS = 5
 IMAGES = 256
-BATCH = 8
+BATCH = engines.BATCH_SIZE
 BACKBONE = backbones.BACKBONES["efficientnet_lite1"]
 
 

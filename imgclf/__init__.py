@@ -9,6 +9,9 @@ __version__ = "0.1.0"
 # package; without it OpenVINO falls back to its own do-nothing stub.
 sys.modules.setdefault("openvino_telemetry", None)
 
+# ONNX Runtime writes a device id into the home folder when it is imported, before its own switch can be reached.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # Threads of torch that wait by spinning make two busy cores 3 to 5 times slower than one; OpenMP
 # reads this when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

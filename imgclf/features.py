@@ -108,7 +108,9 @@ class Cache:
     folder: Path
 
     @classmethod
-    def of(cls, dataset_name: str, network: Path, precision: str) -> "Cache":
+    def of(cls, dataset_name: str, network: Path, *, engine: str = "openvino", precision: str = "f32") -> "Cache":
+        """The features of a data set by this network; "auto" is what it means on this machine."""
+        precision = engines.resolved_precision(engine, precision)
         fingerprint = hashlib.sha256(network.read_bytes()).hexdigest()[:16]
         return cls(files.proc_dir(dataset_name) / "features" / f"{network.stem}-{fingerprint}-{precision}")
 
@@ -153,7 +155,7 @@ def _read_shard(shard: Path, name: str) -> np.ndarray:
 
 
 def compute(dataset: Dataset, network: Path, cache: Cache, *, subset: Sequence[Image] | None = None, engine: str = "openvino",
-            precision: str = "f32", batch_size: int = 8, progress: Callable[[int], None] | None = None) -> list[Skipped]:
+            precision: str = "f32", batch_size: int = engines.BATCH_SIZE, progress: Callable[[int], None] | None = None) -> list[Skipped]:
     """Compute what is missing of the features of a data set, and write it to `cache` as it comes.
 
     Parameters

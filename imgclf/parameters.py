@@ -57,8 +57,8 @@ PARAMETERS = {
     parameter.name: parameter for parameter in (
         Parameter("dataset_name", "str", "fashion_texture", "folder below images/, and its manifest if there is one", ALL, tutorial="datasetName"),
         Parameter("images_dir", "str", "", "another folder of label folders, used as it is", ("00", "01", "03", "04", "05")),
-        Parameter("max_images", "int", 0, "images to get, over all labels; 0 = all", ("00",), least=0, tutorial="downloadTopNImages"),
-        Parameter("max_image_side", "int", 1000, "larger images are shrunk to this, pixels; 0 = never", ("00",), least=0, tutorial="maxSize"),
+        Parameter("max_images", "int", 0, "images to get, over all labels; 0: all", ("00",), least=0, tutorial="downloadTopNImages"),
+        Parameter("max_image_side", "int", 1000, "larger images are shrunk to this, pixels; 0: never", ("00",), least=0, tutorial="maxSize"),
         Parameter("train_fraction", "float", 0.75, "share of each label's images that train, 0 to 1", ("01",), least=0.01, most=0.99, tutorial="ratioTrainTest"),
         Parameter("split_by", "str", "image", "image, or group: a subfolder below a label stays on one side", ("01",), ("image", "group"), tutorial="imagesSplitBy"),
         Parameter("classifier", "str", "svm", "svm: linear SVM on the features of the pretrained DNN", ("02", *RUNS), ("svm",), tutorial="classifier"),
@@ -66,7 +66,7 @@ PARAMETERS = {
         Parameter("input_size", "int", 240, "width and height of the images the DNN sees, pixels", ("02",), least=32, most=2048, tutorial="rf_inputResoluton"),
         Parameter("engine", "str", "openvino", "what runs the DNN", RUNS, ("openvino", "onnxruntime")),
         Parameter("precision", "str", "f32", "f32; bf16: faster where the processor has it; auto: bf16 if it has it", RUNS, ("f32", "bf16", "auto")),
-        Parameter("inference_batch_size", "int", 8, "images the DNN computes at once", RUNS, least=1, most=1024, tutorial="run_mbSize"),
+        Parameter("inference_batch_size", "int", 2, "images the DNN computes at once", RUNS, least=1, most=1024, tutorial="run_mbSize"),
         Parameter("l2_normalize", "bool", True, "scale each feature vector to length 1", ("04",), tutorial="svm_boL2Normalize"),
         Parameter("svm_c", "list[float]", [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0], "values of C to try; smaller is smoother", ("04",), least=0, tutorial="svm_CVals"),
         Parameter("evaluate_on", "str", "test", "test, or train (which flatters)", ("05",), ("test", "train"), tutorial="boEvalOnTrainingSet"),
@@ -87,6 +87,8 @@ def check(name: str, value: Any) -> Value:
     parameter = PARAMETERS[name]
     fits = {"str": lambda v: isinstance(v, str), "bool": lambda v: isinstance(v, bool), "int": _is_whole, "float": _is_number,
             "list[float]": lambda v: isinstance(v, list) and bool(v) and all(map(_is_number, v))}[parameter.type]
+    if name == "dataset_name" and isinstance(value, str) and not re.fullmatch(r"[^/\\.\0][^/\\\0]*", value):
+        raise ImgclfError(f"dataset_name={value!r}: must be the name of one folder, without slashes, not beginning with a dot")
     numbers = value if isinstance(value, list) else [value]
     if not fits(value) or (parameter.allowed and value not in parameter.allowed) or not all(_in_limits(parameter, n) for n in numbers):
         raise ImgclfError(f"{name}={value!r}: must be {parameter.expected}")

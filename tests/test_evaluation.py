@@ -205,7 +205,7 @@ def test_score_asks_the_classifier_about_each_image(tiny_network, colour_folder)
     loaded = Classifier.load(trained(tiny_network, colour_folder))
     found = dataset.look_through("colours", colour_folder)
     counted: list[int] = []
-    scored = evaluation.score(loaded, found, found.images[::5], progress=counted.append)
+    scored = evaluation.score(loaded, found, found.images[::5], skipped=[], progress=counted.append)
     assert scored.paths == tuple(image.path for image in found.images[::5])
     assert scored.overall_accuracy.value == 1.0
     assert counted == list(range(1, 9))
@@ -214,7 +214,8 @@ def test_score_asks_the_classifier_about_each_image(tiny_network, colour_folder)
 def test_score_leaves_out_what_cannot_be_read(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
     found = dataset.look_through("colours", colour_folder)
-    gone = Image("red/gone.jpg", "red", "0", "", 1, 1)
-    scored = evaluation.score(loaded, found, [found.images[0], gone, found.images[-1]])
+    gone, skipped = Image("red/gone.jpg", "red", "0", "", 1, 1), []
+    scored = evaluation.score(loaded, found, [found.images[0], gone, found.images[-1]], skipped=skipped)
     assert scored.paths == (found.images[0].path, found.images[-1].path)
     assert [scored.labels[k] for k in scored.truth] == ["blue", "red"]
+    assert [image.path for image in skipped] == [str(colour_folder / "red/gone.jpg")]

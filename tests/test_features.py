@@ -16,7 +16,7 @@ def colours(colour_folder) -> Dataset:
 
 @pytest.fixture
 def cache(tiny_network) -> Cache:
-    return Cache.of("colours", tiny_network, "f32")
+    return Cache.of("colours", tiny_network)
 
 
 def by_hand(*vectors: list[float]) -> Features:
@@ -106,7 +106,7 @@ def test_a_stopped_run_keeps_what_it_had_written(colours, tiny_network, cache, m
 def test_network_and_precision_have_their_own_features(tiny_network, tmp_path):
     other = tmp_path / "dnn_other.onnx"
     other.write_bytes(tiny_network.read_bytes() + b"\x08\x0a")  # the field that names the IR version, again
-    folders = {Cache.of("colours", network, precision).folder for network in (tiny_network, other) for precision in ("f32", "bf16")}
+    folders = {Cache.of("colours", network, precision=precision).folder for network in (tiny_network, other) for precision in ("f32", "bf16")}
     assert len(folders) == 4
 
 

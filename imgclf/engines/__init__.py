@@ -12,6 +12,7 @@ from imgclf import ImgclfError
 
 ENGINES = ("openvino", "onnxruntime")
 PRECISIONS = ("f32", "bf16", "auto")
+BATCH_SIZE = 2  # the fastest on CPUs whose cache holds the maps of few images; see benchmarks/RESULTS.md
 
 
 class Engine(Protocol):
@@ -24,7 +25,7 @@ class Engine(Protocol):
         """For each batch, uint8 (n, S, S, 3) RGB with n at most the batch size, the network's outputs, in order."""
 
 
-def start(network: Path | bytes, *, engine: str = "openvino", precision: str = "f32", batch_size: int = 8) -> Engine:
+def start(network: Path | bytes, *, engine: str = "openvino", precision: str = "f32", batch_size: int = BATCH_SIZE) -> Engine:
     """Make an ONNX network ready to run.
 
     Parameters
@@ -45,8 +46,24 @@ def start(network: Path | bytes, *, engine: str = "openvino", precision: str = "
         return OpenVinoEngine(network, precision, batch_size)
     if engine == "onnxruntime":
         from imgclf.engines.onnxruntime import OnnxRuntimeEngine
-        return OnnxRuntimeEngine(network, precision)
+        resolved_precision(engine, precision)
+        return OnnxRuntimeEngine(network)
     raise ImgclfError(f"engine '{engine}' is not one of {', '.join(ENGINES)}")
+
+
+def resolved_precision(engine: str, precision: str) -> str:
+    """What `precision` means for an engine on this machine: "f32" or "bf16".
+
+    Raises
+    ------
+    ImgclfError : "bf16" where it cannot be had.
+    """
+    if engine == "openvino":
+        from imgclf.engines.openvino import resolve_precision
+        return resolve_precision(precision)
+    if precision == "bf16":
+        raise ImgclfError(f"precision='bf16': {engine} computes in f32; use engine='openvino'")
+    return "f32"
 
 
 def input_size(network: Path) -> int:

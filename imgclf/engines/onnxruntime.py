@@ -1,25 +1,19 @@
 """ONNX Runtime: the reference that other engines and the finished classifier are checked against."""
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from joblib import cpu_count
 
 from imgclf import ImgclfError
-
-# Read once, at the import: without it ONNX Runtime writes a device id into the home folder and sends events.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime  # noqa: E402
 
 
 class OnnxRuntimeEngine:
     """One network on the CPU, in float32."""
 
-    def __init__(self, network: Path | bytes, precision: str) -> None:
-        if precision == "bf16":
-            raise ImgclfError("precision='bf16': ONNX Runtime computes in f32 on the CPU; use engine='openvino'")
+    def __init__(self, network: Path | bytes) -> None:
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         # By itself it starts a thread for every processor of the machine, also those it may not use.

@@ -68,11 +68,17 @@ def confusion(evaluation: Evaluation) -> Chart:
                                stroke="white", tooltip=bqplot.Tooltip(fields=["row", "column", "color"], formats=["", "", ".0%"],
                                                                       labels=["true label", "predicted label", "share of the true label"]))
     k = len(evaluation.labels)
-    rows, columns = np.nonzero(counts)
-    names = [str(counts[i, j]) for i, j in zip(rows, columns, strict=True)]
-    numbers = bqplot.Label(x=[evaluation.labels[j] for j in columns], y=[evaluation.labels[i] for i in rows], text=names, align="middle",
-                           scales={"x": x, "y": y}, colors=["black"], default_size=12, font_weight="normal")
+    dark = share > 0.55
+    numbers = [_numbers(evaluation, counts, where, ink, {"x": x, "y": y}) for where, ink in ((dark, "white"), (~dark, "black"))]
     axes = [bqplot.Axis(scale=x, label="predicted label", tick_rotate=-30 if k > 4 else 0),
             bqplot.Axis(scale=y, label="true label", side="left", label_offset="6em")]
-    return Chart(marks=[cells, numbers], axes=axes, title=f"{len(evaluation.truth)} images: right ones on the diagonal",
-                         fig_margin={"top": 60, "bottom": 80, "left": 110, "right": 40}, min_aspect_ratio=1, max_aspect_ratio=1.3)
+    return Chart(marks=[cells, *numbers], axes=axes, title=f"{len(evaluation.truth)} images: right ones on the diagonal",
+                 fig_margin={"top": 60, "bottom": 80, "left": 110, "right": 40}, min_aspect_ratio=1, max_aspect_ratio=1.3)
+
+
+def _numbers(evaluation: Evaluation, counts: np.ndarray, where: np.ndarray, ink: str, scales: dict[str, bqplot.Scale]) -> bqplot.Label:
+    """The counts above 0 in the cells `where`, in a colour that can be read there."""
+    rows, columns = np.nonzero(where & (counts > 0))
+    return bqplot.Label(x=[evaluation.labels[j] for j in columns], y=[evaluation.labels[i] for i in rows], align="middle",
+                        text=[str(counts[i, j]) for i, j in zip(rows, columns, strict=True)], scales=scales, colors=[ink],
+                        default_size=12, font_weight="normal")

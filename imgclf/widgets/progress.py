@@ -13,16 +13,17 @@ NOTHING = {"text/plain": "", "text/html": ""}
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show how many of `total` are done; call what it gives with the number done."""
-    line = display(NOTHING, raw=True, display_id=True)
+    line = display(NOTHING, raw=True, display_id=True)  # None where no notebook listens
     shown = 0.0
 
     def show(done: int) -> None:
         nonlocal shown
-        if time.monotonic() - shown > SECONDS_BETWEEN:
+        if line and time.monotonic() - shown > SECONDS_BETWEEN:
             shown = time.monotonic()
             line.update({"text/plain": "", "text/html": f"<progress value={done} max={total}></progress> {done} of {total} {what}"}, raw=True)
 
     try:
         yield show
     finally:
-        line.update(NOTHING, raw=True)
+        if line:
+            line.update(NOTHING, raw=True)
