@@ -35,17 +35,17 @@ def test_roc_holds_the_curves_of_the_evaluation(count):
 @few_and_many
 def test_confusion_holds_shares_and_counts(count):
     found = evaluated(count)
-    cells, numbers = charts.confusion(found).marks
+    cells, *inks = charts.confusion(found).marks
     np.testing.assert_allclose(cells.color, found.confusion / 5)
     assert list(cells.row) == list(cells.column) == list(found.labels)
-    shown = {(str(row), str(column)): int(text) for row, column, text in zip(numbers.y, numbers.x, numbers.text, strict=True)}
+    shown = {(str(row), str(column)): int(text) for numbers in inks for row, column, text in zip(numbers.y, numbers.x, numbers.text, strict=True)}
     assert shown == {(found.labels[i], found.labels[j]): n for (i, j), n in np.ndenumerate(found.confusion) if n}
     assert axis_labels(charts.confusion(found)) == ["predicted label", "true label"]
 
 
 def test_confusion_of_a_label_without_images_has_an_empty_row():
     found = evaluation.evaluate(["a", "b"], ["1"], ["a"], np.eye(2)[:1], np.eye(2)[:1])
-    cells, _ = charts.confusion(found).marks
+    cells, *_ = charts.confusion(found).marks
     assert cells.color.tolist() == [[1, 0], [0, 0]]
 
 
