@@ -23,7 +23,7 @@ def main() -> None:
         found = watched("look_through", lambda show: dataset.look_through("many", Path(folder) / "images" / "many", progress=show))
         network = Path(folder) / "network.onnx"
         backbones.export(backbones.BACKBONES["efficientnet_lite0"], 224, network)
-        cache = features.Cache.of("many", network, "auto")
+        cache = features.Cache.of("many", network, precision="auto")
         watched("features", lambda show: features.compute(found, network, cache, precision="auto", progress=show))
         print(f"peak of the whole run: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
 

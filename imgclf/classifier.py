@@ -1,6 +1,7 @@
 """The one file that is the result: from pixels to scores and probabilities, with a test of itself inside."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from imgclf import ImgclfError, __version__, engines, files, svm
-from imgclf.dataset import Dataset, Image
+from imgclf.dataset import Dataset, Image, fingerprint
 from imgclf.features import Skipped, prepared, run_network
 from imgclf.images import GREY, letterbox, read
 from imgclf.svm import Head
@@ -92,12 +93,16 @@ def write(path: Path, network: Path, head: Head, self_test: SelfTest, *, metadat
     _add_head(model.graph, head)
     stored_test = {"images": base64.b64encode(self_test.images.tobytes()).decode(), "scores": self_test.scores.tolist()}
     about = {"labels": list(head.labels), "input_size": engines.input_size(network), "letterbox_colour": [GREY] * 3,
-             "imgclf_version": __version__, **metadata, "self_test": stored_test}
+             "network_sha256": _sha256(network), "imgclf_version": __version__, **metadata, "self_test": stored_test}
     helper.set_model_props(model, {key: json.dumps(value) for key, value in about.items()})
     model.producer_name, model.producer_version = "imgclf", __version__
     onnx.checker.check_model(model)
     with files.replace_file(path) as file:
         file.write(model.SerializeToString(deterministic=True))
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _add_head(graph: onnx.GraphProto, head: Head) -> None:
@@ -160,6 +165,19 @@ class Classifier:
     def self_test_disagreement(self) -> float:
         """How far this runtime is from the training code on the self-test images, as a share of the largest score."""
         return self.self_test.disagreement(self.scores(self.self_test.enlarged(self.input_size))[0])
+
+    def check_trained_on(self, train_images: Sequence[Image], network: Path) -> None:
+        """Refuse to be evaluated beside another split, other labels or another network than it was trained with.
+
+        Raises
+        ------
+        ImgclfError : the training images, their labels, or the network are not those of the training.
+        """
+        if self.metadata.get("network_sha256") != _sha256(network):
+            raise ImgclfError(f"{self.path}: was trained with another network than {network.name} is now; run 03_run_dnn and 04_train_svm again")
+        if self.metadata.get("data_fingerprint") != fingerprint(train_images):
+            raise ImgclfError(f"{self.path}: was trained on other images or labels than split.tsv names now, so test images may be "
+                              "among those it learned from; run 04_train_svm again")
 
     def scores(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores and probabilities, each (n, k) float32, of prepared images (n, S, S, 3) uint8, RGB."""

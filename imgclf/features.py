@@ -184,6 +184,12 @@ def compute(dataset: Dataset, network: Path, cache: Cache, *, subset: Sequence[I
     return skipped
 
 
+def coverage(features: Features, wanted: Sequence[Image]) -> str:
+    """How many of the wanted images have features, in words."""
+    absent = len(wanted) - len(features.images)
+    return str(features) if not absent else f"{features}; {absent} more have none, run 03_run_dnn (it names those that cannot be read)"
+
+
 def skipped_note(skipped: Sequence[Skipped]) -> str:
     """A sentence about images that could not be read, with the reasons of the first three."""
     return "; ".join([f"{len(skipped)} images could not be read", *(image.reason for image in skipped[:3])])
