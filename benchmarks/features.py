@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import photographs
 from joblib import cpu_count
 
@@ -40,14 +41,14 @@ def one_round(engine: engines.Engine, paths: list[Path]) -> tuple[float, float, 
     prepared = [images.prepare(images.read_bytes(path), BACKBONE.input_size) for path in paths]
     decoding = (time.process_time() - start) / len(paths)
 
-    batches = [features.np.stack(prepared[i:i + BATCH]) for i in range(0, len(prepared), BATCH)]
+    batches = [np.stack(prepared[i:i + BATCH]) for i in range(0, len(prepared), BATCH)]
     start = time.process_time()
     for _ in engine.run(batches):
         pass
     inference = (time.process_time() - start) / len(paths)
 
     start = time.perf_counter()
-    done = sum(1 for _ in features.run_network(engine, paths, BACKBONE.input_size, batch_size=BATCH, skipped=[]))
+    done = sum(1 for _ in features.run_network(engine, list(map(features.Source, paths)), BACKBONE.input_size, batch_size=BATCH, skipped=[]))
     return cpu_count() / (decoding + inference), done / (time.perf_counter() - start), decoding, inference
 
 

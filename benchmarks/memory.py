@@ -1,12 +1,13 @@
 """Memory of looking through, and of computing features of, 20,000 images: flat after the first thousand."""
 
+import os
 import resource
 import tempfile
 from pathlib import Path
 
 import photographs
 
-from imgclf import backbones, dataset, features, files
+from imgclf import backbones, dataset, features
 
 IMAGES = 20_000
 
@@ -18,7 +19,7 @@ def resident_mb() -> float:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        files.os.environ["IMGCLF_DATA"] = folder
+        os.environ["IMGCLF_DATA"] = folder
         photographs.write(Path(folder) / "images" / "many", IMAGES)
         found = watched("look_through", lambda show: dataset.look_through("many", Path(folder) / "images" / "many", progress=show))
         network = Path(folder) / "network.onnx"

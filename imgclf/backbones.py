@@ -1,6 +1,7 @@
 """Pretrained networks: from photographs of a thousand everyday things, reused to describe images of any kind."""
 
 import importlib.util
+import json
 import logging
 import math
 import warnings
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError, __version__, files
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +98,7 @@ def _blocks(backbone: Backbone) -> Iterator[tuple[int, int, int, int, int]]:
 
 def write(backbone: Backbone, input_size: int, path: Path) -> None:
     """Write the backbone for images of `input_size` pixels to `path`; an export made before is used again."""
-    kept = files.data_dir() / "networks" / f"{backbone.weights.stem}-{input_size}.onnx"
+    kept = files.data_dir() / "networks" / f"{backbone.weights.stem}-{input_size}-opset{OPSET}-imgclf{__version__}.onnx"
     if not kept.exists():
         export(backbone, input_size, kept)
     with files.replace_file(path) as file:
@@ -118,6 +119,7 @@ def export(backbone: Backbone, input_size: int, path: Path) -> None:
             build(backbone), (example,), dynamo=True, opset_version=OPSET, input_names=["images"],
             output_names=["features"], dynamic_shapes=({0: torch.export.Dim("N")},), verbose=False)
     ClearMetadataAndDocStringPass()(program.model)  # it holds paths of this machine
+    program.model.metadata_props["backbone"] = json.dumps(backbone.name)
     with files.replace_file(path) as file:
         file.write(program.model_proto.SerializeToString(deterministic=True))
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from imgclf import ImgclfError, __version__, engines, files, svm
 from imgclf.dataset import Dataset, Image, fingerprint
-from imgclf.features import Skipped, prepared, run_network
+from imgclf.features import Skipped, Source, prepared, run_network
 from imgclf.images import GREY, letterbox, read
 from imgclf.svm import Head
 
@@ -31,10 +31,12 @@ class SelfTest:
     Attributes
     ----------
     images : (n, 16, 16, 3) uint8, RGB. scores : (n, k) float32.
+    precision : what the training code computed in, "f32" or "bf16".
     """
 
     images: np.ndarray
     scores: np.ndarray
+    precision: str = "f32"
 
     def enlarged(self, input_size: int) -> np.ndarray:
         """The images at the network's size, each pixel repeated; (n, S, S, 3) uint8."""
@@ -57,7 +59,8 @@ def make_self_test(dataset: Dataset, train_images: Sequence[Image], network: Pat
     chosen = [train_images[i * (len(train_images) - 1) // 2] for i in range(3)]
     small = np.stack([letterbox(read(dataset.file(image), side=SELF_TEST_SIDE), SELF_TEST_SIDE) for image in chosen])
     enlarged = SelfTest(small, np.empty(0)).enlarged(engines.input_size(network))
-    return SelfTest(small, head.scores(features_of(network, enlarged, engine=engine, precision=precision)))
+    scores = head.scores(features_of(network, enlarged, engine=engine, precision=precision))
+    return SelfTest(small, scores, engines.resolved_precision(engine, precision))
 
 
 def disagreement(scores: np.ndarray, expected: np.ndarray) -> float:
@@ -91,9 +94,11 @@ def write(path: Path, network: Path, head: Head, self_test: SelfTest, *, metadat
     """
     model = onnx.load(network)
     _add_head(model.graph, head)
-    stored_test = {"images": base64.b64encode(self_test.images.tobytes()).decode(), "scores": self_test.scores.tolist()}
-    about = {"labels": list(head.labels), "input_size": engines.input_size(network), "letterbox_colour": [GREY] * 3,
-             "network_sha256": _sha256(network), "imgclf_version": __version__, **metadata, "self_test": stored_test}
+    stored_test = {"images": base64.b64encode(self_test.images.tobytes()).decode(), "scores": self_test.scores.tolist(),
+                   "precision": self_test.precision}
+    brought = {entry.key: json.loads(entry.value) for entry in model.metadata_props}  # the name of the backbone
+    about = {**brought, "labels": list(head.labels), "input_size": engines.input_size(network), "letterbox_colour": [GREY] * 3,
+             "network_sha256": sha256(network), "imgclf_version": __version__, **metadata, "self_test": stored_test}
     helper.set_model_props(model, {key: json.dumps(value) for key, value in about.items()})
     model.producer_name, model.producer_version = "imgclf", __version__
     onnx.checker.check_model(model)
@@ -101,7 +106,8 @@ def write(path: Path, network: Path, head: Head, self_test: SelfTest, *, metadat
         file.write(model.SerializeToString(deterministic=True))
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -159,8 +165,7 @@ class Classifier:
     @property
     def tolerance(self) -> float:
         """How far scores may be from the self-test's, as a share of the largest; more where either side computes in bf16."""
-        trained_in = self.metadata.get("parameters", {}).get("precision", "f32")
-        return max(TOLERANCE[self._network.precision], TOLERANCE.get(trained_in, TOLERANCE["bf16"]))
+        return max(TOLERANCE[self._network.precision], TOLERANCE[self.self_test.precision])
 
     def self_test_disagreement(self) -> float:
         """How far this runtime is from the training code on the self-test images, as a share of the largest score."""
@@ -173,7 +178,7 @@ class Classifier:
         ------
         ImgclfError : the training images, their labels, or the network are not those of the training.
         """
-        if self.metadata.get("network_sha256") != _sha256(network):
+        if self.metadata.get("network_sha256") != sha256(network):
             raise ImgclfError(f"{self.path}: was trained with another network than {network.name} is now; run 03_run_dnn and 04_train_svm again")
         if self.metadata.get("data_fingerprint") != fingerprint(train_images):
             raise ImgclfError(f"{self.path}: was trained on other images or labels than split.tsv names now, so test images may be "
@@ -185,12 +190,12 @@ class Classifier:
         scores, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
         return scores, probabilities
 
-    def predict(self, paths: Sequence[Path], *, skipped: list[Skipped]) -> Iterator[tuple[int, Prediction]]:
+    def predict(self, wanted: Sequence[Source], *, skipped: list[Skipped]) -> Iterator[tuple[int, Prediction]]:
         """(i, prediction) for each image file, in order; those that cannot be read are added to `skipped`."""
-        results = run_network(self._network, paths, self.input_size, batch_size=self._batch_size, skipped=skipped)
+        results = run_network(self._network, wanted, self.input_size, batch_size=self._batch_size, skipped=skipped)
         for i, (scores, probabilities) in results:
             best = int(scores.argmax())
-            yield i, Prediction(str(paths[i]), self.labels[best], float(scores[best]), scores, probabilities)
+            yield i, Prediction(str(wanted[i].path), self.labels[best], float(scores[best]), scores, probabilities)
 
     def __str__(self) -> str:
         return f"{self.path.name}: {len(self.labels)} labels, images of {self.input_size} x {self.input_size} pixels"
@@ -218,46 +223,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def _self_test(metadata: dict[str, Any]) -> SelfTest:
     stored = metadata["self_test"]
     pixels = np.frombuffer(base64.b64decode(stored["images"]), np.uint8).reshape(-1, SELF_TEST_SIDE, SELF_TEST_SIDE, 3)
-    return SelfTest(pixels, np.array(stored["scores"], np.float32))
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of a verification: what was compared, on how many images, and the largest disagreement found."""
-
-    compared: str
-    images: int
-    disagreement: float  # share of the largest score
-    allowed: float = TOLERANCE["f32"]
-
-    @property
-    def agrees(self) -> bool:
-        return self.disagreement <= self.allowed
-
-    def __str__(self) -> str:
-        return f"{'agrees' if self.agrees else 'DISAGREES'}: {self.compared}, {self.images} images, by {self.disagreement:.1e} of the largest score"
-
-
-def verify(path: Path, pixels: np.ndarray) -> list[Check]:
-    """Whether a classifier gives the same scores in OpenVINO, in ONNX Runtime, and as the training code did.
-
-    The training code's way (network, then `svm.Head` in numpy) is run on the same images where the files that
-    training left beside the classifier are there; its scores of the self-test images stand in the classifier.
-
-    Parameters
-    ----------
-    pixels : (n, S, S, 3) uint8, RGB; images as `images.prepare` gives them.
-    """
-    runtimes = {name: Classifier.load(path, engine=name) for name in engines.ENGINES}
-    scores = {name: runtime.scores(pixels)[0] for name, runtime in runtimes.items()}
-    checks = [Check(f"{name} and the training code's self-test", len(runtime.self_test.scores), runtime.self_test_disagreement(), runtime.tolerance)
-              for name, runtime in runtimes.items()]
-    checks.append(Check(" and ".join(engines.ENGINES), len(pixels), disagreement(scores["openvino"], scores["onnxruntime"])))
-    network, head = path.with_name("dnn_fixed.onnx"), path.with_name("svm.npz")
-    if network.exists() and head.exists():
-        trained = svm.read(head).scores(features_of(network, pixels))
-        checks += [Check(f"{name} and the training code", len(pixels), disagreement(found, trained)) for name, found in scores.items()]
-    return checks
+    return SelfTest(pixels, np.array(stored["scores"], np.float32), stored["precision"])
 
 
 def features_of(network: Path, pixels: np.ndarray, *, engine: str = "openvino", precision: str = "f32") -> np.ndarray:
@@ -279,7 +245,7 @@ def prepared_pixels(paths: Sequence[Path], input_size: int) -> np.ndarray:
     ImgclfError : none of the images can be read.
     """
     skipped: list[Skipped] = []
-    pixels = [p for _, p in prepared(paths, input_size, skipped=skipped)]
+    pixels = [p for _, p in prepared(map(Source, paths), input_size, skipped=skipped)]
     if not pixels:
         raise ImgclfError(f"none of the {len(paths)} images could be read; the first: {skipped[0].reason}" if skipped else "no images were given")
     return np.stack(pixels)

@@ -35,9 +35,8 @@ def run(assignments: tuple[str, ...], start_from: str) -> None:
     Example: imgclf run --from 01 -p dataset_name=fruit -p images_dir=~/pictures/fruit
     """
     from imgclf import parameters, sequence
-    values = parameters.parse(assignments)
-    folder = sequence.run(values, start_from=start_from)
-    click.echo("\n" + sequence.closing_report(str(values.get("dataset_name", parameters.PARAMETERS["dataset_name"].default)), folder))
+    dataset_name, folder = sequence.run(parameters.parse(assignments), start_from=start_from)
+    click.echo("\n" + sequence.closing_report(dataset_name, folder))
 
 
 @main.command("set")
@@ -76,7 +75,9 @@ def predict(paths: tuple[Path, ...], model: Path | None, as_json: bool) -> None:
     Example: imgclf predict --json ~/pictures/blouse.jpg
     """
     from imgclf import classifier, predictions
-    loaded = classifier.Classifier.load(model or predictions.newest_classifier())
+    model = model or predictions.newest_classifier()
+    click.echo(f"with {model}", err=True)
+    loaded = classifier.Classifier.load(model)
     found, skipped = predictions.predict(loaded, paths)
     click.echo(json.dumps([predictions.as_json(loaded, p) for p in found], indent=2) if as_json else "\n".join(map(predictions.as_line, found)))
     for image in skipped:
@@ -93,9 +94,8 @@ def verify(model: Path, paths: tuple[Path, ...]) -> None:
 
     Example: imgclf verify ~/imgclf_data/proc/fashion_texture/classifier.onnx ~/pictures/blouse.jpg
     """
-    from imgclf import classifier, predictions
+    from imgclf import classifier, predictions, verification
     input_size = classifier.read_metadata(model)["input_size"]
-    checks = classifier.verify(model, classifier.prepared_pixels(predictions.image_files(paths), input_size))
+    checks = verification.verify(model, classifier.prepared_pixels(predictions.image_files(paths), input_size))
     click.echo("\n".join(map(str, checks)))
-    if not all(check.agrees for check in checks):
-        raise ImgclfError(f"{model}: the scores disagree; export it again with 04_train_svm")
+    verification.check_agreement(model, checks)

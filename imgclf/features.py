@@ -17,6 +17,7 @@ from imgclf import ImgclfError, engines, files, images
 from imgclf.dataset import Dataset, Image
 
 SHARD_IMAGES = 512  # written to disk at once: what a killed run loses at most
+MOST_ABSENT = 0.05  # share of images without features that 04 goes on with
 LOOK_AHEAD = 32  # images decoded before they are needed
 
 
@@ -56,24 +57,44 @@ class Skipped:
     reason: str
 
 
-def prepared(paths: Iterable[Path], input_size: int, *, skipped: list[Skipped]) -> Iterator[tuple[int, np.ndarray]]:
+@dataclass(frozen=True)
+class Source:
+    """An image file to be read, and the sha256 that its content must have; "" if any will do."""
+
+    path: Path
+    sha256: str = ""
+
+    def pixels(self, input_size: int) -> np.ndarray:
+        """Decoded and letterboxed; (S, S, 3) uint8, RGB."""
+        encoded = images.read_bytes(self.path)
+        if self.sha256 and hashlib.sha256(encoded).hexdigest() != self.sha256:
+            raise ImgclfError(f"{self.path.name}: is another picture than 01_prepare_data saw; run 01_prepare_data again")
+        return images.prepare(encoded, input_size, self.path.name)
+
+
+def sources(dataset: Dataset, wanted: Iterable[Image]) -> list[Source]:
+    """The files of images of a data set, with the content that they had when they were looked through."""
+    return [Source(dataset.file(image), image.sha256) for image in wanted]
+
+
+def prepared(wanted: Iterable[Source], input_size: int, *, skipped: list[Skipped]) -> Iterator[tuple[int, np.ndarray]]:
     """Pixels of image files, decoded and letterboxed a little ahead in threads, in order.
 
-    Yields (i, pixels) with i the position in `paths`; images that cannot be read are added to `skipped`.
+    Yields (i, pixels) with i the position in `wanted`; images that cannot be read are added to `skipped`.
     """
-    def load(path: Path) -> np.ndarray | ImgclfError:
+    def load(source: Source) -> np.ndarray | ImgclfError:
         try:
-            return images.prepare(images.read_bytes(path), input_size, path.name)
+            return source.pixels(input_size)
         except ImgclfError as error:
             return error
 
     with ThreadPoolExecutor(cpu_count()) as pool:
-        coming = iter(paths)
-        ahead = deque((path, pool.submit(load, path)) for path in islice(coming, LOOK_AHEAD))
+        coming = iter(wanted)
+        ahead = deque((source.path, pool.submit(load, source)) for source in islice(coming, LOOK_AHEAD))
         position = 0
         while ahead:
             path, future = ahead.popleft()
-            ahead.extend((path, pool.submit(load, path)) for path in islice(coming, 1))
+            ahead.extend((source.path, pool.submit(load, source)) for source in islice(coming, 1))
             pixels = future.result()
             if isinstance(pixels, ImgclfError):
                 skipped.append(Skipped(str(path), str(pixels)))
@@ -82,13 +103,13 @@ def prepared(paths: Iterable[Path], input_size: int, *, skipped: list[Skipped]) 
             position += 1
 
 
-def run_network(network: engines.Engine, paths: Sequence[Path], input_size: int, *, batch_size: int,
+def run_network(network: engines.Engine, wanted: Sequence[Source], input_size: int, *, batch_size: int,
                 skipped: list[Skipped]) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
     """(i, outputs of the network) for each image file, while decoding and the network overlap."""
     positions: deque[tuple[int, ...]] = deque()
 
     def batches() -> Iterator[np.ndarray]:
-        coming = prepared(paths, input_size, skipped=skipped)
+        coming = prepared(wanted, input_size, skipped=skipped)
         while batch := list(islice(coming, batch_size)):
             positions.append(tuple(i for i, _ in batch))
             yield np.stack([pixels for _, pixels in batch])
@@ -155,13 +176,15 @@ def _read_shard(shard: Path, name: str) -> np.ndarray:
 
 
 def compute(dataset: Dataset, network: Path, cache: Cache, *, subset: Sequence[Image] | None = None, engine: str = "openvino",
-            precision: str = "f32", batch_size: int = engines.BATCH_SIZE, progress: Callable[[int], None] | None = None) -> list[Skipped]:
+            precision: str = "f32", batch_size: int = engines.BATCH_SIZE, shard_images: int = SHARD_IMAGES,
+            progress: Callable[[int], None] | None = None) -> list[Skipped]:
     """Compute what is missing of the features of a data set, and write it to `cache` as it comes.
 
     Parameters
     ----------
     network : an ONNX network that `backbones.export` wrote; its input tells the image size.
     subset : only these images; all by default.
+    shard_images : images written to disk at once: what a killed run loses at most.
     progress : called with the number of images that are done, of those that were missing.
 
     Returns
@@ -173,10 +196,10 @@ def compute(dataset: Dataset, network: Path, cache: Cache, *, subset: Sequence[I
     if not todo:
         return skipped
     ready = engines.start(network, engine=engine, precision=precision, batch_size=batch_size)
-    results = run_network(ready, [dataset.file(image) for image in todo], engines.input_size(network),
+    results = run_network(ready, sources(dataset, todo), engines.input_size(network),
                           batch_size=batch_size, skipped=skipped)
     done = 0
-    while shard := list(islice(results, SHARD_IMAGES)):
+    while shard := list(islice(results, shard_images)):
         cache.add([todo[i].sha256 for i, _ in shard], np.stack([vector for _, (vector,) in shard]))
         done += len(shard)
         if progress:
@@ -185,9 +208,17 @@ def compute(dataset: Dataset, network: Path, cache: Cache, *, subset: Sequence[I
 
 
 def coverage(features: Features, wanted: Sequence[Image]) -> str:
-    """How many of the wanted images have features, in words."""
+    """How many of the wanted images have features, in words.
+
+    Raises
+    ------
+    ImgclfError : more than `MOST_ABSENT` of them have none; 03 was stopped, or left out after new images came.
+    """
     absent = len(wanted) - len(features.images)
-    return str(features) if not absent else f"{features}; {absent} more have none, run 03_run_dnn (it names those that cannot be read)"
+    note = f"{features}; {absent} of {len(wanted)} images have none, run 03_run_dnn (it names those that cannot be read)"
+    if absent > MOST_ABSENT * len(wanted):
+        raise ImgclfError(note)
+    return note if absent else str(features)
 
 
 def skipped_note(skipped: Sequence[Skipped]) -> str:
@@ -209,9 +240,11 @@ def forecast(dataset: Dataset, network: Path, cache: Cache, *, few: int = 32, **
     todo = list(missing(dataset.images, cache))
     if not todo:
         return f"the features of all {len(dataset.images)} images are here already"
-    start = time.perf_counter()
-    compute(dataset, network, cache, subset=todo[:few], **options)
-    per_second = len(todo[:few]) / (time.perf_counter() - start)
+    times: list[float] = []
+    compute(dataset, network, cache, subset=todo[:few], shard_images=few // 4, progress=lambda done: times.append(time.perf_counter()), **options)
+    if len(times) < 2:
+        return f"there are only {len(todo)} new images; they are done"
+    per_second = (len(times) - 1) * (few // 4) / (times[-1] - times[0])  # the first part also starts the engine
     return f"{per_second:.0f} images a second; the remaining {len(todo[few:])} will take about {len(todo[few:]) / per_second:.0f} seconds"
 
 

@@ -49,7 +49,7 @@ def decode(encoded: bytes, name: str = "image", *, side: int | None = None) -> n
     if not encoded:
         raise ImgclfError(f"{name}: the file is empty; replace or delete it")
     with _open(encoded, name) as picture:
-        if picture.format == "JPEG":
+        if picture.format in ("JPEG", "MPO"):  # MPO: a JPEG with more pictures behind it, as phones write
             _check_complete(encoded, name)
             return _decode_jpeg(encoded, name, _reduction(picture.size, side))
         return _decode_other(picture, name)

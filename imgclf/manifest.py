@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from imgclf import ImgclfError, files
 from imgclf.images import SUFFIXES
 
+MANIFESTS = Path(__file__).parent.parent / "data_manifest"
 COLUMNS = ("label", "source", "sha256", "bytes", "split")
 SCHEMES = ("http", "https", "demo")
 SPLITS = ("train", "validation", "test", "")
@@ -48,14 +49,23 @@ class Entry:
 
 def find(dataset_name: str) -> Path | None:
     """The manifest that comes with imgclf for this data set, if there is one."""
-    path = Path(__file__).parent.parent / "data_manifest" / f"{dataset_name}.tsv"
+    path = MANIFESTS / f"{dataset_name}.tsv"
     is_one_name = not re.search(r"[/\\\0]", dataset_name)
     return path if is_one_name and path.is_file() else None
 
 
 def entries_of(dataset_name: str, images_dir: str = "") -> list[Entry]:
-    """What is to be fetched for a data set: nothing for a folder used as it is, or one without a manifest."""
+    """What is to be fetched for a data set: nothing for a folder that is used as it is.
+
+    Raises
+    ------
+    ImgclfError : there is neither a manifest nor a folder of that name.
+    """
     path = None if images_dir else find(dataset_name)
+    folder = files.data_dir() / "images" / dataset_name
+    if not path and not images_dir and not folder.is_dir():
+        known = ", ".join(sorted(known.stem for known in MANIFESTS.glob("*.tsv")))
+        raise ImgclfError(f"dataset_name='{dataset_name}': neither a manifest ({known}) nor a folder {folder}; correct the name, or make the folder")
     return read(path) if path else []
 
 

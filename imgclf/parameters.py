@@ -58,7 +58,7 @@ PARAMETERS = {
         Parameter("dataset_name", "str", "fashion_texture", "folder below images/, and its manifest if there is one", ALL, tutorial="datasetName"),
         Parameter("images_dir", "str", "", "another folder of label folders, used as it is", ("00", "01", "03", "04", "05")),
         Parameter("max_images", "int", 0, "images to get, over all labels; 0: all", ("00",), least=0, tutorial="downloadTopNImages"),
-        Parameter("max_image_side", "int", 1000, "larger images are shrunk to this, pixels; 0: never", ("00",), least=0, tutorial="maxSize"),
+        Parameter("max_image_side", "int", 1000, "larger images are shrunk to this when they come, pixels; 0: never", ("00",), least=0, tutorial="maxSize"),
         Parameter("train_fraction", "float", 0.75, "share of each label's images that train, 0 to 1", ("01",), least=0.01, most=0.99, tutorial="ratioTrainTest"),
         Parameter("split_by", "str", "image", "image, or group: a subfolder below a label stays on one side", ("01",), ("image", "group"), tutorial="imagesSplitBy"),
         Parameter("classifier", "str", "svm", "svm: linear SVM on the features of the pretrained DNN", ("02", *RUNS), ("svm",), tutorial="classifier"),
@@ -66,7 +66,7 @@ PARAMETERS = {
         Parameter("input_size", "int", 240, "width and height of the images the DNN sees, pixels", ("02",), least=32, most=2048, tutorial="rf_inputResoluton"),
         Parameter("engine", "str", "openvino", "what runs the DNN", RUNS, ("openvino", "onnxruntime")),
         Parameter("precision", "str", "f32", "f32; bf16: faster where the processor has it; auto: bf16 if it has it", RUNS, ("f32", "bf16", "auto")),
-        Parameter("inference_batch_size", "int", 2, "images the DNN computes at once", RUNS, least=1, most=1024, tutorial="run_mbSize"),
+        Parameter("inference_batch_size", "int", 2, "images the DNN computes at once", ("03", "05"), least=1, most=1024, tutorial="run_mbSize"),
         Parameter("l2_normalize", "bool", True, "scale each feature vector to length 1", ("04",), tutorial="svm_boL2Normalize"),
         Parameter("svm_c", "list[float]", [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0], "values of C to try; smaller is smoother", ("04",), least=0, tutorial="svm_CVals"),
         Parameter("evaluate_on", "str", "test", "test, or train (which flatters)", ("05",), ("test", "train"), tutorial="boEvalOnTrainingSet"),
@@ -145,9 +145,9 @@ def of_notebook(number: str) -> list[Parameter]:
     return [parameter for parameter in PARAMETERS.values() if number in parameter.notebooks]
 
 
-def of_namespace(namespace: Mapping[str, Any]) -> dict[str, Value]:
-    """The parameters of a notebook, given as its `globals()`, checked."""
-    return {name: check(name, namespace[name]) for name in PARAMETERS if name in namespace}
+def of_namespace(namespace: Mapping[str, Any], *, without: str = "") -> dict[str, Value]:
+    """The parameters of a notebook, given as its `globals()`, checked; all but the one named `without`."""
+    return {name: check(name, namespace[name]) for name in PARAMETERS if name in namespace and name != without}
 
 
 def announce(namespace: Mapping[str, Any]) -> None:
@@ -172,9 +172,26 @@ def notebook_paths() -> list[Path]:
     return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
-def read_cell(source: str) -> dict[str, Value]:
-    """The values in a parameters cell."""
-    return {line.target.id: ast.literal_eval(line.value) for line in ast.parse(source).body}
+def read_notebook(path: Path) -> dict[str, Value]:
+    """The values in the parameters cell of a notebook.
+
+    Raises
+    ------
+    ImgclfError : a line of the cell is not `NAME = VALUE` or `NAME: TYPE = VALUE`.
+    """
+    return _read_cell(_parameters_cell(nbformat.read(path, as_version=4)).source, path.name)
+
+
+def _parameters_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    return next(cell for cell in notebook.cells if TAG in cell.metadata.get("tags", []))
+
+
+def _read_cell(source: str, name: str) -> dict[str, Value]:
+    try:
+        lines = [(line.targets[0] if isinstance(line, ast.Assign) else line.target, line.value) for line in ast.parse(source).body]
+        return {target.id: ast.literal_eval(value) for target, value in lines}
+    except (AttributeError, SyntaxError, ValueError) as error:
+        raise ImgclfError(f"{name}: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults") from error
 
 
 def change_defaults(changes: Mapping[str, Value] | None) -> list[Path]:
@@ -187,8 +204,8 @@ def change_defaults(changes: Mapping[str, Value] | None) -> list[Path]:
     changed = []
     for path in notebook_paths():
         notebook = nbformat.read(path, as_version=4)
-        cell = next(cell for cell in notebook.cells if TAG in cell.metadata.get("tags", []))
-        values = {} if changes is None else {**read_cell(cell.source), **changes}
+        cell = _parameters_cell(notebook)
+        values = {} if changes is None else {**_read_cell(cell.source, path.name), **changes}
         source = cell_source(path.name[:2], values)
         if source != cell.source:
             cell.source = source

@@ -6,7 +6,7 @@ from typing import Any
 
 from imgclf import ImgclfError, files, images
 from imgclf.classifier import Classifier, Prediction
-from imgclf.features import Skipped
+from imgclf.features import Skipped, Source
 
 
 def newest_classifier() -> Path:
@@ -45,7 +45,7 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
 def predict(classifier: Classifier, paths: Iterable[Path]) -> tuple[list[Prediction], list[Skipped]]:
     """The predictions of image files and folders, and what could not be read."""
     skipped: list[Skipped] = []
-    return [prediction for _, prediction in classifier.predict(image_files(paths), skipped=skipped)], skipped
+    return [prediction for _, prediction in classifier.predict([Source(path) for path in image_files(paths)], skipped=skipped)], skipped
 
 
 def as_json(classifier: Classifier, prediction: Prediction) -> dict[str, Any]:

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from imgclf import ImgclfError, evaluation, files, parameters
+from imgclf import ImgclfError, dataset, files, parameters, report
 from imgclf.parameters import Value
 
 
-def run(values: Mapping[str, Value], *, start_from: str = "00") -> Path:
+def run(values: Mapping[str, Value], *, start_from: str = "00") -> tuple[str, Path]:
     """Execute the notebooks through papermill, from `start_from` on, stopping at the first that fails.
 
     Prints a line for each notebook: its name when it begins, the seconds it took when it is done.
@@ -22,24 +22,32 @@ def run(values: Mapping[str, Value], *, start_from: str = "00") -> Path:
     Parameters
     ----------
     values : parameters; each notebook is given those that it takes.
-    start_from : number of the first notebook.
+    start_from : the first notebook, by its number or name.
 
     Returns
     -------
-    The folder of the executed notebooks.
+    The name of the data set, and the folder of the executed notebooks.
 
     Raises
     ------
     ImgclfError : a cell failed; says in which notebook, where its executed copy is, and the cell's error.
     """
-    chosen = [path for path in parameters.notebook_paths() if path.name[:2] >= start_from]
-    if not chosen:
-        raise ImgclfError(f"--from {start_from}: no such notebook; there are {', '.join(path.name[:2] for path in parameters.notebook_paths())}")
-    with files.lock(files.proc_dir(str(values.get("dataset_name", parameters.PARAMETERS["dataset_name"].default)))):
+    chosen = _from(start_from)
+    dataset_name = str({**parameters.read_notebook(chosen[0]), **values}["dataset_name"])
+    with files.lock(files.proc_dir(dataset_name)):
         folder = _new_folder()
         for path in chosen:
             _execute(path, folder / path.name, values)
-    return folder
+    return dataset_name, folder
+
+
+def _from(start_from: str) -> list[Path]:
+    """The notebooks from the one with this number or name on."""
+    paths = parameters.notebook_paths()
+    first = next((k for k, path in enumerate(paths) if start_from in (path.stem, path.name) or start_from.zfill(2) == path.name[:2]), None)
+    if first is None:
+        raise ImgclfError(f"--from {start_from}: no such notebook; there are {', '.join(path.stem for path in paths)}")
+    return paths[first:]
 
 
 def _new_folder() -> Path:
@@ -65,7 +73,10 @@ def _execute(path: Path, executed: Path, values: Mapping[str, Value]) -> None:
                                    extra_arguments=["--log-level=ERROR"])  # it warns of its local sockets
     except PapermillExecutionError as error:
         print("failed", flush=True)
-        raise ImgclfError(f"{executed}, cell {error.cell_index + 1}: {error.ename}: {error.evalue}") from None
+        raise ImgclfError(f"{executed}, cell [{error.exec_count}]: {error.ename}: {error.evalue}") from None
+    except DeadKernelError:
+        print("failed", flush=True)
+        raise ImgclfError(f"{executed}: its Python process was killed, most often for lack of memory; close other programs and run again") from None
     except OSError as error:
         with files.writable(executed):
             raise error
@@ -75,5 +86,8 @@ def _execute(path: Path, executed: Path, values: Mapping[str, Value]) -> None:
 def closing_report(dataset_name: str, folder: Path) -> str:
     """The accuracies of the run and where everything is, as text."""
     proc = files.proc_dir(dataset_name)
-    return "\n".join([evaluation.table(evaluation.read(proc)), "",
+    left_out = [f"left out: {image.path}: {image.excluded}" for image in dataset.read(dataset_name).excluded]
+    if len(left_out) > 5:
+        left_out[5:] = [f"and {len(left_out) - 5} more images left out; 01_prepare_data lists them"]
+    return "\n".join([report.table(report.read(proc)), "", *left_out,
                       f"executed notebooks   {folder}", f"pictures, figures    {proc}", f"the classifier       {proc / 'classifier.onnx'}"])

@@ -24,6 +24,7 @@ class Split:
     test: tuple[Image, ...]
     cluster: dict[str, str]
     left_out: tuple[Image, ...] = ()  # training images that would give a dedicated test image away
+    not_found: tuple[str, ...] = ()  # dedicated test images that the list names and the folder lacks
 
     def counts(self) -> pd.DataFrame:
         """Images of each label (rows) in train and test (columns)."""
@@ -40,25 +41,29 @@ class Split:
         return np.array([self.cluster[image.path] for image in images])
 
     def __str__(self) -> str:
-        return f"{len(self.train)} images train, {len(self.test)} test"
+        text = f"{len(self.train)} images train, {len(self.test)} test"
+        if self.left_out:
+            text += f"; {len(self.left_out)} left out of training, as copies of dedicated test images"
+        if self.not_found:
+            text += f"; {len(self.not_found)} dedicated test images are not there, the first is {self.not_found[0]}"
+        return text
 
 
 def clusters(dataset: Dataset, *, split_by: str = "image") -> dict[str, str]:
     """For each path the name of its cluster: images that show the same picture and, with `split_by="group"`,
-    images in one subfolder of a label. The name is the smallest sha256 in the cluster."""
+    images in subfolders of one name, whatever their label. The name is the smallest sha256 in the cluster.
+    Images that are left out are in it too: a copy of theirs may stand under another label."""
     from scipy.cluster.hierarchy import DisjointSet
-    together = DisjointSet(image.path for image in dataset.images)
+    together = DisjointSet(image.path for image in dataset.files)
     for twins in dataset.twins:
-        if twins.kept.path in together and twins.other.path in together:
-            together.merge(twins.kept.path, twins.other.path)
+        together.merge(twins.kept.path, twins.other.path)
     if split_by == "group":
-        first: dict[tuple[str, str], str] = {}
-        for image in dataset.images:
+        first: dict[str, str] = {}
+        for image in dataset.files:
             if image.group:
-                together.merge(first.setdefault((image.label, image.group), image.path), image.path)
-    sha256 = {image.path: image.sha256 for image in dataset.images}
-    names = {path: min(map(sha256.__getitem__, subset)) for subset in together.subsets() for path in subset}
-    return names
+                together.merge(first.setdefault(image.group, image.path), image.path)
+    sha256 = {image.path: image.sha256 for image in dataset.files}
+    return {path: min(map(sha256.__getitem__, subset)) for subset in together.subsets() for path in subset}
 
 
 def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "image", seed: int = 0) -> Split:
@@ -123,14 +128,19 @@ def dedicated(folder: Path) -> set[str]:
 
 
 def _split_as_listed(dataset: Dataset, cluster: dict[str, str], listed: set[str]) -> Split:
-    test = tuple(image for image in dataset.images if image.path.lower() in listed)
-    if not test or len(test) == len(dataset.images):
+    found = [image for image in dataset.files if image.path.lower() in listed]
+    # A listed file that was left out as a copy is tested by the copy that was kept.
+    copies = {(cluster[image.path], image.label) for image in found if image.excluded and image.width}
+    test = tuple(i for i in dataset.images if i.path.lower() in listed or (cluster[i.path], i.label) in copies)
+    tested = {image.path for image in test}
+    rest = [image for image in dataset.images if image.path not in tested]
+    if not test or len({image.label for image in rest}) < len(dataset.labels):
         raise ImgclfError(f"{dataset.folder}: the list of dedicated test images ({' or '.join(DEDICATED)}) names {len(test)} of the "
-                          f"{len(dataset.images)} images; it must name some and leave some")
+                          f"{len(dataset.images)} images; it must name some, and leave some of each label to train")
     given_away = {cluster[image.path] for image in test}
-    rest = [image for image in dataset.images if image.path.lower() not in listed]
     return Split(train=tuple(i for i in rest if cluster[i.path] not in given_away), test=test, cluster=cluster,
-                 left_out=tuple(i for i in rest if cluster[i.path] in given_away))
+                 left_out=tuple(i for i in rest if cluster[i.path] in given_away),
+                 not_found=tuple(sorted(listed - {image.path.lower() for image in found})))
 
 
 def shared(split: Split) -> int:
@@ -167,5 +177,7 @@ def read(dataset: Dataset) -> Split:
         rows = [(image[row["path"]], row["split"], row["cluster"]) for row in read_table(table)]
     except (KeyError, ValueError, csv.Error) as error:
         raise ImgclfError(f"{table}: does not fit images.tsv ({error}); run 01_prepare_data again") from error
+    if len(rows) != len(image):
+        raise ImgclfError(f"{table}: has {len(rows)} images, images.tsv {len(image)}; run 01_prepare_data again")
     sides = {name: tuple(i for i, side, _ in rows if side == name) for name in ("train", "test", "left out")}
     return Split(sides["train"], sides["test"], {i.path: name for i, _, name in rows}, sides["left out"])

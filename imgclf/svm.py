@@ -60,6 +60,8 @@ class Search:
     head: Head
 
     def __str__(self) -> str:
+        if np.isnan(self.cv_accuracy[self.best]):
+            return f"C = {self.head.c:g}: nothing could be held out, so C was not chosen by accuracy; more images of each label would tell"
         return f"C = {self.head.c:g}: cross-validated class-averaged accuracy {self.cv_accuracy[self.best]:.2f}"
 
 
@@ -71,7 +73,8 @@ def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_val
     ----------
     matrix : (n, d) float32 features. labels : (n,) label of each row.
     clusters : (n,) names; rows of one cluster are never divided between folds.
-    c_values : the C to try. Best is the highest cross-validated class-averaged accuracy; a tie goes to the smaller C.
+    c_values : the C to try. Best is the highest cross-validated class-averaged accuracy; a tie goes to the smaller C. Where
+        too few images are there to hold any out, that accuracy is NaN and the C nearest to 1 is taken.
 
     Raises
     ------
@@ -88,10 +91,11 @@ def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_val
     c_values = sorted(c_values)
     vectors = _directions(matrix) if l2_normalize else matrix
     held_out = [_held_out_scores(vectors, truth, clusters, c, seed) for c in c_values]
-    cv_accuracy = [_accuracy(truth, scores) for scores in held_out]
+    cv_accuracy = [_accuracy(truth, scores) if np.isfinite(scores).any() else float("nan") for scores in held_out]
     machines = [_fit(vectors, truth, c, seed) for c in c_values]
     train_accuracy = [_accuracy(truth, _scores(machine, vectors)) for machine in machines]
-    best = int(np.argmax(np.round(cv_accuracy, 6)))
+    unknown = np.isnan(cv_accuracy).any()
+    best = int(np.argmin(np.abs(np.log(c_values)))) if unknown else int(np.argmax(np.round(cv_accuracy, 6)))
     weights, offsets = _columns(machines[best])
     head = Head(tuple(names.tolist()), weights, offsets, l2_normalize, c_values[best], _temperature(held_out[best], truth))
     return Search(tuple(c_values), tuple(train_accuracy), tuple(cv_accuracy), best, held_out[best], head)
@@ -146,7 +150,7 @@ def _folds(truth: np.ndarray, clusters: np.ndarray, seed: int) -> list[tuple[np.
     if folds < 2:
         return []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a label with fewer images than folds: said in the notebook's table
+        warnings.simplefilter("ignore", UserWarning)  # a label with fewer images than folds
         cut = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(truth, truth, clusters))
     return [(learned, held_out) for learned, held_out in cut if len(held_out) and len(learned)]
 

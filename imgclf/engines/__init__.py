@@ -9,9 +9,9 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from imgclf import ImgclfError
+from imgclf.parameters import PARAMETERS
 
-ENGINES = ("openvino", "onnxruntime")
-PRECISIONS = ("f32", "bf16", "auto")
+ENGINES = PARAMETERS["engine"].allowed
 BATCH_SIZE = 2  # the fastest on CPUs whose cache holds the maps of few images; see benchmarks/RESULTS.md
 
 
@@ -19,7 +19,6 @@ class Engine(Protocol):
     """A network made ready to run."""
 
     precision: str  # what it computes in: "f32" or "bf16"
-    outputs: tuple[str, ...]  # the names of the network's outputs
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
         """For each batch, uint8 (n, S, S, 3) RGB with n at most the batch size, the network's outputs, in order."""

@@ -25,7 +25,6 @@ class OnnxRuntimeEngine:
             name = network if isinstance(network, Path) else "the network"
             raise ImgclfError(f"{name}: not an ONNX network that ONNX Runtime can read; write it again") from error
         self.precision = "f32"
-        self.outputs = tuple(output.name for output in self._session.get_outputs())
         self._input = self._session.get_inputs()[0].name
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:

@@ -42,7 +42,6 @@ class OpenVinoEngine:
             name = network if isinstance(network, Path) else "the network"
             raise ImgclfError(f"{name}: not an ONNX network that OpenVINO can read; write it again") from error
         model.reshape([batch_size, *list(model.input().partial_shape)[1:]])
-        self.outputs = tuple(output.any_name for output in model.outputs)
         # Without the precision hint OpenVINO takes bf16 by itself where the processor has it.
         compiled = core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": self.precision})
         self._queue = openvino.AsyncInferQueue(compiled)

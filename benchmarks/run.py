@@ -1,0 +1,21 @@
+"""Seconds of `imgclf run` on the demo set: with nothing there, and again."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "IMGCLF_DATA": folder}
+        for name in ("nothing there", "again"):
+            start = time.perf_counter()
+            subprocess.run([Path(sys.executable).parent / "imgclf", "run"], env=environment, check=True, stdout=subprocess.DEVNULL)
+            print(f"imgclf run, demo set, {name}: {time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
