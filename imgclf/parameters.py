@@ -177,21 +177,29 @@ def read_notebook(path: Path) -> dict[str, Value]:
 
     Raises
     ------
-    ImgclfError : a line of the cell is not `NAME = VALUE` or `NAME: TYPE = VALUE`.
+    ImgclfError : there is no such cell, or a line of it is not `NAME = VALUE` or `NAME: TYPE = VALUE`.
     """
-    return _read_cell(_parameters_cell(nbformat.read(path, as_version=4)).source, path.name)
+    return _read_cell(_parameters_cell(nbformat.read(path, as_version=4), path.name).source, path.name)
 
 
-def _parameters_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    return next(cell for cell in notebook.cells if TAG in cell.metadata.get("tags", []))
+def _parameters_cell(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
+    for cell in notebook.cells:
+        if TAG in cell.metadata.get("tags", []):
+            return cell
+    raise ImgclfError(f"{name}: no cell has the tag '{TAG}'; give it to the cell of the parameters, or get the notebook again")
 
 
 def _read_cell(source: str, name: str) -> dict[str, Value]:
     try:
-        lines = [(line.targets[0] if isinstance(line, ast.Assign) else line.target, line.value) for line in ast.parse(source).body]
-        return {target.id: ast.literal_eval(value) for target, value in lines}
+        return {_assigned(line): ast.literal_eval(line.value) for line in ast.parse(source).body}
     except (AttributeError, SyntaxError, ValueError) as error:
         raise ImgclfError(f"{name}: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults") from error
+
+
+def _assigned(line: ast.stmt) -> str:
+    """The one name that a line gives a value to; a ValueError or AttributeError if it does another thing."""
+    (target,) = line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
+    return target.id
 
 
 def change_defaults(changes: Mapping[str, Value] | None) -> list[Path]:
@@ -204,7 +212,7 @@ def change_defaults(changes: Mapping[str, Value] | None) -> list[Path]:
     changed = []
     for path in notebook_paths():
         notebook = nbformat.read(path, as_version=4)
-        cell = _parameters_cell(notebook)
+        cell = _parameters_cell(notebook, path.name)
         values = {} if changes is None else {**_read_cell(cell.source, path.name), **changes}
         source = cell_source(path.name[:2], values)
         if source != cell.source:

@@ -72,8 +72,12 @@ def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "im
     The clusters of a label are put in the order of sha256(seed, name of the cluster), and the first of them
     train, until the count is nearest to `train_fraction`. So the same images give the same split on every machine, and new
     images move few of the old ones. A cluster with several labels counts for the label of the image that
-    names it. A label with at least two clusters has at least one on each side; one cluster alone trains.
+    names it. A label with at least two clusters of its own has at least one on each side; one cluster alone trains.
     A list of dedicated test images in the data set's folder overrides all this.
+
+    Raises
+    ------
+    ImgclfError : a label would have no image to train.
     """
     cluster = clusters(dataset, split_by=split_by)
     if listed := dedicated(dataset.folder):
@@ -88,8 +92,12 @@ def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "im
     for names in home.values():
         ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
         train.update(ordered[:_nearest([len(members[name]) for name in ordered], train_fraction)])
-    return Split(train=tuple(i for i in dataset.images if cluster[i.path] in train),
-                 test=tuple(i for i in dataset.images if cluster[i.path] not in train), cluster=cluster)
+    sides = Split(train=tuple(i for i in dataset.images if cluster[i.path] in train),
+                  test=tuple(i for i in dataset.images if cluster[i.path] not in train), cluster=cluster)
+    if untaught := sorted(set(dataset.labels) - {image.label for image in sides.train}):
+        raise ImgclfError(f"{dataset.folder}: all images of {', '.join(untaught)} would test and none train, since they belong together with images of "
+                          "other labels (copies, or groups of one name); add images, or take another train_fraction or seed")
+    return sides
 
 
 def _nearest(sizes: list[int], fraction: float) -> int:
@@ -134,11 +142,12 @@ def _split_as_listed(dataset: Dataset, cluster: dict[str, str], listed: set[str]
     test = tuple(i for i in dataset.images if i.path.lower() in listed or (cluster[i.path], i.label) in copies)
     tested = {image.path for image in test}
     rest = [image for image in dataset.images if image.path not in tested]
-    if not test or len({image.label for image in rest}) < len(dataset.labels):
+    given_away = {cluster[image.path] for image in test}
+    train = tuple(image for image in rest if cluster[image.path] not in given_away)
+    if not test or len({image.label for image in train}) < len(dataset.labels):
         raise ImgclfError(f"{dataset.folder}: the list of dedicated test images ({' or '.join(DEDICATED)}) names {len(test)} of the "
                           f"{len(dataset.images)} images; it must name some, and leave some of each label to train")
-    given_away = {cluster[image.path] for image in test}
-    return Split(train=tuple(i for i in rest if cluster[i.path] not in given_away), test=test, cluster=cluster,
+    return Split(train=train, test=test, cluster=cluster,
                  left_out=tuple(i for i in rest if cluster[i.path] in given_away),
                  not_found=tuple(sorted(listed - {image.path.lower() for image in found})))
 

@@ -15,8 +15,8 @@ PACKAGE = Path(imgclf.__file__).parent
 FLOORS = {
     5: "cli sequence",
     4: "widgets pictures",
-    3: "evaluation",
-    2: "features svm classifier predictions",
+    3: "evaluation report",
+    2: "features svm classifier verification predictions",
     1: "backbones efficientnet_lite engines",
     0: "parameters dataset manifest fetch web images duplicates split demo files",
 }

@@ -1,5 +1,6 @@
 """The pretrained networks: the weights are all there, and the export computes what torch computes."""
 
+import json
 import logging
 import tempfile
 from functools import cache
@@ -10,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from imgclf import ImgclfError, backbones, engines
+from imgclf import ImgclfError, __version__, backbones, engines
 from imgclf.backbones import BACKBONES, Backbone
 from imgclf.efficientnet_lite import EfficientNetLite, SameConv2d
 
@@ -108,6 +109,11 @@ def test_export_is_one_valid_file_of_the_promised_opset():
     assert not any(tensor.external_data for tensor in model.graph.initializer)
 
 
+def test_export_names_its_backbone_and_tells_nothing_else():
+    properties = {entry.key: json.loads(entry.value) for entry in onnx.load_from_string(exported()).metadata_props}
+    assert properties == {"backbone": "efficientnet_lite0"}
+
+
 def test_export_holds_no_path_of_this_machine():
     content = exported()
     for trace in (str(Path.home()), str(Path.cwd()), tempfile.gettempdir(), "site-packages", ".py", "Traceback"):
@@ -116,7 +122,7 @@ def test_export_holds_no_path_of_this_machine():
 
 def test_export_gives_the_same_bytes_again(small, tmp_path, data_dir):
     backbones.write(small, 32, tmp_path / "first.onnx")
-    (data_dir / "networks" / "small-0-32.onnx").unlink()
+    (data_dir / "networks" / f"small-0-32-opset18-imgclf{__version__}.onnx").unlink()
     backbones.write(small, 32, tmp_path / "second.onnx")
     assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
 
@@ -130,11 +136,19 @@ def test_export_is_silent_and_leaves_the_exporters_log_as_it_was(small, tmp_path
 
 
 def test_write_uses_an_earlier_export_again(tmp_path, data_dir):
-    kept = data_dir / "networks" / f"{LITE0.weights.stem}-{SIZE}.onnx"
+    kept = data_dir / "networks" / f"{LITE0.weights.stem}-{SIZE}-opset{backbones.OPSET}-imgclf{__version__}.onnx"
     kept.parent.mkdir(parents=True)
-    kept.write_bytes(exported())
+    kept.write_bytes(b"exported before")
     backbones.write(LITE0, SIZE, tmp_path / "proc" / "dnn_fixed.onnx")
-    assert (tmp_path / "proc" / "dnn_fixed.onnx").read_bytes() == exported()
+    assert (tmp_path / "proc" / "dnn_fixed.onnx").read_bytes() == b"exported before"
+
+
+@pytest.mark.parametrize("name", ["small-0-32.onnx", "small-0-32-opset17-imgclf0.0.0.onnx", f"small-0-64-opset18-imgclf{__version__}.onnx"])
+def test_write_exports_anew_beside_an_export_of_another_version_or_size(name, small, tmp_path, data_dir):
+    (data_dir / "networks").mkdir(parents=True)
+    (data_dir / "networks" / name).write_bytes(b"exported before")
+    backbones.write(small, 32, tmp_path / "dnn_fixed.onnx")
+    assert engines.input_size(tmp_path / "dnn_fixed.onnx") == 32
 
 
 def test_missing_weights_name_the_package_to_install():

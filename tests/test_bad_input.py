@@ -117,13 +117,22 @@ def test_broken_image_is_listed_and_stops_nothing(colour_folder, tiny_network, k
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_image_that_breaks_after_the_look_is_skipped_and_listed(colour_folder, tiny_network, kind):
+def test_image_that_breaks_after_the_look_is_another_picture(colour_folder, tiny_network, kind):
     found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
     (colour_folder / "red" / "03.jpg").write_bytes(BROKEN[kind][1]())
     (skipped,) = features.compute(found, tiny_network, cache)
     assert skipped.path == str(colour_folder / "red" / "03.jpg")
-    assert skipped.reason == f"03.jpg: {BROKEN[kind][2]}"
+    assert skipped.reason == "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
     assert cache.features(found.images).matrix.shape == (35, 8)
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_image_that_nobody_looked_at_is_skipped_with_the_reason(tmp_path, kind):
+    name, content, reason = BROKEN[kind]
+    (tmp_path / name).write_bytes(content())
+    skipped = []
+    assert list(features.prepared([features.Source(tmp_path / name)], 32, skipped=skipped)) == []
+    assert skipped == [features.Skipped(str(tmp_path / name), f"{name}: {reason}")]
 
 
 UNUSUAL = {
@@ -219,11 +228,10 @@ def fill(disk):
             file.write(bytes(4096))
 
 
-def test_full_disk_stops_features_with_a_sentence_and_the_rest_is_kept(colour_folder, tiny_network, small_disk, monkeypatch):
-    monkeypatch.setattr(features, "SHARD_IMAGES", 12)
+def test_full_disk_stops_features_with_a_sentence_and_the_rest_is_kept(colour_folder, tiny_network, small_disk):
     found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
     with pytest.raises(ImgclfError, match=r"cannot write .*\.npz: the disk is full; free some space and run again"):
-        features.compute(found, tiny_network, cache, progress=lambda done: fill(small_disk))
+        features.compute(found, tiny_network, cache, shard_images=12, progress=lambda done: fill(small_disk))
     assert len(cache.known()) == 12 and [path.suffix for path in cache.folder.iterdir()] == [".npz"]
     (small_disk / "filler").unlink()
     assert features.compute(found, tiny_network, cache) == [] and len(cache.known()) == 36
@@ -274,10 +282,10 @@ def test_second_run_on_a_data_directory_waits_and_goes_on(data_dir):
 
 
 def test_kill_in_the_middle_of_features_costs_only_what_was_not_written(colour_folder, tiny_network, data_dir):
-    program = ("import sys, time, pathlib\nfrom imgclf import dataset, features\nfeatures.SHARD_IMAGES = 2\n"
+    program = ("import sys, time, pathlib\nfrom imgclf import dataset, features\n"
                "folder, network = map(pathlib.Path, sys.argv[1:])\n"
                "features.compute(dataset.look_through('colours', folder), network, features.Cache.of('colours', network),\n"
-               "                 batch_size=2, progress=lambda done: print(done, flush=True) or time.sleep(0.05))\n")
+               "                 batch_size=2, shard_images=2, progress=lambda done: print(done, flush=True) or time.sleep(0.05))\n")
     with subprocess.Popen([sys.executable, "-c", program, colour_folder, tiny_network], stdout=subprocess.PIPE, text=True) as run:
         assert [run.stdout.readline() for _ in range(3)] == ["2\n", "4\n", "6\n"]
         run.send_signal(signal.SIGKILL)

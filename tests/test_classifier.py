@@ -13,6 +13,8 @@ from onnx import numpy_helper
 
 from imgclf import ImgclfError, classifier, dataset, engines, images, svm
 from imgclf.classifier import Classifier
+from imgclf.engines import openvino
+from imgclf.features import Source
 
 SIZE = 32
 both = pytest.mark.parametrize("engine", engines.ENGINES)
@@ -58,6 +60,14 @@ def scale_head(factor: float):
     def change(model: onnx.ModelProto) -> None:
         weights = next(tensor for tensor in model.graph.initializer if tensor.name == "head_weights")
         weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(factor), "head_weights"))
+    return change
+
+
+def self_test_with(**other: Any):
+    """A change of a model that puts these values into its self-test."""
+    def change(model: onnx.ModelProto) -> None:
+        entry = next(entry for entry in model.metadata_props if entry.key == "self_test")
+        entry.value = json.dumps({**json.loads(entry.value), **other})
     return change
 
 
@@ -107,6 +117,12 @@ def test_metadata_tell_how_to_use_it(tiny_network, colour_folder):
     assert about["labels"] == ["blue", "green", "red"]
     assert (about["input_size"], about["letterbox_colour"], about["parameters"]) == (32, [114, 114, 114], {"seed": 3})
     assert classifier.read_metadata(path) == about
+
+
+def test_metadata_name_the_backbone_of_the_network_and_its_content(tiny_network, colour_folder):
+    changed(tiny_network, lambda model: model.metadata_props.add(key="backbone", value='"tiny"'))
+    about = classifier.read_metadata(trained(tiny_network, colour_folder, parameters={"backbone": "another"}))
+    assert (about["backbone"], about["network_sha256"]) == ("tiny", classifier.sha256(tiny_network))
 
 
 def test_labels_may_have_any_letters(tiny_network, colour_folder):
@@ -175,6 +191,21 @@ def test_self_test_holds_three_images_and_their_scores(written):
     assert Classifier.load(written).self_test_disagreement() <= classifier.TOLERANCE["f32"]
 
 
+@pytest.mark.parametrize(("has", "precision"), [(True, "bf16"), (False, "f32")])
+def test_self_test_tells_what_auto_meant_where_it_was_trained(has, precision, tiny_network, colour_folder, written, monkeypatch):
+    found = dataset.look_through("colours", colour_folder)
+    monkeypatch.setattr(openvino, "has_bf16", lambda: has)
+    monkeypatch.setattr(classifier, "features_of", lambda network, pixels, **options: np.ones((len(pixels), 8), np.float32))  # without that processor
+    made = classifier.make_self_test(found, found.images, tiny_network, svm.read(written.with_name("svm.npz")), precision="auto")
+    assert made.precision == precision
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_tolerance_is_that_of_the_precision_of_the_self_test(precision, written):
+    loaded = Classifier.load(changed(written, self_test_with(precision=precision)))
+    assert loaded.tolerance == classifier.TOLERANCE[precision]
+
+
 def test_self_test_images_are_enlarged_by_repetition():
     small = np.arange(16, dtype=np.uint8)[None, :, None, None].repeat(16, 2).repeat(3, 3)  # row i has the value i
     enlarged = classifier.SelfTest(small, np.empty(0)).enlarged(32)
@@ -191,51 +222,19 @@ def test_predict_gives_label_score_and_place_and_skips_the_bad(written, colour_f
     (colour_folder / "bad.jpg").write_bytes(b"this is no image")
     paths = [colour_folder / "red" / "00.jpg", colour_folder / "bad.jpg", colour_folder / "blue" / "01.jpg"]
     skipped: list = []
-    found = list(Classifier.load(written).predict(paths, skipped=skipped))
+    found = list(Classifier.load(written).predict(list(map(Source, paths)), skipped=skipped))
     assert [(i, prediction.label) for i, prediction in found] == [(0, "red"), (2, "blue")]
     assert found[0][1].score == found[0][1].scores.max() == found[0][1].scores[2]
-    assert [image.path for image in skipped] == [str(colour_folder / "bad.jpg")]
+    assert [(image.path, image.reason) for image in skipped] == [
+        (str(colour_folder / "bad.jpg"), "bad.jpg: not an image that can be read; replace or delete it")]
 
 
-def test_verify_agrees_everywhere(written):
-    checks = classifier.verify(written, pixels())
-    assert [check.compared for check in checks] == [
-        "openvino and the training code's self-test", "onnxruntime and the training code's self-test", "openvino and onnxruntime",
-        "openvino and the training code", "onnxruntime and the training code"]
-    assert all(check.agrees for check in checks)
-    assert [check.images for check in checks] == [3, 3, 7, 7, 7]
-
-
-def test_verify_disagrees_with_an_altered_head(written):
-    head = svm.read(written.with_name("svm.npz"))
-    svm.write(replace(head, weights=head.weights * np.float32(1.01)), written.with_name("svm.npz"))
-    checks = classifier.verify(written, pixels())
-    assert [check.agrees for check in checks] == [True, True, True, False, False]
-    assert str(checks[-1]).startswith("DISAGREES: onnxruntime and the training code, 7 images, by ")
-
-
-def test_verify_disagrees_with_a_head_of_other_labels(written):
-    head = svm.read(written.with_name("svm.npz"))
-    svm.write(replace(head, labels=head.labels[:2], weights=head.weights[:2], offsets=head.offsets[:2]), written.with_name("svm.npz"))
-    assert [check.agrees for check in classifier.verify(written, pixels())] == [True, True, True, False, False]
-
-
-def test_verify_without_the_training_files_compares_the_runtimes(written):
-    written.with_name("svm.npz").unlink()
-    checks = classifier.verify(written, pixels())
-    assert [check.agrees for check in checks] == [True, True, True]
-
-
-def test_verify_allows_a_bf16_training_its_digits(tiny_network, colour_folder):
-    path = trained(tiny_network, colour_folder, parameters={"precision": "bf16"})
-
-    def coarse(model: onnx.ModelProto) -> None:
-        entry = next(entry for entry in model.metadata_props if entry.key == "self_test")
-        stored = json.loads(entry.value)
-        entry.value = json.dumps({**stored, "scores": (np.array(stored["scores"]) * 1.01).tolist()})  # bf16 has about two digits
-    changed(path, coarse)
-    tiny_network.unlink()
-    assert all(check.agrees for check in classifier.verify(path, pixels()))
+def test_predict_skips_an_image_of_another_content_than_was_seen(written, colour_folder):
+    good, other = colour_folder / "red" / "00.jpg", colour_folder / "red" / "01.jpg"
+    wanted = [Source(other, classifier.sha256(good)), Source(good, classifier.sha256(good))]
+    skipped: list = []
+    assert [i for i, _ in Classifier.load(written).predict(wanted, skipped=skipped)] == [1]
+    assert [image.reason for image in skipped] == ["01.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"]
 
 
 def test_pixels_of_unreadable_images_are_refused(tmp_path):

@@ -22,11 +22,11 @@ def imgclf(*arguments: object) -> Result:
 
 
 def refusal(*arguments: object) -> str:
-    """The one line on stderr of a command that ends with exit code 1."""
+    """The one line on stderr of a command that ends with exit code 1; `predict` says before with which classifier."""
     result = imgclf(*arguments)
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
-    (line,) = result.stderr.splitlines()
+    (line,) = (line for line in result.stderr.splitlines() if not line.startswith("with "))
     assert line.startswith("imgclf: ")
     return line
 
@@ -96,8 +96,20 @@ def test_wrong_use_ends_with_exit_code_2(arguments):
     assert result.stdout == ""
 
 
-def test_from_a_number_without_a_notebook_lists_the_numbers():
-    assert refusal("run", "--from", "42") == "imgclf: --from 42: no such notebook; there are 00, 01, 02, 03, 04, 05"
+@pytest.mark.parametrize("start", ["42", "03_run", "3_run_dnn", "003", "run_dnn", "-1"])
+def test_from_a_notebook_that_there_is_not_lists_those_there_are(start):
+    assert refusal("run", f"--from={start}") == (f"imgclf: --from {start}: no such notebook; there are 00_get_images, 01_prepare_data, "
+                                                 "02_refine_dnn, 03_run_dnn, 04_train_svm, 05_evaluate")
+
+
+@pytest.mark.parametrize("start", ["3", "03", "03_run_dnn", "03_run_dnn.ipynb"])
+def test_from_takes_the_number_or_the_name_and_starts_there(start, tmp_path, monkeypatch):
+    copies = shutil.copytree(parameters.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(parameters, "NOTEBOOKS", copies)
+    edited = (copies / "03_run_dnn.ipynb").read_text(encoding="utf-8").replace("dataset_name: str =", "dataset_name: str +")
+    (copies / "03_run_dnn.ipynb").write_text(edited, encoding="utf-8")
+    assert refusal("run", "--from", start) == (
+        "imgclf: 03_run_dnn.ipynb: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults")
 
 
 def test_parameters_are_listed_with_what_they_may_be():
@@ -134,7 +146,9 @@ def test_predict_json_is_a_list_with_all_scores(model, colour_folder):
 def test_predict_takes_the_newest_classifier_by_itself(model, colour_folder, data_dir):
     (data_dir / "proc" / "colours").mkdir(parents=True, exist_ok=True)
     shutil.copy(model, data_dir / "proc" / "colours" / "classifier.onnx")
-    assert imgclf("predict", colour_folder / "red" / "00.jpg").stdout.startswith("red\t")
+    result = imgclf("predict", colour_folder / "red" / "00.jpg")
+    assert result.stdout.startswith("red\t")
+    assert result.stderr == f"with {data_dir / 'proc' / 'colours' / 'classifier.onnx'}\n"
 
 
 def test_predict_on_a_folder_skips_a_bad_image_and_says_so(model, tmp_path):
@@ -144,7 +158,7 @@ def test_predict_on_a_folder_skips_a_bad_image_and_says_so(model, tmp_path):
     result = imgclf("predict", "--json", "--model", model, tmp_path / "new")
     assert result.exit_code == 0
     assert [row["label"] for row in json.loads(result.stdout)] == ["green"]
-    assert result.stderr == f"skipped {tmp_path / 'new' / 'bad.jpg'}: bad.jpg: not an image that can be read; replace or delete it\n"
+    assert result.stderr == f"with {model}\nskipped {tmp_path / 'new' / 'bad.jpg'}: bad.jpg: not an image that can be read; replace or delete it\n"
 
 
 def test_predict_with_bad_images_only_ends_with_exit_code_1(model, tmp_path):
@@ -178,4 +192,5 @@ def test_verify_disagrees_with_exit_code_1(model, colour_folder):
     result = imgclf("verify", model, colour_folder / "red")
     assert result.exit_code == 1
     assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["agrees"] * 3 + ["DISAGREES"] * 2
-    assert result.stderr == f"imgclf: {model}: the scores disagree; export it again with 04_train_svm\n"
+    disagreeing = "; ".join(result.stdout.splitlines()[3:])
+    assert result.stderr == f"imgclf: {model}: {disagreeing}; export it again with 04_train_svm\n"

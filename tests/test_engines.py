@@ -9,6 +9,7 @@ from test_backbones import exported, noise
 
 from imgclf import ImgclfError, engines
 from imgclf.engines import openvino
+from imgclf.parameters import PARAMETERS
 
 both = pytest.mark.parametrize("engine", engines.ENGINES)
 
@@ -80,9 +81,12 @@ def test_network_may_be_given_as_its_content(engine, tiny_network):
 
 
 @both
-def test_engine_tells_precision_and_outputs(engine, tiny_network):
-    ready = engines.start(tiny_network, engine=engine)
-    assert (ready.precision, ready.outputs) == ("f32", ("features",))
+def test_engine_tells_its_precision(engine, tiny_network):
+    assert engines.start(tiny_network, engine=engine).precision == "f32"
+
+
+def test_engines_are_those_that_the_parameter_allows(tiny_network):
+    assert engines.ENGINES == PARAMETERS["engine"].allowed == ("openvino", "onnxruntime")
 
 
 @both
@@ -125,7 +129,8 @@ def test_bf16_is_refused_by_onnxruntime(tiny_network):
 @pytest.mark.parametrize(("has", "resolved"), [(True, "bf16"), (False, "f32")])
 def test_auto_is_what_the_processor_has(has, resolved, monkeypatch):
     monkeypatch.setattr(openvino, "has_bf16", lambda: has)
-    assert openvino.resolve_precision("auto") == resolved
+    assert engines.resolved_precision("openvino", "auto") == resolved
+    assert engines.resolved_precision("onnxruntime", "auto") == engines.resolved_precision("openvino", "f32") == "f32"
 
 
 @both

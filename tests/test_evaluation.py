@@ -1,9 +1,8 @@
 """Figures of a handful of images whose answers can be counted by eye."""
 
-import json
-
 import numpy as np
 import pytest
+from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 from test_classifier import trained
 
@@ -61,14 +60,34 @@ def test_an_accuracy_is_told_with_its_interval_and_images():
     assert str(wilson(np.zeros(0, bool))) == "no images"
 
 
-def test_bootstrap_interval_of_the_average_is_around_it_and_repeatable():
+def test_interval_of_the_average_is_around_it_and_repeatable():
     low, high = by_hand().class_averaged_accuracy.interval
     assert low <= 0.75 <= high
     assert (low, high) == by_hand().class_averaged_accuracy.interval
     assert 0.4 < low < 0.6 < 0.85 < high <= 1
 
 
-def test_bootstrap_follows_the_seed():
+@pytest.mark.parametrize("right", [0, 3, 7, 8])
+def test_interval_of_the_average_is_jeffreys_where_there_is_one_label(right):
+    found = by_hand(truth=list("a" * 8), predicted=list("a" * right + "b" * (8 - right)))
+    low, high = beta(right + 0.5, 8 - right + 0.5).ppf([0.025, 0.975])
+    expected = (0 if right == 0 else low, 1 if right == 8 else high)  # it always holds the accuracy itself
+    assert found.class_averaged_accuracy.interval == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("predicted", ["aaaabbbb", "bbbbaaaa"], ids=["all right", "all wrong"])
+def test_interval_of_the_average_is_never_of_width_zero(predicted):
+    low, high = by_hand(truth=list("aaaabbbb"), predicted=list(predicted)).class_averaged_accuracy.interval
+    assert 0.15 < high - low < 0.5
+
+
+def test_interval_of_the_average_counts_a_rare_label_as_uncertain():
+    rare = by_hand(truth=list("a" * 98 + "bb"), predicted=list("a" * 98 + "bb")).class_averaged_accuracy
+    even = by_hand(truth=list("a" * 50 + "b" * 50), predicted=list("a" * 50 + "b" * 50)).class_averaged_accuracy
+    assert rare.interval[0] < 0.8 < 0.95 < even.interval[0]
+
+
+def test_interval_of_the_average_follows_the_seed():
     intervals = {by_hand(seed=seed, truth=list("ab" * 40), predicted=list("aabb" * 20)).class_averaged_accuracy.interval for seed in range(4)}
     assert len(intervals) > 1
 
@@ -107,6 +126,11 @@ def test_area_interval_is_that_of_drawing_images_again():
     assert with_scores(is_label, score).roc("yes").interval == pytest.approx(np.percentile(areas, [2.5, 97.5]), abs=0.03)
 
 
+def test_a_curve_is_computed_once():
+    found = by_hand()
+    assert found.roc("b") is found.roc("b") is not found.roc("a")
+
+
 def test_average_areas_are_of_the_labels_or_of_all_decisions():
     found = by_hand()
     assert found.average_area("macro") == pytest.approx(np.mean([found.roc(label).area for label in "abc"]))
@@ -118,37 +142,12 @@ def test_a_label_without_test_images_is_none_and_no_crash():
     summary = found.summary()
     assert summary["classes"]["c"] == {"images": 0, "accuracy": None, "accuracy_interval": None, "roc_auc": None, "roc_auc_interval": None}
     assert summary["class_averaged_accuracy"] == 0.75  # of the two that have images
-    assert "c                                    0      no test images" in evaluation.table(summary)
 
 
-def test_test_images_of_one_label_only_are_no_crash(tmp_path):
+def test_test_images_of_one_label_only_are_no_crash():
     found = by_hand(truth=list("aaa"), predicted=list("aab"))
-    evaluation.write(found, tmp_path)
-    assert evaluation.read(tmp_path)["classes"]["a"]["roc_auc"] is None
+    assert found.summary()["classes"]["a"]["roc_auc"] is None
     assert np.isnan(found.average_area("macro"))
-
-
-def test_evaluation_json_holds_the_promised_figures(tmp_path):
-    evaluation.write(by_hand(), tmp_path, dataset_name="fruit")
-    figures = json.loads((tmp_path / "evaluation.json").read_text())
-    assert figures == evaluation.read(tmp_path)
-    assert (figures["dataset_name"], figures["images"]) == ("fruit", 10)
-    for key in ("overall_accuracy", "class_averaged_accuracy"):
-        low, high = figures[f"{key}_interval"]
-        assert 0 <= low <= figures[key] <= high <= 1
-    assert {label: row["accuracy"] for label, row in figures["classes"].items()} == {"a": 0.75, "b": 0.5, "c": 1.0}
-    assert figures["classes"]["a"]["roc_auc"] == pytest.approx(0.875)
-    assert figures["confusion"] == [[3, 1, 0], [0, 2, 2], [0, 0, 2]]
-
-
-def test_scores_npz_holds_the_arrays_without_pickle(tmp_path):
-    found = by_hand()
-    evaluation.write(found, tmp_path)
-    with np.load(tmp_path / "scores.npz", allow_pickle=False) as arrays:
-        assert arrays["labels"].tolist() == ["a", "b", "c"]
-        assert arrays["paths"].tolist() == list(found.paths)
-        assert (arrays["scores"] == found.scores).all()
-        assert (arrays["truth"] == found.truth).all()
 
 
 def test_worst_mistakes_come_with_the_most_confident_first():
@@ -172,20 +171,6 @@ def test_worst_confusions_keep_the_order_of_the_labels_in_a_tie():
     assert evaluation.worst_confusions(by_hand(truth=list("abc"), predicted=list("abc")), most=2) == []
 
 
-def test_table_is_for_people():
-    lines = evaluation.table(by_hand().summary()).splitlines()
-    assert lines[0].split() == ["images", "accuracy", "95", "%", "interval", "ROC", "area"]
-    assert lines[1].split() == ["a", "4", "75%", "30%", "to", "95%", "0.88"]
-    assert lines[4].split() == ["overall", "accuracy", "10", "70%", "40%", "to", "89%"]
-    assert lines[5].startswith("overall class-averaged accuracy")
-    assert lines[6].split() == ["chance", "level", "33%"]
-
-
-def test_evaluating_on_training_images_is_said_loudly():
-    assert evaluation.notice("train", by_hand()).startswith("CAREFUL: these 10 images are those it LEARNED FROM")
-    assert evaluation.notice("test", by_hand()) == "10 test images, none of which it learned from"
-
-
 def test_no_images_say_what_to_do():
     with pytest.raises(ImgclfError, match="no test image to evaluate; lower train_fraction, or add images, and run 01_prepare_data again"):
         evaluation.evaluate(["a", "b"], [], [], np.array([]), np.array([]))
@@ -194,11 +179,6 @@ def test_no_images_say_what_to_do():
 def test_unknown_labels_are_named():
     with pytest.raises(ImgclfError, match="the classifier does not know the labels x, y; run 04_train_svm again"):
         evaluation.evaluate(["a", "b"], ["1", "2", "3"], ["y", "a", "x"], np.eye(3), np.eye(3))
-
-
-def test_no_evaluation_yet_says_what_to_run(tmp_path):
-    with pytest.raises(ImgclfError, match=r"evaluation\.json: no evaluation yet; run 05_evaluate first"):
-        evaluation.read(tmp_path)
 
 
 def test_score_asks_the_classifier_about_each_image(tiny_network, colour_folder):
@@ -219,3 +199,12 @@ def test_score_leaves_out_what_cannot_be_read(tiny_network, colour_folder):
     assert scored.paths == (found.images[0].path, found.images[-1].path)
     assert [scored.labels[k] for k in scored.truth] == ["blue", "red"]
     assert [image.path for image in skipped] == [str(colour_folder / "red/gone.jpg")]
+
+
+def test_score_leaves_out_a_picture_that_was_replaced(tiny_network, colour_folder):
+    loaded = Classifier.load(trained(tiny_network, colour_folder))
+    found, skipped = dataset.look_through("colours", colour_folder), []
+    (colour_folder / "blue" / "00.jpg").write_bytes((colour_folder / "red" / "00.jpg").read_bytes())
+    scored = evaluation.score(loaded, found, found.images, skipped=skipped)
+    assert len(scored.truth) == 35
+    assert [image.reason for image in skipped] == ["00.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"]

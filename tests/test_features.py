@@ -6,7 +6,7 @@ from conftest import COLOURS, picture
 
 from imgclf import ImgclfError, dataset, engines, features, images
 from imgclf.dataset import Dataset, Image
-from imgclf.features import Cache, Features
+from imgclf.features import Cache, Features, Skipped, Source
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_bad_image_is_skipped_and_named(colours, tiny_network, cache):
     (colours.folder / "green" / "03.jpg").write_bytes(b"this is no image")
     (skipped,) = features.compute(colours, tiny_network, cache)
     assert skipped.path == str(colours.folder / "green" / "03.jpg")
-    assert skipped.reason == "03.jpg: not an image that can be read; replace or delete it"
+    assert skipped.reason == "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
     good = [image for image in colours.images if image.path != "green/03.jpg"]
     kept = cache.features(colours.images)
     assert kept.images == tuple(good)
@@ -91,16 +91,53 @@ def test_one_content_is_computed_once_and_serves_both_files(colours, tiny_networ
     assert (twins.matrix[0] == twins.matrix[1]).all()
 
 
-def test_a_stopped_run_keeps_what_it_had_written(colours, tiny_network, cache, monkeypatch):
-    monkeypatch.setattr(features, "SHARD_IMAGES", 10)
-
+def test_a_stopped_run_keeps_what_it_had_written(colours, tiny_network, cache):
     def stop(done: int) -> None:
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        features.compute(colours, tiny_network, cache, progress=stop)
+        features.compute(colours, tiny_network, cache, shard_images=10, progress=stop)
     assert len(cache.known()) == 10
     features.compute(colours, tiny_network, cache)
     assert len(cache.known()) == 36
+
+
+def test_features_are_written_in_parts_of_the_size_asked_for(colours, tiny_network, cache):
+    counted: list[int] = []
+    features.compute(colours, tiny_network, cache, shard_images=15, progress=counted.append)
+    assert counted == [15, 30, 36]
+    assert len(list(cache.folder.iterdir())) == 3
+
+
+def test_a_source_is_read_if_its_content_is_the_one_seen_or_if_any_will_do(colours):
+    image = colours.images[0]
+    expected = images.prepare(colours.file(image).read_bytes(), 32)
+    for source in (Source(colours.file(image), image.sha256), Source(colours.file(image))):
+        assert (source.pixels(32) == expected).all()
+
+
+def test_sources_are_the_files_with_the_content_that_was_seen(colours):
+    assert features.sources(colours, colours.images[:2]) == [Source(colours.folder / image.path, image.sha256) for image in colours.images[:2]]
+
+
+def test_a_good_picture_in_the_place_of_another_gives_no_features_under_its_name(colours, tiny_network, cache):
+    (colours.folder / "green" / "03.jpg").write_bytes(images.jpeg(picture(COLOURS["red"], seed=999)))
+    (skipped,) = features.compute(colours, tiny_network, cache)
+    assert skipped == Skipped(str(colours.folder / "green/03.jpg"), "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again")
+    assert len(cache.known()) == 35
+
+
+@pytest.mark.parametrize(("there", "told"), [
+    (40, "40 images x 1 features"),
+    (38, "38 images x 1 features; 2 of 40 images have none, run 03_run_dnn (it names those that cannot be read)")])
+def test_coverage_tells_how_many_images_have_features(there, told):
+    found = by_hand(*[[1.0]] * 40)
+    assert features.coverage(found.of(found.images[:there]), found.images) == told
+
+
+def test_coverage_refuses_more_than_five_percent_missing():
+    found = by_hand(*[[1.0]] * 40)
+    with pytest.raises(ImgclfError, match="^37 images x 1 features; 3 of 40 images have none, run 03_run_dnn"):
+        features.coverage(found.of(found.images[:37]), found.images)
 
 
 def test_network_and_precision_have_their_own_features(tiny_network, tmp_path):
@@ -127,6 +164,18 @@ def test_forecast_computes_a_few_and_tells_how_long_the_rest_takes(colours, tiny
     told = features.forecast(colours, tiny_network, cache, few=6)
     assert len(cache.known()) == 6
     assert "images a second; the remaining 30 will take about" in told
+
+
+def test_forecast_times_the_parts_after_the_first(colours, tiny_network, cache, monkeypatch):
+    moments = iter([100.0, 101.0, 102.0, 104.0])  # the end of each part of 2 images; the first ends after the engine started
+    monkeypatch.setattr(features.time, "perf_counter", lambda: next(moments))
+    assert features.forecast(colours, tiny_network, cache, few=8) == "2 images a second; the remaining 28 will take about 19 seconds"  # 6 in 4 s
+
+
+def test_forecast_of_a_handful_says_that_they_are_done(colours, tiny_network, cache):
+    few = Dataset(colours.name, colours.folder, colours.images[:5])
+    assert features.forecast(few, tiny_network, cache) == "there are only 5 new images; they are done"
+    assert len(cache.known()) == 5
 
 
 def test_forecast_says_when_all_is_there(colours, tiny_network, cache):

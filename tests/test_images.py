@@ -67,6 +67,18 @@ def test_reduced_scale_leaves_at_least_twice_the_side(side, width):
     assert images.decode(images.jpeg(corners(600, 800)), side=side).shape == (width * 3 // 4, width, 3)
 
 
+def test_picture_pair_of_a_phone_is_decoded_at_reduced_scale_too():
+    pair = encoded(corners(640, 800), "MPO", save_all=True, append_images=[PillowImage.new("RGB", (80, 60))], quality=95)
+    decoded = images.decode(pair, side=50)
+    assert difference(decoded, corners(80, 100)) <= 4
+
+
+def test_truncated_picture_pair_of_a_phone_is_refused():
+    pair = encoded(picture(RED, 0, width=320, height=240), "MPO", save_all=True, append_images=[PillowImage.new("RGB", (8, 8))])
+    with pytest.raises(ImgclfError, match="^a.jpg: the JPEG is truncated; fetch or copy it again$"):
+        images.decode(pair[:len(pair) // 2], "a.jpg")
+
+
 def test_only_jpegs_are_decoded_at_reduced_scale():
     assert images.decode(encoded(corners(600, 800), "PNG"), side=50).shape == (600, 800, 3)
 

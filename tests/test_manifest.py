@@ -180,3 +180,20 @@ def test_file_without_readable_lines_is_refused(tmp_path, content, message):
 def test_missing_manifest_is_named(tmp_path):
     with pytest.raises(ImgclfError, match="cannot read the manifest .*none.tsv: No such file .*; check its name"):
         manifest.read(tmp_path / "none.tsv")
+
+
+def test_nothing_is_fetched_for_a_folder_used_as_it_is(data_dir):
+    (data_dir / "images" / "fruit").mkdir(parents=True)
+    assert manifest.entries_of("fruit") == []
+    assert manifest.entries_of("clothing", images_dir="elsewhere") == manifest.entries_of("vegetables", images_dir="elsewhere") == []
+
+
+def test_a_name_with_a_manifest_needs_no_folder():
+    assert len(manifest.entries_of("clothing")) == 3781
+
+
+def test_a_name_with_neither_manifest_nor_folder_is_refused(data_dir):
+    with pytest.raises(ImgclfError) as refused:
+        manifest.entries_of("clothign")
+    assert re.fullmatch(rf"dataset_name='clothign': neither a manifest \(clothing, .*\) nor a folder {data_dir}/images/clothign; "
+                        "correct the name, or make the folder", str(refused.value))

@@ -77,16 +77,17 @@ def test_engines_send_nothing_and_leave_nothing_at_home(home, tiny_network):
 
 
 def test_imports_send_nothing_and_leave_nothing_at_home(home):
-    code = "from imgclf import backbones, classifier, cli, demo, evaluation, features, fetch, svm, web\n"
+    code = "from imgclf import backbones, classifier, cli, demo, evaluation, features, fetch, report, svm, verification, web\n"
     assert json.loads(python(LISTEN + code + TELL)) == []
     assert left(home) == set()
 
 
 def test_a_kernel_of_a_run_sends_nothing_and_leaves_only_what_notebooks_leave(home, tmp_path, tiny_network, monkeypatch):
     cells = [nbformat.v4.new_code_cell(source) for source in (LISTEN, "import imgclf.engines.openvino\n" + COMPUTE.format(network=str(tiny_network)), TELL)]
+    cells.insert(0, nbformat.v4.new_code_cell(parameters.cell_source("00"), metadata={"tags": [parameters.TAG]}))
     monkeypatch.setattr(parameters, "NOTEBOOKS", tmp_path)
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "00_engines.ipynb")
-    executed = nbformat.read(sequence.run({}) / "00_engines.ipynb", as_version=4)
+    executed = nbformat.read(sequence.run({})[1] / "00_engines.ipynb", as_version=4)
     assert json.loads(executed.cells[-1].outputs[0].text) == []
     strangers = {path for path in left(home) if not any(path.startswith(folder + "/") for folder in HARMLESS)}
     assert strangers == set()

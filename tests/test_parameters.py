@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -20,6 +21,13 @@ def copies(tmp_path, monkeypatch):
     folder = shutil.copytree(parameters.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
     monkeypatch.setattr(parameters, "NOTEBOOKS", folder)
     return folder
+
+
+def notebook(folder: Path, source: str, *, tag: str = parameters.TAG) -> Path:
+    """A notebook whose only cell is this one, tagged."""
+    cell = nbformat.v4.new_code_cell(source, metadata={"tags": [tag]})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "07_own.ipynb")
+    return folder / "07_own.ipynb"
 
 
 def contents() -> dict[str, bytes]:
@@ -110,10 +118,51 @@ def test_announce_refuses_what_is_not_allowed():
 
 
 @pytest.mark.parametrize("text", ["fruit", 'a "quoted" name', "back\\slash", "two\nlines", "äpfel 緑", ""])
-def test_a_cell_gives_back_any_text(text):
+def test_a_cell_gives_back_any_text(text, tmp_path):
     source = parameters.cell_source("00", {"dataset_name": text})
-    assert parameters.read_cell(source)["dataset_name"] == text
+    assert parameters.read_notebook(notebook(tmp_path, source))["dataset_name"] == text
     assert len(source.splitlines()) == len(parameters.of_notebook("00"))
+
+
+def test_a_cell_is_read_with_or_without_the_types(tmp_path):
+    path = notebook(tmp_path, "# mine\nseed = 3\nsvm_c: list[float] = [0.1, 1]  # more\n\ndataset_name = 'fruit'")
+    assert parameters.read_notebook(path) == {"seed": 3, "svm_c": [0.1, 1], "dataset_name": "fruit"}
+
+
+@pytest.mark.parametrize("line", ["seed: int = 1 + other", "seed: int", "seed, other = 1, 2", "seed = other = 1", "print(3)", "seed = = 3", "seed += 1", "seed = max(1, 2)",
+                                  "import os", "%autoreload"])
+def test_a_cell_with_another_line_names_the_notebook(line, tmp_path):
+    with pytest.raises(ImgclfError, match=r"^07_own\.ipynb: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults$"):
+        parameters.read_notebook(notebook(tmp_path, f"dataset_name = 'fruit'\n{line}"))
+
+
+def test_a_notebook_without_a_parameters_cell_is_named(tmp_path):
+    with pytest.raises(ImgclfError, match=r"^07_own\.ipynb: no cell has the tag 'parameters'; "):
+        parameters.read_notebook(notebook(tmp_path, "seed = 3", tag="another"))
+
+
+def test_set_on_a_cell_edited_by_hand_keeps_its_values_and_writes_the_list_again(copies):
+    path = copies / "01_prepare_data.ipynb"
+    content = nbformat.read(path, as_version=4)
+    content.cells[1].source = "dataset_name = 'fruit'\nseed = 7"
+    nbformat.write(content, path)
+    parameters.change_defaults({"train_fraction": 0.5})
+    assert nbformat.read(path, as_version=4).cells[1].source == parameters.cell_source("01", {"dataset_name": "fruit", "seed": 7, "train_fraction": 0.5})
+
+
+def test_set_refuses_a_cell_that_it_cannot_read_and_defaults_mend_it(copies):
+    before, path = contents(), copies / "01_prepare_data.ipynb"
+    path.write_text(path.read_text(encoding="utf-8").replace("seed: int = 0", "seed: int = now()"), encoding="utf-8")
+    with pytest.raises(ImgclfError, match=r"01_prepare_data\.ipynb: its parameters cell has a line"):
+        parameters.change_defaults({"seed": 5})
+    parameters.change_defaults(None)
+    assert contents() == before
+
+
+def test_values_of_a_namespace_may_leave_out_one():
+    namespace = {"seed": 3, "dataset_name": "fruit", "other": object()}
+    assert parameters.of_namespace(namespace) == {"seed": 3, "dataset_name": "fruit"}
+    assert parameters.of_namespace(namespace, without="seed") == {"dataset_name": "fruit"}
 
 
 def test_set_writes_into_every_notebook_that_has_the_parameter(copies):
@@ -128,8 +177,7 @@ def test_set_writes_into_every_notebook_that_has_the_parameter(copies):
 def test_set_keeps_what_was_set_before(copies):
     parameters.change_defaults({"dataset_name": "fruit"})
     parameters.change_defaults({"seed": 5})
-    cell = nbformat.read(copies / "01_prepare_data.ipynb", as_version=4).cells[1]
-    assert {**parameters.read_cell(cell.source), "split_by": ""} == {
+    assert {**parameters.read_notebook(copies / "01_prepare_data.ipynb"), "split_by": ""} == {
         "dataset_name": "fruit", "images_dir": "", "train_fraction": 0.75, "split_by": "", "seed": 5}
 
 

@@ -1,11 +1,14 @@
 """`imgclf run`: the notebooks through papermill, on a small data set, and when one fails."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+
+from imgclf import parameters, sequence
 
 IMGCLF = Path(sys.executable).parent / "imgclf"
 SMALL = ("-p", "dataset_name=colours", "-p", "input_size=32", "-p", "svm_c=0.1,1")
@@ -38,7 +41,7 @@ def test_a_failing_cell_stops_the_run_and_is_named(tmp_path, data_dir):
 
 def test_unknown_notebook_is_refused(data_dir):
     run = imgclf("run", "--from", "9")
-    assert (run.returncode, run.stdout) == (1, "") and "there are 00, 01, 02, 03, 04, 05" in run.stderr
+    assert (run.returncode, run.stdout) == (1, "") and "there are 00_get_images, 01_prepare_data, " in run.stderr
 
 
 def test_photographs_reach_the_accuracy_that_is_promised(shared_data, data_dir):
@@ -47,3 +50,12 @@ def test_photographs_reach_the_accuracy_that_is_promised(shared_data, data_dir):
     assert run.returncode == 0, run.stderr
     figures = json.loads((data_dir / "proc" / "clothing" / "evaluation.json").read_text())
     assert figures["images"] == 341 and figures["overall_accuracy"] >= 0.89
+
+
+def test_the_data_set_that_is_set_in_the_notebooks_is_the_one_reported(colour_folder, data_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parameters, "NOTEBOOKS", Path(shutil.copytree(parameters.NOTEBOOKS, tmp_path / "notebooks")))
+    parameters.change_defaults({"dataset_name": "colours", "images_dir": str(colour_folder)})
+    name, folder = sequence.run({"input_size": 32, "svm_c": [1.0]}, start_from="01")
+    assert name == "colours" and (folder / "05_evaluate.ipynb").exists()
+    report = sequence.closing_report(name, folder)
+    assert "overall accuracy" in report and str(data_dir / "proc" / "colours") in report

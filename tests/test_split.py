@@ -1,10 +1,9 @@
 import hashlib
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as some
 
 from imgclf import ImgclfError, split
@@ -25,6 +24,11 @@ def dataset(*paths, twins=(), folder=NOWHERE):
     return Dataset("fruit", folder, tuple(images.values()), tuple(Twins(images[a], images[b]) for a, b in twins))
 
 
+def left_out(found, *paths, width=10):
+    """The data set with these files left out."""
+    return replace(found, files=tuple(replace(i, excluded="a reason", width=width) if i.path in paths else i for i in found.files))
+
+
 def many(label, count):
     return [f"{label}/{i:03d}.jpg" for i in range(count)]
 
@@ -42,6 +46,15 @@ def datasets(draw):
     return dataset(*paths, twins=[(a, b) for a, b in pairs if a != b and a[0] == b[0]])
 
 
+def divided(found, fraction, way, seed):
+    """A split; drawn data sets in which a label would have nothing to train with are passed over."""
+    try:
+        return split.split(found, train_fraction=fraction, split_by=way, seed=seed)
+    except ImgclfError as error:
+        assume("and none train" not in str(error))
+        raise
+
+
 fractions, seeds, ways = some.floats(0.05, 0.95), some.integers(0, 5), some.sampled_from(["image", "group"])
 checked = settings(max_examples=60, deadline=None)
 
@@ -49,7 +62,7 @@ checked = settings(max_examples=60, deadline=None)
 @checked
 @given(datasets(), fractions, seeds, ways)
 def test_every_image_is_on_exactly_one_side(found, fraction, seed, way):
-    parts = split.split(found, train_fraction=fraction, split_by=way, seed=seed)
+    parts = divided(found, fraction, way, seed)
     assert sorted(parts.train + parts.test, key=lambda i: i.path) == sorted(found.images, key=lambda i: i.path)
     assert split.shared(parts) == 0 and parts.left_out == ()
 
@@ -57,25 +70,25 @@ def test_every_image_is_on_exactly_one_side(found, fraction, seed, way):
 @checked
 @given(datasets(), fractions, seeds, ways)
 def test_twins_stay_together_and_so_do_groups_when_asked(found, fraction, seed, way):
-    train, _ = sides(split.split(found, train_fraction=fraction, split_by=way, seed=seed))
+    train, _ = sides(divided(found, fraction, way, seed))
     assert all((twins.kept.path in train) == (twins.other.path in train) for twins in found.twins)
-    groups = Counter((i.label, i.group, i.path in train) for i in found.images if i.group)
-    assert way == "image" or not any((label, group, not is_train) in groups for label, group, is_train in groups)
+    groups = {(i.group, i.path in train) for i in found.images if i.group}
+    assert way == "image" or not any((group, not is_train) in groups for group, is_train in groups)
 
 
 @checked
 @given(datasets(), fractions, seeds, ways, some.randoms())
 def test_other_order_of_the_images_gives_the_same_split(found, fraction, seed, way, random):
     shuffled = replace(found, files=tuple(random.sample(found.files, len(found.files))), twins=found.twins[::-1])
-    options = {"train_fraction": fraction, "split_by": way, "seed": seed}
-    assert sides(split.split(shuffled, **options)) == sides(split.split(found, **options))
+    assert sides(divided(shuffled, fraction, way, seed)) == sides(divided(found, fraction, way, seed))
 
 
 @checked
 @given(datasets(), fractions, seeds, ways)
-def test_label_with_two_clusters_has_images_on_both_sides(found, fraction, seed, way):
-    parts = split.split(found, train_fraction=fraction, split_by=way, seed=seed)
-    for label in found.labels:
+def test_label_with_two_clusters_of_its_own_has_images_on_both_sides(found, fraction, seed, way):
+    parts = divided(found, fraction, way, seed)
+    labels_of = {name: {i.label for i in found.images if parts.cluster[i.path] == name} for name in parts.cluster.values()}
+    for label in set(found.labels) - {label for labels in labels_of.values() if len(labels) > 1 for label in labels}:
         clusters = {parts.cluster[i.path] for i in found.images if i.label == label}
         assert label in {i.label for i in parts.train}
         assert (label in {i.label for i in parts.test}) == (len(clusters) > 1)
@@ -121,9 +134,23 @@ def test_copies_under_two_labels_are_on_one_side():
         assert len({path in train for path in ("a/000.jpg", "b/000.jpg", "b/001.jpg")}) == 1
 
 
-def test_same_group_name_under_two_labels_is_two_groups():
+def test_same_group_name_under_two_labels_is_one_group():
     clusters = split.clusters(dataset("a/g/1.jpg", "a/g/2.jpg", "b/g/1.jpg", "b/3.jpg", "b/4.jpg"), split_by="group")
-    assert clusters["a/g/1.jpg"] == clusters["a/g/2.jpg"]
+    assert clusters["a/g/1.jpg"] == clusters["a/g/2.jpg"] == clusters["b/g/1.jpg"]
+    assert len(set(clusters.values())) == 3
+
+
+def test_group_under_two_labels_is_on_one_side():
+    found = dataset(*many("a", 6), *many("b", 6), *many("a/film", 2), *many("b/film", 2))
+    for seed in range(10):
+        train, _ = sides(split.split(found, split_by="group", seed=seed))
+        assert len({path in train for path in (*many("a/film", 2), *many("b/film", 2))}) == 1
+
+
+def test_copies_of_an_image_that_is_left_out_belong_together():
+    found = left_out(dataset(*many("a", 3), *many("b", 3), twins=[("a/000.jpg", "a/001.jpg"), ("a/001.jpg", "b/000.jpg")]), "a/001.jpg")
+    clusters = split.clusters(found)
+    assert clusters["a/000.jpg"] == clusters["a/001.jpg"] == clusters["b/000.jpg"]
     assert len(set(clusters.values())) == 4
 
 
@@ -171,11 +198,41 @@ def test_copy_of_a_listed_image_is_left_out_of_training(tmp_path):
     assert sides(parts) == ({"a/001.jpg", "a/002.jpg", "b/000.jpg"}, {"a/000.jpg"}) and split.shared(parts) == 0
 
 
-@pytest.mark.parametrize(("text", "count"), [("c/000.jpg\n", 0), ("a/000.jpg\na/001.jpg\n", 2)], ids=["none", "all"])
-def test_list_that_names_none_or_all_of_the_images_is_refused(tmp_path, text, count):
-    (tmp_path / "dedicated_test.tsv").write_text(text)
-    with pytest.raises(ImgclfError, match=f"the list of dedicated test images .* names {count} of the 2 images; it must name some and leave some"):
-        split.split(dataset(*many("a", 2), folder=tmp_path))
+def test_listed_copy_that_was_left_out_is_tested_by_the_copy_that_was_kept(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/001.jpg\n")
+    parts = split.split(left_out(dataset(*many("a", 3), *many("b", 2), twins=[("a/000.jpg", "a/001.jpg")], folder=tmp_path), "a/001.jpg"))
+    assert sides(parts) == ({"a/002.jpg", "b/000.jpg", "b/001.jpg"}, {"a/000.jpg"})
+    assert (parts.left_out, parts.not_found) == ((), ())
+
+
+def test_listed_copy_that_was_left_out_brings_no_image_of_another_label_into_the_test(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/001.jpg\na/002.jpg\n")
+    found = dataset(*many("a", 4), *many("b", 2), twins=[("a/000.jpg", "a/001.jpg"), ("a/001.jpg", "b/000.jpg")], folder=tmp_path)
+    parts = split.split(left_out(found, "a/001.jpg"))
+    assert sides(parts) == ({"a/003.jpg", "b/001.jpg"}, {"a/000.jpg", "a/002.jpg"})
+    assert [i.path for i in parts.left_out] == ["b/000.jpg"]
+
+
+def test_listed_images_that_are_not_there_are_named(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\nb/gone.jpg\na/also gone.jpg\n")
+    parts = split.split(dataset(*many("a", 2), *many("b", 2), folder=tmp_path))
+    assert parts.not_found == ("a/also gone.jpg", "b/gone.jpg")
+    assert str(parts) == "3 images train, 1 test; 2 dedicated test images are not there, the first is a/also gone.jpg"
+
+
+def test_a_split_tells_how_many_copies_it_left_out_of_training(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\n")
+    parts = split.split(dataset(*many("a", 3), twins=[("a/000.jpg", "a/001.jpg")], folder=tmp_path))
+    assert str(parts) == "1 images train, 1 test; 1 left out of training, as copies of dedicated test images"
+
+
+@pytest.mark.parametrize(("listed", "count"), [
+    (["c/000.jpg"], 0), ([*many("a", 2), *many("b", 3)], 5), (many("a", 2), 2), (["a/000.jpg"], 1)], ids=["none", "all", "a label", "or a copy of it"])
+def test_list_that_names_no_image_or_leaves_none_of_a_label_to_train_is_refused(tmp_path, listed, count):
+    (tmp_path / "dedicated_test.tsv").write_text("\n".join(listed))
+    found = dataset(*many("a", 2), *many("b", 3), twins=[("a/000.jpg", "a/001.jpg")], folder=tmp_path)
+    with pytest.raises(ImgclfError, match=f"the list of dedicated test images .* names {count} of the 5 images; it must name some, and leave some of each label"):
+        split.split(found)
 
 
 def test_list_with_a_line_of_neither_form_is_refused(tmp_path):
@@ -213,9 +270,28 @@ def test_reading_without_a_split_names_the_notebook():
         split.read(dataset("a/1.jpg"))
 
 
+def test_split_of_fewer_images_than_there_are_now_names_the_notebook():
+    split.write(dataset(*many("a", 4)), split.split(dataset(*many("a", 4))))
+    with pytest.raises(ImgclfError, match=r"split.tsv: has 4 images, images.tsv 5; run 01_prepare_data again"):
+        split.read(dataset(*many("a", 4), "a/new.jpg"))
+
+
 @pytest.mark.parametrize("content", [b"path\tsplit\tcluster\ngone.jpg\ttrain\tx\n", b"\xff\xfe\x00", b"path\tsplit\tcluster\na\rb\ttrain\tx\n"],
                          ids=["unknown image", "not text", "stray carriage return"])
 def test_split_that_does_not_fit_the_images_names_the_notebook(content):
     split.write(dataset("a/1.jpg"), split.split(dataset("a/1.jpg"))).write_bytes(content)
     with pytest.raises(ImgclfError, match=r"split.tsv: does not fit images.tsv \(.*\); run 01_prepare_data again"):
         split.read(dataset("a/1.jpg"))
+
+
+def test_a_label_that_would_not_train_is_refused(tmp_path):
+    found = Dataset("d", tmp_path, tuple(Image(path, path[0], sha256, "", 1, 1, group=group) for path, sha256, group in
+                                         (("a/0.jpg", "1", ""), ("b/g/0.jpg", "9", "g"), ("c/0.jpg", "3", ""), ("c/g/1.jpg", "2", "g"))))
+    refused = []
+    for seed in range(20):  # the group of b and c is c's second cluster: it trains or tests by the seed
+        try:
+            split.split(found, split_by="group", train_fraction=0.5, seed=seed)
+        except ImgclfError as error:
+            refused.append(str(error))
+    assert 0 < len(refused) < 20
+    assert all("all images of b would test and none train, since they belong together with images of other labels" in text for text in refused)

@@ -100,6 +100,14 @@ def test_where_nothing_was_held_out_the_temperature_is_one():
     assert search.head.temperature == 1.0
 
 
+@pytest.mark.parametrize(("c_values", "chosen"), [([1e-4, 0.5, 100.0], 0.5), ([100.0, 3.0, 0.1], 3.0), ([0.1, 10.0], 0.1)])
+def test_where_nothing_was_held_out_the_c_nearest_to_one_is_taken_and_no_accuracy_told(c_values, chosen):
+    search = svm.train(SEPARATE[[0, 10]], LABELS[[0, 10]], ALONE[[0, 10]], c_values=c_values)
+    assert search.head.c == search.c[search.best] == chosen
+    assert np.isnan(search.cv_accuracy).all()
+    assert str(search) == f"C = {chosen:g}: nothing could be held out, so C was not chosen by accuracy; more images of each label would tell"
+
+
 def test_clusters_are_never_divided_between_folds():
     matrix = np.eye(24, dtype=np.float32).repeat(2, 0)  # 24 pairs of twins; a pair has nothing in common with another
     labels = np.array(["a", "b"]).repeat(24)
@@ -114,6 +122,7 @@ def test_one_single_cluster_is_no_crash():
     search = svm.train(SEPARATE, LABELS, np.full(30, "same"), c_values=[1.0, 10.0])
     assert search.head.c == 1.0
     assert search.train_accuracy == (1.0, 1.0)
+    assert np.isnan(search.cv_accuracy).all()
 
 
 def test_temperature_makes_held_out_probabilities_likelier():

@@ -11,7 +11,7 @@ import numpy as np
 PHASES_OF_NOISE = 64  # side of a grid of random values; a power of two, so that it wraps by `&`
 
 
-def sine(turns):
+def sine(turns: float | np.ndarray) -> float | np.ndarray:
     """The sine of an angle in turns (1 is a full circle), to about 0.001, of a number or an array."""
     turns = turns - (np.floor(turns) if isinstance(turns, np.ndarray) else turns // 1)
     folded = 1.0 - 2.0 * turns
@@ -19,7 +19,7 @@ def sine(turns):
     return parabola + 0.225 * (parabola * abs(parabola) - parabola)
 
 
-def cosine(turns):
+def cosine(turns: float | np.ndarray) -> float | np.ndarray:
     """The cosine of an angle in turns, to about 0.001."""
     return sine(turns + 0.25)
 
