@@ -1,6 +1,7 @@
 # make run     from images to an evaluated classifier        make lab    the notebooks in JupyterLab
 # make test    everything that is tested                     make bench  speed and memory, as ratios
 #
+# LAB="--no-browser --allow-root"  options for JupyterLab
 # PYTHON=python3.12  another Python, 3.11 to 3.13            TORCH=cpu   torch without CUDA (Linux, no NVIDIA GPU)
 
 PYTHON ?= python3
@@ -22,7 +23,7 @@ test: $(INSTALLED)
 	IMGCLF_DATA="$$data" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=900 notebooks
 
 lab: $(INSTALLED)
-	@$(BIN)/jupyter lab --notebook-dir=notebooks
+	@$(BIN)/jupyter lab --notebook-dir=notebooks $(LAB)
 
 bench: $(INSTALLED)
 	@for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done

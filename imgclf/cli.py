@@ -32,6 +32,8 @@ def main() -> None:
 def run(assignments: tuple[str, ...], start_from: str) -> None:
     """Run the notebooks in order.
 
+    Executed notebooks go to $IMGCLF_DATA/runs, results to $IMGCLF_DATA/proc/NAME. `imgclf parameters` lists the parameters.
+
     Example: imgclf run --from 01 -p dataset_name=fruit -p images_dir=~/pictures/fruit
     """
     from imgclf import parameters, sequence
@@ -70,7 +72,9 @@ def list_parameters() -> None:
 @click.option("--model", type=click.Path(path_type=Path), help="The classifier.onnx; by default the newest that 04 wrote.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list with all scores.")
 def predict(paths: tuple[Path, ...], model: Path | None, as_json: bool) -> None:
-    """Print label and score of images.
+    """Print label, score, probability and path of images, with tabs between; every image gets the most fitting label.
+
+    Images that cannot be read are named on stderr and skipped.
 
     Example: imgclf predict --json ~/pictures/blouse.jpg
     """
@@ -81,7 +85,7 @@ def predict(paths: tuple[Path, ...], model: Path | None, as_json: bool) -> None:
     found, skipped = predictions.predict(loaded, paths)
     click.echo(json.dumps([predictions.as_json(loaded, p) for p in found], indent=2) if as_json else "\n".join(map(predictions.as_line, found)))
     for image in skipped:
-        click.echo(f"skipped {image.path}: {image.reason}", err=True)
+        click.echo(f"skipped {image.path}: {image.reason.partition(': ')[2]}", err=True)
     if not found:
         raise ImgclfError("none of the images could be read")
 

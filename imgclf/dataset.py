@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -90,7 +91,7 @@ class Dataset:
             return "every file lies in a label folder and has the suffix of an image"
         kinds = Counter(Path(path).suffix.lower() or "no suffix" if "/" in path else "in no label folder" for path in self.other_files)
         counts = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(5))
-        return f"{len(self.other_files)} files are not looked at ({counts}); images lie in a label folder and end in one of {', '.join(images.SUFFIXES)}"
+        return f"not looked at: {counts}; images lie in a label folder and end in one of {', '.join(images.SUFFIXES)}"
 
     def __str__(self) -> str:
         return f"{self.name}: {len(self.images)} images in {len(self.labels)} labels, {len(self.excluded)} left out"
@@ -123,7 +124,7 @@ def find_files(folder: Path) -> list[str]:
     ImgclfError : the folder is missing, or has no label folders.
     """
     if not folder.is_dir():
-        raise ImgclfError(f"{folder}: no such folder; run 00_get_images first, or set images_dir to a folder of label folders")
+        raise ImgclfError(f"{folder}: no such folder; correct images_dir, or run 00_get_images first")
     try:
         labels = sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".") and f.name != UNLABELLED)
     except OSError as error:
@@ -238,23 +239,41 @@ def _table(name: str) -> Path:
     return files.proc_dir(name) / "images.tsv"
 
 
+def _about(name: str) -> Path:
+    return files.proc_dir(name) / "images.json"
+
+
 def write(dataset: Dataset) -> Path:
-    """Write `images.tsv` of a data set: one line an image, all columns of `Image`; gives its path."""
+    """Write `images.tsv` of a data set, one line an image, all columns of `Image`, and beside it `images.json`, which
+    tells the folder of the images; gives the path of the table."""
     rows = [asdict(image) for image in dataset.files]
     write_table(_table(dataset.name), rows, [field.name for field in fields(Image)])
+    files.write_json(_about(dataset.name), {"folder": files.shown(dataset.folder, whole=True), "other_files": dataset.other_files})
     return _table(dataset.name)
 
 
 def read(name: str, images_dir: str = "") -> Dataset:
-    """The data set that `write` wrote.
+    """The data set that `write` wrote, in the folder that was looked through.
 
     Raises
     ------
-    ImgclfError : `images.tsv` is not there yet, or damaged.
+    ImgclfError : `images.tsv` is not there yet, or damaged, or is of another folder than `images_dir`.
     """
     if not _table(name).exists():
         raise ImgclfError(f"no list of the images of {name} yet ({_table(name)}); run 01_prepare_data first")
-    return Dataset(name, images_folder(name, images_dir), _read_table(_table(name)))
+    about = _read_about(name)
+    folder = files.data_dir() / about["folder"]
+    if images_dir and images_folder(name, images_dir) != folder:
+        raise ImgclfError(f"images_dir={images_dir}: {name} was looked through in {folder}; run 01_prepare_data again with this images_dir")
+    return Dataset(name, folder, _read_table(_table(name)), other_files=tuple(about["other_files"]))
+
+
+def _read_about(name: str) -> dict:
+    try:
+        about = json.loads(_about(name).read_text(encoding="utf-8"))
+        return {"folder": about["folder"], "other_files": about["other_files"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ImgclfError(f"{_about(name)}: missing or damaged; run 01_prepare_data again") from error
 
 
 def _read_table(table: Path) -> tuple[Image, ...]:

@@ -32,9 +32,11 @@ def proc_dir(dataset_name: str) -> Path:
     return data_dir() / "proc" / dataset_name
 
 
-def shown(path: Path) -> str:
-    """`path` as a reader should see it: below the data folder without that folder's own path."""
-    return path.relative_to(data_dir()).as_posix() if path.is_relative_to(data_dir()) else path.name
+def shown(path: Path, *, whole: bool = False) -> str:
+    """`path` below the data folder without that folder's own path; elsewhere its name, or with `whole` all of it."""
+    if path.is_relative_to(data_dir()):
+        return path.relative_to(data_dir()).as_posix()
+    return path.as_posix() if whole else path.name
 
 
 @contextmanager

@@ -150,9 +150,22 @@ def of_namespace(namespace: Mapping[str, Any], *, without: str = "") -> dict[str
     return {name: check(name, namespace[name]) for name in PARAMETERS if name in namespace and name != without}
 
 
+def check_together(values: Mapping[str, Value]) -> None:
+    """Refuse values that are fine alone and wrong together.
+
+    Raises
+    ------
+    ImgclfError : a folder of one's own under the demo set's name, whose results it would overwrite.
+    """
+    demo = PARAMETERS["dataset_name"].default
+    if values.get("images_dir") and values.get("dataset_name") == demo:
+        raise ImgclfError(f"images_dir is given, but dataset_name is still '{demo}', the demo set; give your images a name: dataset_name=fruit")
+
+
 def announce(namespace: Mapping[str, Any]) -> None:
     """Check the parameters of a notebook, given as its `globals()`, and print those that differ from their defaults."""
     values = of_namespace(namespace)
+    check_together(values)
     changed = [f"{name} = {value!r}" for name, value in values.items() if value != PARAMETERS[name].default]
     print("\n".join(changed) or "all parameters have their defaults")
 

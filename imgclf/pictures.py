@@ -25,8 +25,10 @@ def colour(labels: Sequence[str], label: str) -> str:
     return COLOURS[list(labels).index(label)] if len(labels) <= len(COLOURS) else COLOURS[0]
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= LONGEST else label[:LONGEST - 1] + "…"
+def _short(text: str, most: int = LONGEST) -> str:
+    """A text of at most `most` letters: the middle of a longer one is left out."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[len(text) - most + half + 1:]}"
 
 
 def save(path: Path) -> None:
@@ -42,6 +44,7 @@ def grid(pixels: Sequence[np.ndarray], captions: Sequence[str], *, title: str, c
     ----------
     pixels : (H, W, 3) uint8 RGB arrays of any size.
     """
+    captions = ["\n".join(_short(line, 24) for line in caption.split("\n")) for caption in captions]
     columns = min(columns, max(1, len(pixels)))
     rows = max(1, -(-len(pixels) // columns))
     height = max(caption.count("\n") + 1 for caption in captions) * 0.17 if captions else 0
@@ -52,7 +55,7 @@ def grid(pixels: Sequence[np.ndarray], captions: Sequence[str], *, title: str, c
     for ax, tile, caption in zip(axes.flat, pixels, captions, strict=False):
         ax.imshow(tile)
         ax.set_title(caption, fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title if len(pixels) else f"{title}: none", fontsize=10)
 
 
 def c_curve(c: Sequence[float], train_accuracy: Sequence[float], cv_accuracy: Sequence[float], best: int, *, ax: Axes | None = None) -> None:

@@ -10,7 +10,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from imgclf import ImgclfError, dataset, files, parameters, report
+from imgclf import ImgclfError, dataset, files, parameters, report, split
 from imgclf.parameters import Value
 
 
@@ -33,7 +33,9 @@ def run(values: Mapping[str, Value], *, start_from: str = "00") -> tuple[str, Pa
     ImgclfError : a cell failed; says in which notebook, where its executed copy is, and the cell's error.
     """
     chosen = _from(start_from)
-    dataset_name = str({**parameters.read_notebook(chosen[0]), **values}["dataset_name"])
+    set_values = {**parameters.read_notebook(chosen[0]), **values}
+    parameters.check_together(set_values)
+    dataset_name = str(set_values["dataset_name"])
     with files.lock(files.proc_dir(dataset_name)):
         folder = _new_folder()
         for path in chosen:
@@ -70,10 +72,11 @@ def _execute(path: Path, executed: Path, values: Mapping[str, Value]) -> None:
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         papermill.execute_notebook(path, executed, parameters=taken, kernel_name="python3", progress_bar=False,
-                                   extra_arguments=["--log-level=ERROR"])  # it warns of its local sockets
+                                   extra_arguments=["--log-level=CRITICAL"])  # it tells of local sockets and of its end
     except PapermillExecutionError as error:
         print("failed", flush=True)
-        raise ImgclfError(f"{executed}, cell [{error.exec_count}]: {error.ename}: {error.evalue}") from None
+        name = "" if error.ename == ImgclfError.__name__ else f"{error.ename}: "
+        raise ImgclfError(f"{name}{error.evalue} (cell [{error.exec_count}] of {executed})") from None
     except DeadKernelError:
         print("failed", flush=True)
         raise ImgclfError(f"{executed}: its Python process was killed, most often for lack of memory; close other programs and run again") from None
@@ -86,8 +89,12 @@ def _execute(path: Path, executed: Path, values: Mapping[str, Value]) -> None:
 def closing_report(dataset_name: str, folder: Path) -> str:
     """The accuracies of the run and where everything is, as text."""
     proc = files.proc_dir(dataset_name)
-    left_out = [f"left out: {image.path}: {image.excluded}" for image in dataset.read(dataset_name).excluded]
-    if len(left_out) > 5:
-        left_out[5:] = [f"and {len(left_out) - 5} more images left out; 01_prepare_data lists them"]
-    return "\n".join([report.table(report.read(proc)), "", *left_out,
+    found = dataset.read(dataset_name)
+    notes = [f"left out: {image.path}: {image.excluded}" for image in found.excluded]
+    if len(notes) > 5:
+        notes[5:] = [f"and {len(notes) - 5} more images left out; 01_prepare_data lists them"]
+    if found.other_files:
+        notes.append(found.other_files_note())
+    notes += [caution] if (caution := split.read(found).caution()) else []
+    return "\n".join([report.table(report.read(proc)), "", *notes, *[""] * bool(notes),
                       f"executed notebooks   {folder}", f"pictures, figures    {proc}", f"the classifier       {proc / 'classifier.onnx'}"])

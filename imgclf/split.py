@@ -13,6 +13,7 @@ import pandas as pd
 from imgclf import ImgclfError, files
 from imgclf.dataset import Dataset, Image, read_table, write_table
 
+FEW = 20  # training images of a label below which we warn, and a quarter of it for test images
 DEDICATED = ("dedicatedTestImages.tsv", "dedicated_test.tsv")
 
 
@@ -35,6 +36,11 @@ class Split:
     def side(self, name: str) -> tuple[Image, ...]:
         """The images of "train" or "test"."""
         return {"train": self.train, "test": self.test}[name]
+
+    def caution(self) -> str:
+        """A sentence about labels with so few images that little can be learned or measured; empty if there are none."""
+        thin = [f"{label} ({row.train} train, {row.test} test)" for label, row in self.counts().iterrows() if row.train < FEW or row.test < FEW // 4]
+        return f"CAREFUL: few images of {', '.join(thin)}; expect little of these labels, and of the figures about them" if thin else ""
 
     def clusters_of(self, images: Iterable[Image]) -> np.ndarray:
         """(n,) array of the names of the images' clusters."""

@@ -161,16 +161,24 @@ def _accuracy(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _temperature(scores: np.ndarray, truth: np.ndarray) -> float:
-    """The temperature that makes the softmax of held-out scores likeliest; 1 where none can tell."""
+    """The temperature that makes the softmax of held-out scores likeliest; 1 where none can tell.
+
+    As if one more image of each label had been held out and scored evenly (Laplace's rule, as in J. Platt, "Probabilistic
+    outputs for support vector machines", 1999, section 2.2): without mistakes to learn from, nothing else keeps the
+    probabilities from 0 and 1, of which so few images cannot make sure.
+    """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
     taught = np.isfinite(scores[np.arange(len(truth)), truth]) & (np.isfinite(scores).sum(axis=1) > 1)
     if not taught.any():
         return 1.0
     scores, truth = scores[taught], truth[taught]
+    images, k = scores.shape
+    wanted = (np.eye(k)[truth] * images + 1) / (images + k)
 
     def loss(log_temperature: float) -> float:
-        return -log_softmax(scores / np.exp(log_temperature), axis=1)[np.arange(len(truth)), truth].mean()
+        log_probabilities = log_softmax(scores / np.exp(log_temperature), axis=1)
+        return -(wanted * np.where(np.isfinite(scores), log_probabilities, 0)).sum(axis=1).mean()
     return float(np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x))
 
 

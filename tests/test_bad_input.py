@@ -51,7 +51,7 @@ def png(width, height):
 # The folder
 
 def test_missing_folder_names_the_notebook(tmp_path):
-    with pytest.raises(ImgclfError, match=r"gone: no such folder; run 00_get_images first, or set images_dir to a folder of label folders"):
+    with pytest.raises(ImgclfError, match=r"gone: no such folder; correct images_dir, or run 00_get_images first"):
         look(tmp_path / "gone")
 
 
@@ -243,7 +243,7 @@ def test_full_disk_leaves_the_old_table(colour_folder, small_disk):
     fill(small_disk)
     with pytest.raises(ImgclfError, match=r"cannot write .*images.tsv: the disk is full; free some space and run again"):
         dataset.write(look(colour_folder))
-    assert table.read_bytes() == before and [path.name for path in table.parent.iterdir()] == ["images.tsv"]
+    assert table.read_bytes() == before and [path.name for path in table.parent.iterdir()] == ["images.json", "images.tsv"]
 
 
 def test_read_only_data_directory_is_a_sentence(colour_folder, tiny_network, small_disk):

@@ -158,7 +158,7 @@ def test_predict_on_a_folder_skips_a_bad_image_and_says_so(model, tmp_path):
     result = imgclf("predict", "--json", "--model", model, tmp_path / "new")
     assert result.exit_code == 0
     assert [row["label"] for row in json.loads(result.stdout)] == ["green"]
-    assert result.stderr == f"with {model}\nskipped {tmp_path / 'new' / 'bad.jpg'}: bad.jpg: not an image that can be read; replace or delete it\n"
+    assert result.stderr == f"with {model}\nskipped {tmp_path / 'new' / 'bad.jpg'}: not an image that can be read; replace or delete it\n"
 
 
 def test_predict_with_bad_images_only_ends_with_exit_code_1(model, tmp_path):

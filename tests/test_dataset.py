@@ -58,7 +58,7 @@ def test_other_suffixes_are_counted_and_not_looked_at(tmp_path):
     for name in ("1.txt", "2.TXT", "3.heic", "4"):
         (tmp_path / "a" / name).write_text("")
     assert look(tmp_path).other_files == ("a/1.txt", "a/2.TXT", "a/3.heic", "a/4")
-    assert look(tmp_path).other_files_note().startswith("4 files are not looked at (2 x .txt, 1 x .heic, 1 x no suffix); images lie in a label folder and end in one of .jpg,")
+    assert look(tmp_path).other_files_note().startswith("not looked at: 2 x .txt, 1 x .heic, 1 x no suffix; images lie in a label folder and end in one of .jpg,")
 
 
 def test_smaller_copies_within_a_label_are_left_out_with_their_twin(tmp_path):
@@ -192,4 +192,19 @@ def test_an_image_beside_the_label_folders_is_counted(tmp_path):
     put(tmp_path, "1.jpg")
     found = look(tmp_path)
     assert [image.path for image in found.files] == ["a/0.jpg"]
-    assert found.other_files_note().startswith("1 files are not looked at (1 x in no label folder)")
+    assert found.other_files_note().startswith("not looked at: 1 x in no label folder; ")
+
+
+def test_a_data_set_remembers_its_folder_and_refuses_another(tmp_path):
+    put(tmp_path / "mine", "a/0.jpg")
+    dataset.write(dataset.look_through("fruit", tmp_path / "mine"))
+    assert dataset.read("fruit").folder == dataset.read("fruit", str(tmp_path / "mine")).folder == tmp_path / "mine"
+    with pytest.raises(ImgclfError, match=r"images_dir=.*other: fruit was looked through in .*mine; run 01_prepare_data again"):
+        dataset.read("fruit", str(tmp_path / "other"))
+
+
+def test_a_data_set_in_the_data_folder_can_move_with_it(data_dir, tmp_path, monkeypatch):
+    put(data_dir / "images" / "fruit", "a/0.jpg")
+    dataset.write(dataset.look_through("fruit", dataset.images_folder("fruit")))
+    monkeypatch.setenv("IMGCLF_DATA", str(data_dir.rename(tmp_path / "moved")))
+    assert dataset.read("fruit").file(dataset.read("fruit").images[0]).exists()

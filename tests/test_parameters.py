@@ -202,3 +202,9 @@ def test_table_has_a_row_for_each_parameter():
     rows = parameters.table().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == list(PARAMETERS)
     assert all(row.count(" | ") == 4 for row in rows)
+
+
+def test_a_folder_of_ones_own_under_the_demo_sets_name_is_refused():
+    with pytest.raises(ImgclfError, match="images_dir is given, but dataset_name is still 'fashion_texture', the demo set; give your images a name: dataset_name=fruit"):
+        parameters.announce({"dataset_name": "fashion_texture", "images_dir": "/pictures/fruit"})
+    parameters.announce({"dataset_name": "fruit", "images_dir": "/pictures/fruit"})

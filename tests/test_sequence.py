@@ -34,8 +34,8 @@ def test_a_failing_cell_stops_the_run_and_is_named(tmp_path, data_dir):
     (tmp_path / "one" / "apple").mkdir(parents=True)
     run = imgclf("run", "--from", "01", "-p", "dataset_name=one", "-p", f"images_dir={tmp_path / 'one'}")
     assert run.returncode == 1 and "Traceback" not in run.stderr
-    assert "no usable images" in run.stderr and "01_prepare_data.ipynb, cell" in run.stderr
-    executed = Path(run.stderr.removeprefix("imgclf: ").partition(", cell")[0])
+    assert run.stderr.startswith("imgclf: ") and "no usable images" in run.stderr
+    executed = Path(run.stderr.strip().removesuffix(")").rpartition("] of ")[2])
     assert nbformat.read(executed, as_version=4).cells and "02_refine_dnn" not in run.stdout
 
 

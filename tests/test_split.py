@@ -295,3 +295,9 @@ def test_a_label_that_would_not_train_is_refused(tmp_path):
             refused.append(str(error))
     assert 0 < len(refused) < 20
     assert all("all images of b would test and none train, since they belong together with images of other labels" in text for text in refused)
+
+
+def test_labels_with_few_images_are_named():
+    parts = split.split(dataset(*many("a", 100), *many("b", 4)))
+    assert parts.caution() == "CAREFUL: few images of b (3 train, 1 test); expect little of these labels, and of the figures about them"
+    assert split.split(dataset(*many("a", 100), *many("b", 100))).caution() == ""

@@ -172,3 +172,11 @@ def test_no_c_or_one_that_is_not_above_zero_is_refused(c_values):
 
 def test_a_search_tells_its_c_and_accuracy():
     assert str(svm.train(SEPARATE, LABELS, ALONE, c_values=[0.5])) == "C = 0.5: cross-validated class-averaged accuracy 1.00"
+
+
+def test_without_mistakes_to_learn_from_probabilities_are_no_surer_than_the_images_allow():
+    points = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32) + np.repeat([[9, 0, 0], [0, 9, 0]], 20, axis=0).astype(np.float32)
+    search = svm.train(points, np.repeat(["a", "b"], 20), np.arange(40).astype(str), c_values=[1.0])
+    assert search.cv_accuracy == (1.0,)
+    odds = np.exp(np.ptp(search.held_out, axis=1) / search.head.temperature)
+    assert 5 < np.median(odds) < 200  # 40 images and no mistake: about 41 to 1
