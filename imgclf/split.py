@@ -52,7 +52,7 @@ class Split:
             text += f"; {len(self.left_out)} left out of training, as copies of dedicated test images"
         if self.not_found:
             text += f"; {len(self.not_found)} dedicated test images are not there, the first is {self.not_found[0]}"
-        return text
+        return f"{text}\n{caution}" if (caution := self.caution()) else text
 
 
 def clusters(dataset: Dataset, *, split_by: str = "image") -> dict[str, str]:
