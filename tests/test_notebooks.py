@@ -56,7 +56,7 @@ class TestEachNotebook:
             for output in cell.outputs:
                 assert output.output_type != "error" and output.get("name") != "stderr"
                 text = output.get("text", "") + str(output.get("data", {}).get("text/plain", "")) + str(output.get("data", {}).get("text/html", ""))
-                assert not re.search(r"/home/|/root/|/tmp/|/work/|[A-Z]:\\|at 0x[0-9a-f]+", text)
+                assert not re.search(r"/home/|/root/|/tmp/|/Users/|[A-Z]:\\|at 0x[0-9a-f]+", text)
 
     def test_metadata_is_clean(self, path):
         notebook = read(path)
