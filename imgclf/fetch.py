@@ -241,7 +241,7 @@ def _checked(entry: Entry, answer: Answer, max_image_side: int) -> tuple[bytes, 
         if answer.content_type.startswith("text/html") or re.match(rb"\s*<(!doctype )?html", body, re.IGNORECASE):
             raise NotHad("a web page instead of an image") from error
         raise NotHad(str(error).removeprefix(f"{entry.file_name}: ").partition(";")[0]) from error
-    if entry.sha256 and _sha256(body) != entry.sha256:
+    if (entry.bytes and len(body) != entry.bytes) or (entry.sha256 and _sha256(body) != entry.sha256):
         raise NotHad("the picture behind this link is another one now")
     suffix = next((suffix for start, suffix in FORMATS if re.match(start, body, re.DOTALL)), "")
     is_large = 0 < max_image_side < max(pixels.shape[:2])

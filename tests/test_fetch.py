@@ -225,6 +225,11 @@ def test_hash_tells_another_picture(server, folder):
     right = hashlib.sha256(JPEG).hexdigest()
     entries = [server.entry("a.jpg", sha256=right), server.entry("b.jpg", (200, PNG), sha256=right)]
     assert reasons(fetch_images(entries, folder)) == ["the picture behind this link is another one now"]
+
+
+def test_length_tells_another_picture_where_no_hash_is_listed(server, folder):
+    entries = [server.entry("a.jpg", bytes=len(JPEG)), server.entry("b.jpg", bytes=len(JPEG) + 1)]
+    assert reasons(fetch_images(entries, folder)) == ["the picture behind this link is another one now"]
     assert names(folder) == ["apple/a.jpg"]
 
 
