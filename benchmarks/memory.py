@@ -7,7 +7,7 @@ from pathlib import Path
 
 import photographs
 
-from imgclf import backbones, dataset, features
+from imgclf import backbones, features, scan
 
 IMAGES = 20_000
 
@@ -21,7 +21,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["IMGCLF_DATA"] = folder
         photographs.write(Path(folder) / "images" / "many", IMAGES)
-        found = watched("look_through", lambda show: dataset.look_through("many", Path(folder) / "images" / "many", progress=show))
+        found = watched("look_through", lambda show: scan.look_through("many", Path(folder) / "images" / "many", progress=show))
         network = Path(folder) / "network.onnx"
         backbones.export(backbones.BACKBONES["efficientnet_lite0"], 224, network)
         cache = features.Cache.of("many", network, precision="auto")

@@ -3,20 +3,21 @@
 import csv
 import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from joblib import cpu_count
 
-from imgclf import ImgclfError, duplicates, files, images
+from imgclf import ImgclfError, files, images
+from imgclf.journal import Journal
 
-UNLABELLED = "unlabelled"
+UNLABELLED = "unlabelled"  # the folder of images that have no label yet
+NO_LABEL = "no label yet"  # why later stages skip those
+BY_HAND = "excluded by hand"
+COPY = ("duplicate of ", "near-duplicate of ")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Dataset:
     files: tuple[Image, ...]
     twins: tuple[Twins, ...] = ()
     other_files: tuple[str, ...] = ()  # files whose suffix is none of images.SUFFIXES, and images that lie in no label folder
+    last_change: int = 0  # of the journal of label changes, when the folder was looked through
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -71,7 +73,13 @@ class Dataset:
 
     @property
     def excluded(self) -> tuple[Image, ...]:
-        return tuple(image for image in self.files if image.excluded)
+        """The images that are left out for a reason; those that only lack a label are not among them."""
+        return tuple(image for image in self.files if image.excluded not in ("", NO_LABEL))
+
+    @property
+    def unlabelled(self) -> tuple[Image, ...]:
+        """The images that wait for a label."""
+        return tuple(image for image in self.files if image.excluded == NO_LABEL)
 
     @property
     def labels(self) -> list[str]:
@@ -94,7 +102,8 @@ class Dataset:
         return f"not looked at: {counts}; images lie in a label folder and end in one of {', '.join(images.SUFFIXES)}"
 
     def __str__(self) -> str:
-        return f"{self.name}: {len(self.images)} images in {len(self.labels)} labels, {len(self.excluded)} left out"
+        waiting = f", {len(self.unlabelled)} unlabelled" if self.unlabelled else ""
+        return f"{self.name}: {len(self.images)} images in {len(self.labels)} labels, {len(self.excluded)} left out{waiting}"
 
 
 def sample(of: Iterable[Image], *, per_label: int) -> list[Image]:
@@ -116,90 +125,31 @@ def images_folder(dataset_name: str, images_dir: str = "") -> Path:
     return Path(images_dir).expanduser().absolute() if images_dir else files.data_dir() / "images" / dataset_name
 
 
-def find_files(folder: Path) -> list[str]:
-    """The paths of all files below the label folders of `folder`, sorted; hidden ones and `unlabelled` are left alone.
+def largest_first(of: Iterable[Image]) -> list[Image]:
+    """Images by falling number of pixels; of copies the first is kept."""
+    return sorted(of, key=lambda image: (-image.width * image.height, image.path))
 
-    Raises
-    ------
-    ImgclfError : the folder is missing, or has no label folders.
+
+def with_copies_left_out(dataset: Dataset, near: Iterable[tuple[str, str]]) -> Dataset:
+    """The data set with its twins, of which within a label all but the largest are left out.
+
+    Parameters
+    ----------
+    near : pairs of contents, by their sha256, that show the same picture.
     """
-    if not folder.is_dir():
-        raise ImgclfError(f"{folder}: no such folder; correct images_dir, or run 00_get_images first")
-    try:
-        labels = sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".") and f.name != UNLABELLED)
-    except OSError as error:
-        raise ImgclfError(f"{folder}: {error.strerror}; make it readable") from error
-    if not labels:
-        raise ImgclfError(f"{folder}: no label folders in it; put the images of each label into a folder of that name")
-    return [path for label in labels for path in sorted(_walk(folder / label, folder))]
+    plain = [replace(image, excluded="") if image.excluded.startswith(COPY) else image for image in dataset.files]
+    twins = _twins([image for image in plain if not image.excluded], near)
+    left_out: dict[str, str] = {}
+    for pair in twins:
+        if not pair.disagree and pair.kept.path not in left_out:
+            left_out.setdefault(pair.other.path, f"{COPY[not pair.is_exact]}{pair.kept.path}")
+    files = tuple(replace(image, excluded=left_out[image.path]) if image.path in left_out else image for image in plain)
+    return replace(dataset, files=files, twins=twins)
 
 
-def _walk(start: Path, folder: Path) -> Iterator[str]:
-    top = Path(os.path.realpath(folder))
-    seen = {str(above) for above in (top, *top.parents)}  # real paths: a link back to one of these would never end
-    for here, below, names in os.walk(start, followlinks=True, onerror=_refuse_folder):
-        real = os.path.realpath(here)
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        yield from ((Path(here) / name).relative_to(folder).as_posix() for name in names if not name.startswith("."))
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise ImgclfError(f"{error.filename}: {error.strerror}; make it readable, or move it out of the label folders") from error
-
-
-def look_through(name: str, folder: Path, *, progress: Callable[[int], None] | None = None) -> Dataset:
-    """Look at every image of a folder: is it readable, what is its size, is there a twin.
-
-    Unreadable images and duplicates within a label are marked as excluded, nothing is deleted. Files that an
-    earlier look knows by their content are not decoded again.
-    """
-    paths = find_files(folder)
-    known = {image.sha256: image for image in _known(name)}
-    named = [path for path in paths if Path(path).suffix.lower() in images.SUFFIXES]
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        looked = []
-        for image in pool.map(lambda path: _look(folder, path, known), named):
-            looked.append(image)
-            if progress:
-                progress(len(looked))
-    loose = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES and path.is_file())
-    others = (*loose, *(path for path in paths if Path(path).suffix.lower() not in images.SUFFIXES))
-    return _with_twins(Dataset(name, folder, tuple(looked), other_files=others))
-
-
-def _known(name: str) -> tuple[Image, ...]:
-    return _read_table(_table(name)) if _table(name).exists() else ()
-
-
-def _look(folder: Path, path: str, known: dict[str, Image]) -> Image:
-    label, *groups = path.split("/")[:-1]
-    image = Image(path, label, sha256="", dhash="", width=0, height=0, group="/".join(groups))
-    if path != _as_text(path):
-        return replace(image, path=_as_text(path), label=_as_text(label), group=_as_text(image.group), excluded="the name is not UTF-8; rename it")
-    try:
-        encoded = images.read_bytes(folder / path)
-        image = replace(image, sha256=hashlib.sha256(encoded).hexdigest())
-        if twin := known.get(image.sha256):
-            unreadable = twin.excluded if not twin.width else ""
-            return replace(image, dhash=twin.dhash, width=twin.width, height=twin.height, excluded=unreadable)
-        pixels = images.decode(encoded, Path(path).name)
-    except ImgclfError as error:
-        return replace(image, excluded=str(error).rpartition(": ")[2])
-    return replace(image, dhash=duplicates.dhash(pixels), width=pixels.shape[1], height=pixels.shape[0])
-
-
-def _as_text(name: str) -> str:
-    """A file name with the bytes that are not UTF-8, which no text file can hold, as question marks."""
-    return name.encode(errors="replace").decode()
-
-
-def _with_twins(dataset: Dataset) -> Dataset:
-    """The data set with duplicates found: within a label all but the largest are left out."""
-    seen = sorted(dataset.images, key=lambda image: (-image.width * image.height, image.path))
+def _twins(of: Iterable[Image], near: Iterable[tuple[str, str]]) -> tuple[Twins, ...]:
+    """All pairs of files that show the same picture, the larger one first."""
+    seen = largest_first(of)
     same: dict[str, dict[str, int]] = {}  # for each content the first image of each label
     pairs = []
     for i, image in enumerate(seen):
@@ -207,17 +157,8 @@ def _with_twins(dataset: Dataset) -> Dataset:
         if firsts:
             pairs.append((firsts.get(image.label, next(iter(firsts.values()))), i))
         firsts.setdefault(image.label, i)
-    contents = [list(firsts.values()) for firsts in same.values()]
-    near = duplicates.near_duplicates([seen[firsts[0]].dhash for firsts in contents],
-                                      lambda k: duplicates.glance(images.read(dataset.file(seen[contents[k][0]]))))
-    pairs += [(min(i, j), max(i, j)) for one, other in near for i in contents[one] for j in contents[other]]
-    twins = tuple(Twins(seen[i], seen[j]) for i, j in sorted(pairs))
-    left_out: dict[str, str] = {}
-    for twin in twins:
-        if not twin.disagree and twin.kept.path not in left_out:
-            left_out.setdefault(twin.other.path, f"{'' if twin.is_exact else 'near-'}duplicate of {twin.kept.path}")
-    marked = tuple(replace(i, excluded=left_out[i.path]) if i.path in left_out else i for i in dataset.files)
-    return replace(dataset, files=marked, twins=twins)
+    pairs += [(min(i, j), max(i, j)) for one, other in near for i in same.get(one, {}).values() for j in same.get(other, {}).values()]
+    return tuple(Twins(seen[i], seen[j]) for i, j in sorted(pairs))
 
 
 def check(dataset: Dataset) -> None:
@@ -227,6 +168,9 @@ def check(dataset: Dataset) -> None:
     ------
     ImgclfError : no readable image, or fewer than two labels with images.
     """
+    if not dataset.images and dataset.unlabelled:
+        raise ImgclfError(f"{dataset.folder}: none of the {len(dataset.unlabelled)} images has a label yet; label them in 01_prepare_data, "
+                          f"or move them from {UNLABELLED}/ into a folder for each label")
     if not dataset.images:
         reasons = Counter(image.excluded for image in dataset.excluded).most_common(3)
         why = "; ".join(f"{count} x {reason}" for reason, count in reasons) or "no image files in it"
@@ -244,11 +188,13 @@ def _about(name: str) -> Path:
 
 
 def write(dataset: Dataset) -> Path:
-    """Write `images.tsv` of a data set, one line an image, all columns of `Image`, and beside it `images.json`, which
-    tells the folder of the images; gives the path of the table."""
+    """Write `images.tsv` of a data set, one line an image, all columns of `Image`, and beside it `images.json` with
+    all else; gives the path of the table."""
     rows = [asdict(image) for image in dataset.files]
     write_table(_table(dataset.name), rows, [field.name for field in fields(Image)])
-    files.write_json(_about(dataset.name), {"folder": files.shown(dataset.folder, whole=True), "other_files": dataset.other_files})
+    files.write_json(_about(dataset.name), {
+        "folder": files.shown(dataset.folder, whole=True), "other_files": dataset.other_files, "last_change": dataset.last_change,
+        "twins": [(twins.kept.path, twins.other.path) for twins in dataset.twins]})
     return _table(dataset.name)
 
 
@@ -257,7 +203,7 @@ def read(name: str, images_dir: str = "") -> Dataset:
 
     Raises
     ------
-    ImgclfError : `images.tsv` is not there yet, or damaged, or is of another folder than `images_dir`.
+    ImgclfError : `images.tsv` is not there yet, or damaged, or is of another folder than `images_dir`, or labels were changed since.
     """
     if not _table(name).exists():
         raise ImgclfError(f"no list of the images of {name} yet ({_table(name)}); run 01_prepare_data first")
@@ -265,13 +211,26 @@ def read(name: str, images_dir: str = "") -> Dataset:
     folder = files.data_dir() / about["folder"]
     if images_dir and images_folder(name, images_dir) != folder:
         raise ImgclfError(f"images_dir={images_dir}: {name} was looked through in {folder}; run 01_prepare_data again with this images_dir")
-    return Dataset(name, folder, _read_table(_table(name)), other_files=tuple(about["other_files"]))
+    if folder.is_dir() and Journal(folder).last_effect > about["last_change"]:
+        raise ImgclfError(f"labels of {name} were changed after 01_prepare_data looked through its images; run 01_prepare_data again")
+    found = _read_table(_table(name))
+    image = {image.path: image for image in found}
+    try:
+        twins = tuple(Twins(image[kept], image[other]) for kept, other in about["twins"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise ImgclfError(f"{_about(name)}: does not fit images.tsv; run 01_prepare_data again") from error
+    return Dataset(name, folder, found, twins, tuple(about["other_files"]), about["last_change"])
+
+
+def known(name: str) -> dict[str, Image]:
+    """What an earlier look saw, by sha256; empty if nobody looked yet."""
+    return {image.sha256: image for image in _read_table(_table(name))} if _table(name).exists() else {}
 
 
 def _read_about(name: str) -> dict:
     try:
         about = json.loads(_about(name).read_text(encoding="utf-8"))
-        return {"folder": about["folder"], "other_files": about["other_files"]}
+        return {key: about[key] for key in ("folder", "other_files", "last_change", "twins")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImgclfError(f"{_about(name)}: missing or damaged; run 01_prepare_data again") from error
 

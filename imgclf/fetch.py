@@ -15,6 +15,7 @@ from threading import Semaphore
 from joblib import cpu_count
 
 from imgclf import ImgclfError, files, images
+from imgclf.journal import Journal
 from imgclf.manifest import Entry, with_names
 from imgclf.web import FINAL, NOT_TRIED, UNREACHABLE, Answer, NotHad, Web, check_status
 
@@ -26,7 +27,6 @@ STALE_SECONDS = 24 * 3600
 
 FORMATS = ((rb"\xff\xd8\xff", ".jpg"), (rb"\x89PNG", ".png"), (rb"RIFF....WEBP", ".webp"), (rb"GIF8", ".gif"),
            (rb"....ftypavi[fs]", ".avif"), (rb"BM", ".bmp"), (rb"II\*\0|MM\0\*", ".tif"))
-DEDICATED_TEST = "dedicatedTestImages.tsv"
 FAILURES = "fetch_failures.tsv"
 
 
@@ -82,8 +82,8 @@ def fetch_images(entries: Iterable[Entry], folder: Path, *, max_images: int = 0,
     ImgclfError : no link can be reached, or the folder cannot be written to. What was fetched stays.
     """
     chosen = _choose(with_names(entries), max_images)
-    there = _stored(folder, {entry.label for entry in chosen})
-    missing = [entry for entry in chosen if _key(entry) not in there]
+    there = stored(folder, {entry.label for entry in chosen})
+    missing = [entry for entry in chosen if key(entry) not in there]
     known = _read_failures(folder)
     problems = {entry: NotHad(known[_row(entry)]) for entry in missing if _row(entry) in known}
     todo = [entry for entry in missing if entry not in problems]
@@ -103,34 +103,6 @@ def fetch_images(entries: Iterable[Entry], folder: Path, *, max_images: int = 0,
     return Fetched(len(chosen), present, fetched, failures, remembered_in)
 
 
-def write_dedicated_test(entries: Iterable[Entry], folder: Path) -> str:
-    """Write the manifest's test images that are there into `folder/dedicatedTestImages.tsv`.
-
-    A list that a person wrote or changed is left as it is. `proc/NAME/` keeps the hash of the list
-    written last, to tell.
-
-    Returns
-    -------
-    One sentence about what was done; "" if the manifest names no test images, or none is there.
-    """
-    test = [entry for entry in with_names(entries) if entry.split == "test"]
-    there = _stored(folder, {entry.label for entry in test})
-    lines = [f"{entry.label}\t{there[_key(entry)]}\n" for entry in test if _key(entry) in there]
-    if not lines:
-        return ""
-    path, note = folder / DEDICATED_TEST, files.proc_dir(folder.name) / f"{DEDICATED_TEST}.sha256"
-    old, new = _text(path), "".join(lines)
-    is_own = not path.exists() or old == new or _sha256(old.encode()) == _text(note).strip()
-    if not is_own or (folder / "dedicated_test.tsv").exists():
-        return (f"the list of test images in {folder.name} is not the one that imgclf wrote, so it is left as it is; "
-                "delete it to have it written anew")
-    if old != new:
-        files.write_text(path, new)
-    if _text(note).strip() != _sha256(new.encode()):
-        files.write_text(note, _sha256(new.encode()) + "\n")
-    return f"{DEDICATED_TEST} lists {len(lines)} of the manifest's {len(test)} test images"
-
-
 def _choose(entries: list[Entry], most: int) -> list[Entry]:
     """At most `most` entries: the first of each label, then the second of each, and so on; in list order."""
     if not most:
@@ -143,12 +115,13 @@ def _choose(entries: list[Entry], most: int) -> list[Entry]:
     return [entries[position] for position in sorted(position for _, position in sorted(ranks)[:most])]
 
 
-def _key(entry: Entry) -> tuple[str, str]:
+def key(entry: Entry) -> tuple[str, str]:
+    """What an image of a manifest is known by: its label and the stem of its file name, in small letters."""
     return entry.label, entry.stem.casefold()
 
 
-def _stored(folder: Path, labels: set[str]) -> dict[tuple[str, str], str]:
-    """File name of each image there, by label and stem; each folder is listed once."""
+def stored(folder: Path, labels: set[str]) -> dict[tuple[str, str], str]:
+    """File name of each image there, by label and stem; each folder is listed once. An image that a person relabelled counts as where it came from."""
     found = {}
     for label in labels:
         for file in _listing(folder / label):
@@ -157,6 +130,11 @@ def _stored(folder: Path, labels: set[str]) -> dict[tuple[str, str], str]:
                 _remove_stale(file)
             elif path.suffix.lower() in images.SUFFIXES and not file.name.startswith("."):
                 found[label, path.stem.casefold()] = file.name
+    journal = Journal(folder)
+    for path in journal.history:
+        origin = Path(journal.origin(path))
+        if origin.as_posix() != path and len(origin.parts) == 2 and (folder / path).exists():
+            found[origin.parts[0], origin.stem.casefold()] = origin.name
     return found
 
 
@@ -267,16 +245,9 @@ def _row(entry: Entry) -> tuple[str, str, str]:
     return entry.label, entry.source, entry.sha256
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def _read_failures(folder: Path) -> dict[tuple[str, str, str], str]:
     """Reason of each failure that is remembered."""
-    rows = [line.split("\t") for line in _text(files.proc_dir(folder.name) / FAILURES).split("\n")]
+    rows = [line.split("\t") for line in files.text(files.proc_dir(folder.name) / FAILURES).split("\n")]
     return {tuple(row[:3]): row[3] for row in rows if len(row) == 4}
 
 

@@ -75,10 +75,37 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
             raise
 
 
+def text(path: Path) -> str:
+    """The content of a file as text, bytes that are not UTF-8 as question marks; empty if there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole."""
     with replace_file(path) as file:
         file.write(text.encode())
+
+
+def append(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 at the end of a file, and wait until it is on disk."""
+    with path.open("ab") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def cut_to_whole_lines(path: Path) -> None:
+    """Cut off the last line of a file if it was not written to its end."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def write_json(path: Path, content: Any) -> None:

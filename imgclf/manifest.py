@@ -209,12 +209,16 @@ def _faults(cells: list[tuple[int, dict[str, str]]]) -> Iterator[tuple[int, str]
             yield number, fault
 
 
+def label_fault(label: str) -> str:
+    """Why `label` cannot be the name of a label's folder, and what to do; empty if it can."""
+    return next((fault for rule, fault in LABEL_RULES if re.fullmatch(rule, label, re.IGNORECASE | re.DOTALL)), "")
+
+
 def _line_faults(cells: dict[str, str]) -> Iterator[str]:
     """What is wrong with a line by itself, and what to do."""
     label, sha256, split = cells["label"], cells.get("sha256", ""), cells.get("split", "")
-    for rule, fault in LABEL_RULES:
-        if re.fullmatch(rule, label, re.IGNORECASE | re.DOTALL):
-            yield f"label {label!r} {fault}"
+    if fault := label_fault(label):
+        yield f"label {label!r} {fault}"
     yield from _source_faults(cells["source"])
     if not re.fullmatch(r"([0-9a-f]{64})?", sha256, re.IGNORECASE):
         yield f"sha256 {sha256!r} is not 64 hexadecimal digits; correct it or leave it empty"

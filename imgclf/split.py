@@ -2,19 +2,20 @@
 
 import csv
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError, dedicated, files
 from imgclf.dataset import Dataset, Image, read_table, write_table
+from imgclf.journal import Journal
 
 FEW = 20  # training images of a label below which we warn, and a quarter of it for test images
-DEDICATED = ("dedicatedTestImages.tsv", "dedicated_test.tsv")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Split:
     cluster: dict[str, str]
     left_out: tuple[Image, ...] = ()  # training images that would give a dedicated test image away
     not_found: tuple[str, ...] = ()  # dedicated test images that the list names and the folder lacks
+    train_fraction: float = 0.75  # how it was made
+    split_by: str = "image"
+    seed: int = 0
+
 
     def counts(self) -> pd.DataFrame:
         """Images of each label (rows) in train and test (columns)."""
@@ -86,8 +91,9 @@ def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "im
     ImgclfError : a label would have no image to train.
     """
     cluster = clusters(dataset, split_by=split_by)
-    if listed := dedicated(dataset.folder):
-        return _split_as_listed(dataset, cluster, listed)
+    how = {"train_fraction": train_fraction, "split_by": split_by, "seed": seed}
+    if listed := dedicated.read(dataset.folder):
+        return replace(_split_as_listed(dataset, cluster, listed), **how)
     members = defaultdict(list)
     for image in dataset.images:
         members[cluster[image.path]].append(image)
@@ -99,7 +105,7 @@ def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "im
         ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
         train.update(ordered[:_nearest([len(members[name]) for name in ordered], train_fraction)])
     sides = Split(train=tuple(i for i in dataset.images if cluster[i.path] in train),
-                  test=tuple(i for i in dataset.images if cluster[i.path] not in train), cluster=cluster)
+                  test=tuple(i for i in dataset.images if cluster[i.path] not in train), cluster=cluster, **how)
     if untaught := sorted(set(dataset.labels) - {image.label for image in sides.train}):
         raise ImgclfError(f"{dataset.folder}: all images of {', '.join(untaught)} would test and none train, since they belong together with images of "
                           "other labels (copies, or groups of one name); add images, or take another train_fraction or seed")
@@ -116,46 +122,24 @@ def _nearest(sizes: list[int], fraction: float) -> int:
     return 1 + min(range(most), key=misses.__getitem__)
 
 
-def dedicated(folder: Path) -> set[str]:
-    """The dedicated test images of a data set, as `label/file` in lower case; empty if there is no list.
-
-    Each line is `LABEL<TAB>FILE`, as the tutorial had it, or `LABEL/FILE`.
-
-    Raises
-    ------
-    ImgclfError : a line has neither form, or the list is not UTF-8.
-    """
-    path = next((folder / name for name in DEDICATED if (folder / name).exists()), None)
-    if path is None:
-        return set()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ImgclfError(f"{path}: not UTF-8 text; save it as UTF-8") from error
-    listed = set()
-    for number, line in enumerate(lines, start=1):
-        entry = line.strip().replace("\t", "/").replace("\\", "/").lower()
-        if entry and entry.count("/") < 1:
-            raise ImgclfError(f"{path}, line {number}: '{line}' is not LABEL<TAB>FILE or LABEL/FILE; mend the line")
-        listed.add(entry)
-    return listed - {""}
-
-
 def _split_as_listed(dataset: Dataset, cluster: dict[str, str], listed: set[str]) -> Split:
-    found = [image for image in dataset.files if image.path.lower() in listed]
+    journal = Journal(dataset.folder)
+    listed_as = {image.path: journal.origin(image.path).lower() for image in dataset.files}  # the list has the names before relabelling
+    found = [image for image in dataset.files if listed & {listed_as[image.path], image.path.lower()}]
     # A listed file that was left out as a copy is tested by the copy that was kept.
     copies = {(cluster[image.path], image.label) for image in found if image.excluded and image.width}
-    test = tuple(i for i in dataset.images if i.path.lower() in listed or (cluster[i.path], i.label) in copies)
+    named = {image.path for image in found}
+    test = tuple(i for i in dataset.images if i.path in named or (cluster[i.path], i.label) in copies)
     tested = {image.path for image in test}
     rest = [image for image in dataset.images if image.path not in tested]
     given_away = {cluster[image.path] for image in test}
     train = tuple(image for image in rest if cluster[image.path] not in given_away)
     if not test or len({image.label for image in train}) < len(dataset.labels):
-        raise ImgclfError(f"{dataset.folder}: the list of dedicated test images ({' or '.join(DEDICATED)}) names {len(test)} of the "
+        raise ImgclfError(f"{dataset.folder}: the list of dedicated test images ({' or '.join(dedicated.NAMES)}) names {len(test)} of the "
                           f"{len(dataset.images)} images; it must name some, and leave some of each label to train")
     return Split(train=train, test=test, cluster=cluster,
                  left_out=tuple(i for i in rest if cluster[i.path] in given_away),
-                 not_found=tuple(sorted(listed - {image.path.lower() for image in found})))
+                 not_found=tuple(sorted(listed - {image.path.lower() for image in found} - {listed_as[image.path] for image in found})))
 
 
 def shared(split: Split) -> int:
@@ -169,11 +153,24 @@ def _table(dataset_name: str) -> Path:
     return files.proc_dir(dataset_name) / "split.tsv"
 
 
+def _how(dataset_name: str) -> Path:
+    return files.proc_dir(dataset_name) / "split.json"
+
+
+def _read_how(dataset_name: str) -> dict:
+    try:
+        how = json.loads(_how(dataset_name).read_text(encoding="utf-8"))
+        return {name: how[name] for name in ("train_fraction", "split_by", "seed")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ImgclfError(f"{_how(dataset_name)}: missing or damaged; run 01_prepare_data again") from error
+
+
 def write(dataset: Dataset, split: Split) -> Path:
-    """Write `split.tsv` (path; train, test or left out; cluster), one line an image; gives its path."""
+    """Write `split.tsv` (path; train, test or left out; cluster; sha256), one line an image, and `split.json`, how it was made; gives the path of the table."""
     sides = {"train": split.train, "test": split.test, "left out": split.left_out}
-    rows = [{"path": image.path, "split": side, "cluster": split.cluster[image.path]} for side, images in sides.items() for image in images]
-    write_table(_table(dataset.name), rows, ["path", "split", "cluster"])
+    rows = [{"path": image.path, "split": side, "cluster": split.cluster[image.path], "sha256": image.sha256} for side, images in sides.items() for image in images]
+    write_table(_table(dataset.name), rows, ["path", "split", "cluster", "sha256"])
+    files.write_json(_how(dataset.name), {"train_fraction": split.train_fraction, "split_by": split.split_by, "seed": split.seed})
     return _table(dataset.name)
 
 
@@ -195,4 +192,49 @@ def read(dataset: Dataset) -> Split:
     if len(rows) != len(image):
         raise ImgclfError(f"{table}: has {len(rows)} images, images.tsv {len(image)}; run 01_prepare_data again")
     sides = {name: tuple(i for i, side, _ in rows if side == name) for name in ("train", "test", "left out")}
-    return Split(sides["train"], sides["test"], {i.path: name for i, _, name in rows}, sides["left out"])
+    return Split(sides["train"], sides["test"], {i.path: name for i, _, name in rows}, sides["left out"], **_read_how(dataset.name))
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Images that stand on another side than before, by their present paths."""
+
+    to_test: tuple[str, ...]
+    to_train: tuple[str, ...]
+
+    def __str__(self) -> str:
+        paths = [f"{path} (to {side})" for side, moved in (("test", self.to_test), ("train", self.to_train)) for path in moved]
+        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+        return f"{len(paths)} images changed sides: {', '.join(paths[:3])}{more}" if paths else "no image changed sides"
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What is left of a split when labels have changed since: the side of each content, and how the split was made.
+
+    Attributes
+    ----------
+    side : "train", "test" or "left out" for the sha256 of each image; empty if there was no split.
+    """
+
+    side: dict[str, str]
+    train_fraction: float = 0.75
+    split_by: str = "image"
+    seed: int = 0
+
+    def again(self, dataset: Dataset) -> Split:
+        """Divide a data set in the same way."""
+        return split(dataset, train_fraction=self.train_fraction, split_by=self.split_by, seed=self.seed)
+
+    def moved(self, after: Split) -> Moved:
+        """Which images are on another side in a later split."""
+        return Moved(to_test=tuple(image.path for image in after.test if self.side.get(image.sha256) == "train"),
+                     to_train=tuple(image.path for image in after.train if self.side.get(image.sha256) == "test"))
+
+
+def last(dataset_name: str) -> Sides:
+    """The sides of the split that was written last, whatever was relabelled since; empty if there is none that can be read."""
+    try:
+        return Sides({row["sha256"]: row["split"] for row in read_table(_table(dataset_name))}, **_read_how(dataset_name))
+    except (ImgclfError, OSError, KeyError, ValueError, csv.Error):
+        return Sides({})  # it is computed, and 01 makes it anew

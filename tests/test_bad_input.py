@@ -14,12 +14,12 @@ import pytest
 from PIL import Image as PillowImage
 
 from conftest import COLOURS, picture
-from imgclf import ImgclfError, dataset, features, files, images, split
+from imgclf import ImgclfError, dataset, features, files, images, scan, split
 from test_images import corners, encoded, rotated
 
 
 def look(folder):
-    return dataset.look_through("colours", folder)
+    return scan.look_through("colours", folder)
 
 
 def left_out(found):
@@ -282,9 +282,9 @@ def test_second_run_on_a_data_directory_waits_and_goes_on(data_dir):
 
 
 def test_kill_in_the_middle_of_features_costs_only_what_was_not_written(colour_folder, tiny_network, data_dir):
-    program = ("import sys, time, pathlib\nfrom imgclf import dataset, features\n"
+    program = ("import sys, time, pathlib\nfrom imgclf import features, scan\n"
                "folder, network = map(pathlib.Path, sys.argv[1:])\n"
-               "features.compute(dataset.look_through('colours', folder), network, features.Cache.of('colours', network),\n"
+               "features.compute(scan.look_through('colours', folder), network, features.Cache.of('colours', network),\n"
                "                 batch_size=2, shard_images=2, progress=lambda done: print(done, flush=True) or time.sleep(0.05))\n")
     with subprocess.Popen([sys.executable, "-c", program, colour_folder, tiny_network], stdout=subprocess.PIPE, text=True) as run:
         assert [run.stdout.readline() for _ in range(3)] == ["2\n", "4\n", "6\n"]

@@ -11,7 +11,7 @@ import pytest
 from conftest import COLOURS, picture
 from onnx import numpy_helper
 
-from imgclf import ImgclfError, classifier, dataset, engines, images, svm
+from imgclf import ImgclfError, classifier, dataset, engines, images, scan, svm
 from imgclf.classifier import Classifier
 from imgclf.engines import openvino
 from imgclf.features import Source
@@ -23,7 +23,7 @@ both = pytest.mark.parametrize("engine", engines.ENGINES)
 def trained(network: Path, folder: Path, *, names: dict[str, str] | None = None, l2_normalize: bool = True, temperature: float = 0,
             **about: Any) -> Path:
     """Train on the label folders of `folder` and write classifier.onnx and svm.npz beside the network."""
-    found = dataset.look_through("colours", folder)
+    found = scan.look_through("colours", folder)
     labels = np.array([(names or {}).get(image.label, image.label) for image in found.images])
     matrix = classifier.features_of(network, prepared(found))
     alone = np.arange(len(labels)).astype(str)
@@ -193,7 +193,7 @@ def test_self_test_holds_three_images_and_their_scores(written):
 
 @pytest.mark.parametrize(("has", "precision"), [(True, "bf16"), (False, "f32")])
 def test_self_test_tells_what_auto_meant_where_it_was_trained(has, precision, tiny_network, colour_folder, written, monkeypatch):
-    found = dataset.look_through("colours", colour_folder)
+    found = scan.look_through("colours", colour_folder)
     monkeypatch.setattr(openvino, "has_bf16", lambda: has)
     monkeypatch.setattr(classifier, "features_of", lambda network, pixels, **options: np.ones((len(pixels), 8), np.float32))  # without that processor
     made = classifier.make_self_test(found, found.images, tiny_network, svm.read(written.with_name("svm.npz")), precision="auto")
@@ -250,7 +250,7 @@ def test_a_classifier_tells_its_labels_and_size(written):
 
 
 def test_evaluation_beside_another_split_label_or_network_is_refused(tiny_network, colour_folder, tmp_path):
-    found = dataset.look_through("colours", colour_folder)
+    found = scan.look_through("colours", colour_folder)
     train = found.images[::2]
     loaded = Classifier.load(trained(tiny_network, colour_folder, data_fingerprint=dataset.fingerprint(train)))
     loaded.check_trained_on(train, tiny_network)

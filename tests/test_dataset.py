@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conftest import COLOURS, picture
-from imgclf import ImgclfError, dataset, images
+from imgclf import ImgclfError, dataset, images, scan
 from imgclf.dataset import Dataset, Image
 
 
@@ -19,7 +19,7 @@ def put(folder, path, *, seed=0, side=64, quality=95):
 
 
 def look(folder):
-    return dataset.look_through("fruit", folder)
+    return scan.look_through("fruit", folder)
 
 
 def left_out(found):
@@ -40,10 +40,19 @@ def test_image_is_described_by_its_content(tmp_path):
     assert found.sha256 == hashlib.sha256((tmp_path / "a" / "0.jpg").read_bytes()).hexdigest() and len(found.dhash) == 64
 
 
-def test_hidden_files_and_unlabelled_ones_are_left_alone(tmp_path):
-    for i, path in enumerate(["a/0.jpg", "a/.1.jpg", "a/.2/2.jpg", ".3/3.jpg", "unlabelled/4.jpg"]):
+def test_hidden_files_are_left_alone(tmp_path):
+    for i, path in enumerate(["a/0.jpg", "a/.1.jpg", "a/.2/2.jpg", ".3/3.jpg"]):
         put(tmp_path, path, seed=i)
     assert [image.path for image in look(tmp_path).files] == ["a/0.jpg"]
+
+
+def test_images_without_a_label_are_listed_and_used_by_no_later_stage(tmp_path):
+    for i, path in enumerate(["a/0.jpg", "unlabelled/1.jpg", "unlabelled/2.jpg"]):
+        put(tmp_path, path, seed=i)
+    found = look(tmp_path)
+    assert [image.path for image in found.images] == ["a/0.jpg"] and found.labels == ["a"] and not found.excluded
+    assert [image.path for image in found.unlabelled] == ["unlabelled/1.jpg", "unlabelled/2.jpg"]
+    assert str(found).endswith("1 images in 1 labels, 0 left out, 2 unlabelled")
 
 
 def test_folders_between_label_and_file_are_the_group(tmp_path):
@@ -97,7 +106,7 @@ def test_sharp_pictures_and_their_small_copies_are_twins(tmp_path):
 
 def test_progress_counts_every_image(colour_folder):
     seen = []
-    dataset.look_through("fruit", colour_folder, progress=seen.append)
+    scan.look_through("fruit", colour_folder, progress=seen.append)
     assert seen == list(range(1, 37))
 
 
@@ -197,7 +206,7 @@ def test_an_image_beside_the_label_folders_is_counted(tmp_path):
 
 def test_a_data_set_remembers_its_folder_and_refuses_another(tmp_path):
     put(tmp_path / "mine", "a/0.jpg")
-    dataset.write(dataset.look_through("fruit", tmp_path / "mine"))
+    dataset.write(scan.look_through("fruit", tmp_path / "mine"))
     assert dataset.read("fruit").folder == dataset.read("fruit", str(tmp_path / "mine")).folder == tmp_path / "mine"
     with pytest.raises(ImgclfError, match=r"images_dir=.*other: fruit was looked through in .*mine; run 01_prepare_data again"):
         dataset.read("fruit", str(tmp_path / "other"))
@@ -205,6 +214,6 @@ def test_a_data_set_remembers_its_folder_and_refuses_another(tmp_path):
 
 def test_a_data_set_in_the_data_folder_can_move_with_it(data_dir, tmp_path, monkeypatch):
     put(data_dir / "images" / "fruit", "a/0.jpg")
-    dataset.write(dataset.look_through("fruit", dataset.images_folder("fruit")))
+    dataset.write(scan.look_through("fruit", dataset.images_folder("fruit")))
     monkeypatch.setenv("IMGCLF_DATA", str(data_dir.rename(tmp_path / "moved")))
     assert dataset.read("fruit").file(dataset.read("fruit").images[0]).exists()

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from conftest import COLOURS, picture
 
-from imgclf import ImgclfError, dataset, engines, features, images
+from imgclf import ImgclfError, engines, features, images, scan
 from imgclf.dataset import Dataset, Image
 from imgclf.features import Cache, Features, Skipped, Source
 
 
 @pytest.fixture
 def colours(colour_folder) -> Dataset:
-    return dataset.look_through("colours", colour_folder)
+    return scan.look_through("colours", colour_folder)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_one_new_image_costs_one_image(colours, tiny_network, cache):
     before = {shard: shard.stat().st_mtime_ns for shard in cache.folder.iterdir()}
     (colours.folder / "red" / "new.jpg").write_bytes(images.jpeg(picture(COLOURS["red"], seed=999)))
     counted: list[int] = []
-    features.compute(dataset.look_through("colours", colours.folder), tiny_network, cache, progress=counted.append)
+    features.compute(scan.look_through("colours", colours.folder), tiny_network, cache, progress=counted.append)
     assert counted == [1]
     assert before.items() <= {shard: shard.stat().st_mtime_ns for shard in cache.folder.iterdir()}.items()
 
@@ -76,7 +76,7 @@ def test_one_new_image_costs_one_image(colours, tiny_network, cache):
 def test_a_new_label_keeps_the_features(colours, tiny_network, cache):
     features.compute(colours, tiny_network, cache)
     (colours.folder / "red" / "00.jpg").rename(colours.folder / "blue" / "was red.jpg")
-    moved = dataset.look_through("colours", colours.folder)
+    moved = scan.look_through("colours", colours.folder)
     assert list(features.missing(moved.images, cache)) == []
     assert cache.features(moved.images).labels.tolist().count("blue") == 13
 
@@ -84,7 +84,7 @@ def test_a_new_label_keeps_the_features(colours, tiny_network, cache):
 def test_one_content_is_computed_once_and_serves_both_files(colours, tiny_network, cache):
     (colours.folder / "blue" / "twin.jpg").write_bytes((colours.folder / "red" / "00.jpg").read_bytes())
     counted: list[int] = []
-    found = dataset.look_through("colours", colours.folder)
+    found = scan.look_through("colours", colours.folder)
     features.compute(found, tiny_network, cache, progress=counted.append)
     assert counted == [36]
     twins = cache.features([image for image in found.images if image.path in ("blue/twin.jpg", "red/00.jpg")])

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgclf import ImgclfError, __version__, fetch, images, manifest, web
-from imgclf.fetch import Fetched, fetch_images, write_dedicated_test
+from imgclf import ImgclfError, __version__, dedicated, fetch, images, manifest, web
+from imgclf.fetch import Fetched, fetch_images
+from imgclf.journal import Journal, Step
 from imgclf.manifest import Entry
 
 
@@ -454,9 +455,9 @@ def test_the_demo_set_can_be_fetched(folder):
 def test_test_images_that_are_there_are_listed_as_stored(server, folder):
     entries = [server.entry("a.jpg", (200, PNG), split="test"), server.entry("b.jpg", split="train"),
                server.entry("c.jpg", (404,), split="test"), server.entry("d.jpg", label="pear", split="test")]
-    assert write_dedicated_test(entries, folder) == ""
+    assert dedicated.write(entries, folder) == ""
     fetch_images(entries, folder)
-    assert write_dedicated_test(entries, folder) == "dedicatedTestImages.tsv lists 2 of the manifest's 3 test images"
+    assert dedicated.write(entries, folder) == "dedicatedTestImages.tsv lists 2 of the manifest's 3 test images"
     assert (folder / "dedicatedTestImages.tsv").read_text() == "apple\ta.png\npear\td.jpg\n"
 
 
@@ -464,15 +465,38 @@ def test_list_of_test_images_grows_with_what_is_fetched_but_what_a_person_wrote_
     entries = [server.entry(f"{i}.jpg", split="test") for i in range(3)]
     for number in (1, 2):
         fetch_images(entries, folder, max_images=number)
-        assert write_dedicated_test(entries, folder).startswith(f"dedicatedTestImages.tsv lists {number} of")
+        assert dedicated.write(entries, folder).startswith(f"dedicatedTestImages.tsv lists {number} of")
     (folder / "dedicatedTestImages.tsv").write_text("apple\t1.jpg\n")
     assert re.search("fruit is not the one that imgclf wrote, .*; delete it to have it written anew",
-                     write_dedicated_test(entries, folder))
+                     dedicated.write(entries, folder))
     assert (folder / "dedicatedTestImages.tsv").read_text() == "apple\t1.jpg\n"
 
 
 def test_manifest_without_test_images_writes_no_list(server, folder):
     entries = [server.entry("a.jpg", split="train"), server.entry("b.jpg")]
     fetch_images(entries, folder)
-    assert write_dedicated_test(entries, folder) == ""
+    assert dedicated.write(entries, folder) == ""
     assert names(folder) == ["apple/a.jpg", "apple/b.jpg"]
+
+
+def test_a_relabelled_image_is_not_fetched_again_and_stays_in_the_list_of_test_images(server, folder):
+    entries = [server.entry("a.jpg", split="test"), server.entry("b.jpg", label="pear")]
+    fetch_images(entries, folder)
+    opened = Journal(folder)
+    with opened.hold():
+        opened.carry_out([Step("relabel", "apple/a.jpg", "pear/a.jpg")])
+    assert str(fetch_images(entries, folder)).startswith("2 of 2 images there: 2 were there before, 0 fetched")
+    assert [name for name in names(folder) if "/" in name] == ["pear/a.jpg", "pear/b.jpg"]
+    dedicated.write(entries, folder)
+    assert (folder / "dedicatedTestImages.tsv").read_text() == "apple\ta.jpg\n"
+
+
+def test_a_fetched_image_never_takes_the_place_of_a_relabelled_one(server, folder):
+    entries = [server.entry("a.jpg"), server.entry("other/a.jpg", label="pear")]
+    fetch_images(entries[:1], folder)
+    opened = Journal(folder)
+    with opened.hold():
+        opened.carry_out([Step("relabel", "apple/a.jpg", "pear/a.jpg")])
+    before = (folder / "pear/a.jpg").read_bytes()
+    fetch_images(entries, folder)
+    assert (folder / "pear/a.jpg").read_bytes() == before

@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as some
 
-from imgclf import ImgclfError, split
+from imgclf import ImgclfError, dedicated, scan, split
+from imgclf.annotations import Annotations
 from imgclf.dataset import Dataset, Image, Twins
 
 NOWHERE = Path("a folder without a list of test images")
@@ -177,7 +179,7 @@ def test_counts_show_each_label_on_each_side():
     "A\t001.JPG\r\nB/000.jpg\r\n",
     "\ufeffa\t001.jpg\r\n\r\nb\\000.jpg\r\n",
 ], ids=["tabs", "slashes", "upper case and CRLF", "BOM, empty line and backslash"])
-@pytest.mark.parametrize("name", split.DEDICATED)
+@pytest.mark.parametrize("name", dedicated.NAMES)
 def test_list_of_test_images_overrides_the_split(tmp_path, name, text):
     (tmp_path / name).write_bytes(text.encode())
     train, test = sides(split.split(dataset(*many("a", 3), *many("b", 2), folder=tmp_path)))
@@ -301,3 +303,31 @@ def test_labels_with_few_images_are_named():
     parts = split.split(dataset(*many("a", 100), *many("b", 4)))
     assert parts.caution() == "CAREFUL: few images of b (3 train, 1 test); expect little of these labels, and of the figures about them"
     assert split.split(dataset(*many("a", 100), *many("b", 100))).caution() == ""
+
+
+def test_sides_of_the_last_split_are_known_by_content_and_say_who_moved():
+    before = dataset(*(f"a/{i}.jpg" for i in range(8)), *(f"b/{i}.jpg" for i in range(8)))
+    parts = split.split(before, train_fraction=0.5, seed=3)
+    split.write(before, parts)
+    last = split.last(before.name)
+    assert (last.train_fraction, last.split_by, last.seed) == (0.5, "image", 3) and len(last.side) == 16
+    assert str(last.moved(last.again(before))) == "no image changed sides"
+    relabelled = replace(before, files=tuple(replace(i, path="b/x" + i.path[2:], label="b") if i.path in ("a/1.jpg", "a/2.jpg", "a/3.jpg") else i for i in before.files))
+    after, side = last.again(relabelled), last.side
+    moved = last.moved(after)
+    assert set(moved.to_test) == {i.path for i in after.test if side[i.sha256] == "train"}
+    assert set(moved.to_train) == {i.path for i in after.train if side[i.sha256] == "test"}
+    assert moved.to_test or moved.to_train
+
+
+def test_without_a_split_there_are_no_sides():
+    assert split.last("fruit").side == {}
+
+
+def test_a_relabelled_dedicated_test_image_still_tests(colour_folder):
+    (colour_folder / "dedicated_test.tsv").write_text("red/listed.jpg\nblue/05.jpg\n")
+    (colour_folder / "red/03.jpg").rename(colour_folder / "red/listed.jpg")
+    notes = Annotations(scan.look_through("colours", colour_folder))
+    notes.relabel([[i.path for i in notes.images].index("red/listed.jpg")], "green")
+    parts = split.split(notes.now())
+    assert {image.path for image in parts.test} == {"green/listed.jpg", "blue/05.jpg"} and not parts.not_found
