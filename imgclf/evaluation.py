@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from imgclf import ImgclfError
 from imgclf.classifier import Classifier
@@ -62,8 +63,9 @@ class Evaluation:
     labels : the k labels, in the order of the columns.
     paths : the n images.
     truth : (n,) int, position of each image's label in `labels`.
-    scores, probabilities : (n, k) float32.
+    scores, probabilities : (n, k) float32. A score is -inf where the label was not known to what scored the image.
     seed : of the bootstrap.
+    sha256 : of the n images' contents, by which they are found again when they stand under another label; or empty.
     """
 
     labels: tuple[str, ...]
@@ -72,6 +74,7 @@ class Evaluation:
     scores: np.ndarray
     probabilities: np.ndarray
     seed: int = 0
+    sha256: tuple[str, ...] = ()
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -134,20 +137,19 @@ class Evaluation:
 
     def _curve(self, label: str) -> Roc | None:
         column = self.labels.index(label)
-        is_label, score = self.truth == column, self.scores[:, column]
+        is_label, ranks = self.truth == column, _ranks(self.scores[:, column])
         if is_label.all() or not is_label.any():
             return None
         from sklearn.metrics import auc, roc_curve
-        false, true, _ = roc_curve(is_label, score)
-        return Roc(false, true, float(auc(false, true)), _interval(self._resampled_areas(score, is_label)))
+        false, true, _ = roc_curve(is_label, ranks)
+        return Roc(false, true, float(auc(false, true)), _interval(self._resampled_areas(ranks, is_label)))
 
-    def _resampled_areas(self, score: np.ndarray, is_label: np.ndarray) -> np.ndarray:
+    def _resampled_areas(self, ranks: np.ndarray, is_label: np.ndarray) -> np.ndarray:
         """Areas under the curve, (RESAMPLES,), with the images of each side drawn again.
 
         The area is the chance that an image of the label scores above one of the rest (ties count half), so it
         can be counted on the ranks; a thousand curves are not needed.
         """
-        ranks = np.unique(score, return_inverse=True)[1]
         inside, rest, levels = ranks[is_label], ranks[~is_label], ranks.max() + 1
         draws = np.random.default_rng(self.seed)
         areas = np.empty(RESAMPLES)
@@ -161,7 +163,7 @@ class Evaluation:
         """Area under the ROC curve over all labels: "macro", their mean (NaN if none has a curve), or "micro", all decisions as one curve."""
         if average == "micro":
             from sklearn.metrics import roc_auc_score
-            return float(roc_auc_score(np.eye(len(self.labels))[self.truth].ravel(), self.scores.ravel()))
+            return float(roc_auc_score(np.eye(len(self.labels))[self.truth].ravel(), _ranks(self.scores.ravel())))
         areas = [roc.area for label in self.labels if (roc := self.roc(label))]
         return float(np.mean(areas)) if areas else float("nan")
 
@@ -209,18 +211,20 @@ def score(classifier: Classifier, dataset: Dataset, images: Sequence[Image], *, 
     ------
     ImgclfError : no image is left, or one has a label that the classifier does not know.
     """
-    paths, truth, scores, probabilities = [], [], [], []
+    paths, truth, scores, probabilities, sha256 = [], [], [], [], []
     for done, (i, found) in enumerate(classifier.predict(sources(dataset, images), skipped=skipped), start=1):
         paths.append(images[i].path)
         truth.append(images[i].label)
         scores.append(found.scores)
         probabilities.append(found.probabilities)
+        sha256.append(images[i].sha256)
         progress(done)
-    return evaluate(classifier.labels, paths, truth, np.array(scores), np.array(probabilities), seed=seed)
+    return evaluate(classifier.labels, paths, truth, np.array(scores), np.array(probabilities), seed=seed, sha256=sha256)
 
 
-def evaluate(labels: list[str], paths: list[str], truth: list[str], scores: np.ndarray, probabilities: np.ndarray, *, seed: int = 0) -> Evaluation:
-    """An evaluation of images with labels `truth`, whose scores are (n, k) in the order of `labels`.
+def evaluate(labels: list[str], paths: list[str], truth: list[str], scores: np.ndarray, probabilities: np.ndarray, *, seed: int = 0,
+             sha256: Sequence[str] = ()) -> Evaluation:
+    """An evaluation of images with labels `truth` and contents `sha256`, whose scores are (n, k) in the order of `labels`.
 
     Raises
     ------
@@ -232,7 +236,7 @@ def evaluate(labels: list[str], paths: list[str], truth: list[str], scores: np.n
     if unknown:
         raise ImgclfError(f"the classifier does not know the label{'s' * (len(unknown) > 1)} {', '.join(unknown)}; run 04_train_svm again")
     position = {label: k for k, label in enumerate(labels)}
-    return Evaluation(tuple(labels), tuple(paths), np.array([position[label] for label in truth]), scores, probabilities, seed)
+    return Evaluation(tuple(labels), tuple(paths), np.array([position[label] for label in truth]), scores, probabilities, seed, tuple(sha256))
 
 
 def worst_confusions(evaluation: Evaluation, *, most: int) -> list[Mistake]:
@@ -245,18 +249,38 @@ def worst_confusions(evaluation: Evaluation, *, most: int) -> list[Mistake]:
 
 
 def wilson(right: np.ndarray) -> Accuracy:
-    """The share of True in `right`, with Wilson's 95 % interval.
+    """The share of True in `right`, with Wilson's 95 % interval."""
+    if not len(right):
+        return Accuracy(float("nan"), (float("nan"), float("nan")), 0)
+    low, high = wilson_interval(right.sum(), len(right))
+    return Accuracy(float(right.mean()), (float(low), float(high)), len(right))
+
+
+def wilson_interval(right: ArrayLike, images: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends of Wilson's 95 % interval of the shares `right` / `images`, 0 to 1; NaN where there are no images.
+
+    Parameters
+    ----------
+    right, images : counts, of any one shape.
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927), p. 209.
     """
-    if not len(right):
-        return Accuracy(float("nan"), (float("nan"), float("nan")), 0)
-    from scipy.stats import binomtest
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(CONFIDENCE, method="wilson")
-    return Accuracy(float(right.mean()), (float(interval.low), float(interval.high)), len(right))
+    from scipy.special import ndtri
+    z = ndtri((1 + CONFIDENCE) / 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share, more = np.divide(right, images), np.divide(z * z, images)
+        middle = (share + more / 2) / (1 + more)
+        half = np.sqrt(more * (share * (1 - share) + more / 4)) / (1 + more)
+    # None or all of them right: rounding would leave the ends a little beside 0 and 1.
+    return np.where(share == 0, 0.0, middle - half), np.where(share == 1, 1.0, middle + half)
 
 
 def _interval(samples: np.ndarray) -> Interval:
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(samples, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """Whole numbers in the order of the scores, equal for equal scores; unlike these never infinite, which scikit-learn refuses."""
+    return np.unique(scores, return_inverse=True)[1]

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from imgclf import files
+from imgclf import files, thresholds
 from imgclf.evaluation import Evaluation
 
 mpl.rcParams["text.parse_math"] = False  # a label or file name may hold dollar signs
@@ -107,3 +107,16 @@ def confusion(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
     ax.set_yticks(range(k), [_short(label) for label in evaluation.labels])
     ax.set(xlabel="predicted label", ylabel="true label", title=f"{len(evaluation.truth)} images: right ones on the diagonal")
     ax.figure.colorbar(picture, ax=ax, label="share of the true label's images", shrink=0.8)
+
+
+def rejection(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
+    """What a threshold on the probability does: how often the rest is right, with its 95 % interval, and the share of images rejected."""
+    ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
+    curve = thresholds.curve(evaluation)
+    ax.step(curve.threshold, curve.accuracy, where="pre", color=COLOURS[0], label="right, of the rest (accuracy)")
+    ax.fill_between(curve.threshold, *curve.interval.T, step="pre", color=COLOURS[0], alpha=0.25, linewidth=0, label="its 95 % interval")
+    ax.step(curve.threshold, curve.rejected, "--", where="pre", color="0.25", label="rejected, of all images")
+    ax.set(xlabel="threshold: images whose largest probability is below it are rejected", ylabel="share of images", xlim=(0, 1), ylim=(0, 1.03),
+           title=f"{len(evaluation.truth)} images: what rejecting the unsure ones gains and costs")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8, loc="center left")

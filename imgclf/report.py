@@ -1,13 +1,21 @@
 """An evaluation as files and as text."""
 
 import json
+import zipfile
+import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 
 from imgclf import ImgclfError, files
 from imgclf.evaluation import Evaluation
+
+HELD_OUT, SCORES = "held_out.npz", "scores.npz"
+WRITERS = {HELD_OUT: "04_train_svm", SCORES: "05_evaluate"}  # the notebooks
+# What reading a file with a few wrong bytes was seen to raise, as an array or as a zip archive.
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, OverflowError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error, TokenError)
 
 
 def notice(evaluated_on: str, evaluation: Evaluation) -> str:
@@ -20,9 +28,43 @@ def notice(evaluated_on: str, evaluation: Evaluation) -> str:
 def write(evaluation: Evaluation, folder: Path, **about: Any) -> None:
     """Write `evaluation.json` (all figures, and what `about` adds) and `scores.npz` (the arrays) into `folder`."""
     files.write_json(folder / "evaluation.json", {**about, **evaluation.summary()})
-    with files.replace_file(folder / "scores.npz") as file:
-        np.savez(file, labels=np.array(evaluation.labels), paths=np.array(evaluation.paths), truth=evaluation.truth,
-                 scores=evaluation.scores, probabilities=evaluation.probabilities)
+    write_scores(evaluation, folder / SCORES)
+
+
+def write_scores(evaluation: Evaluation, path: Path) -> None:
+    """Write the arrays of an evaluation, whole; no pickle inside."""
+    texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in ("labels", "paths", "sha256")}
+    with files.replace_file(path) as file:
+        np.savez(file, truth=evaluation.truth, scores=evaluation.scores, probabilities=evaluation.probabilities, seed=evaluation.seed, **texts)
+
+
+def read_scores(path: Path) -> Evaluation:
+    """The evaluation that `write_scores` wrote.
+
+    Raises
+    ------
+    ImgclfError : the file is not there yet, or damaged; names the notebook that writes it.
+    """
+    notebook = WRITERS.get(path.name, "the notebook that writes it")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # opened here: np.load leaves a damaged file open
+            return _evaluation(dict(arrays))
+    except FileNotFoundError as error:
+        raise ImgclfError(f"{path}: no scores yet; run {notebook} first") from error
+    except DAMAGE as error:
+        raise ImgclfError(f"{path}: damaged, or from an earlier version; run {notebook} again") from error
+
+
+def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
+    """An evaluation of arrays from a file; a ValueError, KeyError or TypeError where they do not fit together."""
+    labels, paths, sha256 = (tuple(arrays[name].astype(str).tolist()) for name in ("labels", "paths", "sha256"))
+    truth, scores, probabilities = (arrays[name] for name in ("truth", "scores", "probabilities"))
+    shape = len(paths), len(labels)
+    if not (truth.shape == shape[:1] and scores.shape == probabilities.shape == shape and len(sha256) in (0, shape[0])):
+        raise ValueError("the arrays differ in length")
+    if truth.dtype.kind not in "iu" or not np.isin(truth, range(len(labels))).all() or not (probabilities >= 0).all() or np.isnan(scores).any():
+        raise ValueError("a label or a number is out of range")
+    return Evaluation(labels, paths, truth, scores, probabilities, int(arrays["seed"]), sha256)
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -30,12 +72,18 @@ def read(folder: Path) -> dict[str, Any]:
 
     Raises
     ------
-    ImgclfError : there is no `evaluation.json` in the folder.
+    ImgclfError : there is no `evaluation.json` in the folder, or it is damaged.
     """
     path = folder / "evaluation.json"
     if not path.exists():
         raise ImgclfError(f"{path}: no evaluation yet; run 05_evaluate first")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ImgclfError(f"{path}: damaged; run 05_evaluate again") from error
+    if not isinstance(figures, dict):
+        raise ImgclfError(f"{path}: damaged; run 05_evaluate again")
+    return figures
 
 
 def table(figures: dict[str, Any]) -> str:

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from scipy.stats import beta
+from scipy.stats import beta, binomtest
 from sklearn.metrics import roc_auc_score
 from test_classifier import trained
 
-from imgclf import ImgclfError, dataset, evaluation
+from imgclf import ImgclfError, evaluation, scan
 from imgclf.classifier import Classifier
 from imgclf.dataset import Image
 from imgclf.evaluation import Evaluation, wilson
@@ -58,6 +58,16 @@ def test_wilson_interval_is_the_published_one(right, images, low, high):
 def test_an_accuracy_is_told_with_its_interval_and_images():
     assert str(wilson(np.arange(10) < 8)) == "80% (49% to 94%, 10 images)"
     assert str(wilson(np.zeros(0, bool))) == "no images"
+
+
+@pytest.mark.parametrize("images", [1, 7, 341])
+def test_wilson_intervals_of_many_shares_are_those_of_scipy(images):
+    right = np.arange(images + 1)
+    low, high = evaluation.wilson_interval(right, np.full(images + 1, images))
+    expected = [binomtest(int(k), images).proportion_ci(0.95, method="wilson") for k in right]
+    np.testing.assert_allclose(np.stack([low, high], axis=1), expected, atol=1e-12)
+    assert (low[0], high[-1]) == (0, 1)
+    assert np.isnan(evaluation.wilson_interval([0], [0])).all()
 
 
 def test_interval_of_the_average_is_around_it_and_repeatable():
@@ -131,6 +141,14 @@ def test_a_curve_is_computed_once():
     assert found.roc("b") is found.roc("b") is not found.roc("a")
 
 
+def test_a_label_that_was_not_known_to_what_scored_an_image_counts_as_the_lowest_score():
+    unknown = with_scores([True, False, True, False], [0.9, -np.inf, 0.4, 0.5])
+    low = with_scores([True, False, True, False], [0.9, -99, 0.4, 0.5])
+    assert unknown.roc("yes").area == low.roc("yes").area == 0.75
+    assert unknown.roc("yes").interval == low.roc("yes").interval
+    assert unknown.average_area("micro") == low.average_area("micro")
+
+
 def test_average_areas_are_of_the_labels_or_of_all_decisions():
     found = by_hand()
     assert found.average_area("macro") == pytest.approx(np.mean([found.roc(label).area for label in "abc"]))
@@ -183,17 +201,18 @@ def test_unknown_labels_are_named():
 
 def test_score_asks_the_classifier_about_each_image(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
-    found = dataset.look_through("colours", colour_folder)
+    found = scan.look_through("colours", colour_folder)
     counted: list[int] = []
     scored = evaluation.score(loaded, found, found.images[::5], skipped=[], progress=counted.append)
     assert scored.paths == tuple(image.path for image in found.images[::5])
+    assert scored.sha256 == tuple(image.sha256 for image in found.images[::5])
     assert scored.overall_accuracy.value == 1.0
     assert counted == list(range(1, 9))
 
 
 def test_score_leaves_out_what_cannot_be_read(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
-    found = dataset.look_through("colours", colour_folder)
+    found = scan.look_through("colours", colour_folder)
     gone, skipped = Image("red/gone.jpg", "red", "0", "", 1, 1), []
     scored = evaluation.score(loaded, found, [found.images[0], gone, found.images[-1]], skipped=skipped)
     assert scored.paths == (found.images[0].path, found.images[-1].path)
@@ -203,7 +222,7 @@ def test_score_leaves_out_what_cannot_be_read(tiny_network, colour_folder):
 
 def test_score_leaves_out_a_picture_that_was_replaced(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
-    found, skipped = dataset.look_through("colours", colour_folder), []
+    found, skipped = scan.look_through("colours", colour_folder), []
     (colour_folder / "blue" / "00.jpg").write_bytes((colour_folder / "red" / "00.jpg").read_bytes())
     scored = evaluation.score(loaded, found, found.images, skipped=skipped)
     assert len(scored.truth) == 35

@@ -146,6 +146,30 @@ def test_grid_of_few_or_no_images_is_no_crash(count):
     plt.gcf().canvas.draw()
 
 
+def test_rejection_draws_the_curve_of_the_thresholds(ax):
+    found = evaluation.evaluate(["a", "b"], list("123"), list("aab"), np.eye(2)[[0, 1, 1]], np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7]]))
+    assert pictures.rejection(found, ax=ax) is None
+    check_drawn(ax)
+    right, rejected = ax.lines
+    np.testing.assert_array_equal(right.get_xdata(), [0, 0.6, 0.7, 0.9, 1])
+    np.testing.assert_array_equal(right.get_ydata(), [2 / 3, 2 / 3, 1, 1, np.nan])
+    np.testing.assert_array_equal(rejected.get_ydata(), [0, 0, 1 / 3, 2 / 3, 1])
+    assert {line.get_drawstyle() for line in ax.lines} == {"steps-pre"}
+    assert right.get_linestyle() != rejected.get_linestyle()
+    assert ax.get_title().startswith("3 images")
+
+
+def test_rejection_draws_the_band_of_the_interval(ax):
+    found = evaluated(3)
+    probabilities = np.exp(found.scores) / np.exp(found.scores).sum(axis=1, keepdims=True)
+    found = evaluation.Evaluation(found.labels, found.paths, found.truth, found.scores, probabilities)
+    pictures.rejection(found, ax=ax)
+    (band,) = ax.collections
+    low, high = found.overall_accuracy.interval
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert {low, high} <= set(heights)  # the first threshold rejects nothing
+
+
 def test_save_writes_the_current_figure_as_png(tmp_path):
     pictures.confusion(evaluated(2))
     pictures.save(tmp_path / "proc" / "confusion.png")

@@ -1,0 +1,101 @@
+"""Planted label errors: how many of them stand where a person would look first.
+
+`python benchmarks/label_errors.py [FOLDER_OF_LABEL_FOLDERS]`; by default the clothing photographs if 00 has fetched them, else the demo set.
+A share of the training labels is changed to another label, drawn by a seed; the SVM is trained on what then stands there, with the default
+parameters; and the suspects are compared with what was changed. The features know no labels and are computed once.
+"""
+
+import os
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from imgclf import backbones, dataset, features, fetch, files, findings, manifest, parameters, scan, split, svm
+
+SHARE = 0.05  # of the training images
+SEEDS = range(5)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one seed gave, in images. `first`: planted errors in the first `planted` suspects, as many as were planted.
+
+    `first_by_margin`: the same if the suspects stood in the order of cleanlab's other score, the normalized margin.
+    """
+
+    planted: int
+    first: int
+    first_by_margin: int
+    listed: int  # planted errors among all suspects
+    suspects: int
+
+
+def main() -> None:
+    fetched = dataset.images_folder("clothing")
+    with tempfile.TemporaryDirectory() as data:
+        os.environ["IMGCLF_DATA"] = data
+        train, clusters = training_features(chosen_folder(sys.argv[1:], fetched))
+        print(f"{train}, {len(set(train.labels))} labels; {SHARE:.0%} of the labels changed, {len(SEEDS)} seeds: mean (least to most)")
+        report([planted(train, clusters, seed) for seed in SEEDS], len(train.images))
+
+
+def chosen_folder(arguments: list[str], fetched: Path) -> Path:
+    """The folder that was named, else the clothing photographs, else the demo set, rendered."""
+    if arguments:
+        return Path(arguments[0]).absolute()
+    if fetched.exists():
+        return fetched
+    folder = dataset.images_folder("fashion_texture")
+    fetch.fetch_images(manifest.entries_of("fashion_texture"), folder)
+    return folder
+
+
+def training_features(folder: Path) -> tuple[features.Features, np.ndarray]:
+    """The features of the training images, and their clusters."""
+    found = scan.look_through("planted", folder)
+    parts = split.split(found)
+    backbone = backbones.BACKBONES[parameters.PARAMETERS["backbone"].default]
+    network = files.proc_dir("planted") / "dnn_fixed.onnx"
+    backbones.write(backbone, backbone.input_size, network)
+    cache = features.Cache.of("planted", network)
+    features.compute(found, network, cache, subset=parts.train)
+    train = cache.features(parts.train)
+    return train, parts.clusters_of(train.images)
+
+
+def planted(train: features.Features, clusters: np.ndarray, seed: int) -> Found:
+    """Change some labels, train, and count the changed ones among the suspects."""
+    draws, names = np.random.default_rng(seed), sorted(set(train.labels))
+    changed = draws.choice(len(train.images), round(SHARE * len(train.images)), replace=False)
+    images = list(train.images)
+    for row in changed:
+        images[row] = replace(images[row], label=str(draws.choice([name for name in names if name != images[row].label])))
+    labels = np.array([image.label for image in images])
+    defaults = {name: parameters.PARAMETERS[name].default for name in ("l2_normalize", "seed")}
+    search = svm.train(train.matrix, labels, clusters, c_values=parameters.PARAMETERS["svm_c"].default, **defaults)
+    suspects = findings.suspected_label_errors(findings.held_out(search, images))
+    wrong = {images[row].path for row in changed}
+    first, first_by_margin, listed = (sum(suspect.path in wrong for suspect in some) for some in (
+        suspects[:len(changed)], sorted(suspects, key=lambda suspect: -suspect.margin)[:len(changed)], suspects))
+    return Found(len(changed), first, first_by_margin, listed, len(suspects))
+
+
+def report(found: list[Found], images: int) -> None:
+    """The table: a line for each part of the list that a person may look through."""
+    count, suspects = found[0].planted, round(float(np.mean([f.suspects for f in found])))
+    rows = ((f"among the first {count} ({SHARE:.0%} of the images)", [f.first for f in found], count),
+            ("the same, by the margin instead", [f.first_by_margin for f in found], count),
+            (f"among all suspects ({suspects}, {suspects / images:.0%})", [f.listed for f in found], suspects))
+    print(f"{'':<42}{f'of {count} planted':>26}{'share':>8}{'in random order':>17}")
+    for name, counts, looked_at in rows:
+        span = f"{np.mean(counts):.1f} ({min(counts)} to {max(counts)})"
+        print(f"{name:<42}{span:>26}{np.mean(counts) / count:>8.0%}{looked_at / images:>17.0%}")
+    lengths = [f.suspects for f in found]
+    print(f"suspects: {np.mean(lengths):.0f} ({min(lengths)} to {max(lengths)})")
+
+
+if __name__ == "__main__":
+    main()

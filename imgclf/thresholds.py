@@ -1,0 +1,128 @@
+"""What happens if a label is given only where its probability reaches a threshold, and the image is rejected elsewhere."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from imgclf import ImgclfError
+from imgclf.evaluation import Accuracy, Evaluation, wilson, wilson_interval
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What a threshold on the probability leaves: how many images are rejected, and how often the rest is right."""
+
+    threshold: float  # 0 to 1
+    rejected: int  # images
+    accuracy: Accuracy  # of the rest
+
+    @property
+    def share(self) -> float:
+        """Share of all images that is rejected, 0 to 1; NaN if there are no images."""
+        images = self.rejected + self.accuracy.images
+        return self.rejected / images if images else float("nan")
+
+    def __str__(self) -> str:
+        if not self.rejected + self.accuracy.images:
+            return "no images"
+        return (f"below {self.threshold:.2f}: {self.rejected} of {self.rejected + self.accuracy.images} images rejected ({self.share:.0%}); "
+                f"the rest: {self.accuracy}")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What every threshold leaves, by m rising thresholds between which nothing changes.
+
+    Attributes
+    ----------
+    threshold : (m,), from 0 to 1. Entry i holds for all thresholds above that of entry i - 1, and up to its own.
+    rejected : (m,) share of all images, 0 to 1.
+    accuracy : (m,) share of the rest that is right, 0 to 1; NaN where nothing is left.
+    interval : (m, 2), lower and upper end of its 95 % interval.
+    """
+
+    threshold: np.ndarray
+    rejected: np.ndarray
+    accuracy: np.ndarray
+    interval: np.ndarray
+
+
+@dataclass(frozen=True)
+class ProbabilityRoc:
+    """One label against the rest, by its probability: a point for each threshold that makes a difference.
+
+    Attributes
+    ----------
+    threshold : (m,), falling, the first infinite; an image counts as positive where the label's probability is at least this.
+    false_positive_rate, true_positive_rate : (m,), 0 to 1, rising.
+    """
+
+    threshold: np.ndarray
+    false_positive_rate: np.ndarray
+    true_positive_rate: np.ndarray
+
+
+def at(evaluation: Evaluation, threshold: float) -> Rest:
+    """What is left if images are rejected whose largest probability is below `threshold`.
+
+    Raises
+    ------
+    ImgclfError : the threshold is not between 0 and 1.
+    """
+    is_kept = evaluation.probabilities.max(axis=1) >= _checked(threshold)
+    return Rest(float(threshold), int((~is_kept).sum()), wilson(evaluation.right[is_kept]))
+
+
+def curve(evaluation: Evaluation) -> Curve:
+    """What all thresholds leave, in the sense of `at`; one entry for each largest probability that an image has, and 0 and 1."""
+    largest = evaluation.probabilities.max(axis=1)
+    order = np.argsort(largest)
+    threshold = np.unique(np.concatenate([largest, np.array([0, 1], largest.dtype)]).clip(0, 1))
+    rejected = np.searchsorted(largest[order], threshold)
+    right_above = np.append(evaluation.right[order][::-1].cumsum()[::-1], 0)  # right ones among the images from the i-th on
+    kept, right = len(order) - rejected, right_above[rejected]
+    with np.errstate(invalid="ignore"):
+        accuracy, share = right / kept, rejected / len(order)
+    return Curve(threshold, share, accuracy, np.stack(wilson_interval(right, kept), axis=1))
+
+
+def roc(evaluation: Evaluation, label: str) -> ProbabilityRoc | None:
+    """The ROC curve of `label` against the rest by probability; None if all images or none have it.
+
+    `Evaluation.roc` is by score. The softmax sets a score against those of the other labels, and so does not keep the order of the
+    images: a threshold on the probability has its point on this curve, and in general not on that one.
+    """
+    column = evaluation.labels.index(label)
+    is_label, probability = evaluation.truth == column, evaluation.probabilities[:, column]
+    if is_label.all() or not is_label.any():
+        return None
+    threshold = np.append(np.inf, np.unique(probability)[::-1])
+    return ProbabilityRoc(threshold, _share_reaching(probability[~is_label], threshold), _share_reaching(probability[is_label], threshold))
+
+
+def operating_points(evaluation: Evaluation, threshold: float) -> np.ndarray:
+    """Where `threshold` lies on the `roc` of each label: (k, 2) float, false and true positive rate, 0 to 1; NaN for a label without a curve.
+
+    Raises
+    ------
+    ImgclfError : the threshold is not between 0 and 1.
+    """
+    limit = np.array([_checked(threshold)], evaluation.probabilities.dtype)
+    points = np.full((len(evaluation.labels), 2), np.nan)
+    for k in range(len(evaluation.labels)):
+        is_label, probability = evaluation.truth == k, evaluation.probabilities[:, k]
+        if is_label.any() and not is_label.all():
+            points[k] = _share_reaching(probability[~is_label], limit)[0], _share_reaching(probability[is_label], limit)[0]
+    return points
+
+
+def _share_reaching(probability: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+    """For each threshold the share of the images whose probability is at least that."""
+    return (len(probability) - np.searchsorted(np.sort(probability), threshold)) / len(probability)
+
+
+def _checked(threshold: float) -> float:
+    # As a plain float it is compared in the precision of the probabilities: 0.7 in float32 reaches 0.7.
+    if not 0 <= threshold <= 1:
+        raise ImgclfError(f"threshold={threshold}: must be a probability, between 0 and 1")
+    return float(threshold)

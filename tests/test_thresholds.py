@@ -1,0 +1,124 @@
+"""What a threshold rejects and leaves, counted by eye, and that its points lie on the curves."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from test_evaluation import by_hand
+
+from imgclf import ImgclfError, evaluation, thresholds
+from imgclf.evaluation import Evaluation
+
+
+def certain(probability: list[float], right: list[bool]) -> Evaluation:
+    """Two labels; every image is given "a" with a probability in float32, rightly or not."""
+    share = np.array(probability, np.float32)
+    probabilities = np.stack([share, 1 - share], axis=1)
+    paths = [str(i) for i in range(len(right))]
+    return evaluation.evaluate(["a", "b"], paths, ["a" if is_right else "b" for is_right in right], probabilities, probabilities)
+
+
+def drawn(seed: int, *, images: int = 80, labels: int = 4) -> Evaluation:
+    """Labels and scores drawn at random, with many ties."""
+    draws = np.random.default_rng(seed)
+    truth = draws.integers(0, labels, images)
+    scores = np.round(draws.normal(size=(images, labels)) + np.eye(labels)[truth], 1).astype(np.float32)
+    names = [f"label {k}" for k in range(labels)]
+    return evaluation.evaluate(names, list(map(str, range(images))), [names[k] for k in truth], scores, softmax(scores, axis=1))
+
+
+FOUR = certain([0.6, 0.7, 0.7, 0.9], [False, True, False, True])
+
+
+@pytest.mark.parametrize(("threshold", "rejected", "right"), [
+    (0, 0, 2 / 4), (0.6, 0, 2 / 4), (0.61, 1, 2 / 3), (0.7, 1, 2 / 3), (0.71, 3, 1), (0.9, 3, 1)])
+def test_images_below_the_threshold_are_rejected_and_those_that_reach_it_are_not(threshold, rejected, right):
+    rest = thresholds.at(FOUR, threshold)
+    assert (rest.rejected, rest.accuracy.images, rest.share) == (rejected, 4 - rejected, rejected / 4)
+    assert rest.accuracy.value == pytest.approx(right)
+
+
+def test_the_rest_is_told_in_a_line():
+    assert str(thresholds.at(FOUR, 0.65)) == "below 0.65: 1 of 4 images rejected (25%); the rest: 67% (21% to 94%, 3 images)"
+    assert str(thresholds.at(FOUR, 1)) == "below 1.00: 4 of 4 images rejected (100%); the rest: no images"
+
+
+def test_without_a_threshold_the_rest_is_the_evaluation():
+    assert thresholds.at(by_hand(), 0).accuracy == by_hand().overall_accuracy
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("function", [thresholds.at, thresholds.operating_points])
+def test_a_threshold_that_is_no_probability_is_refused(function, threshold):
+    with pytest.raises(ImgclfError, match=r"threshold=.*: must be a probability, between 0 and 1"):
+        function(FOUR, threshold)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_curve_is_what_each_threshold_leaves(seed):
+    found = drawn(seed)
+    curve = thresholds.curve(found)
+    for i, threshold in enumerate(curve.threshold):
+        rest = thresholds.at(found, threshold)
+        assert curve.rejected[i] == rest.share
+        np.testing.assert_array_equal([curve.accuracy[i], *curve.interval[i]], [rest.accuracy.value, *rest.accuracy.interval])
+
+
+def test_the_curve_changes_only_at_its_thresholds():
+    curve = thresholds.curve(drawn(0))
+    assert (curve.threshold[0], curve.threshold[-1]) == (0, 1)
+    for i, between in enumerate((curve.threshold[1:] + curve.threshold[:-1]) / 2, start=1):
+        assert thresholds.at(drawn(0), float(between)).share == curve.rejected[i]
+
+
+def test_the_curve_of_images_that_are_all_certain_never_rejects():
+    curve = thresholds.curve(certain([1, 1], [True, True]))
+    assert (curve.rejected.tolist(), curve.accuracy.tolist()) == ([0, 0], [1, 1])
+
+
+def test_roc_counts_the_images_whose_probability_reaches_each_threshold():
+    curve = thresholds.roc(FOUR, "a")
+    assert curve.threshold.tolist() == [np.inf, *np.array([0.9, 0.7, 0.6], np.float32)]
+    assert curve.true_positive_rate.tolist() == [0, 0.5, 1, 1]
+    assert curve.false_positive_rate.tolist() == [0, 0, 0.5, 1]
+
+
+def test_roc_by_probability_is_another_than_by_score():
+    scores = np.array([[2.0, 1.9], [1.0, -5.0]])  # the first scores higher for "a", the second is surer of it
+    found = evaluation.evaluate(["a", "b"], ["1", "2"], ["b", "a"], scores, softmax(scores, axis=1))
+    assert found.roc("a").area == 0
+    assert thresholds.roc(found, "a").true_positive_rate.tolist() == [0, 1, 1]
+    assert thresholds.roc(found, "a").false_positive_rate.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_roc_by_probability_has_the_points_of_scikit_learn(seed):
+    from sklearn.metrics import roc_curve
+    found = drawn(seed)
+    false, true, threshold = roc_curve(found.truth == 2, found.probabilities[:, 2], drop_intermediate=False)
+    curve = thresholds.roc(found, "label 2")
+    np.testing.assert_array_equal([curve.false_positive_rate, curve.true_positive_rate, curve.threshold], [false, true, threshold])
+
+
+@pytest.mark.parametrize("threshold", [0, 0.1, 0.25, 0.5, 0.7, 0.999, 1])
+@pytest.mark.parametrize("seed", range(3))
+def test_operating_points_lie_exactly_on_the_curves(seed, threshold):
+    found = drawn(seed)
+    for label, point in zip(found.labels, thresholds.operating_points(found, threshold).tolist(), strict=True):
+        curve = thresholds.roc(found, label)
+        on_curve = list(zip(curve.false_positive_rate.tolist(), curve.true_positive_rate.tolist(), strict=True))
+        assert tuple(point) == on_curve[(curve.threshold >= threshold).sum() - 1]
+
+
+def test_above_a_half_the_operating_points_are_those_of_the_labels_that_are_given():
+    found, threshold = drawn(1), 0.6
+    given = np.where(found.probabilities.max(axis=1) >= threshold, found.predicted, -1)
+    for k, (false, true) in enumerate(thresholds.operating_points(found, threshold)):
+        assert true == (given[found.truth == k] == k).mean()
+        assert false == (given[found.truth != k] == k).mean()
+
+
+def test_a_label_that_all_images_or_none_have_has_no_curve_and_no_point():
+    found = by_hand(truth=list("aab"), predicted=list("aab"))
+    assert thresholds.roc(found, "c") is None
+    assert np.isnan(thresholds.operating_points(found, 0.5)).tolist() == [[False] * 2, [False] * 2, [True] * 2]
+    assert thresholds.roc(by_hand(truth=list("aa"), predicted=list("ab")), "a") is None
