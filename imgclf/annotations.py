@@ -9,6 +9,7 @@ from imgclf import ImgclfError
 from imgclf.dataset import BY_HAND, COPY, NO_LABEL, UNLABELLED, Dataset, Image, with_copies_left_out
 from imgclf.journal import EFFECTIVE, GONE, Journal, Step
 from imgclf.manifest import label_fault
+from imgclf.split import Sides
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,13 @@ class Annotations:
         """Whether a person changed the image's label or excluded it; with `day`, whether on that day, local time."""
         return any(step.action in EFFECTIVE and (day is None or step.time[:10] == day.isoformat()) for step in self.history(position))
 
+    def is_excluded(self, position: int) -> bool:
+        """Whether a person excluded the image."""
+        return self.images[position].excluded == BY_HAND
+
     def seen(self) -> int:
         """How many images a person confirmed or changed."""
-        return sum(map(self.is_seen, range(len(self.images))))
+        return sum(path in self._position for path in self.journal.history)
 
     def relabel(self, positions: Iterable[int], label: str) -> Done:
         """Move images to the folder of another label; those that stand there already are confirmed.
@@ -192,3 +197,18 @@ def _what(inverse: Step) -> str:
         return f"{inverse.to} is '{inverse.to.partition('/')[0]}' again"
     words = {"include": "excluded", "exclude": "used again", "unconfirm": "seen", "remove label": "new label", GONE: "a change"}
     return f"{words[inverse.action]} {inverse.path}"
+
+
+def consequences(annotations: Annotations, sides: Sides) -> str:
+    """What follows from the changes made since the folder was looked through: who changes sides, and which notebooks to run again; empty if nothing."""
+    if annotations.journal.last_effect <= annotations.dataset.last_change:
+        return ""
+    pairs = zip(annotations.dataset.files, annotations.images, strict=True)
+    changed = sum(before.label != now.label or (before.excluded == BY_HAND) != (now.excluded == BY_HAND) for before, now in pairs)
+    text = f"{changed} images differ from what 01_prepare_data saw"
+    if sides.side:
+        try:
+            text += f"; in the split, {sides.moved(sides.again(annotations.now()))}"
+        except ImgclfError as error:
+            text += f"; they cannot be split: {error}"
+    return f"{text}. Run 01_prepare_data, 03_run_dnn, 04_train_svm and 05_evaluate again (features that are there are kept)."

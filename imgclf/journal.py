@@ -134,8 +134,10 @@ class Journal:
 
         Raises
         ------
-        ImgclfError : somebody else holds it, or the folder cannot be written to.
+        ImgclfError : somebody else holds it, or the folder cannot be written to, or is gone.
         """
+        if not self.folder.is_dir():
+            raise ImgclfError(f"{self.folder}: the folder is not there any more; put it back, or run 01_prepare_data with another one")
         with files.writable(self.path):
             lock = FileLock(self.folder / LOCK)
             try:

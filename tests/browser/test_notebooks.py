@@ -1,0 +1,33 @@
+"""The notebooks run in JupyterLab as a reader runs them."""
+
+import pytest
+
+CHARTS = ["right ones on the diagonal", "ROC, each label against the rest"]
+
+
+def test_01_runs_in_lab_and_writes_the_split(lab, data_dir):
+    (split := data_dir / "proc" / "colours" / "split.tsv").unlink()
+    lab.open("01_prepare_data")
+    lab.run_all()
+    assert (lab.errors(), lab.stderr(), lab.javascript_errors) == ([], "", [])
+    assert split.exists()
+    lab.expect(lab.page.locator(".jp-OutputArea img").first).to_be_visible()
+
+
+def test_05_runs_in_lab_and_draws_its_charts(lab):
+    lab.open("05_evaluate")
+    lab.run_all()
+    assert (lab.errors(), lab.stderr(), lab.javascript_errors) == ([], "", [])
+    for title in CHARTS:
+        lab.expect(lab.page.locator(".bqplot svg").filter(has_text=title)).to_be_visible()
+
+
+def test_a_cell_that_fails_is_told(lab):
+    lab.open("01_prepare_data", dataset_name="nothing")
+    lab.run_all()
+    assert lab.errors() and all("ImgclfError: " in error and "nothing" in error for error in lab.errors())
+
+
+def test_a_parameter_that_the_notebook_does_not_take_is_refused(lab):
+    with pytest.raises(AssertionError, match="05_evaluate takes no parameter epochs"):
+        lab.open("05_evaluate", epochs=1)
