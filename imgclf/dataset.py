@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -147,9 +147,12 @@ def with_copies_left_out(dataset: Dataset, near: Iterable[tuple[str, str]]) -> D
     return replace(dataset, files=files, twins=twins)
 
 
-def _twins(of: Iterable[Image], near: Iterable[tuple[str, str]]) -> tuple[Twins, ...]:
+def _twins(of: Sequence[Image], near: Iterable[tuple[str, str]]) -> tuple[Twins, ...]:
     """All pairs of files that show the same picture, the larger one first."""
-    seen = largest_first(of)
+    near = tuple(near)
+    times = Counter(image.sha256 for image in of)
+    twice = {sha256 for sha256, count in times.items() if count > 1}.union(*near)
+    seen = largest_first(image for image in of if image.sha256 in twice)
     same: dict[str, dict[str, int]] = {}  # for each content the first image of each label
     pairs = []
     for i, image in enumerate(seen):

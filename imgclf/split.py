@@ -65,16 +65,15 @@ def clusters(dataset: Dataset, *, split_by: str = "image") -> dict[str, str]:
     images in subfolders of one name, whatever their label. The name is the smallest sha256 in the cluster.
     Images that are left out are in it too: a copy of theirs may stand under another label."""
     from scipy.cluster.hierarchy import DisjointSet
-    together = DisjointSet(image.path for image in dataset.files)
-    for twins in dataset.twins:
-        together.merge(twins.kept.path, twins.other.path)
+    pairs = [(twins.kept.path, twins.other.path) for twins in dataset.twins]
     if split_by == "group":
         first: dict[str, str] = {}
-        for image in dataset.files:
-            if image.group:
-                together.merge(first.setdefault(image.group, image.path), image.path)
-    sha256 = {image.path: image.sha256 for image in dataset.files}
-    return {path: min(map(sha256.__getitem__, subset)) for subset in together.subsets() for path in subset}
+        pairs += [(first.setdefault(image.group, image.path), image.path) for image in dataset.files if image.group]
+    together = DisjointSet({path for pair in pairs for path in pair})
+    for one, other in pairs:
+        together.merge(one, other)
+    name = {image.path: image.sha256 for image in dataset.files}
+    return name | {path: min(map(name.__getitem__, subset)) for subset in together.subsets() for path in subset}
 
 
 def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "image", seed: int = 0) -> Split:

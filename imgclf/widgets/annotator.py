@@ -42,6 +42,7 @@ class Annotator(VBox):
         folder = annotations.dataset.folder
         self._thumbnails, self._large_pictures = Thumbnails(folder, THUMBNAIL_SIDE), Thumbnails(folder, LARGE_SIDE, most=40)
         self._is_busy = False
+        self._told_up_to = 0  # the change after which it was told what follows
         self._buttons: dict[str, Button] = {}
         self.keyboard = Keys(wanted=WANTED)
         self.keyboard.on_key(lambda key, shift, ctrl: self._attempt(lambda: self.gallery.press(key, shift=shift)))
@@ -118,7 +119,9 @@ class Annotator(VBox):
         """In a pause: take in what other windows did, and tell what follows from all changes."""
         try:
             self.annotations.follow()
-            self.next_steps.value = escape(consequences(self.annotations, self.sides))
+            if self._told_up_to != self.annotations.journal.last_effect:
+                self._told_up_to = self.annotations.journal.last_effect
+                self.next_steps.value = escape(consequences(self.annotations, self.sides))
         except ImgclfError as error:
             self._say(str(error), is_refused=True)
         self.refresh()
