@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from imgclf import ImgclfError
-from imgclf.dataset import BY_HAND, COPY, NO_LABEL, UNLABELLED, Dataset, Image, with_copies_left_out
-from imgclf.journal import EFFECTIVE, GONE, Journal, Step
+from imgclf.dataset import BY_HAND, COPY, NO_LABEL, UNLABELLED, Dataset, Image, is_current, with_copies_left_out
+from imgclf.journal import Journal
 from imgclf.manifest import label_fault
 from imgclf.split import Sides
+from imgclf.steps import EFFECTIVE, GONE, ON_CONTENT, Step, has_content
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,29 @@ class Annotations:
     """
 
     def __init__(self, dataset: Dataset) -> None:
+        """Begin with a data set as it was looked through; what was changed since is taken in.
+
+        Raises
+        ------
+        ImgclfError : the folder is gone, or its journal is damaged.
+        """
         self.dataset = dataset
         self.journal = Journal(dataset.folder)
+        self.journal.check_folder()
         self.images = list(dataset.files)
-        self.labels = sorted(folder.name for folder in dataset.folder.iterdir()
-                             if folder.is_dir() and not folder.name.startswith(".") and folder.name != UNLABELLED)
+        self.labels = sorted(folder.name for folder in dataset.folder.iterdir() if folder.is_dir() and folder.name != UNLABELLED and not label_fault(folder.name))
         self.observers: list[Callable[[tuple[int, ...]], None]] = []
         self._position = {image.path: i for i, image in enumerate(self.images)}
+        self._take_in([step for step in self.journal.latest if step.change > dataset.last_change])
 
     def counts(self) -> Counter[str]:
         """How many images each label has that later stages use; `unlabelled`: how many wait for a label."""
         return Counter(image.label for image in self.images if image.excluded in ("", NO_LABEL))
 
     def history(self, position: int) -> list[Step]:
-        """What was done to an image and stands, oldest first."""
-        return self.journal.history.get(self.images[position].path, [])
+        """What was done to an image and stands, oldest first; not what was done to another that lay at its place."""
+        image = self.images[position]
+        return [step for step in self.journal.history.get(image.path, ()) if step.sha256 == image.sha256]
 
     def is_seen(self, position: int) -> bool:
         """Whether a person confirmed the image's label or changed it."""
@@ -68,7 +77,7 @@ class Annotations:
 
     def seen(self) -> int:
         """How many images a person confirmed or changed."""
-        return sum(path in self._position for path in self.journal.history)
+        return sum(self.is_seen(self._position[path]) for path in self.journal.history if path in self._position)
 
     def relabel(self, positions: Iterable[int], label: str) -> Done:
         """Move images to the folder of another label; those that stand there already are confirmed.
@@ -77,18 +86,19 @@ class Annotations:
         ------
         ImgclfError : no such label; a file of that name stands there; the file is gone, or changed in another window.
         """
-        if label not in (*self.labels, UNLABELLED):
-            raise ImgclfError(f"there is no label '{label}'; add it first")
         return self._change(positions, lambda image: self._relabelled(image, label), f"now '{label}'")
 
     def _relabelled(self, image: Image, label: str) -> Step:
+        if label not in (*self.labels, UNLABELLED):
+            raise ImgclfError(f"there is no label '{label}'; add it first")
         if image.label == label:
             return Step("confirm", image.path, sha256=image.sha256)
         return Step("relabel", image.path, f"{label}/{image.path.partition('/')[2]}", image.sha256)
 
     def exclude(self, positions: Iterable[int]) -> Done:
         """Have all later stages skip images; their files stay where they are."""
-        return self._change(positions, lambda image: Step("exclude", image.path, sha256=image.sha256), "excluded")
+        new = [i for i in positions if not self.is_excluded(i)]
+        return self._change(new, lambda image: Step("exclude", image.path, sha256=image.sha256), "excluded")
 
     def include(self, positions: Iterable[int]) -> Done:
         """Use images again that a person excluded."""
@@ -124,19 +134,21 @@ class Annotations:
         ImgclfError : there is nothing to take back, or a file stands in the way.
         """
         with self.journal.hold() as news:
-            self._take_in(news)
+            if self._take_in(news):
+                raise ImgclfError("another window has changed something just now; look at it, and press again to take that back")
             if not self.journal.standing:
                 raise ImgclfError("there is no change left to take back")
             steps = [self._inverse(step) for step in reversed(list(self.journal.standing.values())[-1])]
-            positions = self._take_in(self.journal.carry_out(steps))
+            positions = self._carry_out(steps)
         gone = [step.path for step in steps if step.action == GONE]
-        lost = f"; {gone[0]} is not there any more{f', nor are {len(gone) - 1} others' * (len(gone) > 1)}" if gone else ""
-        return Done(positions, f"took back: {_what(steps[0])}{f' and {len(steps) - 1} more' * (len(steps) > 1)}{lost}")
+        sentences = [f"took back: {_what(steps[0])}{f' and {len(steps) - 1} more' * (len(steps) > 1)}"] * (len(gone) < len(steps))
+        sentences += [f"cannot be taken back, since it is not there any more or is another image: {gone[0]}{f' and {len(gone) - 1} more' * (len(gone) > 1)}"] if gone else []
+        return Done(positions, "; ".join(sentences))
 
     def _inverse(self, step: Step) -> Step:
         """What takes a step back; only a note if its image is not there any more, so that what was done before it can be taken back."""
         inverse = step.inverse()
-        if step.sha256 and not (self.dataset.folder / inverse.path).exists():
+        if inverse.action in ON_CONTENT and not has_content(self.dataset.folder / inverse.path, step.sha256):
             return replace(inverse, action=GONE, to="")
         return inverse
 
@@ -150,7 +162,9 @@ class Annotations:
         Near-duplicates of images that had no label, or were excluded, are found when the folder is looked through again.
         """
         near = {(pair.kept.sha256, pair.other.sha256) for pair in self.dataset.twins if not pair.is_exact}
-        return with_copies_left_out(replace(self.dataset, files=tuple(self.images)), near)
+        changed = replace(self.dataset, files=tuple(self.images), last_change=self.journal.last_change,
+                          journal_state=self.journal.fingerprint(), origins=self.journal.origins())
+        return with_copies_left_out(changed, near)
 
     def _change(self, positions: Iterable[int], step: Callable[[Image], Step], sentence: str) -> Done:
         positions = tuple(positions)
@@ -159,12 +173,17 @@ class Annotations:
         with self.journal.hold() as news:
             if elsewhere := sorted(set(self._take_in(news)) & set(positions)):
                 raise ImgclfError(f"{self.images[elsewhere[0]].path}: was changed in another window just now; look at it and press again")
-            try:
-                self._take_in(self.journal.carry_out([step(self.images[i]) for i in positions]))
-            finally:
-                self._take_in(self.journal.follow())  # of several, some may have been done before one failed
+            if unread := next((self.images[i] for i in positions if not self.images[i].sha256), None):
+                raise ImgclfError(f"{unread.path}: {unread.excluded}; until then it cannot be changed here")
+            self._carry_out([step(self.images[i]) for i in positions])
         first = self.images[positions[0]].path
         return Done(positions, f"{first if len(positions) == 1 else f'{len(positions)} images'}: {sentence}")
+
+    def _carry_out(self, steps: Sequence[Step]) -> tuple[int, ...]:
+        try:
+            return self._take_in(self.journal.carry_out(steps))
+        finally:
+            self._take_in(self.journal.follow())  # of several, some may have been done before one failed
 
     def _take_in(self, steps: Sequence[Step]) -> tuple[int, ...]:
         """Follow the journal, and tell the observers."""
@@ -183,29 +202,38 @@ class Annotations:
         if i is None:
             return None
         image = replace(self.images[i], path=step.path_after, label=step.path_after.partition("/")[0])
-        excluded = {"exclude": BY_HAND, "include": ""}.get(step.action, image.excluded)
-        if excluded in ("", NO_LABEL) or (step.action == "relabel" and excluded.startswith(COPY)):
-            excluded = NO_LABEL if image.label == UNLABELLED else ""
-        self.images[i] = replace(image, excluded=excluded)
+        self.labels = sorted({*self.labels, image.label} - {UNLABELLED})
+        self.images[i] = replace(image, excluded=self._why_excluded(i, image))
         self._position[step.path_after] = i
         return i
+
+    def _why_excluded(self, position: int, image: Image) -> str:
+        """By a person, as the journal has it; else as it was when the folder was looked through, as far as that holds under this label."""
+        verdict, found = self.journal.verdict(image.path), self.dataset.files[position]
+        if verdict and verdict.action == "exclude" or (not verdict and found.excluded == BY_HAND):
+            return BY_HAND
+        if not image.width:
+            return "cannot be read" if found.excluded == BY_HAND else found.excluded
+        if found.excluded.startswith(COPY) and found.label == image.label:
+            return found.excluded
+        return NO_LABEL if image.label == UNLABELLED else ""
 
 
 def _what(inverse: Step) -> str:
     """What was taken back, in words."""
-    if inverse.action in ("relabel", GONE) and inverse.to:
+    if inverse.to:
         return f"{inverse.to} is '{inverse.to.partition('/')[0]}' again"
-    words = {"include": "excluded", "exclude": "used again", "unconfirm": "seen", "remove label": "new label", GONE: "a change"}
+    words = {"include": "excluded", "exclude": "used again", "unconfirm": "seen", "remove label": "new label", GONE: "a change to"}
     return f"{words[inverse.action]} {inverse.path}"
 
 
 def consequences(annotations: Annotations, sides: Sides) -> str:
     """What follows from the changes made since the folder was looked through: who changes sides, and which notebooks to run again; empty if nothing."""
-    if annotations.journal.last_effect <= annotations.dataset.last_change:
+    if is_current(annotations.dataset, annotations.journal):
         return ""
     pairs = zip(annotations.dataset.files, annotations.images, strict=True)
     changed = sum(before.label != now.label or (before.excluded == BY_HAND) != (now.excluded == BY_HAND) for before, now in pairs)
-    text = f"{changed} images differ from what 01_prepare_data saw"
+    text = f"{changed} image{' differs' if changed == 1 else 's differ'} from what 01_prepare_data saw"
     if sides.side:
         try:
             text += f"; in the split, {sides.moved(sides.again(annotations.now()))}"

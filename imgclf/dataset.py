@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,7 +64,9 @@ class Dataset:
     files: tuple[Image, ...]
     twins: tuple[Twins, ...] = ()
     other_files: tuple[str, ...] = ()  # files whose suffix is none of images.SUFFIXES, and images that lie in no label folder
-    last_change: int = 0  # of the journal of label changes, when the folder was looked through
+    last_change: int = 0  # number of the latest change in the journal, when the folder was looked through
+    journal_state: str = ""  # the journal's fingerprint then
+    origins: dict[str, str] = field(default_factory=dict)  # path and path before relabelling, of relabelled images
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -143,7 +145,7 @@ def with_copies_left_out(dataset: Dataset, near: Iterable[tuple[str, str]]) -> D
     for pair in twins:
         if not pair.disagree and pair.kept.path not in left_out:
             left_out.setdefault(pair.other.path, f"{COPY[not pair.is_exact]}{pair.kept.path}")
-    files = tuple(replace(image, excluded=left_out[image.path]) if image.path in left_out else image for image in plain)
+    files = tuple(replace(i, excluded=left_out[i.path]) if i.path in left_out and not i.excluded else i for i in plain)
     return replace(dataset, files=files, twins=twins)
 
 
@@ -164,13 +166,15 @@ def _twins(of: Sequence[Image], near: Iterable[tuple[str, str]]) -> tuple[Twins,
     return tuple(Twins(seen[i], seen[j]) for i, j in sorted(pairs))
 
 
-def check(dataset: Dataset) -> None:
-    """Refuse a data set that no classifier can be learned from.
+def check(dataset: Dataset, *, labelled: bool = True) -> None:
+    """Refuse a data set that no classifier can be learned from; without `labelled`, only one that has nothing to give labels to.
 
     Raises
     ------
     ImgclfError : no readable image, or fewer than two labels with images.
     """
+    if dataset.unlabelled and not labelled:
+        return
     if not dataset.images and dataset.unlabelled:
         raise ImgclfError(f"{dataset.folder}: none of the {len(dataset.unlabelled)} images has a label yet; label them in 01_prepare_data, "
                           f"or move them from {UNLABELLED}/ into a folder for each label")
@@ -194,9 +198,10 @@ def write(dataset: Dataset) -> Path:
     """Write `images.tsv` of a data set, one line an image, all columns of `Image`, and beside it `images.json` with
     all else; gives the path of the table."""
     rows = [asdict(image) for image in dataset.files]
-    write_table(_table(dataset.name), rows, [field.name for field in fields(Image)])
+    write_table(_table(dataset.name), rows, [column.name for column in fields(Image)])
     files.write_json(_about(dataset.name), {
         "folder": files.shown(dataset.folder, whole=True), "other_files": dataset.other_files, "last_change": dataset.last_change,
+        "journal_state": dataset.journal_state, "origins": dataset.origins,
         "twins": [(twins.kept.path, twins.other.path) for twins in dataset.twins]})
     return _table(dataset.name)
 
@@ -214,7 +219,7 @@ def read(name: str, images_dir: str = "") -> Dataset:
     folder = files.data_dir() / about["folder"]
     if images_dir and images_folder(name, images_dir) != folder:
         raise ImgclfError(f"images_dir={images_dir}: {name} was looked through in {folder}; run 01_prepare_data again with this images_dir")
-    if folder.is_dir() and Journal(folder).last_effect > about["last_change"]:
+    if folder.is_dir() and Journal(folder).fingerprint() != about["journal_state"]:
         raise ImgclfError(f"labels of {name} were changed after 01_prepare_data looked through its images; run 01_prepare_data again")
     found = _read_table(_table(name))
     image = {image.path: image for image in found}
@@ -222,7 +227,12 @@ def read(name: str, images_dir: str = "") -> Dataset:
         twins = tuple(Twins(image[kept], image[other]) for kept, other in about["twins"])
     except (KeyError, ValueError, TypeError) as error:
         raise ImgclfError(f"{_about(name)}: does not fit images.tsv; run 01_prepare_data again") from error
-    return Dataset(name, folder, found, twins, tuple(about["other_files"]), about["last_change"])
+    return Dataset(name, folder, found, twins, tuple(about["other_files"]), about["last_change"], about["journal_state"], about["origins"])
+
+
+def is_current(dataset: Dataset, journal: Journal) -> bool:
+    """Whether the list of images that 01 wrote last knows of all that a person changed; true if it wrote none."""
+    return not _about(dataset.name).exists() or _read_about(dataset.name)["journal_state"] == journal.fingerprint()
 
 
 def known(name: str) -> dict[str, Image]:
@@ -233,7 +243,7 @@ def known(name: str) -> dict[str, Image]:
 def _read_about(name: str) -> dict:
     try:
         about = json.loads(_about(name).read_text(encoding="utf-8"))
-        return {key: about[key] for key in ("folder", "other_files", "last_change", "twins")}
+        return {key: about[key] for key in ("folder", "other_files", "last_change", "journal_state", "origins", "twins")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImgclfError(f"{_about(name)}: missing or damaged; run 01_prepare_data again") from error
 

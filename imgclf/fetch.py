@@ -17,7 +17,7 @@ from joblib import cpu_count
 from imgclf import ImgclfError, files, images
 from imgclf.journal import Journal
 from imgclf.manifest import Entry, with_names
-from imgclf.web import FINAL, NOT_TRIED, UNREACHABLE, Answer, NotHad, Web, check_status
+from imgclf.web import FINAL, NOT_TRIED, PASSING, UNREACHABLE, Answer, NotHad, Web, check_status
 
 THREADS = 16  # more than cores: they wait for servers
 IMAGE_SECONDS = 90  # for one image, with all attempts
@@ -123,17 +123,16 @@ def key(entry: Entry) -> tuple[str, str]:
 def stored(folder: Path, labels: set[str]) -> dict[tuple[str, str], str]:
     """File name of each image there, by label and stem; each folder is listed once. An image that a person relabelled counts as where it came from."""
     found = {}
+    origins = Journal(folder).origins()
     for label in labels:
         for file in _listing(folder / label):
             path = Path(file.name)
             if file.name.startswith(".") and path.suffix == ".part":
                 _remove_stale(file)
-            elif path.suffix.lower() in images.SUFFIXES and not file.name.startswith("."):
+            elif path.suffix.lower() in images.SUFFIXES and not file.name.startswith(".") and f"{label}/{file.name}" not in origins:
                 found[label, path.stem.casefold()] = file.name
-    journal = Journal(folder)
-    for path in journal.history:
-        origin = Path(journal.origin(path))
-        if origin.as_posix() != path and len(origin.parts) == 2 and (folder / path).exists():
+    for path, origin in ((path, Path(origin)) for path, origin in origins.items()):
+        if len(origin.parts) == 2 and (folder / path).exists():
             found[origin.parts[0], origin.stem.casefold()] = origin.name
     return found
 
@@ -192,7 +191,10 @@ def _fetch_one(run: _Run, entry: Entry) -> NotHad | None:
             content, suffix = _checked(entry, answer, run.max_image_side)
     except NotHad as problem:
         return NotHad(problem.reason, problem.kind)  # a new one, whose traceback keeps no image in memory
-    with files.replace_file(run.folder / entry.label / (entry.stem + suffix)) as file:
+    target = run.folder / entry.label / (entry.stem + suffix)
+    if target.exists():
+        return NotHad("an image that was relabelled has its name; rename that one", PASSING)
+    with files.replace_file(target) as file:
         file.write(content)
     return None
 

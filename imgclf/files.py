@@ -16,9 +16,9 @@ from imgclf import ImgclfError
 UNWRITABLE = {
     errno.ENOSPC: "the disk is full; free some space and run again",
     errno.EDQUOT: "the disk quota is used up; free some space and run again",
-    errno.EROFS: "the file system is read-only; set IMGCLF_DATA to a folder that you may write to",
-    errno.EACCES: "no permission to write there; set IMGCLF_DATA to a folder that you may write to",
-    errno.EPERM: "no permission to write there; set IMGCLF_DATA to a folder that you may write to",
+    errno.EROFS: "the file system is read-only; {remedy}",
+    errno.EACCES: "no permission to write there; {remedy}",
+    errno.EPERM: "no permission to write there; {remedy}",
 }
 
 
@@ -40,7 +40,7 @@ def shown(path: Path, *, whole: bool = False) -> str:
 
 
 @contextmanager
-def writable(path: Path) -> Iterator[None]:
+def writable(path: Path, *, remedy: str = "set IMGCLF_DATA to a folder that you may write to") -> Iterator[None]:
     """Turn "cannot write" of the operating system into a sentence that names `path` and the remedy.
 
     Raises
@@ -52,7 +52,7 @@ def writable(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        raise ImgclfError(f"cannot write {path}: {UNWRITABLE[error.errno]}") from error
+        raise ImgclfError(f"cannot write {path}: {UNWRITABLE[error.errno].format(remedy=remedy)}") from error
 
 
 @contextmanager
@@ -95,17 +95,6 @@ def append(path: Path, text: str) -> None:
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
-
-
-def cut_to_whole_lines(path: Path) -> None:
-    """Cut off the last line of a file if it was not written to its end."""
-    if not path.exists() or not path.stat().st_size:
-        return
-    with path.open("rb+") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read() != b"\n":
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def write_json(path: Path, content: Any) -> None:

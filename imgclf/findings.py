@@ -99,7 +99,7 @@ class Known:
         probabilities = self.probabilities[image.sha256]
         is_known = image.label != UNLABELLED and image.label in self.labels
         probability = probabilities[self.labels.index(image.label)] if is_known else 0
-        return float(np.clip(1 - (probability or probabilities.max()), 0, 1))
+        return min(1.0, max(0.0, 1.0 - float(probability or probabilities.max())))
 
     def __len__(self) -> int:
         return len(self.probabilities)

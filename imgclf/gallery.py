@@ -11,6 +11,7 @@ from imgclf.findings import Known, Suspect
 
 ALL, NOT_SEEN, EXCLUDED, TODAY, SUSPECTED = "all images", "not seen yet", "excluded", "changed today", "suspected label errors"
 BY_NAME, BY_LABEL, BY_DOUBT, BY_SUSPICION = "name", "label", "the classifier's doubt", "suspicion"
+LABEL = "label: "
 DIGITS = "1234567890"  # the keys of the first ten labels
 
 KEYS = (
@@ -46,8 +47,8 @@ class Gallery:
 
     @property
     def filters(self) -> list[str]:
-        """What `show` takes; labels stand after the general ones."""
-        return [ALL, NOT_SEEN, TODAY, EXCLUDED, *[SUSPECTED] * bool(self._suspicion), UNLABELLED, *self.annotations.labels]
+        """What `show` takes: the general ones, then "label: NAME" for each label."""
+        return [ALL, NOT_SEEN, TODAY, EXCLUDED, *[SUSPECTED] * bool(self._suspicion), UNLABELLED, *(f"{LABEL}{label}" for label in self.annotations.labels)]
 
     @property
     def sortings(self) -> list[str]:
@@ -56,7 +57,7 @@ class Gallery:
 
     def show(self, which: str) -> None:
         """Show the images that pass a filter: one of `filters`."""
-        self.filter = which
+        self.filter = which if which in self.filters else ALL  # a label may be gone meanwhile
         self._arrange()
 
     def sort(self, by: str) -> None:
@@ -78,7 +79,8 @@ class Gallery:
                 TODAY: lambda i: notes.is_changed(i, today),
                 EXCLUDED: lambda i: notes.images[i].excluded not in ("", NO_LABEL),
                 SUSPECTED: lambda i: notes.images[i].sha256 in self._suspicion,
-                }.get(self.filter, lambda i: notes.images[i].label == self.filter)
+                UNLABELLED: lambda i: notes.images[i].label == UNLABELLED,
+                }.get(self.filter, lambda i: notes.images[i].label == self.filter.removeprefix(LABEL))
 
     def _key(self) -> Callable[[Image], tuple]:
         def doubt(image: Image) -> float:

@@ -1,47 +1,22 @@
 """`annotations.jsonl`: what a person changed in a folder of images, a line each, from which undo works, also tomorrow."""
 
-import json
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError, files, steps
+from imgclf.steps import EFFECTIVE, MAKE_WRITABLE, ON_DISK, Step
 
 NAME = "annotations.jsonl"
 PENDING = ".annotations.pending"  # what is being done just now: a killed process leaves it, and the next start finishes it
 LOCK = ".annotations.lock"
 LOCK_SECONDS = 5
-UNDONE_BY = {"exclude": "include", "include": "exclude", "confirm": "unconfirm", "relabel": "relabel", "add label": "remove label"}
-EFFECTIVE = ("relabel", "exclude", "include")
-GONE = "gone"  # what the undo of a change to an image that is not there any more leaves in the journal
-
-
-@dataclass(frozen=True)
-class Step:
-    """A line of the journal: what was done to one image, or to one label."""
-
-    action: str  # a key or value of UNDONE_BY, or GONE
-    path: str  # of the image before the step, below the folder; of a label, its name
-    to: str = ""  # of the image after it was relabelled
-    sha256: str = ""  # of the image's content
-    undoes: int = 0  # the change that this step takes back
-    made: str = ""  # the folder that had to be made for it
-    change: int = 0  # steps that a person made at once share this number
-    time: str = ""  # local time with its offset from UTC
-
-    @property
-    def path_after(self) -> str:
-        return self.to or self.path
-
-    def inverse(self) -> "Step":
-        """The step that takes this one back."""
-        return Step(UNDONE_BY[self.action], self.path_after, self.path if self.to else "", self.sha256, undoes=self.change)
 
 
 class Journal:
@@ -52,7 +27,7 @@ class Journal:
     standing : the changes that nobody took back, oldest first, each with its steps.
     history : for the present path of each image that was changed, its standing steps, oldest first.
     last_change : number of the latest change; 0 if there is none.
-    last_effect : number of the latest change after which later stages give another result.
+    latest : the steps that came with the last look at the file; all, after it was opened.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,8 +42,8 @@ class Journal:
         self.standing: dict[int, list[Step]] = {}
         self.history: dict[str, list[Step]] = {}
         self.last_change = 0
-        self.last_effect = 0
-        self._read_up_to = 0  # bytes
+        self.latest: list[Step] = []
+        self._read_up_to = self._lines_read = 0  # bytes, lines
         if os.path.lexists(folder / PENDING):
             with self.hold():
                 return
@@ -76,51 +51,66 @@ class Journal:
 
     def origin(self, path: str) -> str:
         """Where the image at `path` lay before it was relabelled for the first time."""
-        return next((step.path for step in self.history.get(path, []) if step.action == "relabel"), path)
+        return next((step.path for step in self.history.get(path, ()) if step.action == "relabel"), path)
+
+    def origins(self) -> dict[str, str]:
+        """Present path and origin of the images that are not where they were."""
+        return {path: origin for path in self.history if (origin := self.origin(path)) != path}
+
+    def verdict(self, path: str) -> Step | None:
+        """The latest standing step that excluded the image at `path` or took it in again; None if there is none."""
+        return next((step for step in reversed(self.history.get(path, ())) if step.action in ("exclude", "include")), None)
 
     def excluded(self) -> dict[str, str]:
         """Path and sha256 of the images that a person excluded."""
-        latest = {path: next((step for step in reversed(steps) if step.action in ("exclude", "include")), None) for path, steps in self.history.items()}
-        return {path: step.sha256 for path, step in latest.items() if step and step.action == "exclude"}
+        return {path: step.sha256 for path in self.history if (step := self.verdict(path)) and step.action == "exclude"}
+
+    def fingerprint(self) -> str:
+        """A hash of what was relabelled and excluded, by which later stages see whether they are out of date; empty if nothing was."""
+        changed = sorted([*self.origins().items(), *(("excluded", path) for path in self.excluded())])
+        return hashlib.sha256(repr(changed).encode()).hexdigest() if changed else ""
 
     def follow(self) -> list[Step]:
         """The steps that were written since this was called last, by whomever."""
-        new = self._unread()
-        for step in new:
+        self.latest = self._unread()
+        for step in self.latest:
             self._take_in(step)
-        return new
+        return self.latest
 
     def _unread(self) -> list[Step]:
         try:
             with self.path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) < self._read_up_to:
+                    raise ImgclfError(f"{self.path}: was shortened by hand; run 01_prepare_data again")
                 file.seek(self._read_up_to)
-                whole = file.read().rpartition(b"\n")[0]
-        except (FileNotFoundError, NotADirectoryError):
+                content = file.read()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if self._read_up_to:
+                raise ImgclfError(f"{self.path}: is not there any more; run 01_prepare_data again") from error
             return []
         except OSError as error:
             raise ImgclfError(f"{self.path}: {error.strerror}; make it readable") from error
-        if not whole:
-            return []
-        self._read_up_to += len(whole) + 1
-        return [self._parsed(line) for line in whole.split(b"\n")]
+        whole, newline, rest = content.rpartition(b"\n")
+        if _is_step(rest):  # an editor that ends the last line without a line break
+            whole, rest = content, b""
+        found = [self._parsed(line, number) for number, line in enumerate(whole.split(b"\n"), start=self._lines_read + 1) if line.strip()]
+        self._read_up_to += len(content) - len(rest)
+        self._lines_read += whole.count(b"\n") + 1 if whole else len(newline)
+        return found
 
-    def _parsed(self, line: bytes) -> Step:
+    def _parsed(self, line: bytes, number: int) -> Step:
         try:
-            step = Step(**json.loads(line))
-            below = [Path(path) for path in (step.path, step.to, step.made)]
-            if any(path.is_absolute() or ".." in path.parts for path in below):
-                raise ValueError("a path that leads out of the folder")
-        except (ValueError, TypeError) as error:
-            raise ImgclfError(f"{self.path}: the line {line[:80].decode(errors='replace')!r} is damaged; mend or delete it") from error
-        return step
+            return steps.parse(line)
+        except ValueError as error:
+            raise ImgclfError(f"{self.path}, line {number}: {line[:80].decode(errors='replace')!r} is damaged; mend or delete the line") from error
 
     def _take_in(self, step: Step) -> None:
         self.last_change = max(self.last_change, step.change)
-        if step.action in EFFECTIVE:
-            self.last_effect = self.last_change
         past = self.history.pop(step.path, [])
         if step.undoes:
-            self.standing.pop(step.undoes, None)
+            stand = [earlier for earlier in self.standing.pop(step.undoes, []) if earlier.path_after != step.path]
+            if stand:  # of several, some could not be taken back
+                self.standing = dict(sorted([*self.standing.items(), (step.undoes, stand)]))
             past = [earlier for earlier in past if earlier.change != step.undoes]
         else:
             self.standing.setdefault(step.change, []).append(step)
@@ -136,21 +126,27 @@ class Journal:
         ------
         ImgclfError : somebody else holds it, or the folder cannot be written to, or is gone.
         """
-        if not self.folder.is_dir():
-            raise ImgclfError(f"{self.folder}: the folder is not there any more; put it back, or run 01_prepare_data with another one")
-        with files.writable(self.path):
+        self.check_folder()
+        with files.writable(self.path, remedy=MAKE_WRITABLE):
             lock = FileLock(self.folder / LOCK)
             try:
                 lock.acquire(timeout=LOCK_SECONDS)
             except Timeout as error:
                 raise ImgclfError(f"{self.folder}: another window is changing labels just now; try again") from error
         try:
-            self._repair()
-            yield self.follow()
+            with files.writable(self.path, remedy=MAKE_WRITABLE):
+                before = self._repair()
+            self.latest = [*before, *self.follow()]
+            yield self.latest
         finally:
             lock.release()
 
-    def carry_out(self, steps: Sequence[Step]) -> list[Step]:
+    def check_folder(self) -> None:
+        """Raise an ImgclfError if the folder is gone."""
+        if not self.folder.is_dir():
+            raise ImgclfError(f"{self.folder}: the folder is not there any more; put it back, or run 01_prepare_data with another one")
+
+    def carry_out(self, wanted: Sequence[Step]) -> list[Step]:
         """Do steps as one change, and write them down; to be called while the journal is held.
 
         Nothing is done unless all can be done. An image is moved before its line is written, and the lines
@@ -158,129 +154,94 @@ class Journal:
 
         Raises
         ------
-        ImgclfError : an image is not there any more, or is another one; or a file of its name stands in the way.
+        ImgclfError : it cannot be done. If that was seen too late, says how many of the steps were done; these are written down.
         """
-        self._check(steps)
+        steps.check(self.folder, wanted)
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
-        steps = [replace(step, change=self.last_change + 1, time=now, made=self._to_make(step)) for step in steps]
-        moves = any(step.action in ("relabel", "add label", "remove label") for step in steps)
-        if moves:
-            self._announce(steps)
+        wanted = [replace(step, change=self.last_change + 1, time=now, made=steps.to_make(self.folder, step)) for step in wanted]
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if any(step.action in ON_DISK for step in wanted):
+            self._announce(wanted, size)
         done: list[Step] = []
         try:
-            for step in steps:
-                self._do(step)
+            for step in wanted:
+                steps.do(self.folder, step, made=self._made(step))
                 done.append(step)
-        except ImgclfError:  # all else, as a kernel that is interrupted, leaves it pending
-            self._settle(done, moves)
-            raise
-        self._settle(done, moves)
+        except ImgclfError as error:  # all else, as a kernel that is interrupted, leaves it pending
+            self._settle(done, size)
+            raise ImgclfError(f"{error} ({len(done)} of {len(wanted)} were changed before)" if done else str(error)) from error
+        self._settle(done, size)
         return self.follow()
 
-    def _announce(self, steps: Sequence[Step]) -> None:
-        with files.writable(self.path):
-            size = self.path.stat().st_size if self.path.exists() else 0
+    def _made(self, step: Step) -> set[str]:
+        """The folders that were made for what this step takes back."""
+        return {earlier.made for earlier in self.standing.get(step.undoes, []) if earlier.to == step.path}
+
+    def _announce(self, wanted: Sequence[Step], size: int) -> None:
+        with files.writable(self.path, remedy=MAKE_WRITABLE):
             try:
-                files.append(self.folder / PENDING, f"{size} {len(steps)}\n{_lines(steps)}")
+                files.append(self.folder / PENDING, f"{size} {len(wanted)}\n{steps.lines(wanted)}")
             except BaseException:
-                (self.folder / PENDING).unlink()  # nothing was done yet, and nothing shall be
+                (self.folder / PENDING).unlink(missing_ok=True)  # nothing was done yet, and nothing shall be
                 raise
 
-    def _settle(self, done: Sequence[Step], was_announced: bool) -> None:
-        with files.writable(self.path):
-            files.append(self.path, _lines(done))  # if this fails, the next start finds what is pending
-            if was_announced:
-                (self.folder / PENDING).unlink()
+    def _settle(self, done: Sequence[Step], size: int) -> None:
+        """Write down what was done; if that fails, take it back. What cannot be taken back stays pending for the next start."""
+        with files.writable(self.path, remedy=MAKE_WRITABLE):
+            try:
+                files.append(self.path, steps.lines(done))
+            except OSError:
+                if self.path.exists():
+                    os.truncate(self.path, size)
+                for step in reversed(done):
+                    if step.action in ON_DISK:
+                        steps.do(self.folder, steps.backwards(step), made={step.made})
+                (self.folder / PENDING).unlink(missing_ok=True)
+                raise
+            (self.folder / PENDING).unlink(missing_ok=True)
 
-    def _check(self, steps: Sequence[Step]) -> None:
-        targets = set()
-        for step in steps:
-            if step.sha256 and step.action != GONE and not self._is_there(step):
-                raise ImgclfError(f"{step.path}: is not there any more, or is another image now; run 01_prepare_data again to see what is there")
-            if step.to and (step.to.casefold() in targets or (self.folder / step.to).exists()):
-                raise ImgclfError(f"{step.to}: there is a file of that name already, so nothing was moved; rename one of the two")
-            targets.add(step.to.casefold())
-
-    def _is_there(self, step: Step) -> bool:
-        try:
-            return sha256((self.folder / step.path).read_bytes()).hexdigest() == step.sha256
-        except OSError:
-            return False
-
-    def _to_make(self, step: Step) -> str:
-        """The outermost folder that must be made before the step; empty if none."""
-        wanted = [step.path] if step.action == "add label" else [str(parent) for parent in Path(step.to).parents][:-1] if step.to else []
-        return next((path for path in reversed(wanted) if not (self.folder / path).exists()), "")
-
-    def _do(self, step: Step) -> None:
-        with files.writable(self.folder / step.path_after):
-            if step.action == "relabel":
-                self._move(self.folder / step.path, self.folder / step.to)
-                self._remove_made(step)
-            elif step.action == "add label":
-                (self.folder / step.path).mkdir(exist_ok=True)
-            elif step.action == "remove label":
-                with suppress(OSError):  # images came into it, or somebody removed it: it stays as it is
-                    (self.folder / step.path).rmdir()
-
-    def _move(self, source: Path, target: Path) -> None:
-        """Move a file, never over another: an empty one holds the name until the file takes its place."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            target.open("xb").close()
-        except FileExistsError as error:
-            raise ImgclfError(f"{target}: a file of that name has just appeared, so nothing was moved; rename one of the two") from error
-        try:
-            os.replace(source, target)
-        except OSError as error:
-            target.unlink()
-            raise ImgclfError(f"{source}: cannot be moved to {target.parent} ({error.strerror}); move it by hand and run 01_prepare_data again") from error
-
-    def _remove_made(self, step: Step) -> None:
-        """When a move is taken back, the folders that were made for it go, if nothing else came into them."""
-        made = {earlier.made for earlier in self.standing.get(step.undoes, []) if earlier.to == step.path} - {""}
-        for folder in [parent for parent in Path(step.path).parents if any(parent.is_relative_to(top) for top in made)]:
-            with suppress(OSError):
-                (self.folder / folder).rmdir()
-
-    def _repair(self) -> None:
-        """Cut off a line that was not written to its end, and finish or drop what is pending."""
-        files.cut_to_whole_lines(self.path)
+    def _repair(self) -> list[Step]:
+        """Cut off a line that was not written to its end, and finish or drop what is pending; gives the steps that were new."""
+        _mend_end(self.path)
         pending = self.folder / PENDING
         if not pending.exists():
-            return
-        size, steps = self._announced(pending.read_bytes())
-        if steps and self.path.exists():
+            return []
+        size, announced = _announced(pending.read_bytes())
+        if announced and self.path.exists() and self.path.stat().st_size > size:
             os.truncate(self.path, size)
-        self.follow()
-        self._settle([step for step in steps if self._finish(step)], was_announced=True)
-
-    def _announced(self, content: bytes) -> tuple[int, list[Step]]:
-        """Size of the journal before, and the steps that were to be done; none if the announcement was not written to its end."""
-        head, *lines = content.splitlines() or [b""]
-        try:
-            size, count = map(int, head.split())
-            steps = [self._parsed(line) for line in lines]
-        except (ValueError, ImgclfError):
-            return 0, []  # then nothing was done yet
-        return (size, steps) if len(steps) == count else (0, [])
-
-    def _finish(self, step: Step) -> bool:
-        """Do what is left of a step; False if it cannot be done any more."""
-        source, target = self.folder / step.path, self.folder / step.to
-        if step.action != "relabel":
-            self._do(step)
-            return True
-        if source.exists() and target.exists() and target.stat().st_size == 0:
-            target.unlink()  # it only held the name
-        if source.exists() and not target.exists():
-            self._move(source, target)
-        is_done = target.exists() and not source.exists()
-        if is_done:
-            self._remove_made(step)
-        return is_done
+        before = self.follow()
+        self._settle([step for step in announced if steps.finish(self.folder, step, made=self._made(step))], size)
+        return before
 
 
-def _lines(steps: Sequence[Step]) -> str:
-    rows = ({name: value for name, value in asdict(step).items() if value} for step in steps)
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def _announced(content: bytes) -> tuple[int, list[Step]]:
+    """Size of the journal before, and the steps that were to be done; none if the announcement was not written to its end."""
+    head, *rest = content.splitlines() or [b""]
+    try:
+        size, count = map(int, head.split())
+        found = [steps.parse(line) for line in rest]
+    except ValueError:
+        return 0, []  # then nothing was done yet
+    return (size, found) if len(found) == count else (0, [])
+
+
+def _is_step(line: bytes) -> bool:
+    with suppress(ValueError):
+        return bool(steps.parse(line))
+    return False
+
+
+def _mend_end(path: Path) -> None:
+    """End the last line if it is whole, and cut it off if it was not written to its end."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read() == b"\n":
+            return
+        file.seek(0)
+        content = file.read()
+        if _is_step(content.rpartition(b"\n")[2]):
+            file.write(b"\n")
+        else:
+            file.truncate(content.rfind(b"\n") + 1)

@@ -211,6 +211,8 @@ def _faults(cells: list[tuple[int, dict[str, str]]]) -> Iterator[tuple[int, str]
 
 def label_fault(label: str) -> str:
     """Why `label` cannot be the name of a label's folder, and what to do; empty if it can."""
+    if any("\ud800" <= letter <= "\udfff" for letter in label):
+        return "has letters that cannot be written; choose another name"
     return next((fault for rule, fault in LABEL_RULES if re.fullmatch(rule, label, re.IGNORECASE | re.DOTALL)), "")
 
 

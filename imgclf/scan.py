@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,12 +30,12 @@ def find_files(folder: Path) -> list[str]:
         raise ImgclfError(f"{folder}: {error.strerror}; make it readable") from error
     if not labels:
         raise ImgclfError(f"{folder}: no label folders in it; put the images of each label into a folder of that name")
-    return [path for label in labels for path in sorted(_walk(folder / label, folder))]
-
-
-def _walk(start: Path, folder: Path) -> Iterator[str]:
     top = Path(os.path.realpath(folder))
-    seen = {str(above) for above in (top, *top.parents)}  # real paths: a link back to one of these would never end
+    seen = {str(above) for above in (top, *top.parents)}  # real paths: a link back to one of these would never end, or list images twice
+    return [path for label in labels for path in sorted(_walk(folder / label, folder, seen))]
+
+
+def _walk(start: Path, folder: Path, seen: set[str]) -> Iterator[str]:
     for here, below, names in os.walk(start, followlinks=True, onerror=_refuse_folder):
         real = os.path.realpath(here)
         if real in seen:
@@ -68,17 +69,22 @@ def look_through(name: str, folder: Path, *, progress: Callable[[int], None] | N
                 progress(len(looked))
     loose = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES and path.is_file())
     others = (*loose, *(path for path in paths if Path(path).suffix.lower() not in images.SUFFIXES))
-    found = Dataset(name, folder, _marked(looked, journal), other_files=others, last_change=journal.last_change)
+    found = Dataset(name, folder, _marked(looked, journal), other_files=tuple(map(_as_text, others)),
+                    last_change=journal.last_change, journal_state=journal.fingerprint(), origins=journal.origins())
     return dataset.with_copies_left_out(found, _near(found))
 
 
 def _marked(looked: list[Image], journal: Journal) -> tuple[Image, ...]:
-    """The images with those marked that a person excluded, and that have no label. A file that was moved by hand is known by its content."""
+    """The images with those marked that a person excluded, and that have no label.
+
+    A file that was moved by hand is known by its content, if no other has it.
+    """
     paths, excluded = {image.path for image in looked}, journal.excluded()
-    moved = {sha256 for path, sha256 in excluded.items() if path not in paths}
+    times = Counter(image.sha256 for image in looked)
+    moved = {sha256 for path, sha256 in excluded.items() if path not in paths and times[sha256] == 1}
 
     def reason(image: Image) -> str:
-        if excluded.get(image.path) == image.sha256 or image.sha256 in moved:
+        if excluded.get(image.path) == image.sha256 or (image.sha256 in moved and not journal.verdict(image.path)):
             return dataset.BY_HAND
         return image.excluded or (NO_LABEL if image.label == UNLABELLED else "")
 

@@ -13,7 +13,6 @@ import pandas as pd
 
 from imgclf import ImgclfError, dedicated, files
 from imgclf.dataset import Dataset, Image, read_table, write_table
-from imgclf.journal import Journal
 
 FEW = 20  # training images of a label below which we warn, and a quarter of it for test images
 
@@ -30,7 +29,6 @@ class Split:
     train_fraction: float = 0.75  # how it was made
     split_by: str = "image"
     seed: int = 0
-
 
     def counts(self) -> pd.DataFrame:
         """Images of each label (rows) in train and test (columns)."""
@@ -122,8 +120,7 @@ def _nearest(sizes: list[int], fraction: float) -> int:
 
 
 def _split_as_listed(dataset: Dataset, cluster: dict[str, str], listed: set[str]) -> Split:
-    journal = Journal(dataset.folder)
-    listed_as = {image.path: journal.origin(image.path).lower() for image in dataset.files}  # the list has the names before relabelling
+    listed_as = {image.path: dataset.origins.get(image.path, image.path).lower() for image in dataset.files}  # the list has the names before relabelling
     found = [image for image in dataset.files if listed & {listed_as[image.path], image.path.lower()}]
     # A listed file that was left out as a copy is tested by the copy that was kept.
     copies = {(cluster[image.path], image.label) for image in found if image.excluded and image.width}

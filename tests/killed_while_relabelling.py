@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from imgclf import files, journal
-from imgclf.journal import Journal, Step
+from imgclf import files, journal, steps
+from imgclf.journal import Journal
+from imgclf.steps import Step
 
 
-def steps(opened: Journal, what: str) -> list[Step]:
+def wanted(opened: Journal, what: str) -> list[Step]:
     """Two moves, of which one has to make a folder; or what takes the latest change back; or a new label."""
     if what == "undo":
         return [step.inverse() for step in reversed(list(opened.standing.values())[-1])]
@@ -23,16 +24,16 @@ def steps(opened: Journal, what: str) -> list[Step]:
 def work(folder: Path, what: str) -> None:
     opened = Journal(folder)
     with opened.hold():
-        opened.carry_out(steps(opened, what))
+        opened.carry_out(wanted(opened, what))
 
 
 def die_at(line: int) -> None:
-    """Have the kernel kill this process when it comes to the line-th line of journal.py and files.py."""
+    """Have the kernel kill this process when it comes to the line-th line of journal.py, steps.py and files.py."""
     seen = 0
 
     def count(frame: FrameType, event: str, argument: object):
         nonlocal seen
-        if frame.f_code.co_filename not in (journal.__file__, files.__file__):
+        if frame.f_code.co_filename not in (journal.__file__, steps.__file__, files.__file__):
             return None
         seen += event == "line"
         if seen == line:

@@ -66,7 +66,7 @@ def test_names_are_shown_as_text(folder):
 
 
 def test_choices_filter_sort_and_size(shown):
-    shown.filter.value = "green"
+    shown.filter.value = "label: green"
     assert [tile["label"] for tile in shown.sheet.tiles] == ["green"] * 12
     shown.grid.value = (2, 2)
     assert (shown.sheet.rows, shown.sheet.columns, len(shown.sheet.tiles)) == (2, 2, 4) and "page 1 of 3" in shown.place.value
@@ -76,7 +76,7 @@ def test_choices_filter_sort_and_size(shown):
 
 def test_labels_by_button_by_list_and_by_name(shown, folder):
     shown.new_label.value = "odd"
-    assert shown.status.value == "new label &#x27;odd&#x27;" and shown.new_label.value == "" and "odd" in shown.filter.options
+    assert shown.status.value == "new label &#x27;odd&#x27;" and shown.new_label.value == "" and "label: odd" in shown.filter.options
     next(button for button in shown.labels.children if "odd" in button.description).click()
     shown.sheet._handle_custom_msg({"label": "odd", "at": 4, "key": shown.sheet.tiles[4]["key"]}, [])
     assert sorted(path.name for path in (folder / "odd").iterdir()) == ["b00.jpg", "b04.jpg"]
@@ -140,6 +140,20 @@ def test_suspects_come_first(notes):
 def test_a_folder_that_vanishes_gives_a_message(shown, folder):
     folder.rename(folder.with_name("gone"))
     assert "the folder is not there any more" in press(shown, "3")
+
+
+def test_the_label_that_is_shown_can_be_taken_back(shown):
+    shown.new_label.value = "odd"
+    shown.filter.value = "label: odd"
+    assert press(shown, "z") == "took back: new label odd"
+    assert shown.filter.value == "all images" and len(shown.sheet.tiles) == 15
+
+
+def test_a_label_may_be_named_like_a_filter(shown):
+    shown.new_label.value = "excluded"
+    press(shown, "2")
+    shown.filter.value = "label: excluded"
+    assert [tile["label"] for tile in shown.sheet.tiles] == ["excluded"]
 
 
 def test_its_text_is_the_same_in_every_run(shown):

@@ -18,7 +18,7 @@ FLOORS = {
     3: "evaluation report thresholds findings",
     2: "features svm classifier verification predictions",
     1: "backbones efficientnet_lite engines",
-    0: "parameters dataset scan journal annotations dedicated manifest fetch web images thumbnails duplicates split demo files",
+    0: "parameters dataset scan steps journal annotations dedicated manifest fetch web images thumbnails duplicates split demo files",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 40

@@ -22,8 +22,13 @@ SAMPLE = ["demo:dotted/007", "demo:leopard/050", "demo:striped/191"]
 def listed() -> dict[str, tuple[str, str]]:
     """Label and sha256 of each source in the manifest."""
     lines = MANIFEST.read_bytes().decode().removesuffix("\n").split("\n")
-    assert lines[0] == "label\tsource\tsha256"
-    return {source: (label, digest) for label, source, digest in (line.split("\t") for line in lines[1:])}
+    assert lines[0] == "label\tsource\tsha256\tfile_name"
+    return {source: (label, digest) for label, source, digest, _ in (line.split("\t") for line in lines[1:])}
+
+
+def test_no_two_names_are_alike_so_that_every_image_can_be_relabelled():
+    names = [line.split("\t")[3] for line in MANIFEST.read_text().splitlines()[1:]]
+    assert len(set(names)) == len(names) > 400
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ from PIL import Image
 
 from imgclf import ImgclfError, __version__, dedicated, fetch, images, manifest, web
 from imgclf.fetch import Fetched, fetch_images
-from imgclf.journal import Journal, Step
+from imgclf.journal import Journal
 from imgclf.manifest import Entry
+from imgclf.steps import Step
 
 
 def picture(suffix, *, width=40, height=30, seed=0):
@@ -498,5 +499,6 @@ def test_a_fetched_image_never_takes_the_place_of_a_relabelled_one(server, folde
     with opened.hold():
         opened.carry_out([Step("relabel", "apple/a.jpg", "pear/a.jpg")])
     before = (folder / "pear/a.jpg").read_bytes()
-    fetch_images(entries, folder)
+    fetched = fetch_images(entries, folder)
+    assert reasons(fetched) == ["an image that was relabelled has its name; rename that one"]
     assert (folder / "pear/a.jpg").read_bytes() == before

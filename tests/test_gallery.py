@@ -57,10 +57,10 @@ def test_a_digit_relabels_and_moves_on(shown):
 
 
 def test_the_order_stays_when_labels_change_until_it_is_asked_for_again(shown):
-    shown.show("blue")
+    shown.show("label: blue")
     press(shown, "3", "3")
     assert len(shown.order) == 12 and shown.current == 2
-    shown.show("blue")
+    shown.show("label: blue")
     assert len(shown.order) == 10 and at_cursor(shown) == "blue/b02.jpg"
 
 
@@ -126,7 +126,7 @@ def test_filters_show_what_they_say(shown):
     for which in shown.filters:
         shown.show(which)
         counts[which] = len(shown.order)
-    assert counts == {"all images": 36, "not seen yet": 33, "changed today": 2, "excluded": 1, "unlabelled": 0, "blue": 11, "green": 12, "red": 13}
+    assert counts == {"all images": 36, "not seen yet": 33, "changed today": 2, "excluded": 1, "unlabelled": 0, "label: blue": 11, "label: green": 12, "label: red": 13}
 
 
 def test_nothing_shown_is_no_error_and_a_command_says_so(shown):
@@ -157,7 +157,7 @@ def test_suspects_are_shown_first_in_their_order(notes):
     suspects = [Suspect(path, sha[path], "red", "blue", 0.9, 0.8) for path in ("red/r05.jpg", "blue/b02.jpg", "green/g01.jpg")]
     shown = Gallery(notes, suspects=suspects)
     assert paths(shown) == ["red/r05.jpg", "blue/b02.jpg", "green/g01.jpg"]
-    shown.show("red")
+    shown.show("label: red")
     assert paths(shown)[0] == "red/r05.jpg" and len(shown.order) == 12
 
 

@@ -14,7 +14,7 @@ def main() -> None:
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         lines = list(threads.map(manifest_line, entries()))
     unfinished = MANIFEST.with_suffix(".unfinished")
-    unfinished.write_bytes("".join(["label\tsource\tsha256\n", *lines]).encode())
+    unfinished.write_bytes("".join(["label\tsource\tsha256\tfile_name\n", *lines]).encode())
     unfinished.replace(MANIFEST)
     print(f"{MANIFEST}: {len(lines)} entries")
 

@@ -71,5 +71,9 @@ def present_jpeg(entry: Entry) -> bytes:
 
 
 def manifest_line(entry: Entry) -> str:
-    """The entry's line of the manifest: label, source and sha256 of the intact file, with tabs between."""
-    return f"{entry.label}\t{entry.source}\t{sha256(intact_jpeg(entry)).hexdigest()}\n"
+    """The entry's line of the manifest: label, source, sha256 of the intact file and a name for it, with tabs between.
+
+    No two names are alike, also under different labels, so that no image stands in the way when another is relabelled.
+    """
+    name = entry.source.removeprefix("demo:").replace("/", "_")
+    return f"{entry.label}\t{entry.source}\t{sha256(intact_jpeg(entry)).hexdigest()}\t{name}.jpg\n"

@@ -42,7 +42,6 @@ class Annotator(VBox):
         folder = annotations.dataset.folder
         self._thumbnails, self._large_pictures = Thumbnails(folder, THUMBNAIL_SIDE), Thumbnails(folder, LARGE_SIDE, most=40)
         self._is_busy = False
-        self._told_up_to = 0  # the change after which it was told what follows
         self._buttons: dict[str, Button] = {}
         self.keyboard = Keys(wanted=WANTED)
         self.keyboard.on_key(lambda key, shift, ctrl: self._attempt(lambda: self.gallery.press(key, shift=shift)))
@@ -119,9 +118,7 @@ class Annotator(VBox):
         """In a pause: take in what other windows did, and tell what follows from all changes."""
         try:
             self.annotations.follow()
-            if self._told_up_to != self.annotations.journal.last_effect:
-                self._told_up_to = self.annotations.journal.last_effect
-                self.next_steps.value = escape(consequences(self.annotations, self.sides))
+            self.next_steps.value = escape(consequences(self.annotations, self.sides))
         except ImgclfError as error:
             self._say(str(error), is_refused=True)
         self.refresh()
@@ -129,6 +126,7 @@ class Annotator(VBox):
     def refresh(self) -> None:
         """Show everything as it is now."""
         shown, notes = self.gallery, self.annotations
+        self._refresh_choices()
         page = shown.on_page(shown.page)
         self.sheet.rows, self.sheet.columns = shown.rows, shown.columns
         self.sheet.labels = [*notes.labels, UNLABELLED]
@@ -139,7 +137,6 @@ class Annotator(VBox):
         self._thumbnails.prepare(self._near_pages().items())
         self.place.value = f"page {shown.page + 1} of {shown.pages}"
         self.progress.value = f"<b>{notes.seen()}</b> of {len(notes.images)} seen"
-        self._refresh_choices()
         self._refresh_labels()
         self._refresh_large()
 
@@ -163,12 +160,17 @@ class Annotator(VBox):
         return self._thumbnails.ready([(key, near[key]) for key in keys if key in near], seconds=WAIT_SECONDS)
 
     def _refresh_choices(self) -> None:
+        shown = self.gallery
+        if shown.filter not in shown.filters:  # a label that is gone
+            shown.show(gallery.ALL)
         self._is_busy = True  # what is set here, nobody chose
-        for field, options, value in ((self.filter, self.gallery.filters, self.gallery.filter), (self.sorting, self.gallery.sortings, self.gallery.sorting)):
-            if list(field.options) != options:
-                field.options = options
-            field.value = value
-        self._is_busy = False
+        try:
+            for field, options, value in ((self.filter, shown.filters, shown.filter), (self.sorting, shown.sortings, shown.sorting)):
+                if list(field.options) != options:
+                    field.options = options
+                field.value = value
+        finally:
+            self._is_busy = False
 
     def _refresh_labels(self) -> None:
         notes, counts = self.annotations, self.annotations.counts()
