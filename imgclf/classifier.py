@@ -13,7 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from imgclf import ImgclfError, __version__, engines, files, svm
+from imgclf import ImgclfError, __version__, engines, files
 from imgclf.dataset import Dataset, Image, fingerprint
 from imgclf.features import Skipped, Source, prepared, run_network
 from imgclf.images import GREY, letterbox, read

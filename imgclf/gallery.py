@@ -196,18 +196,12 @@ class Gallery:
         ImgclfError : it cannot be done.
         """
         if key in DIGITS:
-            return str(self._digit(key))
+            return str(self.relabel(label_of_key(key, self.annotations.labels)))
         commands = {"u": lambda: self.relabel(UNLABELLED), "x": self.exclude, "z": self.undo, " ": self.confirm, "Enter": self.confirm_page}
         if key in commands:
             return str(commands[key]())
         self._walk(key, shift)
         return ""
-
-    def _digit(self, key: str) -> Done:
-        number = DIGITS.index(key)
-        if number >= len(self.annotations.labels):
-            raise ImgclfError(f"there is no label with the key {key}; there are {len(self.annotations.labels)} labels")
-        return self.relabel(self.annotations.labels[number])
 
     def _walk(self, key: str, shift: bool) -> None:
         if key in STEPS or key in ROWS:
@@ -225,3 +219,16 @@ class Gallery:
             self.selected ^= set(self.order[self.current:self.current + 1])
         elif key == "Escape":
             self.selected.clear()
+
+
+def label_of_key(key: str, labels: Sequence[str]) -> str:
+    """The label that a digit stands for.
+
+    Raises
+    ------
+    ImgclfError : there are not so many labels.
+    """
+    number = DIGITS.index(key)
+    if number >= len(labels):
+        raise ImgclfError(f"there is no label with the key {key}; there are {len(labels)} labels")
+    return labels[number]

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from imgclf import ImgclfError, files, steps
-from imgclf.steps import EFFECTIVE, MAKE_WRITABLE, ON_DISK, Step
+from imgclf.steps import MAKE_WRITABLE, ON_DISK, Step
 
 NAME = "annotations.jsonl"
 PENDING = ".annotations.pending"  # what is being done just now: a killed process leaves it, and the next start finishes it

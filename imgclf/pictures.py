@@ -25,7 +25,7 @@ def colour(labels: Sequence[str], label: str) -> str:
     return COLOURS[list(labels).index(label)] if len(labels) <= len(COLOURS) else COLOURS[0]
 
 
-def _short(text: str, most: int = LONGEST) -> str:
+def short(text: str, most: int = LONGEST) -> str:
     """A text of at most `most` letters: the middle of a longer one is left out."""
     half = most // 2
     return text if len(text) <= most else f"{text[:half]}…{text[len(text) - most + half + 1:]}"
@@ -44,7 +44,7 @@ def grid(pixels: Sequence[np.ndarray], captions: Sequence[str], *, title: str, c
     ----------
     pixels : (H, W, 3) uint8 RGB arrays of any size.
     """
-    captions = ["\n".join(_short(line, 24) for line in caption.split("\n")) for caption in captions]
+    captions = ["\n".join(short(line, 24) for line in caption.split("\n")) for caption in captions]
     columns = min(columns, max(1, len(pixels)))
     rows = max(1, -(-len(pixels) // columns))
     height = max(caption.count("\n") + 1 for caption in captions) * 0.17 if captions else 0
@@ -103,8 +103,8 @@ def confusion(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
             ax.text(column, row, count, ha="center", va="center", fontsize=9, color="white" if share[row, column] > 0.55 else "black")
-    ax.set_xticks(range(k), [_short(label) for label in evaluation.labels], rotation=45, ha="right")
-    ax.set_yticks(range(k), [_short(label) for label in evaluation.labels])
+    ax.set_xticks(range(k), [short(label) for label in evaluation.labels], rotation=45, ha="right")
+    ax.set_yticks(range(k), [short(label) for label in evaluation.labels])
     ax.set(xlabel="predicted label", ylabel="true label", title=f"{len(evaluation.truth)} images: right ones on the diagonal")
     ax.figure.colorbar(picture, ax=ax, label="share of the true label's images", shrink=0.8)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from conftest import COLOURS, picture
+from conftest import picture
 from imgclf import ImgclfError, dataset, features, files, images, scan, split
 from test_images import corners, encoded, rotated
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_pictures import evaluated, few_and_many, labels
 
-from imgclf import evaluation, pictures
+from imgclf import evaluation, pictures, thresholds
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of bqplot's own definitions, when it is first imported
@@ -47,6 +47,63 @@ def test_confusion_of_a_label_without_images_has_an_empty_row():
     found = evaluation.evaluate(["a", "b"], ["1"], ["a"], np.eye(2)[:1], np.eye(2)[:1])
     cells, *_ = charts.confusion(found).marks
     assert cells.color.tolist() == [[1, 0], [0, 0]]
+
+
+def test_a_click_on_a_cell_tells_its_labels():
+    clicked = []
+    cells, *_ = charts.confusion(evaluated(3), on_click=lambda *cell: clicked.append(cell)).marks
+    cells._handle_custom_msg({"event": "element_click", "data": {"row": "label 0", "column": "label 1", "rowNum": 0, "columnNum": 1}}, [])
+    assert clicked == [("label 0", "label 1")]
+
+
+@few_and_many
+def test_the_numbers_let_the_mouse_through_to_the_cells(count):
+    _, *inks = charts.confusion(evaluated(count)).marks
+    assert all(mark.selected.tolist() == list(range(len(mark.text))) and mark.selected_style == {"pointer-events": "none"} for mark in inks)
+
+
+def test_long_labels_are_shortened_beside_the_axes_and_stay_whole_in_the_cells():
+    names = ["a very long label of coats", "a very long label of hats"]
+    figure = charts.confusion(evaluation.evaluate(names, ["1", "2"], names, np.eye(2), np.eye(2)))
+    assert list(figure.marks[0].row) == names
+    assert all(axis.tick_labels == {names[0]: "a very…coats", names[1]: "a very… hats"} for axis in figure.axes)
+
+
+@few_and_many
+def test_bars_are_updated_in_place_and_name_the_true_label(count):
+    bars = charts.ProbabilityBars(labels(count))
+    mark, before = bars.marks[0], list(bars.marks)
+    probabilities = np.linspace(0, 1, count, dtype=np.float32)
+    bars.show(probabilities, "label 1")
+    assert list(mark.x) == labels(count) and bars.marks == before
+    np.testing.assert_array_equal(mark.y, probabilities)
+    assert bars.axes[0].tick_labels == {**{label: label for label in labels(count)}, "label 1": "label 1 (true)"}
+
+
+@few_and_many
+def test_the_roc_by_probability_has_a_point_a_label_that_follows_the_threshold(count):
+    found = evaluated(count)
+    figure = charts.ThresholdRoc(found)
+    *curves, points = figure.marks
+    curve = thresholds.roc(found, "label 0")
+    assert set(zip(curves[0].x, curves[0].y, strict=True)) <= set(zip(curve.false_positive_rate, curve.true_positive_rate, strict=True))
+    for threshold in (0, 0.4, 1):
+        figure.move(threshold)
+        np.testing.assert_array_equal(np.stack([points.x, points.y], axis=1), thresholds.operating_points(found, threshold))
+    assert list(points.names) == labels(count) and all(axis_labels(figure))
+
+
+def test_only_the_corners_of_a_roc_are_drawn():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.1, 0.9]])
+    found = evaluation.evaluate(list("ab"), list("1234"), list("aaab"), probabilities, probabilities)
+    curve = charts.ThresholdRoc(found).marks[0]
+    assert (curve.x.tolist(), curve.y.tolist()) == ([0, 0, 1], [0, 1, 1])
+
+
+def test_a_label_without_a_curve_has_no_point():
+    found = evaluation.evaluate(list("abc"), ["1", "2"], ["a", "b"], np.eye(3)[:2], np.eye(3)[:2])
+    *curves, points = charts.ThresholdRoc(found).marks
+    assert len(curves) == len(points.x) == 2 and list(points.names) == ["a", "b"]
 
 
 @few_and_many

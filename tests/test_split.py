@@ -1,5 +1,4 @@
 import hashlib
-import shutil
 from dataclasses import replace
 from pathlib import Path
 

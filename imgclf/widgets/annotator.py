@@ -1,29 +1,28 @@
 """The annotator: go through the images of a data set, and correct their labels by keyboard or mouse."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 import ipywidgets
-from ipywidgets import HTML, Button, Dropdown, GridBox, HBox, Layout, Text, VBox
+from ipywidgets import HTML, Dropdown, GridBox, HBox, Layout, Text, VBox
 
-from imgclf import ImgclfError, gallery, pictures
-from imgclf.annotations import Annotations, consequences
+from imgclf import gallery, pictures
+from imgclf.annotations import Annotations, Done
 from imgclf.dataset import BY_HAND, COPY, NO_LABEL, UNLABELLED, Image
 from imgclf.findings import Known, Suspect
 from imgclf.gallery import DIGITS, Gallery
 from imgclf.split import Sides
 from imgclf.thumbnails import Thumbnails
-from imgclf.widgets.keys import Keys
+from imgclf.widgets.face import WAIT_SECONDS, Face, key
 from imgclf.widgets.sheet import Sheet
 
 THUMBNAIL_SIDE, LARGE_SIDE = 260, 640  # pixels
-WAIT_SECONDS = 0.06  # for pictures, at most: the browser asks again for those that take longer
 GRIDS = {"2 x 2": (2, 2), "3 x 5": (3, 5), "4 x 7": (4, 7), "5 x 9": (5, 9), "7 x 13": (7, 13)}
 WANTED = [*DIGITS, *"uxzsa", "Ctrl+z", "Ctrl+a", " ", "Enter", "Escape", "Home", "End", *gallery.STEPS, *gallery.ROWS, *gallery.PAGES]
 
 
-class Annotator(VBox):
+class Annotator(Face):
     """A page of images with their labels, the current one large beside it, and all commands of `gallery.KEYS`.
 
     Thin over `annotations` and a `Gallery`, which hold all state; every change is on disk before it is shown.
@@ -37,21 +36,12 @@ class Annotator(VBox):
         sides : of the last split, to tell which images would change sides.
         known : scores, by which images can be put in order.
         """
-        self.annotations, self.sides, self.known = annotations, sides, known
-        self.gallery = Gallery(annotations, known=known, suspects=suspects, rows=3, columns=5)
+        self.gallery = shown = Gallery(annotations, known=known, suspects=suspects, rows=3, columns=5)
+        super().__init__(annotations, sides, lambda key, shift: shown.press(key, shift=shift), WANTED)
+        self.known = known
         folder = annotations.dataset.folder
         self._thumbnails, self._large_pictures = Thumbnails(folder, THUMBNAIL_SIDE), Thumbnails(folder, LARGE_SIDE, most=40)
-        self._is_busy = False
-        self._buttons: dict[str, Button] = {}
-        self.keyboard = Keys(wanted=WANTED)
-        self.keyboard.on_key(lambda key, shift, ctrl: self._attempt(lambda: self.gallery.press(key, shift=shift)))
-        self.keyboard.on_idle(self._follow)
-        self.status, self.next_steps = HTML(), HTML()
-        super().__init__([self._toolbar(), self._middle(), self.status, self.next_steps, _keys_shown(), self.keyboard])
-        self.add_class("imgclf-face")
-        self.status.add_class("imgclf-status")
-        self.next_steps.add_class("imgclf-next-steps")
-        annotations.observers.append(lambda positions: None if self._is_busy else self.refresh())
+        self._open([self._toolbar(), self._middle()], gallery.KEYS)
         self.refresh()
 
     def _toolbar(self) -> HBox:
@@ -60,12 +50,9 @@ class Annotator(VBox):
         self.sorting = Dropdown(options=shown.sortings, value=shown.sorting, description="order by", layout=Layout(width="190px"))
         self.grid = Dropdown(options=GRIDS, value=(shown.rows, shown.columns), description="grid", layout=Layout(width="115px"))
         for field, choose in ((self.filter, shown.show), (self.sorting, shown.sort), (self.grid, lambda size: shown.resize(*size))):
-            field.style.description_width = "auto"
-            field.observe(lambda change, choose=choose: self._is_busy or self._attempt(lambda: choose(change["new"])), "value")
+            self._on_choice(field, choose)
         self.place, self.progress = HTML(), HTML()
-        turns = [Button(description=sign, tooltip=tip, layout=Layout(width="32px")) for sign, tip in (("◀", "page back"), ("▶", "page forward"))]
-        for button, pages in zip(turns, (-1, 1), strict=True):
-            button.on_click(lambda _, pages=pages: self._attempt(lambda: shown.turn(pages)))
+        turns = [self._button(sign, lambda pages=pages: shown.turn(pages), tip, width="32px") for sign, tip, pages in (("◀", "page back", -1), ("▶", "page forward", 1))]
         return HBox([self.filter, self.sorting, self.grid, turns[0], self.place, turns[1], self.progress],
                     layout=Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 6px"))
 
@@ -80,48 +67,21 @@ class Annotator(VBox):
                                             grid_template_columns="repeat(auto-fill, minmax(112px, 1fr))"))
         self.new_label = Text(placeholder="new label", layout=Layout(width="0", flex="1 1 auto"), continuous_update=False)
         self.new_label.observe(lambda change: change["new"] and self._attempt(lambda: self._add_label(change["new"])), "value")
-        exclude = Button(description="exclude (X)", tooltip="or use again", layout=Layout(width="auto", flex="1 1 0"))
-        undo = Button(description="undo (Z)", layout=Layout(width="auto", flex="1 1 0"))
-        exclude.on_click(lambda _: self._attempt(shown.exclude))
-        undo.on_click(lambda _: self._attempt(shown.undo))
+        exclude = self._button("exclude (X)", shown.exclude, "or use again", flex="1 1 0")
+        undo = self._button("undo (Z)", shown.undo, "the latest change", flex="1 1 0")
         side = VBox([self.large, self.facts, self.labels, HBox([self.new_label], layout=Layout(flex="0 0 auto")), HBox([exclude, undo], layout=Layout(flex="0 0 auto"))],
                     layout=Layout(width="clamp(240px, 29%, 480px)", flex="0 0 auto", height="100%"))
         return HBox([self.sheet, side], layout=Layout(height="clamp(380px, 62vh, 900px)", grid_gap="8px"))
 
-    def _relabel_one(self, place: int, label: str) -> Any:
+    def _relabel_one(self, place: int, label: str) -> Done:
         """What the list below a thumbnail does: it means that image alone, and the frame stays there."""
         self.gallery.click(place)
         return self.annotations.relabel(self.gallery.targets, label)
 
-    def _add_label(self, name: str) -> Any:
+    def _add_label(self, name: str) -> Done:
         done = self.annotations.add_label(name)
         self.new_label.value = ""
         return done
-
-    def _attempt(self, work: Callable[[], Any]) -> None:
-        """Do something for the person, and show what became of it."""
-        self._is_busy = True
-        try:
-            sentence, is_refused = work(), False
-        except ImgclfError as error:
-            sentence, is_refused = error, True
-        finally:
-            self._is_busy = False
-        if sentence:
-            self._say(str(sentence), is_refused=is_refused)
-        self.refresh()
-
-    def _say(self, sentence: str, *, is_refused: bool = False) -> None:
-        self.status.value = f"<b>Not done:</b> {escape(sentence)}" if is_refused else escape(sentence)
-
-    def _follow(self) -> None:
-        """In a pause: take in what other windows did, and tell what follows from all changes."""
-        try:
-            self.annotations.follow()
-            self.next_steps.value = escape(consequences(self.annotations, self.sides))
-        except ImgclfError as error:
-            self._say(str(error), is_refused=True)
-        self.refresh()
 
     def refresh(self) -> None:
         """Show everything as it is now."""
@@ -133,17 +93,18 @@ class Annotator(VBox):
         self.sheet.tiles = [self._tile(i) for i in page]
         self.sheet.cursor = shown.current - shown.page * shown.size if page else -1
         self.sheet.selected = [place for place, i in enumerate(page) if i in shown.selected]
-        self.sheet.ahead = [_key(notes.images[i]) for number in (1, -1) for i in shown.on_page(shown.page + number)]
+        self.sheet.ahead = [key(notes.images[i]) for number in (1, -1) for i in shown.on_page(shown.page + number)]
         self._thumbnails.prepare(self._near_pages().items())
         self.place.value = f"page {shown.page + 1} of {shown.pages}"
         self.progress.value = f"<b>{notes.seen()}</b> of {len(notes.images)} seen"
-        self._refresh_labels()
+        counts = notes.counts()
+        self.labels.children = self._label_buttons(shown.relabel, lambda label: f"{label} · {counts[label]}", notes.labels)
         self._refresh_large()
 
     def _tile(self, position: int) -> dict[str, Any]:
         image, notes = self.annotations.images[position], self.annotations
         mark = "changed" if notes.is_changed(position) else "seen" if notes.is_seen(position) else ""
-        return {"key": _key(image), "name": image.path.rpartition("/")[2], "label": image.label, "colour": self._colour(image.label),
+        return {"key": key(image), "name": image.path.rpartition("/")[2], "label": image.label, "colour": self._colour(image.label),
                 "note": _why_left_out(image) or mark, "dim": bool(_why_left_out(image))}
 
     def _colour(self, label: str) -> str:
@@ -153,7 +114,7 @@ class Annotator(VBox):
         """Key and path of the images of this page, the next and the one before."""
         shown = self.gallery
         images = [self.annotations.images[i] for number in (0, 1, -1) for i in shown.on_page(shown.page + number)]
-        return {_key(image): image.path for image in images}
+        return {key(image): image.path for image in images}
 
     def _pictures(self, keys: list[str]) -> dict[str, bytes]:
         near = self._near_pages()
@@ -163,26 +124,11 @@ class Annotator(VBox):
         shown = self.gallery
         if shown.filter not in shown.filters:  # a label that is gone
             shown.show(gallery.ALL)
-        self._is_busy = True  # what is set here, nobody chose
-        try:
+        with self._busy():
             for field, options, value in ((self.filter, shown.filters, shown.filter), (self.sorting, shown.sortings, shown.sorting)):
                 if list(field.options) != options:
                     field.options = options
                 field.value = value
-        finally:
-            self._is_busy = False
-
-    def _refresh_labels(self) -> None:
-        notes, counts = self.annotations, self.annotations.counts()
-        for number, label in enumerate([*notes.labels, UNLABELLED]):
-            if label not in self._buttons:
-                self._buttons[label] = button = Button(tooltip=label, layout=Layout(width="auto"))
-                button.add_class("imgclf-label")
-                button.on_click(lambda _, label=label: self._attempt(lambda: self.gallery.relabel(label)))
-            button, key = self._buttons[label], "U" if label == UNLABELLED else DIGITS[number:number + 1]
-            button.description = f"{key} {label} · {counts[label]}".strip()
-            button.layout.border_left = f"6px solid {self._colour(label) or 'transparent'}"
-        self.labels.children = [self._buttons[label] for label in [*notes.labels, UNLABELLED]]
 
     def _refresh_large(self) -> None:
         position = self.gallery.at_cursor
@@ -190,9 +136,9 @@ class Annotator(VBox):
         self.facts.value = self._facts(image) if image else ""
         if image:
             around = self.gallery.order[self.gallery.current:][:4] + self.gallery.order[max(0, self.gallery.current - 1):self.gallery.current]
-            self._large_pictures.prepare((_key(self.annotations.images[i]), self.annotations.images[i].path) for i in around)
-            found = self._large_pictures.ready([(_key(image), image.path)], seconds=WAIT_SECONDS)
-            self.large.value = found.get(_key(image)) or self._thumbnails.ready([(_key(image), image.path)], seconds=0).get(_key(image), b"")
+            self._large_pictures.prepare((key(self.annotations.images[i]), self.annotations.images[i].path) for i in around)
+            found = self._large_pictures.ready([(key(image), image.path)], seconds=WAIT_SECONDS)
+            self.large.value = found.get(key(image)) or self._thumbnails.ready([(key(image), image.path)], seconds=0).get(key(image), b"")
         self.large.layout.visibility = "visible" if image and self.large.value else "hidden"
 
     def _facts(self, image: Image) -> str:
@@ -209,18 +155,8 @@ class Annotator(VBox):
         return f"[annotator of {len(self.annotations.images)} images, needs a running kernel]"
 
 
-def _key(image: Image) -> str:
-    """What the picture of an image is known by: its content, which stays when the file moves."""
-    return image.sha256 or image.path
-
-
 def _why_left_out(image: Image) -> str:
     """In a word."""
     if image.excluded in ("", NO_LABEL):
         return ""
     return "excluded" if image.excluded == BY_HAND else "copy" if image.excluded.startswith(COPY) else "unreadable"
-
-
-def _keys_shown() -> HTML:
-    keys = " ".join(f"<span><kbd>{escape(key)}</kbd> {escape(meaning)}</span>" for key, meaning in gallery.KEYS)
-    return HTML(f"<div class='imgclf-keys'>{keys}</div>")

@@ -2,7 +2,7 @@
 
 import pytest
 
-CHARTS = ["right ones on the diagonal", "ROC, each label against the rest"]
+CHARTS = ["predicted label", "probability"]
 
 
 def test_01_runs_in_lab_and_writes_the_split(lab, data_dir):
