@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from imgclf import images
+from imgclf import images, scan
+from imgclf.annotations import Annotations
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"  # photographs that don't come with the repository
 COLOURS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (50, 60, 210)}
@@ -44,6 +45,19 @@ def colour_folder(tmp_path: Path) -> Path:
         for i in range(12):
             (folder / label / f"{i:02d}.jpg").write_bytes(images.jpeg(picture(colour, seed=100 * k + i)))
     return folder
+
+
+@pytest.fixture
+def distinct_folder(colour_folder: Path) -> Path:
+    """The same with file names that differ between labels (b00.jpg, g00.jpg, r00.jpg), so that none stands in another's way when it is relabelled."""
+    for path in [*colour_folder.glob("*/*.jpg")]:
+        path.rename(path.with_name(f"{path.parent.name[0]}{path.name}"))
+    return colour_folder
+
+
+@pytest.fixture
+def notes(distinct_folder: Path) -> Annotations:
+    return Annotations(scan.look_through("colours", distinct_folder))
 
 
 @pytest.fixture

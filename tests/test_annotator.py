@@ -17,16 +17,8 @@ with warnings.catch_warnings():
 
 
 @pytest.fixture
-def folder(colour_folder: Path) -> Path:
-    for label in ("blue", "green", "red"):
-        for path in (colour_folder / label).iterdir():
-            path.rename(path.with_name(f"{label[0]}{path.name}"))
-    return colour_folder
-
-
-@pytest.fixture
-def notes(folder: Path) -> Annotations:
-    return Annotations(scan.look_through("colours", folder))
+def folder(distinct_folder: Path) -> Path:
+    return distinct_folder
 
 
 @pytest.fixture

@@ -1,23 +1,12 @@
 """Walking through images: what is shown, selected, and done by each key, without a browser."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from imgclf import ImgclfError, gallery, scan
-from imgclf.annotations import Annotations
+from imgclf import ImgclfError, gallery
 from imgclf.findings import Known, Suspect
 from imgclf.gallery import Gallery
-
-
-@pytest.fixture
-def notes(colour_folder: Path) -> Annotations:
-    """12 images of each of blue, green and red, named b00.jpg, g00.jpg, r00.jpg and so on, so that none stands in another's way."""
-    for label in ("blue", "green", "red"):
-        for path in (colour_folder / label).iterdir():
-            path.rename(path.with_name(f"{label[0]}{path.name}"))
-    return Annotations(scan.look_through("colours", colour_folder))
 
 
 @pytest.fixture
