@@ -101,6 +101,13 @@ class Known:
         probability = probabilities[self.labels.index(image.label)] if is_known else 0
         return min(1.0, max(0.0, 1.0 - float(probability or probabilities.max())))
 
+    def prediction(self, image: Image) -> tuple[str, float] | None:
+        """The likeliest label of an image and its probability, 0 to 1; None if the image has no scores."""
+        if image.sha256 not in self.probabilities:
+            return None
+        probabilities = self.probabilities[image.sha256]
+        return self.labels[probabilities.argmax()], float(probabilities.max())
+
     def __len__(self) -> int:
         return len(self.probabilities)
 

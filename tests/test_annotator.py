@@ -121,7 +121,7 @@ def test_a_pause_brings_what_another_window_did_and_what_follows(shown, notes, f
 def test_doubt_and_side_are_told(notes):
     known = Known(("blue", "green", "red"), {notes.images[0].sha256: np.array([0.25, 0.5, 0.25])})
     shown = Annotator(notes, known=known, sides=split.Sides({notes.images[0].sha256: "test"}))
-    assert "label <b>blue</b>, test, doubt 0.75" in shown.facts.value
+    assert "label <b>blue</b>, test<br>classifier: <b>green</b> 0.50, doubt in the label 0.75" in shown.facts.value
 
 
 def test_suspects_come_first(notes):

@@ -213,3 +213,9 @@ def test_both_files_damaged_is_no_crash(proc):
     known = findings.known_scores("fruit")
     assert not known
     assert known.note.count("damaged") == 2
+
+
+def test_the_prediction_is_the_likeliest_label_and_none_without_scores():
+    known = findings.Known(("a", "b"), {"1": np.array([0.25, 0.75])})
+    assert known.prediction(Image("a/1.jpg", "a", "1", "", 1, 1)) == ("b", 0.75)
+    assert known.prediction(Image("a/2.jpg", "a", "2", "", 1, 1)) is None

@@ -70,7 +70,7 @@ class Annotator(Face):
         exclude = self._button("exclude (X)", shown.exclude, "or use again", flex="1 1 0")
         undo = self._button("undo (Z)", shown.undo, "the latest change", flex="1 1 0")
         side = VBox([self.large, self.facts, self.labels, HBox([self.new_label], layout=Layout(flex="0 0 auto")), HBox([exclude, undo], layout=Layout(flex="0 0 auto"))],
-                    layout=Layout(width="clamp(240px, 29%, 480px)", flex="0 0 auto", height="100%"))
+                    layout=Layout(width="clamp(256px, 30%, 480px)", flex="0 0 auto", height="100%"))
         return HBox([self.sheet, side], layout=Layout(height="clamp(380px, 62vh, 900px)", grid_gap="8px"))
 
     def _relabel_one(self, place: int, label: str) -> Done:
@@ -144,9 +144,8 @@ class Annotator(Face):
     def _facts(self, image: Image) -> str:
         rows = [f"<b>{escape(image.path)}</b>", f"{image.width} x {image.height} pixels" if image.width else "size unknown",
                 f"label <b>{escape(image.label)}</b>, {self.sides.side.get(image.sha256, 'not split yet')}"]
-        doubt = self.known.doubt(image)
-        if doubt == doubt:
-            rows[2] += f", doubt {doubt:.2f}"
+        if prediction := self.known.prediction(image):
+            rows.append(f"classifier: <b>{escape(prediction[0])}</b> {prediction[1]:.2f}, doubt in the label {self.known.doubt(image):.2f}")
         if image.excluded:
             rows.append(escape(image.excluded))
         return f"<div class='imgclf-facts'>{'<br>'.join(rows)}</div>"
