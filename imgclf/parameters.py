@@ -27,6 +27,7 @@ class Parameter:
     type : "str", "int", "float", "bool" or "list[float]", as it stands in the notebook.
     notebooks : the numbers of the notebooks that take it.
     allowed : the values it may have; empty if any of its type between `least` and `most` will do.
+    suffixes : what else it may be: the path of a file of such a kind.
     tutorial : what Microsoft's tutorial of 2017 called it.
     """
 
@@ -36,15 +37,21 @@ class Parameter:
     meaning: str
     notebooks: tuple[str, ...]
     allowed: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
     least: float | None = None
     most: float | None = None
     tutorial: str = ""
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value of the right type is one of those it may have."""
+        return not self.allowed or value in self.allowed or Path(value).suffix in self.suffixes
 
     @property
     def expected(self) -> str:
         """What a value must be, in words."""
         if self.allowed:
-            return "one of " + ", ".join(self.allowed)
+            paths = f", or a path ending in {' or '.join(self.suffixes)}" if self.suffixes else ""
+            return "one of " + ", ".join(self.allowed) + paths
         kind = {"str": "text", "int": "a whole number", "float": "a number", "bool": "True or False", "list[float]": "numbers with commas between"}[self.type]
         limits = [f"{word} {limit:g}" for word, limit in (("at least", self.least), ("at most", self.most)) if limit is not None]
         return " ".join([kind, " and ".join(limits)]).strip()
@@ -62,7 +69,8 @@ PARAMETERS = {
         Parameter("train_fraction", "float", 0.75, "share of each label's images that train, 0 to 1", ("01",), least=0.01, most=0.99, tutorial="ratioTrainTest"),
         Parameter("split_by", "str", "image", "image, or group: a subfolder below a label stays on one side", ("01",), ("image", "group"), tutorial="imagesSplitBy"),
         Parameter("classifier", "str", "svm", "svm: linear SVM on the features of the pretrained DNN", ("02", *RUNS), ("svm",), tutorial="classifier"),
-        Parameter("backbone", "str", "efficientnet_lite1", "pretrained DNN", ("02",), ("efficientnet_lite0", "efficientnet_lite1"), tutorial="rf_pretrainedModelFilename"),
+        Parameter("backbone", "str", "efficientnet_lite1", "pretrained DNN, or the path of one: .onnx, .pth", ("02",),
+                  ("efficientnet_lite0", "efficientnet_lite1", "resnet18", "resnet34", "resnet50"), (".onnx", ".pth"), tutorial="rf_pretrainedModelFilename"),
         Parameter("input_size", "int", 240, "width and height of the images the DNN sees, pixels", ("02",), least=32, most=2048, tutorial="rf_inputResoluton"),
         Parameter("engine", "str", "openvino", "what runs the DNN", RUNS, ("openvino", "onnxruntime")),
         Parameter("precision", "str", "f32", "f32; bf16: faster where the processor has it; auto: bf16 if it has it", RUNS, ("f32", "bf16", "auto")),
@@ -89,8 +97,11 @@ def check(name: str, value: Any) -> Value:
             "list[float]": lambda v: isinstance(v, list) and bool(v) and all(map(_is_number, v))}[parameter.type]
     if name == "dataset_name" and isinstance(value, str) and not re.fullmatch(r"[^/\\.\0][^/\\\0]*", value):
         raise ImgclfError(f"dataset_name={value!r}: must be the name of one folder, without slashes, not beginning with a dot")
+    if name == "backbone" and isinstance(value, str) and value.endswith(".model"):
+        raise ImgclfError(f"{name}={value!r}: networks in CNTK's own format cannot be read; save it as ONNX with CNTK 2.7 "
+                          "(network.save(path, format=cntk.ModelFormat.ONNX)) and give the path of that")
     numbers = value if isinstance(value, list) else [value]
-    if not fits(value) or (parameter.allowed and value not in parameter.allowed) or not all(_in_limits(parameter, n) for n in numbers):
+    if not fits(value) or not parameter.allows(value) or not all(_in_limits(parameter, n) for n in numbers):
         raise ImgclfError(f"{name}={value!r}: must be {parameter.expected}")
     return value
 
@@ -127,7 +138,8 @@ def parse(assignments: Iterable[str]) -> dict[str, Value]:
 
 def _literal(name: str, text: str) -> Any:
     kind = PARAMETERS[name].type if name in PARAMETERS else "str"
-    if name == "images_dir" and text:
+    is_file = name in PARAMETERS and Path(text).suffix in PARAMETERS[name].suffixes
+    if text and (name == "images_dir" or is_file):
         return str(Path(text).expanduser().absolute())  # notebooks run in a folder of their own
     if kind == "str":
         return text

@@ -67,10 +67,9 @@ class Web:
         self._stop = Event()
         self._answered: set[bytes] = set()  # servers that have answered anything
         self._dead: dict[bytes, str] = {}  # servers out of reach, and the reason
-        shared = {"headers": {"User-Agent": f"imgclf/{__version__} ({purpose})", "Accept-Encoding": "identity"},
-                  "event_hooks": {"response": [self._note]},
+        shared = {"event_hooks": {"response": [self._note]},
                   "verify": httpx.create_ssl_context() if threads else True}  # slow to make, so one for all
-        self._lines = [_Line(_client(**shared)) for _ in range(threads)]
+        self._lines = [_Line(client(purpose, **shared)) for _ in range(threads)]
         self._idle: SimpleQueue[_Line] = SimpleQueue()
         for line in self._lines:
             self._idle.put(line)
@@ -137,7 +136,7 @@ class Web:
                 raise NotHad("the run was stopped", PASSING) from error
             if line.is_cut.is_set():
                 raise NotHad(f"no whole answer within {self.seconds:g} seconds", PASSING) from error
-            raise _problem(error) from error
+            raise problem_of(error) from error
 
     def _refuse(self, address: str) -> None:
         """Give up a server that is known to be out of reach; one that has answered before may come back."""
@@ -198,7 +197,7 @@ def _retry_after(header: str) -> float:
     return max(0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def _problem(error: Exception) -> NotHad:
+def problem_of(error: Exception) -> NotHad:
     """What httpx found, for a person."""
     if isinstance(error, httpx.ConnectTimeout):
         return NotHad(f"no connection within {CONNECT_SECONDS:g} seconds", UNREACHABLE)
@@ -258,10 +257,17 @@ class _Line:
                 socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
 
-def _client(**settings) -> httpx.Client:
+def client(purpose: str, **settings) -> httpx.Client:
+    """An HTTP client with our limits of time, which tells servers what the program does.
+
+    Raises
+    ------
+    ImgclfError : the proxy that the environment names cannot be used.
+    """
+    headers = {"User-Agent": f"imgclf/{__version__} ({purpose})", "Accept-Encoding": "identity"}
     limits = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     try:
-        return httpx.Client(follow_redirects=True, timeout=limits, **settings)
+        return httpx.Client(follow_redirects=True, timeout=limits, headers=headers, **settings)
     except (ValueError, ImportError, httpx.InvalidURL) as error:
         raise ImgclfError(f"the proxy set in the environment cannot be used: {error}; "
                           "correct HTTP_PROXY, HTTPS_PROXY and ALL_PROXY or unset them") from error

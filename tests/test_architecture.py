@@ -17,7 +17,7 @@ FLOORS = {
     4: "widgets pictures gallery results",
     3: "evaluation report thresholds findings",
     2: "features svm classifier verification predictions",
-    1: "backbones efficientnet_lite engines",
+    1: "backbones architectures efficientnet_lite resnet weights foreign onnx_graph engines",
     0: "parameters dataset scan steps journal annotations dedicated manifest fetch web images thumbnails duplicates split demo files",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
@@ -126,6 +126,6 @@ def test_ground_floor_loads_nothing_heavy():
 
 
 def test_learning_and_judging_load_no_engine_no_torch_and_no_widgets_and_start_no_thread():
-    learning = ", ".join(f"imgclf.{name}" for floor in (1, 2, 3) for name in FLOORS[floor].split() if name != "efficientnet_lite")
+    learning = ", ".join(f"imgclf.{name}" for floor in (1, 2, 3) for name in FLOORS[floor].split() if name not in ("efficientnet_lite", "resnet"))
     code = f"import sys, threading, {learning}, imgclf.cli; print([name for name in {LATE} if name in sys.modules], threading.active_count())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[] 1\n"

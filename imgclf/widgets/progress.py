@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from IPython.display import display
 
@@ -27,3 +27,17 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     finally:
         if line:
             line.update(NOTHING, raw=True)
+
+
+@contextmanager
+def transfer() -> Iterator[Callable[[int, int], None]]:
+    """Show how much of a file has come, if one comes at all; call what it gives with the bytes that are here and those of the whole."""
+    with ExitStack() as line:
+        shows: list[Callable[[int], None]] = []
+
+        def show(here: int, whole: int) -> None:
+            if not shows:
+                shows.append(line.enter_context(progress("MB", round(whole / 1e6))))
+            shows[0](round(here / 1e6))
+
+        yield show
