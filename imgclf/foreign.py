@@ -1,7 +1,7 @@
 """ONNX networks that others made, as fixed features: what goes in and what comes out is found in the file."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -159,7 +159,7 @@ def read(path: Path) -> ForeignNetwork:
     fixed = [side for side in sides if isinstance(side, int)]
     if len(set(fixed)) > 1:
         raise ImgclfError(f"{path.name}: takes images of {sides[1]} x {sides[0]} pixels; it must take squares")
-    return ForeignNetwork(path, model, has_channels_first, fixed[0] if fixed else 0, _pixels(model, entry))
+    return ForeignNetwork(path, model, has_channels_first, fixed[0] if fixed else 0, _pixels(model, entry, path))
 
 
 def _prepared(path: Path) -> onnx.ModelProto:
@@ -187,17 +187,28 @@ def _prepared(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _pixels(model: onnx.ModelProto, entry: onnx.ValueInfoProto) -> Pixels:
+def _pixels(model: onnx.ModelProto, entry: onnx.ValueInfoProto, file: Path) -> Pixels:
     """How pixels are normalized: as the network does itself, as its metadata say, or as most networks were trained."""
     told = {prop.key: prop.value for prop in model.metadata_props}
     if entry.type.tensor_type.elem_type == TensorProto.UINT8:
         return Pixels((0,), (1,), "it takes grey levels 0 to 255 and normalizes them itself")
-    if told.keys() == set(TOLD):
-        mean, deviation = (tuple(255 * value for value in json.loads(told[key])) for key in TOLD)
-        return Pixels(mean, deviation, "pixels are normalized by pixel_mean and pixel_std of its metadata")
+    if told:
+        return Pixels(*_told(told, file), "pixels are normalized by pixel_mean and pixel_std of its metadata")
     if (highest := onnx_graph.highest_pixel(model.graph, entry.name)):
         return Pixels((0,), (255 / highest,), f"it takes pixels from 0 to {highest} and normalizes them itself")
     return Pixels(PIXEL_MEAN, PIXEL_DEVIATION, "pixels are normalized by the mean and deviation of ImageNet, as it says nothing else")
+
+
+def _told(told: Mapping[str, str], file: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation that the metadata of a file tell, in grey levels."""
+    try:
+        mean, deviation = (tuple(255 * float(value) for value in json.loads(told[key])) for key in TOLD)
+        if not len(mean) == len(deviation) == 3 or min(deviation) <= 0:
+            raise ValueError
+        return mean, deviation
+    except (KeyError, TypeError, ValueError) as error:
+        raise ImgclfError(f"{file.name}: its metadata {' and '.join(TOLD)} must both be JSON lists of three numbers, "
+                          "red, green, blue, the second above 0") from error
 
 
 def _from_images(entry: onnx.ValueInfoProto, network: ForeignNetwork) -> Iterator[NodeProto]:

@@ -75,6 +75,7 @@ def free_batch(graph: onnx.GraphProto, count: int) -> None:
         if count and len(axes) > 1 and axes[0] == count:
             graph.initializer.append(numpy_helper.from_array(np.array([0, *axes[1:]], np.int64), f"images_shape_{k}"))
             node.input[1] = f"images_shape_{k}"
+            del node.attribute[:]  # allowzero, by which 0 would not mean "as it is"
 
 
 def names_used(nodes: Iterable[NodeProto]) -> set[str]:
@@ -101,8 +102,9 @@ def convolutions(model: onnx.ModelProto) -> Iterator[tuple[int, int, int]]:
     """Of each convolution in order whose maps can be told: kernel, channels, side of its maps."""
     graph = shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {value.name: shape(value) for value in graph.value_info}
+    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for node in graph.node:
         maps = shapes.get(node.output[0], [])
         if node.op_type == "Conv" and len(maps) == 4 and isinstance(maps[3], int):
-            kernel = next((max(a.ints) for a in node.attribute if a.name == "kernel_shape"), 0)
-            yield kernel, maps[1], maps[3]
+            told = next((a.ints for a in node.attribute if a.name == "kernel_shape"), ()) or weights.get(node.input[1], ())[2:]
+            yield max(told, default=0), maps[1], maps[3]
