@@ -7,8 +7,10 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import onnx
+import papermill
 import pytest
 import torch
 
@@ -243,3 +245,30 @@ def test_export_of_own_weights_agrees_in_both_engines_for_any_batch(own, tmp_pat
 def test_an_onnx_file_cannot_be_built_for_training(tiny_network):
     with pytest.raises(ImgclfError, match="dnn_fixed.onnx: an ONNX network gives fixed features only; to train it, take efficientnet_lite0, "):
         backbones.build(backbones.choose(str(tiny_network)))
+
+
+def text_of(notebook: nbformat.NotebookNode) -> str:
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return "".join(output.get("text", "") or output["data"]["text/plain"] for output in outputs)
+
+
+@pytest.mark.parametrize(("kind", "told"), [
+    ("pth", ["own.pth (resnet18): 512 features an image\n", "stage 4                 2               3       512             1"]),
+    ("onnx", ["dnn_fixed.onnx: takes 32 x 32 pixels only, 8 features an image (its output, as no dense layer ends it); it takes grey levels 0 to 255",
+              "maps 1               1                       5         8            14"])])
+def test_notebook_02_takes_a_network_of_ones_own(kind, told, tiny_network, tmp_path, data_dir):
+    path = saved(tmp_path / "own.pth", "resnet18") if kind == "pth" else tiny_network
+    executed = papermill.execute_notebook(parameters.notebook_paths()[2], tmp_path / "executed.ipynb", progress_bar=False, kernel_name="python3",
+                                          parameters={"dataset_name": "fruit", "backbone": str(path), "input_size": 32})
+    assert all(text in text_of(executed) for text in told)
+    assert engines.input_size(data_dir / "proc" / "fruit" / "dnn_fixed.onnx") == 32
+
+
+def test_notebook_02_takes_a_published_network_whose_export_is_here_without_a_network(tiny_network, tmp_path, data_dir):
+    kept = data_dir / "networks" / f"resnet50-0676ba61-32-opset{backbones.OPSET}-imgclf{__version__}.onnx"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(tiny_network.read_bytes())
+    executed = papermill.execute_notebook(parameters.notebook_paths()[2], tmp_path / "executed.ipynb", progress_bar=False, kernel_name="python3",
+                                          parameters={"dataset_name": "fruit", "backbone": "resnet50", "input_size": 32})
+    assert "resnet50: trained at 224 x 224 pixels, 2048 features an image\n" in text_of(executed)
+    assert (data_dir / "proc" / "fruit" / "dnn_fixed.onnx").read_bytes() == tiny_network.read_bytes()

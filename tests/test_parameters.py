@@ -80,7 +80,17 @@ def test_images_dir_becomes_absolute(tmp_path, monkeypatch):
     assert parameters.parse(["images_dir=fruit"]) == {"images_dir": str(tmp_path / "fruit")}
 
 
+@pytest.mark.parametrize("name", ["own.onnx", "my nets/own.pth"])
+def test_path_of_a_backbone_becomes_absolute_and_a_name_stays(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parameters.parse([f"backbone={name}"]) == {"backbone": str(tmp_path / name)}
+    assert parameters.parse(["backbone=resnet18"]) == {"backbone": "resnet18"}
+
+
 @pytest.mark.parametrize(("assignment", "message"), [
+    ("backbone=alexnet", "backbone='alexnet': must be one of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50, or a path ending in .onnx or .pth"),
+    ("backbone=a.model", "backbone='a.model': networks in CNTK's own format cannot be read; save it as ONNX with CNTK 2.7"),
+    ("engine=own.onnx", "engine='own.onnx': must be one of openvino, onnxruntime"),
     ("epocs=3", "unknown parameter 'epocs'; the parameters are dataset_name, images_dir, max_images"),
     ("train_fraction", "'train_fraction' is not NAME=VALUE"),
     ("train_fraction=much", "train_fraction='much': must be a number at least 0.01 and at most 0.99"),
