@@ -162,23 +162,36 @@ def read(path: Path) -> ForeignNetwork:
     return ForeignNetwork(path, model, has_channels_first, fixed[0] if fixed else 0, _pixels(model, entry, path))
 
 
+def _loaded(path: Path) -> onnx.ModelProto:
+    """The model of a file, with weights that lie in a second file beside it, as torch writes them."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except FileNotFoundError:
+        raise ImgclfError(f"{path}: no such file; give backbone the path of an .onnx file") from None
+    except (DecodeError, ValueError) as error:
+        raise ImgclfError(f"{path}: not an ONNX network, or damaged; export it again") from error
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
+        raise ImgclfError(f"{path}: its weights are in a second file (often {path.name}.data), which is missing or damaged; put it beside this one") from error
+    return model
+
+
 def _prepared(path: Path) -> onnx.ModelProto:
     """The model of a file, brought to our opset, with names that cannot clash with ours, and without its metadata but two."""
+    model = _loaded(path)
+    told = {entry.key: entry.value for entry in model.metadata_props if entry.key in TOLD}
+    initialized = {tensor.name for tensor in model.graph.initializer}
+    inputs = [entry for entry in model.graph.input if entry.name not in initialized]  # old files list the weights too
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 8)
     try:
-        model = onnx.load(path)
-        told = {entry.key: entry.value for entry in model.metadata_props if entry.key in TOLD}
-        initialized = {tensor.name for tensor in model.graph.initializer}
-        inputs = [entry for entry in model.graph.input if entry.name not in initialized]  # old files list the weights too
-        del model.graph.input[:]
-        model.graph.input.extend(inputs)
-        model.ir_version = max(model.ir_version, 8)
         if any(entry.domain in ("", "ai.onnx") and entry.version < OPSET for entry in model.opset_import):
             model = version_converter.convert_version(model, OPSET)
         model = compose.add_prefix(onnx.inliner.inline_local_functions(model), "net/")
-    except FileNotFoundError:
-        raise ImgclfError(f"{path}: no such file; give backbone the path of an .onnx file") from None
-    except (DecodeError, RuntimeError, ValueError, TypeError, onnx.checker.ValidationError) as error:
-        raise ImgclfError(f"{path}: not an ONNX network, damaged, or not to be brought to opset {OPSET}; export it again with opset {OPSET}") from error
+    except (DecodeError, RuntimeError, ValueError, TypeError, onnx.checker.ValidationError, version_converter.ConvertError) as error:
+        raise ImgclfError(f"{path}: cannot be brought to opset {OPSET} of ONNX; export it again with that opset or a later one") from error
     for node in model.graph.node:  # they hold paths of other machines
         node.ClearField("doc_string")
         node.ClearField("metadata_props")

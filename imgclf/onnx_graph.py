@@ -14,7 +14,7 @@ SMALL = 16  # numbers in a constant that is looked at
 
 def shape(entry: onnx.ValueInfoProto) -> list[int | str]:
     """The axes of a tensor: lengths, or names where they are open."""
-    return [axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in entry.type.tensor_type.shape.dim]
+    return [axis.dim_value if axis.dim_value > 0 else axis.dim_param or "?" for axis in entry.type.tensor_type.shape.dim]
 
 
 def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
@@ -72,7 +72,7 @@ def free_batch(graph: onnx.GraphProto, count: int) -> None:
         if node.op_type != "Reshape" or node.input[0] in fixed or node.input[1] not in constants:
             continue
         axes = constants[node.input[1]]
-        if count and len(axes) > 1 and axes[0] == count:
+        if count > 0 and len(axes) > 1 and axes[0] == count:
             graph.initializer.append(numpy_helper.from_array(np.array([0, *axes[1:]], np.int64), f"images_shape_{k}"))
             node.input[1] = f"images_shape_{k}"
             del node.attribute[:]  # allowzero, by which 0 would not mean "as it is"

@@ -18,7 +18,7 @@ SIDE = 32
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 RANDOM = np.random.default_rng(0)
 WEIGHTS = {"kernel": RANDOM.normal(size=(8, 3, 3, 3)).astype(np.float32), "dense": RANDOM.normal(size=(8, 5)).astype(np.float32),
-           "offset": RANDOM.normal(size=5).astype(np.float32), "keep": np.array([1, -1]), "levels": np.float32([127.5]), "tenth": np.float32([1 / 255]),
+           "offset": RANDOM.normal(size=5).astype(np.float32), "keep": np.array([1, -1]), "levels": np.float32([127.5]), "share": np.float32([1 / 255]),
            "places": RANDOM.normal(size=(1, 8, 15, 15)).astype(np.float32), "mean": MEAN.astype(np.float32).reshape(1, 3, 1, 1)}
 BODY = (("Conv", "pixels kernel", "maps", {"strides": [2, 2]}), ("Relu", "maps", "positive"), ("GlobalAveragePool", "positive", "means"))
 DENSE = (("Flatten", "means", "vector"), ("Gemm", "vector dense offset", "classes"), ("Softmax", "classes", "out"))
@@ -97,7 +97,7 @@ def test_of_maps_the_means_are_taken(tmp_path):
 
 
 @pytest.mark.parametrize(("begin", "white", "mean"), [
-    ([("Div", "raw levels", "pixels")], "from 0 to 255", (0, 0.5)), ([("Mul", "raw tenth", "pixels")], "from 0 to 255", (0, 1)),
+    ([("Div", "raw levels", "pixels")], "from 0 to 255", (0, 0.5)), ([("Mul", "raw share", "pixels")], "from 0 to 255", (0, 1)),
     ([("Sub", "raw mean", "pixels")], "from 0 to 1", (MEAN, 1)), ([("Identity", "raw", "same"), ("Sub", "same levels", "pixels")], "from 0 to 255", None)])
 def test_arithmetic_at_the_begin_tells_what_pixels_it_takes(begin, white, mean, tmp_path):
     path = made(tmp_path / "net.onnx", *begin, *BODY, *DENSE, entry="raw")
@@ -120,8 +120,14 @@ def test_metadata_that_are_no_normalization_are_refused(wrong, tmp_path):
         backbones.choose(str(path))
 
 
+def test_uint8_images_with_channels_first_go_in_as_they_are(tmp_path):
+    begin = (("Cast", "raw", "levels_", {"to": TensorProto.FLOAT}), ("Mul", "levels_ share", "pixels"))
+    path = made(tmp_path / "net.onnx", *begin, *BODY, *DENSE, entry="raw", kind=TensorProto.UINT8)
+    close(features(path, noise(2)), expected(noise(2), 0, 1))
+
+
 def test_uint8_images_with_channels_last_go_in_as_they_are(tmp_path):
-    begin = (("Cast", "raw", "levels_", {"to": TensorProto.FLOAT}), ("Transpose", "levels_", "planes", {"perm": [0, 3, 1, 2]}), ("Mul", "planes tenth", "pixels"))
+    begin = (("Cast", "raw", "levels_", {"to": TensorProto.FLOAT}), ("Transpose", "levels_", "planes", {"perm": [0, 3, 1, 2]}), ("Mul", "planes share", "pixels"))
     path = made(tmp_path / "net.onnx", *begin, *BODY, *DENSE, entry="raw", kind=TensorProto.UINT8, shape=("N", SIDE, SIDE, 3))
     close(features(path, noise(2)), expected(noise(2), 0, 1))
 
@@ -189,8 +195,29 @@ def test_a_sequence_of_vectors_is_not_features(tmp_path):
 def test_a_damaged_file_is_refused(content, tmp_path):
     path = made(tmp_path / "net.onnx", *BODY, *DENSE)
     path.write_bytes(path.read_bytes()[:900] if content is None else content)
-    with pytest.raises(ImgclfError, match=r"net\.onnx: (not an ONNX network|must have one input)"):
+    with pytest.raises(ImgclfError, match=r"net\.onnx: (not an ONNX network, or damaged; export it again|must have one input)"):
         backbones.choose(str(path))
+
+
+def test_weights_in_a_second_file_are_taken_along_or_missed(tmp_path):
+    model = onnx.load(made(tmp_path / "net.onnx", *BODY, *DENSE))
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, size_threshold=0, location="net.onnx.data")
+    close(features(tmp_path / "net.onnx", noise(2)), expected(noise(2)))
+    (tmp_path / "net.onnx.data").unlink()
+    with pytest.raises(ImgclfError, match=r"net\.onnx: its weights are in a second file \(often net\.onnx\.data\), which is missing or damaged; put it beside this one"):
+        backbones.choose(str(tmp_path / "net.onnx"))
+
+
+def test_an_operator_that_no_opset_knows_is_refused(tmp_path):
+    path = made(tmp_path / "net.onnx", ("NoSuchOperator", "pixels", "out"), opset=9)
+    with pytest.raises(ImgclfError, match=r"net\.onnx: cannot be brought to opset 18 of ONNX; export it again with that opset or a later one"):
+        backbones.choose(str(path))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 0, 0), (-1, 3, -1, -1), (None, 3, None, None)])
+def test_open_axes_are_known_in_their_different_forms(shape, tmp_path):
+    path = made(tmp_path / "net.onnx", *BODY, *DENSE, shape=shape)
+    close(features(path, noise(2, 48)), expected(noise(2, 48)))
 
 
 def test_an_old_opset_with_weights_among_the_inputs_is_brought_to_ours(tmp_path):
