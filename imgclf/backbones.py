@@ -110,16 +110,21 @@ def export(backbone: Backbone, input_size: int, path: Path) -> None:
 
     Input `images`: uint8 (N, S, S, 3), RGB. Output `features`: float32 (N, d). Pixel normalization is inside.
     """
+    export_network(build(backbone), input_size, path, backbone_name=backbone.name)
+
+
+def export_network(network: "torch.nn.Module", input_size: int, path: Path, *, backbone_name: str, output: str = "features") -> None:
+    """Write a torch module for uint8 images (N, S, S, 3) as an ONNX network with this one output; the name of its backbone goes with it."""
     import torch
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     example = torch.zeros((2, input_size, input_size, 3), dtype=torch.uint8)
     with _silenced("torch.onnx"):
         program = torch.onnx.export(
-            build(backbone), (example,), dynamo=True, opset_version=OPSET, input_names=["images"],
-            output_names=["features"], dynamic_shapes=({0: torch.export.Dim("N")},), verbose=False)
+            network, (example,), dynamo=True, opset_version=OPSET, input_names=["images"],
+            output_names=[output], dynamic_shapes=({0: torch.export.Dim("N")},), verbose=False)
     ClearMetadataAndDocStringPass()(program.model)  # it holds paths of this machine
-    program.model.metadata_props["backbone"] = json.dumps(backbone.name)
+    program.model.metadata_props["backbone"] = json.dumps(backbone_name)
     with files.replace_file(path) as file:
         file.write(program.model_proto.SerializeToString(deterministic=True))
 
