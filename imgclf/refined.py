@@ -108,12 +108,15 @@ def _own_last_layer(path: Path, features: Features, held_back: np.ndarray) -> Se
     return Search((), (), (), 0, scores, head)
 
 
-def about(search: Search, features: Features) -> str:
+def about(search: Search, features: Features, classifier: str) -> str:
     """How the last layer was chosen, in a sentence."""
-    if search.c:
+    rows = np.flatnonzero(np.isfinite(search.held_out).any(axis=1))
+    if classifier == SVM or (classifier == SVM_ON_REFINED and not len(rows)):
         return str(search)
-    rows = np.flatnonzero(np.isfinite(search.held_out).all(axis=1))
+    if classifier == SVM_ON_REFINED:
+        return (f"C = {search.head.c:g}: class-averaged accuracy {search.cv_accuracy[search.best]:.2f} on the {len(rows)} training images that the "
+                "refined DNN has not learned from")
     if not len(rows):
         return "the DNN's own last layer; there is nothing to learn, and no image validated"
     right = np.array(search.head.labels)[search.held_out[rows].argmax(axis=1)] == features.labels[rows]
-    return f"the DNN's own last layer; there is nothing to learn. Of the {len(rows)} images that validated, {right.mean():.0%} are right"
+    return f"the DNN's own last layer; there is nothing to learn. Of the {len(rows)} training images that it has not learned from, {right.mean():.0%} are right"
