@@ -16,7 +16,7 @@ from imgclf.curve import Epoch
 from imgclf.dataset import Dataset, Image
 from imgclf.features import Skipped
 from imgclf.lessons import Lessons
-from imgclf.recipe import Recipe
+from imgclf.recipe import Recipe, schedule_note
 from imgclf.refined import FIXED_NETWORK, REFINED_NETWORK, SVM, Refined
 from imgclf.svm import Head
 from imgclf.training import Progress, Training
@@ -85,7 +85,8 @@ def notes(done: Refined, recipe: Recipe, images: int) -> list[str]:
     first = f"{images - len(done.held_back)} images to learn from, {len(done.held_back)} to tell which epoch is best"
     gained = f"validation error {start.validation_error:.1%} with a new last layer only, {best.validation_error:.1%} after epoch {best.number}, which is kept"
     stopped = f"interrupted after {done.epochs[-1].number} of {recipe.epochs} epochs; the best so far is kept, and running this again goes on from there"
-    return [first, gained, *[stopped] * done.was_interrupted, *curve.diagnoses(done.epochs, recipe, validate=len(done.held_back))]
+    schedule = schedule_note(recipe)
+    return [first, *[schedule] * bool(schedule), gained, *[stopped] * done.was_interrupted, *curve.diagnoses(done.epochs, recipe, validate=len(done.held_back))]
 
 
 def _fingerprint(recipe: Recipe, input_size: int, network: Path, train_images: Sequence[Image]) -> str:

