@@ -1,5 +1,6 @@
 """How a refinement went, epoch by epoch, and what that says of its settings."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ class Epoch:
     ----------
     number : from 1; 0 is the start, where only the new last layer has learned.
     loss, train_error : mean over the epoch, of changed images and with dropout, while the network still learned.
-    validation_error, validation_loss : afterwards, of images that were not learned from.
+    validation_error : afterwards, of images that were not learned from. validation_loss : of the same, with the temperature that fits them best.
     """
 
     number: int
@@ -28,13 +29,18 @@ class Epoch:
     validation_loss: float
 
     def __str__(self) -> str:
+        if not self.number:
+            return f"start: validation error {self.validation_error:.1%}"
         return f"epoch {self.number}: loss {self.loss:.2f}, training error {self.train_error:.1%}, validation error {self.validation_error:.1%}"
 
 
 def best(epochs: Sequence[Epoch]) -> Epoch:
-    """The epoch with the smallest validation error; of several that with the smallest validation loss; where nothing validates, the last."""
-    measured = [epoch for epoch in epochs if epoch.validation_error == epoch.validation_error]
-    return min(measured, key=lambda epoch: (epoch.validation_error, epoch.validation_loss)) if measured else epochs[-1]
+    """The epoch with the smallest validation loss; where nothing validates, the last.
+
+    Not the smallest error: of thirty images one more or less that is right is luck, while the loss weighs how sure of each image it was.
+    """
+    measured = [epoch for epoch in epochs if not math.isnan(epoch.validation_loss)]
+    return min(measured, key=lambda epoch: epoch.validation_loss) if measured else epochs[-1]
 
 
 def diagnoses(epochs: Sequence[Epoch], recipe: Recipe, *, validate: int) -> list[str]:

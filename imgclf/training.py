@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imgclf import curve, lessons, tail
+from imgclf import curve, lessons, svm, tail
 from imgclf.curve import Epoch
 from imgclf.lessons import Lessons
 from imgclf.recipe import Recipe
@@ -95,7 +95,7 @@ class Training:
         """Validate, keep the weights if they are the best so far, and write the epoch into the curve."""
         scores, truth = self.validation_scores(), self.lessons.truth[self.lessons.held_back]
         error = float((scores.argmax(1) != truth).mean()) if len(truth) else float("nan")
-        epoch = Epoch(number, loss, train_error, error, cross_entropy(scores, truth))
+        epoch = Epoch(number, loss, train_error, error, cross_entropy(scores / svm.temperature(scores, truth), truth))
         self.epochs.append(epoch)
         if curve.best(self.epochs) is epoch:
             self.best = self._weights(self.average)

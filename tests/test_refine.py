@@ -274,10 +274,10 @@ def test_balance_shows_each_label_equally_often_and_max_train_images_limits():
     assert len(lessons.order(shown([5, 15]), Recipe(max_train_images=7), 1)) == 7
 
 
-def test_the_best_epoch_has_the_smallest_error_then_the_smallest_loss_or_is_the_last():
-    epochs = [Epoch(0, 0, 0, 0.2, 0.1), Epoch(1, 0, 0, 0.1, 0.4), Epoch(2, 0, 0, 0.1, 0.3)]
-    assert curve.best(epochs).number == 2
-    assert curve.best([replace(epoch, validation_error=float("nan")) for epoch in epochs]).number == 2
+def test_the_best_epoch_has_the_smallest_loss_or_is_the_last_where_nothing_validates():
+    epochs = [Epoch(0, 0, 0, 0.1, 0.5), Epoch(1, 0, 0, 0.2, 0.3), Epoch(2, 0, 0, 0.2, 0.4)]
+    assert curve.best(epochs).number == 1
+    assert curve.best([replace(epoch, validation_loss=float("nan")) for epoch in epochs]).number == 2
 
 
 @pytest.mark.parametrize(("train_error", "errors", "losses", "words"), [
