@@ -163,14 +163,14 @@ def write(backbone: Backbone, input_size: int, path: Path, *, progress: weights.
     """
     if isinstance(backbone.architecture, ForeignNetwork):
         return export(backbone, input_size, path)
-    kept = files.data_dir() / "networks" / f"{_stem(backbone)}-{input_size}-opset{OPSET}-imgclf{__version__}.onnx"
+    kept = files.data_dir() / "networks" / f"{kept_as(backbone)}-{input_size}-opset{OPSET}-imgclf{__version__}.onnx"
     if not kept.exists():
         export(backbone, input_size, kept, progress=progress)
     with files.replace_file(path) as file:
         file.write(kept.read_bytes())
 
 
-def _stem(backbone: Backbone) -> str:
+def kept_as(backbone: Backbone) -> str:
     """What the export of a backbone is kept under; tells its weights, which are not fetched for that."""
     if backbone.address:
         return Path(backbone.address).stem
@@ -188,25 +188,26 @@ def export(backbone: Backbone, input_size: int, path: Path, *, progress: weights
     ImgclfError : the weights cannot be had or are another network's; an ONNX network does not take that size, or not several images at once.
     """
     if isinstance(backbone.architecture, ForeignNetwork):
-        content = backbone.architecture.content(input_size, backbone.name)
+        with files.replace_file(path) as file:
+            file.write(backbone.architecture.content(input_size, backbone.name))
     else:
-        content = _exported(backbone, input_size, progress)
-    with files.replace_file(path) as file:
-        file.write(content)
+        export_network(build(backbone, progress=progress), input_size, path, backbone_name=backbone.name)
 
 
-def _exported(backbone: Backbone, input_size: int, progress: weights.Progress | None) -> bytes:
+def export_network(network: "torch.nn.Module", input_size: int, path: Path, *, backbone_name: str, output: str = "features") -> None:
+    """Write a torch module for uint8 images (N, S, S, 3) as an ONNX network with this one output; the name of its backbone goes with it."""
     import torch
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     example = torch.zeros((2, input_size, input_size, 3), dtype=torch.uint8)
     with _silenced("torch.onnx"):
         program = torch.onnx.export(
-            build(backbone, progress=progress), (example,), dynamo=True, opset_version=OPSET, input_names=["images"],
-            output_names=["features"], dynamic_shapes=({0: torch.export.Dim("N")},), verbose=False)
+            network, (example,), dynamo=True, opset_version=OPSET, input_names=["images"],
+            output_names=[output], dynamic_shapes=({0: torch.export.Dim("N")},), verbose=False)
     ClearMetadataAndDocStringPass()(program.model)  # it holds paths of this machine
-    program.model.metadata_props["backbone"] = json.dumps(backbone.name)
-    return program.model_proto.SerializeToString(deterministic=True)
+    program.model.metadata_props["backbone"] = json.dumps(backbone_name)
+    with files.replace_file(path) as file:
+        file.write(program.model_proto.SerializeToString(deterministic=True))
 
 
 @contextmanager

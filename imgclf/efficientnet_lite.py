@@ -74,3 +74,35 @@ class EfficientNetLite(nn.Module):
         for block in self._blocks:
             x = block(x)
         return torch.mean(functional.relu6(self._bn1(self._conv_head(x))), dim=(2, 3))
+
+    def parts(self) -> list[nn.Module]:
+        """What `forward` does, in steps with the same weights: pixels and first convolution, each stage, last convolution and mean."""
+        stages: list[list[nn.Module]] = []
+        for block in self._blocks:
+            if not stages or not block.has_shortcut:  # a stage begins where channels or size change
+                stages.append([])
+            stages[-1].append(block)
+        return [FirstConvolution(self._conv_stem, self._bn0), *(nn.Sequential(*blocks) for blocks in stages), LastConvolution(self._conv_head, self._bn1)]
+
+
+class FirstConvolution(nn.Module):
+    """uint8 images (N, S, S, 3), RGB, to the maps of the first convolution."""
+
+    def __init__(self, convolution: SameConv2d, normalization: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.convolution, self.normalization = convolution, normalization
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = (images.permute(0, 3, 1, 2).float() - PIXEL_MEAN) / PIXEL_SCALE
+        return functional.relu6(self.normalization(self.convolution(x)))
+
+
+class LastConvolution(nn.Module):
+    """Maps to features: the last convolution and the mean of each of its maps."""
+
+    def __init__(self, convolution: SameConv2d, normalization: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.convolution, self.normalization = convolution, normalization
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.mean(functional.relu6(self.normalization(self.convolution(x))), dim=(2, 3))

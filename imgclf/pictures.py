@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from imgclf import files, thresholds
+from imgclf import curve, files, thresholds
+from imgclf.curve import Epoch
 from imgclf.evaluation import Evaluation
 
 mpl.rcParams["text.parse_math"] = False  # a label or file name may hold dollar signs
@@ -32,7 +33,9 @@ def short(text: str, most: int = LONGEST) -> str:
 
 
 def save(path: Path) -> None:
-    """Write the current figure as PNG, whole."""
+    """Write the current figure as PNG, whole; nothing where there is none."""
+    if not plt.get_fignums():
+        return
     with files.replace_file(path) as file:
         plt.gcf().savefig(file, format="png", dpi=110, bbox_inches="tight")
 
@@ -59,12 +62,30 @@ def grid(pixels: Sequence[np.ndarray], captions: Sequence[str], *, title: str, c
 
 
 def c_curve(c: Sequence[float], train_accuracy: Sequence[float], cv_accuracy: Sequence[float], best: int, *, ax: Axes | None = None) -> None:
-    """Class-averaged accuracy over C, on images learned from and on held-out ones; the chosen C is ringed."""
+    """Class-averaged accuracy over C, on images learned from and on held-out ones; the chosen C is ringed. Nothing where no C was tried."""
+    if not len(c):
+        return
     ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
     ax.semilogx(c, train_accuracy, "s--", color=COLOURS[1], label="images it learned from")
     ax.semilogx(c, cv_accuracy, "o-", color=COLOURS[0], label="held-out images (cross-validation)")
     ax.plot(c[best], cv_accuracy[best], "o", markersize=15, markerfacecolor="none", markeredgecolor="black", label=f"chosen: C = {c[best]:g}")
     ax.set(xlabel="C (smaller is smoother)", ylabel="class-averaged accuracy (share)", ylim=(0, 1.03), title="Where the two curves part, more C only learns by heart")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8)
+
+
+def training_curve(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> None:
+    """Errors over the epochs of a refinement; the epoch that was kept is ringed. Nothing where there were none."""
+    if not epochs:
+        return
+    ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
+    numbers, kept = [epoch.number for epoch in epochs], curve.best(epochs)
+    ax.plot(numbers, [epoch.train_error for epoch in epochs], "s--", color=COLOURS[1], label="training images, while it learns")
+    ax.plot(numbers, [epoch.validation_error for epoch in epochs], "o-", color=COLOURS[0], label="validation images")
+    ax.plot(kept.number, kept.validation_error, "o", markersize=15, markerfacecolor="none", markeredgecolor="black", label=f"kept: epoch {kept.number}")
+    ax.set(xlabel="epoch (0: only the new last layer has learned)", ylabel="error (share of images)", xticks=numbers[::-(-len(numbers) // 15)],
+           title="The lower, the better; where the two part, it learns by heart")
+    ax.set_ylim(bottom=0)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
 

@@ -79,11 +79,35 @@ class ResNet(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = _stages(blocks, channels, is_bottleneck)
 
     def forward(self, images: Tensor) -> Tensor:
+        x = images
+        for part in self.parts():
+            x = part(x)
+        return x
+
+    def parts(self) -> list[nn.Module]:
+        """The network in steps with the same weights: pixels and first convolution, each stage, mean."""
+        return [FirstConvolution(self.conv1, self.bn1, self.pixel_mean, self.pixel_deviation), self.layer1, self.layer2, self.layer3, self.layer4, MeanOfMaps()]
+
+
+class FirstConvolution(nn.Module):
+    """uint8 images (N, S, S, 3), RGB, to the maps of the first convolution, of which each 3 x 3 pixels give their largest."""
+
+    def __init__(self, convolution: nn.Conv2d, normalization: nn.BatchNorm2d, pixel_mean: Tensor, pixel_deviation: Tensor) -> None:
+        super().__init__()
+        self.convolution, self.normalization = convolution, normalization
+        self.register_buffer("pixel_mean", pixel_mean, persistent=False)
+        self.register_buffer("pixel_deviation", pixel_deviation, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
         x = ((images.float() - self.pixel_mean) / self.pixel_deviation).permute(0, 3, 1, 2)
-        x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 3, stride=2, padding=1)
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
-        return torch.mean(x, dim=(2, 3))
+        return functional.max_pool2d(functional.relu(self.normalization(self.convolution(x))), 3, stride=2, padding=1)
+
+
+class MeanOfMaps(nn.Module):
+    """Maps to features: the mean of each map."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.mean(maps, dim=(2, 3))
 
 
 def _stages(blocks: Sequence[int], channels: Sequence[int], is_bottleneck: bool) -> Iterator[nn.Sequential]:

@@ -66,7 +66,7 @@ class Search:
 
 
 def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_values: list[float], l2_normalize: bool = True,
-          seed: int = 0) -> Search:
+          seed: int = 0, held_back: np.ndarray | None = None) -> Search:
     """Fit a class-balanced linear SVM for each C and keep the C that does best on held-out training images.
 
     Parameters
@@ -75,6 +75,8 @@ def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_val
     clusters : (n,) names; rows of one cluster are never divided between folds.
     c_values : the C to try. Best is the highest cross-validated class-averaged accuracy; a tie goes to the smaller C. Where
         too few images are there to hold any out, that accuracy is NaN and the C nearest to 1 is taken.
+    held_back : (n,) bool; if given, C and temperature are chosen on these rows alone, scored by machines that learned from the others,
+        instead of by cross-validation. The machine that is kept has learned from all rows.
 
     Raises
     ------
@@ -90,14 +92,15 @@ def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_val
         raise ImgclfError(f"svm_c={list(c_values)}: give at least one C, all above 0")
     c_values = sorted(c_values)
     vectors = _directions(matrix) if l2_normalize else matrix
-    held_out = [_held_out_scores(vectors, truth, clusters, c, seed) for c in c_values]
-    cv_accuracy = [_accuracy(truth, scores) if np.isfinite(scores).any() else float("nan") for scores in held_out]
+    folds = _folds(truth, clusters, seed) if held_back is None else _one_fold(held_back)
+    held_out = [_held_out_scores(vectors, truth, folds, c, seed) for c in c_values]
+    cv_accuracy = [_accuracy(truth, scores) for scores in held_out]
     machines = [_fit(vectors, truth, c, seed) for c in c_values]
     train_accuracy = [_accuracy(truth, _scores(machine, vectors)) for machine in machines]
     unknown = np.isnan(cv_accuracy).any()
     best = int(np.argmin(np.abs(np.log(c_values)))) if unknown else int(np.argmax(np.round(cv_accuracy, 6)))
     weights, offsets = _columns(machines[best])
-    head = Head(tuple(names.tolist()), weights, offsets, l2_normalize, c_values[best], _temperature(held_out[best], truth))
+    head = Head(tuple(names.tolist()), weights, offsets, l2_normalize, c_values[best], temperature(held_out[best], truth))
     return Search(tuple(c_values), tuple(train_accuracy), tuple(cv_accuracy), best, held_out[best], head)
 
 
@@ -130,10 +133,10 @@ def _scores(machine: "LinearSVC", vectors: np.ndarray) -> np.ndarray:
     return vectors @ weights.T + offsets
 
 
-def _held_out_scores(vectors: np.ndarray, truth: np.ndarray, clusters: np.ndarray, c: float, seed: int) -> np.ndarray:
+def _held_out_scores(vectors: np.ndarray, truth: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]], c: float, seed: int) -> np.ndarray:
     """Scores (n, k) of each image by a machine that did not learn from it; -inf for a label that its fold did not teach."""
     scores = np.full((len(vectors), truth.max() + 1), -np.inf, np.float32)
-    for learned, held_out in _folds(truth, clusters, seed):
+    for learned, held_out in folds:
         present = np.unique(truth[learned])
         if len(present) == 1:
             scores[held_out, present] = 0  # it knows one label only, and answers with it
@@ -155,12 +158,18 @@ def _folds(truth: np.ndarray, clusters: np.ndarray, seed: int) -> list[tuple[np.
     return [(learned, held_out) for learned, held_out in cut if len(held_out) and len(learned)]
 
 
+def _one_fold(held_back: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(np.flatnonzero(~held_back), np.flatnonzero(held_back))] if 0 < held_back.sum() < len(held_back) else []
+
+
 def _accuracy(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Class-averaged, of the rows that have scores; NaN if none has."""
     from sklearn.metrics import balanced_accuracy_score
-    return float(balanced_accuracy_score(truth, scores.argmax(axis=1)))
+    rows = np.isfinite(scores).any(axis=1)
+    return float(balanced_accuracy_score(truth[rows], scores[rows].argmax(axis=1))) if rows.any() else float("nan")
 
 
-def _temperature(scores: np.ndarray, truth: np.ndarray) -> float:
+def temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     """The temperature that makes the softmax of held-out scores likeliest; 1 where none can tell.
 
     As if one more image of each label had been held out and scored evenly (Laplace's rule, as in J. Platt, "Probabilistic

@@ -15,10 +15,10 @@ PACKAGE = Path(imgclf.__file__).parent
 FLOORS = {
     5: "cli sequence",
     4: "widgets pictures gallery results",
-    3: "evaluation report thresholds findings",
-    2: "features svm classifier verification predictions",
-    1: "backbones architectures efficientnet_lite resnet weights foreign onnx_graph engines",
-    0: "parameters dataset scan steps journal annotations dedicated manifest fetch web images thumbnails duplicates split demo files",
+    3: "evaluation report thresholds findings comparison",
+    2: "features svm classifier verification predictions lessons training refine refined",
+    1: "backbones architectures efficientnet_lite resnet weights foreign onnx_graph engines tail",
+    0: "parameters dataset scan steps journal annotations dedicated manifest fetch web images thumbnails duplicates split demo files augment recipe curve checkpoint",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 40

@@ -7,6 +7,7 @@ import pytest
 from test_pictures import evaluated, few_and_many, labels
 
 from imgclf import evaluation, pictures, thresholds
+from imgclf.curve import Epoch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of bqplot's own definitions, when it is first imported
@@ -129,3 +130,28 @@ def test_a_large_feature_map_is_thinned_evenly(images, drawn):
     (mark,) = charts.feature_map(points, list(map(str, range(images))), ["a"] * images, ["a"]).marks
     assert len(mark.x) == drawn
     assert [str(name) for name in mark.names[:2]] == (["0", "1"] if drawn == images else ["0", "2"])
+
+
+EPOCHS = [Epoch(0, float("nan"), float("nan"), 0.2, 0.9), Epoch(1, 0.5, 0.3, 0.1, 0.6), Epoch(2, 0.2, 0.1, 0.15, 0.5)]
+
+
+def test_training_holds_the_errors_that_were_measured():
+    trained, validated = charts.training(EPOCHS).marks
+    assert (list(trained.x), list(trained.y)) == ([1, 2], [0.3, 0.1])
+    assert (list(validated.x), list(validated.y)) == ([0, 1, 2], [0.2, 0.1, 0.15])
+    assert all(axis_labels(charts.training(EPOCHS)))
+
+
+def test_live_training_shows_nothing_before_there_are_epochs_then_one_chart_that_grows(capsys):
+    with charts.LiveTraining() as live:
+        live.show([])
+        assert live.chart is None
+        live.show(EPOCHS[:1])
+        first = live.chart
+        live.progress(8, 16)
+        live.show(EPOCHS)
+    assert live.chart is first
+    assert list(first.marks[1].x) == [0, 1, 2]
+    assert first.title == "epoch 2: loss 0.20, training error 10.0%, validation error 15.0%"
+    assert repr(first) == f"[interactive chart, needs a running kernel: {first.title}]"
+    assert capsys.readouterr().out.count("interactive chart") == 1

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from imgclf import evaluation, pictures
+from imgclf.curve import Epoch
 from imgclf.evaluation import Evaluation
 
 few_and_many = pytest.mark.parametrize("count", [2, 12])
@@ -177,3 +178,21 @@ def test_save_writes_the_current_figure_as_png(tmp_path):
         assert picture.format == "PNG"
         assert min(picture.size) > 200
     assert [path.name for path in (tmp_path / "proc").iterdir()] == ["confusion.png"]
+
+
+def test_training_curve_rings_the_epoch_that_is_kept_which_has_the_smallest_loss(ax):
+    epochs = [Epoch(0, float("nan"), float("nan"), 0.2, 0.9), Epoch(1, 0.5, 0.3, 0.1, 0.6), Epoch(2, 0.2, 0.1, 0.15, 0.5)]
+    pictures.training_curve(epochs, ax=ax)
+    check_drawn(ax)
+    trained, validated, ring = ax.lines
+    assert trained.get_ydata().tolist()[1:] == [0.3, 0.1]
+    assert validated.get_ydata().tolist() == [0.2, 0.1, 0.15]
+    assert ring.get_xydata().tolist() == [[2, 0.15]]
+
+
+def test_nothing_is_drawn_or_saved_where_nothing_was_tried(tmp_path):
+    pictures.training_curve([])
+    pictures.c_curve([], [], [], 0)
+    pictures.save(tmp_path / "nothing.png")
+    assert not plt.get_fignums()
+    assert not list(tmp_path.iterdir())

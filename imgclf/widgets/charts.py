@@ -1,14 +1,18 @@
 """The interactive twins of `imgclf.pictures`: the same numbers, to point at."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import bqplot
 import numpy as np
+from IPython.display import display
 
 from imgclf import thresholds
+from imgclf.curve import Epoch
 from imgclf.evaluation import Evaluation
-from imgclf.pictures import colour, short
+from imgclf.pictures import COLOURS, colour, short
+from imgclf.widgets.progress import progress
 
 MOST_POINTS = 5000  # it is SVG: more points make the browser slow
 FEW = 15  # labels; more stand closer and in smaller letters
@@ -182,3 +186,55 @@ def _corners(curve: thresholds.ProbabilityRoc) -> dict[str, np.ndarray]:
     x, y = points[np.concatenate([[True], turns, [True]])].T
     return {"x": x, "y": y}
 
+
+
+def training(epochs: Sequence[Epoch]) -> Chart:
+    """Training and validation error over the epochs; `set_epochs` lets it grow."""
+    x, y = bqplot.LinearScale(min=0), bqplot.LinearScale(min=0)
+    marks = [bqplot.Lines(x=[], y=[], scales={"x": x, "y": y}, colors=[COLOURS[k]], line_style=style, marker=marker, labels=[name], display_legend=True)
+             for k, style, marker, name in ((1, "dashed", "square", "training error, while it learns"), (0, "solid", "circle", "validation error"))]
+    chart = Chart(marks=marks, axes=_axes(x, y, "epoch (0: only the new last layer has learned)", "error (share of images)"), legend_location="top-right")
+    set_epochs(chart, epochs)
+    return chart
+
+
+def set_epochs(chart: Chart, epochs: Sequence[Epoch]) -> None:
+    """Let a chart that `training` made show these epochs."""
+    numbers = np.array([epoch.number for epoch in epochs])
+    for mark, errors in zip(chart.marks, ([e.train_error for e in epochs], [e.validation_error for e in epochs]), strict=True):
+        known = np.isfinite(errors)
+        with mark.hold_sync():
+            mark.x, mark.y = numbers[known], np.array(errors, dtype=float)[known]
+    chart.title = str(epochs[-1]) if epochs else "no epochs yet"
+
+
+class LiveTraining:
+    """A chart that grows while a network is refined, and below it how far the epoch is; neither appears before there is something to show.
+
+    Use it in a `with` statement, and hand its `show` and `progress` to `refine.refine`.
+    """
+
+    def __init__(self) -> None:
+        self.chart: Chart | None = None
+        self._done: Callable[[int], None] | None = None
+        self._lines = ExitStack()
+
+    def __enter__(self) -> "LiveTraining":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+
+    def show(self, epochs: Sequence[Epoch]) -> None:
+        """Draw the epochs so far."""
+        if self.chart is None and epochs:
+            self.chart = training(epochs)
+            display(self.chart)
+        elif self.chart is not None:
+            set_epochs(self.chart, epochs)
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell how many of an epoch's images are done."""
+        if self._done is None:
+            self._done = self._lines.enter_context(progress("images of this epoch", total))
+        self._done(done)

@@ -1,0 +1,74 @@
+"""What refining gains and what it costs: accuracy on the test images, and seconds of processor time, for several seeds.
+
+`python benchmarks/refine.py [FOLDER_OF_LABEL_FOLDERS] [NAME=VALUE…]`; by default the clothing photographs if 00 has fetched them, else the demo set.
+NAME=VALUE changes a knob of the recipe; `seeds=0,1` and `backbone=` too. The seed changes which images validate, their order, views and dropout.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from label_errors import chosen_folder
+
+from imgclf import backbones, comparison, dataset, evaluation, features, files, parameters, recipe, refine, refined, scan, split
+
+NAME = "refined"
+
+
+def main() -> None:
+    given = [argument for argument in sys.argv[1:] if "=" in argument]
+    values = dict(argument.split("=", 1) for argument in given)
+    seeds = [int(seed) for seed in values.pop("seeds", "0,1,2").split(",")]
+    settings = {**defaults(), **parameters.parse(f"{name}={value}" for name, value in values.items())}
+    fetched = dataset.images_folder("clothing")
+    with tempfile.TemporaryDirectory() as data:
+        os.environ["IMGCLF_DATA"] = os.environ.get("REFINE_DATA", data)
+        folder = chosen_folder([argument for argument in sys.argv[1:] if "=" not in argument], fetched)
+        found = scan.look_through(NAME, folder)
+        dataset.write(found)
+        split.write(found, split.split(found))
+        backbones.write(backbones.BACKBONES[settings["backbone"]], settings["input_size"], files.proc_dir(NAME) / refined.FIXED_NETWORK)
+        fixed = judged("svm", folder, settings)
+        print(f"{found}; svm on fixed features {fixed.right.mean():.4f}; {values or 'defaults'}", flush=True)
+        rows = [one_seed(folder, {**settings, "seed": seed}, fixed) for seed in seeds]
+    for k, name in enumerate(("dnn", "svm_dnn_refined", "processor seconds", "seconds")):
+        print(f"median {name}: {statistics.median(row[k] for row in rows):.4g}")
+
+
+def defaults() -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in parameters.PARAMETERS.items()}
+
+
+def one_seed(folder: Path, settings: dict[str, Any], fixed: evaluation.Evaluation) -> tuple[float, float, float, float]:
+    """Accuracies of the two refined classifiers, and what the refining took."""
+    processor, wall = time.process_time(), time.perf_counter()
+    result = refine.refine(NAME, str(folder), "dnn", backbones.BACKBONES[settings["backbone"]], recipe.of_parameters(settings), input_size=settings["input_size"])
+    processor, wall = time.process_time() - processor, time.perf_counter() - wall
+    print(f"seed {settings['seed']}: " + "; ".join(map(str, result.epochs[1:])), flush=True)
+    print("   " + " ".join(result.notes), flush=True)
+    judgements = [judged(kind, folder, settings) for kind in ("dnn", "svm_dnn_refined")]
+    dnn, svm = (judgement.right.mean() for judgement in judgements)
+    print(f"   dnn {dnn:.4f}, svm_dnn_refined {svm:.4f}; {processor:.0f} s of processor time, {wall:.0f} s; dnn: {comparison.compare(fixed, judgements[0])}", flush=True)
+    return dnn, svm, processor, wall
+
+
+def judged(kind: str, folder: Path, settings: dict[str, Any]) -> evaluation.Evaluation:
+    """The scores of the test images by a classifier, on features as 03 computes them."""
+    found = dataset.read(NAME, str(folder))
+    parts, network = split.read(found), refined.network(NAME, kind)
+    cache = features.Cache.of(NAME, network)
+    features.compute(found, network, cache)
+    train, test = cache.features(parts.train), cache.features(parts.test)
+    search = refined.train(NAME, kind, train, parts.train, parts.clusters_of(train.images), c_values=settings["svm_c"], l2_normalize=settings["l2_normalize"])
+    scores = search.head.scores(test.matrix).astype(np.float32)
+    print(f"   {kind}: {refined.about(search, train, kind)}", flush=True)
+    return evaluation.evaluate(list(search.head.labels), [i.path for i in test.images], test.labels.tolist(), scores, scores, sha256=[i.sha256 for i in test.images])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""What a network is shown while it is refined: the decoded images, which of them validate, and the order of each epoch."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from joblib import cpu_count
+
+from imgclf import ImgclfError, augment, files
+from imgclf.dataset import Dataset, Image
+from imgclf.features import Skipped, prepared, sources
+from imgclf.recipe import Recipe
+
+VALIDATION_SHARE = 0.1  # of the training images of each label
+UNCHANGED = augment.View()
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Training images, ready to be shown.
+
+    Attributes
+    ----------
+    pixels : (n, S, S, 3) uint8, RGB, letterboxed; in a file, so that memory holds what is in use.
+    images : the n images. labels : the k labels, sorted. truth : (n,) int, position of each image's label.
+    validates : (n,) bool, whether an image is held back to tell which epoch was best.
+    """
+
+    pixels: np.ndarray
+    images: tuple[Image, ...]
+    labels: tuple[str, ...]
+    truth: np.ndarray
+    validates: np.ndarray
+
+    @property
+    def learned(self) -> np.ndarray:
+        """Rows of the images that are learned from."""
+        return np.flatnonzero(~self.validates)
+
+    @property
+    def held_back(self) -> np.ndarray:
+        """Rows of the images that validate."""
+        return np.flatnonzero(self.validates)
+
+    def __str__(self) -> str:
+        return f"{len(self.learned)} images to learn from, {len(self.held_back)} to tell which epoch is best"
+
+
+def prepare(dataset: Dataset, images: Sequence[Image], clusters: Sequence[str], *, input_size: int, folder: Path, seed: int,
+            skipped: list[Skipped]) -> Lessons:
+    """Decode the training images, once, into a file in `folder`, and choose those that validate.
+
+    Parameters
+    ----------
+    clusters : the cluster of each image. Images that cannot be read are added to `skipped`.
+
+    Raises
+    ------
+    ImgclfError : fewer than two labels, or no image can be read.
+    """
+    if len(set(image.label for image in images)) < 2:
+        raise ImgclfError(f"all training images have the label '{''.join({image.label for image in images})}'; a classifier needs at least two labels")
+    pixels, rows = _decoded(dataset, images, input_size, folder, skipped)
+    shown = [images[i] for i in rows]
+    if not shown:
+        raise ImgclfError(f"none of the {len(images)} training images can be read; the first: {skipped[0].reason}")
+    labels, truth = np.unique([image.label for image in shown], return_inverse=True)
+    return Lessons(pixels, tuple(shown), tuple(labels.tolist()), truth, validation(truth, [clusters[i] for i in rows], seed=seed))
+
+
+def _decoded(dataset: Dataset, images: Sequence[Image], size: int, folder: Path, skipped: list[Skipped]) -> tuple[np.ndarray, list[int]]:
+    """The pixels in a file that a run before may have left, and the rows of the images that could be read."""
+    wanted = hashlib.sha256(" ".join([str(size), *(image.sha256 for image in images)]).encode()).hexdigest()[:16]
+    path, shape = folder / f"decoded-{wanted}.npy", (len(images), size, size, 3)
+    if path.exists():
+        return np.load(path, mmap_mode="r"), list(range(len(images)))
+    with files.writable(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        store = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+        rows = []
+        for i, pixels in prepared(sources(dataset, images), size, skipped=skipped):
+            store[len(rows)] = pixels
+            rows.append(i)
+        store.flush()
+        if len(rows) == len(images):
+            os.replace(part, path)
+    return store[:len(rows)], rows
+
+
+def validation(truth: np.ndarray, clusters: Sequence[str], *, seed: int) -> np.ndarray:
+    """Which training images validate: of each label the clusters that come first by sha256(seed, name), until a tenth is reached.
+
+    A label keeps at least one cluster to learn from, so one with a single cluster validates nothing; nor does a cluster with several labels.
+
+    Parameters
+    ----------
+    truth : (n,) int. clusters : n names.
+
+    Returns
+    -------
+    (n,) bool.
+    """
+    rows, of_label = defaultdict(list), defaultdict(set)
+    for row, (label, cluster) in enumerate(zip(truth.tolist(), clusters, strict=True)):
+        rows[cluster].append(row)
+        of_label[label].add(cluster)
+    chosen = np.zeros(len(truth), bool)
+    for label, names in of_label.items():
+        wanted = round(VALIDATION_SHARE * int((truth == label).sum()))
+        ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
+        for name in ordered[:-1]:
+            mine = [row for row in rows[name] if truth[row] == label]
+            if len(mine) == len(rows[name]) and chosen[truth == label].sum() + len(mine) <= max(wanted, 1):
+                chosen[mine] = True
+    return chosen
+
+
+def order(lessons: Lessons, recipe: Recipe, epoch: int) -> list[int]:
+    """The rows that an epoch shows, in a random order of its own; with `balance` those of rare labels several times."""
+    random = np.random.default_rng([recipe.seed, epoch])
+    rows = lessons.learned
+    if recipe.balance:
+        of_label = [rows[lessons.truth[rows] == k] for k in range(len(lessons.labels))]
+        most = max(map(len, of_label))
+        rows = np.concatenate([np.concatenate([mine, random.choice(mine, most - len(mine))]) for mine in of_label])
+    rows = random.permutation(rows)
+    return rows[:recipe.max_train_images or None].tolist()
+
+
+def views(lessons: Lessons, rows: Sequence[Sequence[int]], recipe: Recipe, *, epoch: int, size: int) -> Iterator[np.ndarray]:
+    """Batches of rows as the network sees them in an epoch; each (m, size, size, 3) uint8. One batch is made ahead, in threads."""
+    def view(row: int) -> np.ndarray:
+        changed = augment.draw(recipe.seed, epoch, row) if recipe.augment else UNCHANGED
+        return augment.seen(lessons.pixels[row], changed, size)
+
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        ahead = [pool.map(view, batch) for batch in rows[:1]]
+        for following in [*rows[1:], []]:
+            batch = np.stack(list(ahead.pop()))
+            ahead.append(pool.map(view, following))
+            yield batch
+
+
+def unchanged(lessons: Lessons, rows: Sequence[int], *, batch_size: int) -> Iterator[np.ndarray]:
+    """The images of some rows as they will be seen later, in batches."""
+    return (np.asarray(lessons.pixels[rows[start:start + batch_size]]) for start in range(0, len(rows), batch_size))

@@ -1,0 +1,182 @@
+"""Refining a pretrained network: its last stages, and a new last layer, learn from our own images."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imgclf import ImgclfError, backbones, checkpoint, curve, dataset, features, files, lessons, refined, split, svm, tail
+from imgclf.backbones import Backbone
+from imgclf.classifier import features_of, sha256
+from imgclf.curve import Epoch
+from imgclf.dataset import Dataset, Image
+from imgclf.features import Skipped
+from imgclf.lessons import Lessons
+from imgclf.recipe import Recipe, schedule_note
+from imgclf.refined import FIXED_NETWORK, REFINED_NETWORK, SVM, Refined
+from imgclf.svm import Head
+from imgclf.training import Progress, Training
+
+if TYPE_CHECKING:
+    import torch
+
+FOLDER, CHECKPOINT = "refining", "checkpoint.npz"
+PROBE_C = 10.0  # of the logistic regression that the last layer begins as, on features of mean length 1
+VERSION = 2  # part of the fingerprint: raise it when the same recipe gives another result
+
+Show = Callable[[Sequence[Epoch]], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What notebook 02 shows of a refinement.
+
+    Attributes
+    ----------
+    epochs : its curve; empty if nothing was refined. notes : sentences about it.
+    """
+
+    epochs: tuple[Epoch, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.notes)
+
+
+def refine(dataset_name: str, images_dir: str, classifier: str, backbone: Backbone, recipe: Recipe, *, input_size: int,
+           show: Show = lambda epochs: None, progress: Progress = lambda done, total: None) -> Result:
+    """Refine a backbone on the training images, and write `dnn_refined.onnx`, `dnn_head.npz` and `dnn_refined.json` into the data set's folder.
+
+    With `classifier="svm"` it does nothing and needs no images. What was refined before with the same images, labels and knobs is not refined
+    again. A run that was killed goes on behind its last whole epoch, and comes to the same result; one that is interrupted keeps the best so far.
+
+    Parameters
+    ----------
+    show : called with the curve so far after each epoch. progress : called with the images done and those in all of an epoch.
+
+    Raises
+    ------
+    ImgclfError : no split, no label to tell from another, no image that can be read, too little memory on the GPU.
+    """
+    if classifier == SVM:
+        return Result((), (f"classifier='{SVM}': the network stays as it is, nothing is refined",))
+    found = dataset.read(dataset_name, images_dir)
+    parts = split.read(found)
+    proc = files.proc_dir(dataset_name)
+    fingerprint = _fingerprint(recipe, input_size, proc / FIXED_NETWORK, parts.train)
+    done = refined.read(proc)
+    skipped: list[Skipped] = []
+    if done is None or done.fingerprint != fingerprint or done.was_interrupted:
+        shown = lessons.prepare(found, parts.train, parts.clusters_of(parts.train), input_size=input_size, folder=proc / FOLDER,
+                                seed=recipe.seed, skipped=skipped)
+        done = _refine(found, shown, backbone, recipe, fingerprint=fingerprint, show=show, progress=progress)
+    show(done.epochs)
+    return Result(done.epochs, (*notes(done, recipe, len(parts.train) - len(skipped)), *([features.skipped_note(skipped)] if skipped else [])))
+
+
+def notes(done: Refined, recipe: Recipe, images: int) -> list[str]:
+    """What there is to say of a refinement that was shown so many images, in sentences."""
+    best = curve.best(done.epochs)
+    start = done.epochs[0]
+    first = f"{images - len(done.held_back)} images to learn from, {len(done.held_back)} to tell which epoch is best"
+    gained = f"validation error {start.validation_error:.1%} with a new last layer only, {best.validation_error:.1%} after epoch {best.number}, which is kept"
+    stopped = f"interrupted after {done.epochs[-1].number} of {recipe.epochs} epochs; the best so far is kept, and running this again goes on from there"
+    schedule = schedule_note(recipe)
+    return [first, *[schedule] * bool(schedule), gained, *[stopped] * done.was_interrupted, *curve.diagnoses(done.epochs, recipe, validate=len(done.held_back))]
+
+
+def _fingerprint(recipe: Recipe, input_size: int, network: Path, train_images: Sequence[Image]) -> str:
+    parts = [VERSION, recipe.about(), input_size, sha256(network), dataset.fingerprint(train_images)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _refine(found: Dataset, shown: Lessons, backbone: Backbone, recipe: Recipe, *, fingerprint: str, show: Show, progress: Progress) -> Refined:
+    """Train, and write what comes of it."""
+    proc, input_size = files.proc_dir(found.name), shown.pixels.shape[1]
+    network = backbones.build(backbone)
+    training = _prepared_training(network, backbone, shown, recipe, probe(found, shown, recipe.seed))
+    kept = proc / FOLDER / CHECKPOINT
+    if before := checkpoint.read(kept, fingerprint=fingerprint):
+        training.restore(*before)
+    was_interrupted = not _train(training, kept, fingerprint, show, progress)
+    training.finish()
+    tail.export(backbone, network, input_size, proc / REFINED_NETWORK)
+    done = Refined(fingerprint, dataset.fingerprint(split.read(found).train), sha256(proc / REFINED_NETWORK),
+                   tuple(shown.images[row].sha256 for row in shown.held_back), tuple(training.epochs), recipe.about(), was_interrupted)
+    refined.write(proc, own_head(training.model[-1], shown, proc / REFINED_NETWORK), done)
+    if not was_interrupted:
+        for path in (proc / FOLDER).iterdir():
+            path.unlink()
+    return done
+
+
+def _prepared_training(network: "torch.nn.Module", backbone: Backbone, shown: Lessons, recipe: Recipe, head: Head) -> Training:
+    """The network cut in two, with its new last layer, before the first step."""
+    import torch
+    from torch import nn
+    device, size = tail.chosen_device(), shown.pixels.shape[1]
+    front, learner = tail.cut(network, recipe.trainable_stages)
+    tail.freeze(front, also_depthwise=True)
+    tail.freeze(learner, also_depthwise=recipe.trainable_stages != "all")
+    last = nn.Linear(head.weights.shape[1], len(shown.labels))
+    with torch.no_grad():
+        last.weight.copy_(torch.from_numpy(head.weights))
+        last.bias.copy_(torch.from_numpy(head.offsets))
+    held_back = lessons.unchanged(shown, shown.held_back, batch_size=tail.AT_ONCE)
+    maps = list(tail.start_front(backbone, front, size, device=device)(held_back))
+    return Training(nn.Sequential(*learner, nn.Dropout(recipe.dropout), last), shown, recipe, device=device, held_back=maps,
+                    front=tail.start_front(backbone, front, recipe.train_size(size), device=device))
+
+
+def _train(training: Training, kept: Path, fingerprint: str, show: Show, progress: Progress) -> bool:
+    """Run the epochs that are left, with a checkpoint after each; whether all of them were done."""
+    import torch
+    try:
+        training.start()
+        show(training.epochs)
+        while len(training.epochs) <= training.recipe.epochs:
+            training.epoch(progress)
+            arrays, about = training.state()
+            checkpoint.write(kept, arrays, about={**about, "fingerprint": fingerprint})
+            show(training.epochs)
+    except KeyboardInterrupt:
+        return False
+    except torch.cuda.OutOfMemoryError as error:
+        recipe, size = training.recipe, training.lessons.pixels.shape[1]
+        raise ImgclfError(f"batch_size={recipe.batch_size}, input_size={size}: the memory of the GPU is too small for that; make one of them smaller "
+                          f"(the {max(0, len(training.epochs) - 1)} epochs that were done are kept, and go on with the same parameters)") from error
+    return True
+
+
+def probe(found: Dataset, shown: Lessons, seed: int) -> Head:
+    """The linear classifier on the features of the network as it is, from which the new last layer begins.
+
+    Begun at random it would spoil, in the first steps, what the network knows. The features are those of 03_run_dnn, kept in the same place.
+
+    Source: A. Kumar et al., "Fine-tuning can distort pretrained features and underperform out-of-distribution", arXiv 2202.10054.
+    """
+    from sklearn.linear_model import LogisticRegression
+    network = files.proc_dir(found.name) / FIXED_NETWORK
+    cache = features.Cache.of(found.name, network)
+    features.compute(found, network, cache, subset=shown.images)
+    learned = [shown.images[row] for row in shown.learned]
+    matrix = cache.features(learned).matrix
+    length = float(np.linalg.norm(matrix, axis=1).mean()) or 1.0
+    machine = LogisticRegression(C=PROBE_C, max_iter=300, random_state=seed).fit(matrix / length, shown.truth[shown.learned])
+    weights, offsets = machine.coef_ / length, machine.intercept_
+    if len(weights) == 1:  # of two labels it only keeps the difference
+        weights, offsets = np.vstack([-weights, weights]) / 2, np.concatenate([-offsets, offsets]) / 2
+    return Head(shown.labels, weights.astype(np.float32), offsets.astype(np.float32), l2_normalize=False, c=PROBE_C, temperature=1.0)
+
+
+def own_head(last: "torch.nn.Linear", shown: Lessons, network: Path) -> Head:
+    """The network's own last layer, with the temperature that fits the images that validated, as the written network describes them."""
+    weights, offsets = (values.detach().cpu().numpy() for values in (last.weight, last.bias))
+    head = Head(shown.labels, weights, offsets, l2_normalize=False, c=float("nan"), temperature=1.0)
+    rows = shown.held_back
+    scores = head.scores(features_of(network, shown.pixels[rows])) if len(rows) else np.empty((0, len(shown.labels)), np.float32)
+    return Head(shown.labels, weights, offsets, l2_normalize=False, c=head.c, temperature=svm.temperature(scores, shown.truth[rows]))

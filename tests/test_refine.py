@@ -1,0 +1,298 @@
+"""Refining learns, repeats itself, survives being killed or stopped, and leaves what the other notebooks need."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import picture
+
+from imgclf import ImgclfError, backbones, classifier, curve, dataset, engines, features, files, findings, images, lessons, refine, refined, scan, split, tail
+from imgclf.curve import Epoch
+from imgclf.recipe import Recipe
+from imgclf.refined import FIXED_NETWORK, REFINED_NETWORK
+
+LITE0 = backbones.BACKBONES["efficientnet_lite0"]
+SIZE = 64
+RECIPE = Recipe(epochs=2, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> Path:
+    """A folder in which exported networks are kept for all tests here."""
+    return tmp_path_factory.mktemp("networks")
+
+
+@pytest.fixture
+def colours(networks, data_dir, colour_folder) -> Path:
+    """The colours, looked through and split, with the fixed network beside them; gives their folder."""
+    data_dir.mkdir()
+    (data_dir / "networks").symlink_to(networks)
+    look(colour_folder)
+    backbones.write(LITE0, SIZE, proc() / FIXED_NETWORK)
+    return colour_folder
+
+
+def proc() -> Path:
+    return files.proc_dir("colours")
+
+
+def look(folder: Path) -> split.Split:
+    """Look through and split a folder, as 01 does."""
+    found = scan.look_through("colours", folder)
+    dataset.write(found)
+    split.write(found, split.split(found))
+    return split.read(found)
+
+
+def run(folder: Path, settings: Recipe = RECIPE, *, show=lambda epochs: None) -> refine.Result:
+    return refine.refine("colours", str(folder), "dnn", LITE0, settings, input_size=SIZE, show=show)
+
+
+def described(kind: str, folder: Path) -> tuple[dataset.Dataset, split.Split, features.Features]:
+    """What 04 has: the data set, its split, the features of the training images."""
+    found = dataset.read("colours", str(folder))
+    network = refined.network("colours", kind)
+    cache = features.Cache.of("colours", network)
+    features.compute(found, network, cache)
+    return found, split.read(found), cache.features(split.read(found).train)
+
+
+def trained(kind: str, folder: Path):
+    _, parts, train = described(kind, folder)
+    return refined.train("colours", kind, train, parts.train, parts.clusters_of(train.images), c_values=[0.1, 1.0])
+
+
+def test_with_classifier_svm_nothing_is_done_and_no_images_are_needed(data_dir):
+    result = refine.refine("none", "", "svm", LITE0, RECIPE, input_size=SIZE)
+    assert (result.epochs, str(result)) == ((), "classifier='svm': the network stays as it is, nothing is refined")
+    assert not data_dir.exists()
+
+
+def test_it_leaves_network_head_and_record_and_the_curve_begins_at_the_probe(colours):
+    shown: list[int] = []
+    result = run(colours, show=lambda epochs: shown.append(len(epochs)))
+    assert [epoch.number for epoch in result.epochs] == [0, 1, 2]
+    assert result.epochs[0].validation_error == 0
+    assert shown == [1, 2, 3, 3]
+    assert {path.name for path in proc().glob("dnn_*")} == {FIXED_NETWORK, REFINED_NETWORK, "dnn_head.npz", "dnn_refined.json"}
+    assert not list((proc() / refine.FOLDER).iterdir())
+    assert str(result).startswith("24 images to learn from, 3 to tell which epoch is best\n")
+
+
+@pytest.mark.parametrize("kind", ["dnn", "svm_dnn_refined"])
+def test_each_classifier_is_written_and_scores_as_its_head_does(kind, colours):
+    run(colours, replace(RECIPE, trainable_stages=0, epochs=3, average=0))
+    found, parts, train = described(kind, colours)
+    search = refined.train("colours", kind, train, parts.train, parts.clusters_of(train.images), c_values=[0.1, 1.0])
+    network = refined.network("colours", kind)
+    self_test = classifier.make_self_test(found, train.images, network, search.head)
+    classifier.write(proc() / "classifier.onnx", network, search.head, self_test, metadata={})
+    pixels = classifier.prepared_pixels([found.file(image) for image in parts.test], SIZE)
+    scores, _ = classifier.Classifier.load(proc() / "classifier.onnx").scores(pixels)
+    np.testing.assert_allclose(scores, search.head.scores(classifier.features_of(network, pixels)), atol=1e-3)
+    assert np.mean([search.head.labels[k] == image.label for k, image in zip(scores.argmax(axis=1), parts.test, strict=True)]) > 0.7
+
+
+def test_held_out_scores_are_those_of_the_images_that_validated(colours):
+    run(colours)
+    record = refined.read(proc())
+    for kind in ("dnn", "svm_dnn_refined"):
+        _, _, train = described(kind, colours)
+        held_out = findings.held_out(trained(kind, colours), train.images)
+        assert set(held_out.sha256) == set(record.held_back)
+    assert "the DNN's own last layer; there is nothing to learn. Of the 3 training images" in refined.about(trained("dnn", colours), train, "dnn")
+
+
+def test_the_same_seed_gives_the_same_curve_and_weights_and_another_seed_others(colours):
+    first, weights = run(colours).epochs, (proc() / "dnn_head.npz").read_bytes()
+    (proc() / "dnn_refined.json").unlink()
+    assert repr(run(colours).epochs) == repr(first)
+    assert (proc() / "dnn_head.npz").read_bytes() == weights
+    assert repr(run(colours, replace(RECIPE, seed=1)).epochs) != repr(first)
+
+
+def test_a_run_that_was_killed_goes_on_and_comes_to_the_same_result(colours):
+    settings = Recipe(epochs=3, batch_size=8)
+    whole = run(colours, settings).epochs
+    (proc() / "dnn_refined.json").unlink()
+    arguments = [sys.executable, str(Path(__file__).with_name("killed_while_refining.py")), "colours", str(colours), str(SIZE), "3", "8"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+        while process.stdout.readline().strip() != "2":  # epochs 0 and 1
+            assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    shown: list[int] = []
+    assert repr(run(colours, settings, show=lambda epochs: shown.append(len(epochs))).epochs) == repr(whole)
+    assert shown[0] >= 2  # epoch 1 was not done again
+
+
+def test_an_interrupted_run_keeps_the_best_so_far_and_goes_on_later(colours):
+    def stop(epochs):
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+    result = run(colours, show=lambda epochs: None if refined.read(proc()) else stop(epochs))
+    assert [epoch.number for epoch in result.epochs] == [0, 1]
+    assert "interrupted after 1 of 2 epochs; the best so far is kept" in str(result)
+    assert trained("dnn", colours).head.labels == ("blue", "green", "red")
+    assert [epoch.number for epoch in run(colours).epochs] == [0, 1, 2]
+
+
+def test_what_was_refined_with_the_same_images_and_knobs_is_not_refined_again(colours):
+    run(colours)
+    before = (proc() / REFINED_NETWORK).stat().st_mtime_ns
+    run(colours)
+    assert (proc() / REFINED_NETWORK).stat().st_mtime_ns == before
+    (colours / "red" / "00.jpg").rename(colours / "blue" / "red00.jpg")
+    look(colours)
+    run(colours)
+    assert (proc() / REFINED_NETWORK).stat().st_mtime_ns != before
+
+
+def test_a_damaged_checkpoint_is_begun_anew(colours):
+    (proc() / refine.FOLDER).mkdir()
+    (proc() / refine.FOLDER / refine.CHECKPOINT).write_bytes(b"PK\x03\x04 half a file")
+    assert len(run(colours).epochs) == 3
+
+
+def test_another_split_than_it_was_refined_on_is_refused(colours):
+    run(colours)
+    (colours / "red" / "03.jpg").rename(colours / "blue" / "red03.jpg")
+    look(colours)
+    with pytest.raises(ImgclfError, match="was refined on other images or labels than split.tsv names now.*; run 02_refine_dnn again"):
+        trained("dnn", colours)
+
+
+def test_a_network_that_is_not_there_or_not_as_it_was_left_is_refused(colours):
+    with pytest.raises(ImgclfError, match="no dnn_refined.onnx of colours yet; run 02_refine_dnn with classifier='dnn' first"):
+        refined.network("colours", "dnn")
+    (proc() / REFINED_NETWORK).write_bytes((proc() / FIXED_NETWORK).read_bytes())
+    with pytest.raises(ImgclfError, match="not as 02_refine_dnn left it; run 02_refine_dnn again"):
+        trained("dnn", colours)
+
+
+@pytest.mark.parametrize("stages", ["all", 1])
+def test_any_number_of_stages_can_be_trained(stages, colours):
+    assert len(run(colours, replace(RECIPE, epochs=1, trainable_stages=stages)).epochs) == 2
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "sgd", "learning_rate": (0.001, 0.0001, 0.00001)}, {"learning_rate": (0.001,) * 1, "balance": True},
+                                     {"max_train_images": 10, "augment": False, "label_smoothing": 0.1, "stage_rate": 0.5}, {"epochs": 0}])
+def test_each_knob_can_be_turned(changes, colours):
+    settings = replace(RECIPE, epochs=1, trainable_stages=0)
+    assert len(run(colours, replace(settings, **changes)).epochs) == changes.get("epochs", 1) + 1
+
+
+def test_more_stages_than_there_are_is_refused(colours):
+    with pytest.raises(ImgclfError, match="trainable_stages=8: this backbone has 7; give a number from 0 to 7, or all"):
+        run(colours, replace(RECIPE, trainable_stages=8))
+
+
+def test_training_images_of_one_label_are_refused(colours):
+    found = dataset.read("colours", str(colours))
+    reds = [image for image in found.images if image.label == "red"]
+    with pytest.raises(ImgclfError, match="all training images have the label 'red'; a classifier needs at least two labels"):
+        lessons.prepare(found, reds, [image.sha256 for image in reds], input_size=SIZE, folder=proc(), seed=0, skipped=[])
+
+
+def test_a_label_with_one_image_learns_and_does_not_validate(colours):
+    for path in sorted((colours / "red").iterdir())[1:]:
+        path.unlink()
+    look(colours)
+    result = run(colours)
+    labels = {image.sha256: image.label for image in dataset.read("colours", str(colours)).images}
+    assert {labels[sha256] for sha256 in refined.read(proc()).held_back} == {"blue", "green"}
+    assert len(result.epochs) == 3
+
+
+def test_an_image_that_cannot_be_read_any_more_is_left_out_and_told(colours):
+    path = split.read(dataset.read("colours", str(colours))).train[0].path
+    (colours / path).write_bytes(images.jpeg(picture((9, 9, 9), 5)))
+    result = run(colours)
+    assert f"1 images could not be read; {Path(path).name}: is another picture than 01_prepare_data saw" in str(result)
+    assert str(result).startswith("23 images to learn from")
+
+
+def test_the_parts_of_a_network_do_together_what_it_does_itself():
+    import torch
+    network = backbones.build(LITE0)
+    pixels = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        for stages in (0, 3, 7, "all"):
+            front, learner = tail.cut(network, stages)
+            torch.testing.assert_close(learner(front(pixels)), network(pixels))
+    assert len(network.parts()) == 9
+
+
+def test_the_written_network_agrees_with_torch_to_a_thousandth(tmp_path):
+    import torch
+    network = backbones.build(LITE0)
+    with torch.no_grad():
+        for weights in tail.cut(network, 2)[1].parameters():
+            weights += 0.01 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(0))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+    tail.export(LITE0, network, SIZE, tmp_path / "refined.onnx")
+    expected = network(torch.from_numpy(pixels)).detach().numpy()
+    for engine in engines.ENGINES:
+        np.testing.assert_allclose(classifier.features_of(tmp_path / "refined.onnx", pixels, engine=engine), expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_validation_takes_a_tenth_of_each_label_in_whole_clusters():
+    truth = np.repeat([0, 1, 2], [100, 40, 1])
+    clusters = [f"c{row // 2}" for row in range(140)] + ["alone"]
+    chosen = lessons.validation(truth, clusters, seed=0)
+    assert [int(chosen[truth == k].sum()) for k in range(3)] == [10, 4, 0]
+    assert (chosen[:140:2] == chosen[1:140:2]).all()
+    assert (chosen != lessons.validation(truth, clusters, seed=1)).any()
+
+
+def test_a_cluster_with_two_labels_does_not_validate():
+    truth, clusters = np.array([0, 1] * 20), [f"pair{row // 2}" for row in range(40)]
+    assert not lessons.validation(truth, clusters, seed=0).any()
+
+
+def shown(counts: list[int]) -> lessons.Lessons:
+    truth = np.repeat(range(len(counts)), counts)
+    return lessons.Lessons(np.empty(0), (), tuple(map(str, range(len(counts)))), truth, np.zeros(len(truth), bool))
+
+
+def test_an_epoch_shows_each_image_once_in_an_order_of_its_own():
+    first, second = (lessons.order(shown([5, 15]), Recipe(), epoch) for epoch in (1, 2))
+    assert sorted(first) == sorted(second) == list(range(20))
+    assert first != second
+
+
+def test_balance_shows_each_label_equally_often_and_max_train_images_limits():
+    rows = lessons.order(shown([5, 15]), Recipe(balance=True), 1)
+    assert sum(row < 5 for row in rows) == 15 == len(rows) / 2
+    assert len(lessons.order(shown([5, 15]), Recipe(max_train_images=7), 1)) == 7
+
+
+def test_the_best_epoch_has_the_smallest_loss_or_is_the_last_where_nothing_validates():
+    epochs = [Epoch(0, 0, 0, 0.1, 0.5), Epoch(1, 0, 0, 0.2, 0.3), Epoch(2, 0, 0, 0.2, 0.4)]
+    assert curve.best(epochs).number == 1
+    assert curve.best([replace(epoch, validation_loss=float("nan")) for epoch in epochs]).number == 2
+
+
+@pytest.mark.parametrize(("train_error", "errors", "losses", "words"), [
+    (0.2, (0.3, 0.22), (0.9, 0.9), "The training error ends at 20%, not near zero"),
+    (0.0, (0.3, 0.2), (0.9, 0.9), "The validation error is 20% above the training error, a wide gap"),
+    (0.0, (0.1, 0.05), (0.9, 0.5), "The validation loss was still falling at the end .0.90, then 0.50.: more epochs may help"),
+    (0.0, (0.05, 0.05), (0.2, 0.2), "the settings suit these images")])
+def test_a_curve_is_judged_in_words(train_error, errors, losses, words):
+    epochs = [Epoch(0, 0, 0, 0.5, 1), *(Epoch(i, 0.1, train_error, *both) for i, both in enumerate(zip(errors, losses, strict=True), start=1))]
+    (sentence,) = curve.diagnoses(epochs, Recipe(), validate=500)
+    assert re.search(words, sentence)
+
+
+def test_the_record_is_plain_json(colours):
+    run(colours)
+    record = json.loads((proc() / "dnn_refined.json").read_text())
+    assert record["recipe"]["epochs"] == 2
+    assert [epoch["number"] for epoch in record["epochs"]] == [0, 1, 2]
