@@ -82,7 +82,7 @@ def test_it_leaves_network_head_and_record_and_the_curve_begins_at_the_probe(col
     assert result.epochs[0].validation_error == 0
     assert shown == [1, 2, 3, 3]
     assert {path.name for path in proc().glob("dnn_*")} == {FIXED_NETWORK, REFINED_NETWORK, "dnn_head.npz", "dnn_refined.json"}
-    assert not list((proc() / refine.FOLDER).iterdir())
+    assert not (proc() / refine.FOLDER).exists()
     assert str(result).startswith("24 images to learn from, 3 to tell which epoch is best\n")
 
 
@@ -291,8 +291,15 @@ def test_a_curve_is_judged_in_words(train_error, errors, losses, words):
     assert re.search(words, sentence)
 
 
+def test_that_no_epoch_was_better_than_the_start_is_told():
+    (*_, sentence) = curve.diagnoses([Epoch(0, 0, 0, 0.1, 0.1), Epoch(1, 0.1, 0, 0.1, 0.2)], Recipe(), validate=500)
+    assert sentence.startswith("No epoch was better than the start, so the network is left as it was")
+
+
 def test_the_record_is_plain_json(colours):
     run(colours)
-    record = json.loads((proc() / "dnn_refined.json").read_text())
+    text = (proc() / "dnn_refined.json").read_text()
+    assert "NaN" not in text
+    record = json.loads(text)
     assert record["recipe"]["epochs"] == 2
     assert [epoch["number"] for epoch in record["epochs"]] == [0, 1, 2]
