@@ -99,7 +99,8 @@ def verdict(folder: Path, classifier: str, evaluation: Evaluation, *, evaluated_
         return f"classifier='{SVM}': nothing was refined; the scores are kept to compare a refined DNN with"
     fixed = scores_file(folder, SVM)
     if not fixed.exists():
-        return f"nothing to compare with yet: run 02 to 05 with classifier='{SVM}' once, then 02 to 05 again with classifier='{classifier}' (nothing is trained twice)"
+        return (f"nothing to compare with yet: run 02 to 05 with classifier='{SVM}' once, then 02 to 05 again with classifier='{classifier}' "
+                "(nothing is trained twice)")
     try:
         return f"Did refining help, against the SVM on fixed features? {compare(report.read_scores(fixed), evaluation)}"
     except ImgclfError as error:

@@ -61,7 +61,11 @@ def diagnoses(epochs: Sequence[Epoch], recipe: Recipe, *, validate: int) -> list
         found.append(f"The validation error is {last.validation_error - last.train_error:.0%} above the training error, a wide gap: it learns images by heart. "
                      "More images help most; then more dropout or weight_decay.")
     if is_still_falling(trained):
-        found.append(f"The validation loss was still falling at the end ({trained[-2].validation_loss:.2f}, then {last.validation_loss:.2f}): more epochs may help.")
+        found.append(f"The validation loss was still falling at the end ({trained[-2].validation_loss:.2f}, then {last.validation_loss:.2f}): "
+                     "more epochs may help.")
+    if best(epochs).number == 0:
+        found.append("No epoch was better than the start, so the network is left as it was: with these images and settings refining does not help. "
+                     "A smaller learning_rate may, or more images.")
     if validate < FEW_VALIDATE:
         found.append(f"Only {validate} images validate, so the validation error moves in steps of {1 / max(validate, 1):.0%}: read no more into it than that.")
     return found or ["Training error near zero, no wide gap, nothing falling any more: the settings suit these images."]

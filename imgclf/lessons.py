@@ -83,6 +83,7 @@ def _decoded(dataset: Dataset, images: Sequence[Image], size: int, folder: Path,
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         store = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+        _claim_disk(part)
         rows = []
         for i, pixels in prepared(sources(dataset, images), size, skipped=skipped):
             store[len(rows)] = pixels
@@ -91,6 +92,16 @@ def _decoded(dataset: Dataset, images: Sequence[Image], size: int, folder: Path,
         if len(rows) == len(images):
             os.replace(part, path)
     return store[:len(rows)], rows
+
+
+def _claim_disk(path: Path) -> None:
+    """Have the disk hold all of a file that was only given its length.
+
+    The file is written as if it were memory, and a disk found full then kills the process.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def validation(truth: np.ndarray, clusters: Sequence[str], *, seed: int) -> np.ndarray:

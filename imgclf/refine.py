@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,10 +109,16 @@ def _refine(found: Dataset, shown: Lessons, backbone: Backbone, recipe: Recipe, 
     done = Refined(fingerprint, dataset.fingerprint(split.read(found).train), sha256(proc / REFINED_NETWORK),
                    tuple(shown.images[row].sha256 for row in shown.held_back), tuple(training.epochs), recipe.about(), was_interrupted)
     refined.write(proc, own_head(training.model[-1], shown, proc / REFINED_NETWORK), done)
-    if not was_interrupted:
-        for path in (proc / FOLDER).iterdir():
-            path.unlink()
+    _clear(proc, with_training=not was_interrupted)
     return done
+
+
+def _clear(proc: Path, *, with_training: bool) -> None:
+    """Remove what nobody will read again: features by earlier refined networks and, of a refinement that is done, its decoded images and checkpoint."""
+    for folder in (proc / "features").glob(f"{Path(REFINED_NETWORK).stem}-*"):
+        shutil.rmtree(folder)
+    if with_training:
+        shutil.rmtree(proc / FOLDER)
 
 
 def _prepared_training(network: "torch.nn.Module", backbone: Backbone, shown: Lessons, recipe: Recipe, head: Head) -> Training:

@@ -58,14 +58,16 @@ def network(dataset_name: str, classifier: str) -> Path:
 def write(folder: Path, head: Head, record: Refined) -> None:
     """Write the last layer as `dnn_head.npz`, and last the record, which says that all is there, as `dnn_refined.json`."""
     svm.write(head, folder / HEAD)
-    files.write_json(folder / RECORD, asdict(record))
+    values = asdict(record)
+    values["epochs"] = [{name: None if number != number else number for name, number in epoch.items()} for epoch in values["epochs"]]  # JSON has no NaN
+    files.write_json(folder / RECORD, values)
 
 
 def read(folder: Path) -> Refined | None:
     """The record of the refinement whose network stands in `folder`; None if there is none, or another network stands there."""
     try:
         stored = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        epochs = tuple(Epoch(**values) for values in stored.pop("epochs"))
+        epochs = tuple(Epoch(**{name: float("nan") if number is None else number for name, number in values.items()}) for values in stored.pop("epochs"))
         record = Refined(**{**stored, "held_back": tuple(stored["held_back"]), "epochs": epochs})
         return record if record.network_sha256 == sha256(folder / REFINED_NETWORK) and (folder / HEAD).exists() else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -82,32 +82,26 @@ def test_it_leaves_network_head_and_record_and_the_curve_begins_at_the_probe(col
     assert result.epochs[0].validation_error == 0
     assert shown == [1, 2, 3, 3]
     assert {path.name for path in proc().glob("dnn_*")} == {FIXED_NETWORK, REFINED_NETWORK, "dnn_head.npz", "dnn_refined.json"}
-    assert not list((proc() / refine.FOLDER).iterdir())
+    assert not (proc() / refine.FOLDER).exists()
     assert str(result).startswith("24 images to learn from, 3 to tell which epoch is best\n")
+    assert "NaN" not in (text := (proc() / "dnn_refined.json").read_text())
+    assert [epoch["number"] for epoch in json.loads(text)["epochs"]] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("kind", ["dnn", "svm_dnn_refined"])
-def test_each_classifier_is_written_and_scores_as_its_head_does(kind, colours):
+def test_each_classifier_is_written_and_scores_as_its_head_does(colours):
     run(colours, replace(RECIPE, trainable_stages=0, epochs=3, average=0))
-    found, parts, train = described(kind, colours)
-    search = refined.train("colours", kind, train, parts.train, parts.clusters_of(train.images), c_values=[0.1, 1.0])
-    network = refined.network("colours", kind)
-    self_test = classifier.make_self_test(found, train.images, network, search.head)
-    classifier.write(proc() / "classifier.onnx", network, search.head, self_test, metadata={})
-    pixels = classifier.prepared_pixels([found.file(image) for image in parts.test], SIZE)
-    scores, _ = classifier.Classifier.load(proc() / "classifier.onnx").scores(pixels)
-    np.testing.assert_allclose(scores, search.head.scores(classifier.features_of(network, pixels)), atol=1e-3)
-    assert np.mean([search.head.labels[k] == image.label for k, image in zip(scores.argmax(axis=1), parts.test, strict=True)]) > 0.7
-
-
-def test_held_out_scores_are_those_of_the_images_that_validated(colours):
-    run(colours)
-    record = refined.read(proc())
     for kind in ("dnn", "svm_dnn_refined"):
-        _, _, train = described(kind, colours)
-        held_out = findings.held_out(trained(kind, colours), train.images)
-        assert set(held_out.sha256) == set(record.held_back)
-    assert "the DNN's own last layer; there is nothing to learn. Of the 3 training images" in refined.about(trained("dnn", colours), train, "dnn")
+        found, parts, train = described(kind, colours)
+        search, network = trained(kind, colours), refined.network("colours", kind)
+        self_test = classifier.make_self_test(found, train.images, network, search.head)
+        classifier.write(proc() / "classifier.onnx", network, search.head, self_test, metadata={})
+        pixels = classifier.prepared_pixels([found.file(image) for image in parts.test], SIZE)
+        scores, _ = classifier.Classifier.load(proc() / "classifier.onnx").scores(pixels)
+        np.testing.assert_allclose(scores, search.head.scores(classifier.features_of(network, pixels)), atol=1e-3)
+        assert np.mean([search.head.labels[k] == image.label for k, image in zip(scores.argmax(axis=1), parts.test, strict=True)]) > 0.7
+        held_out = findings.held_out(search, train.images)
+        assert set(held_out.sha256) == set(refined.read(proc()).held_back)
+        assert "3 training images that" in refined.about(search, train, kind)
 
 
 def test_the_same_seed_gives_the_same_curve_and_weights_and_another_seed_others(colours):
@@ -177,16 +171,17 @@ def test_a_network_that_is_not_there_or_not_as_it_was_left_is_refused(colours):
         trained("dnn", colours)
 
 
-@pytest.mark.parametrize("stages", ["all", 1])
-def test_any_number_of_stages_can_be_trained(stages, colours):
-    assert len(run(colours, replace(RECIPE, epochs=1, trainable_stages=stages)).epochs) == 2
+def test_the_whole_network_can_be_trained(colours):
+    assert len(run(colours, replace(RECIPE, epochs=1, trainable_stages="all")).epochs) == 2
 
 
-@pytest.mark.parametrize("changes", [{"optimizer": "sgd", "learning_rate": (0.001, 0.0001, 0.00001)}, {"learning_rate": (0.001,) * 1, "balance": True},
-                                     {"max_train_images": 10, "augment": False, "label_smoothing": 0.1, "stage_rate": 0.5}, {"epochs": 0}])
+@pytest.mark.parametrize("changes", [
+    {"optimizer": "sgd", "learning_rate": (0.001, 0.0001, 0.00001), "balance": True, "max_train_images": 10, "augment": False}, {"epochs": 0}])
 def test_each_knob_can_be_turned(changes, colours):
-    settings = replace(RECIPE, epochs=1, trainable_stages=0)
-    assert len(run(colours, replace(settings, **changes)).epochs) == changes.get("epochs", 1) + 1
+    settings = replace(RECIPE, epochs=1, trainable_stages=0, label_smoothing=0.1, stage_rate=0.5)
+    result = run(colours, replace(settings, **changes))
+    assert len(result.epochs) == changes.get("epochs", 1) + 1
+    assert ("learning_rate has 3 numbers for 1 epochs; the last 2 are not used" in str(result)) == ("optimizer" in changes)
 
 
 def test_more_stages_than_there_are_is_refused(colours):
@@ -291,8 +286,6 @@ def test_a_curve_is_judged_in_words(train_error, errors, losses, words):
     assert re.search(words, sentence)
 
 
-def test_the_record_is_plain_json(colours):
-    run(colours)
-    record = json.loads((proc() / "dnn_refined.json").read_text())
-    assert record["recipe"]["epochs"] == 2
-    assert [epoch["number"] for epoch in record["epochs"]] == [0, 1, 2]
+def test_that_no_epoch_was_better_than_the_start_is_told():
+    (*_, sentence) = curve.diagnoses([Epoch(0, 0, 0, 0.1, 0.1), Epoch(1, 0.1, 0, 0.1, 0.2)], Recipe(), validate=500)
+    assert sentence.startswith("No epoch was better than the start, so the network is left as it was")

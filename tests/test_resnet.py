@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from imgclf import backbones
+from imgclf import backbones, tail
 from imgclf.backbones import BACKBONES
 
 RESNETS = ["resnet18", "resnet34", "resnet50"]
@@ -84,3 +84,12 @@ def test_features_are_the_mean_of_the_last_maps():
     with torch.inference_mode():
         features = network(torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8))
     torch.testing.assert_close(features, maps[0].mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("stages", [0, 1, 3, "all"])
+def test_a_network_cut_in_two_gives_what_it_gave_whole(stages):
+    network = random_network("resnet18")
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    front, behind = tail.cut(network, stages)
+    with torch.no_grad():
+        torch.testing.assert_close(behind(front(images)), network(images))
