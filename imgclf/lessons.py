@@ -1,7 +1,6 @@
 """What a network is shown while it is refined: the decoded images, which of them validate, and the order of each epoch."""
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,17 +20,34 @@ UNCHANGED = augment.View()
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """Decoded images of `side` x `side` pixels one behind the other in a file, read as they are needed, so that ten thousand take no memory."""
+
+    path: Path
+    side: int
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """An image; (side, side, 3) uint8, RGB."""
+        count = self.side * self.side * 3
+        return np.fromfile(self.path, np.uint8, count, offset=int(row) * count).reshape(self.side, self.side, 3)
+
+    def of(self, rows: Sequence[int]) -> np.ndarray:
+        """Some images; (m, side, side, 3) uint8, RGB."""
+        return np.stack([self[row] for row in rows])
+
+
+@dataclass(frozen=True)
 class Lessons:
     """Training images, ready to be shown.
 
     Attributes
     ----------
-    pixels : (n, S, S, 3) uint8, RGB, letterboxed; in a file, so that memory holds what is in use.
+    pixels : of the n images, letterboxed.
     images : the n images. labels : the k labels, sorted. truth : (n,) int, position of each image's label.
     validates : (n,) bool, whether an image is held back to tell which epoch was best.
     """
 
-    pixels: np.ndarray
+    pixels: Pixels
     images: tuple[Image, ...]
     labels: tuple[str, ...]
     truth: np.ndarray
@@ -73,35 +89,20 @@ def prepare(dataset: Dataset, images: Sequence[Image], clusters: Sequence[str], 
     return Lessons(pixels, tuple(shown), tuple(labels.tolist()), truth, validation(truth, [clusters[i] for i in rows], seed=seed))
 
 
-def _decoded(dataset: Dataset, images: Sequence[Image], size: int, folder: Path, skipped: list[Skipped]) -> tuple[np.ndarray, list[int]]:
+def _decoded(dataset: Dataset, images: Sequence[Image], size: int, folder: Path, skipped: list[Skipped]) -> tuple[Pixels, list[int]]:
     """The pixels in a file that a run before may have left, and the rows of the images that could be read."""
     wanted = hashlib.sha256(" ".join([str(size), *(image.sha256 for image in images)]).encode()).hexdigest()[:16]
-    path, shape = folder / f"decoded-{wanted}.npy", (len(images), size, size, 3)
+    path = folder / f"decoded-{wanted}.bin"
     if path.exists():
-        return np.load(path, mmap_mode="r"), list(range(len(images)))
-    with files.writable(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        store = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
-        _claim_disk(part)
-        rows = []
+        return Pixels(path, size), list(range(len(images)))
+    rows = []
+    with files.replace_file(path) as file:
         for i, pixels in prepared(sources(dataset, images), size, skipped=skipped):
-            store[len(rows)] = pixels
+            file.write(pixels.tobytes())
             rows.append(i)
-        store.flush()
-        if len(rows) == len(images):
-            os.replace(part, path)
-    return store[:len(rows)], rows
-
-
-def _claim_disk(path: Path) -> None:
-    """Have the disk hold all of a file that was only given its length.
-
-    The file is written as if it were memory, and a disk found full then kills the process.
-    """
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    if len(rows) < len(images):  # the next run is to try those again that could not be read
+        path = path.replace(path.with_suffix(".some"))
+    return Pixels(path, size), rows
 
 
 def validation(truth: np.ndarray, clusters: Sequence[str], *, seed: int) -> np.ndarray:
@@ -160,4 +161,4 @@ def views(lessons: Lessons, rows: Sequence[Sequence[int]], recipe: Recipe, *, ep
 
 def unchanged(lessons: Lessons, rows: Sequence[int], *, batch_size: int) -> Iterator[np.ndarray]:
     """The images of some rows as they will be seen later, in batches."""
-    return (np.asarray(lessons.pixels[rows[start:start + batch_size]]) for start in range(0, len(rows), batch_size))
+    return (lessons.pixels.of(rows[start:start + batch_size]) for start in range(0, len(rows), batch_size))

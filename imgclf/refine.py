@@ -97,7 +97,7 @@ def _fingerprint(recipe: Recipe, input_size: int, network: Path, train_images: S
 
 def _refine(found: Dataset, shown: Lessons, backbone: Backbone, recipe: Recipe, *, fingerprint: str, show: Show, progress: Progress) -> Refined:
     """Train, and write what comes of it."""
-    proc, input_size = files.proc_dir(found.name), shown.pixels.shape[1]
+    proc, input_size = files.proc_dir(found.name), shown.pixels.side
     network = backbones.build(backbone)
     training = _prepared_training(network, backbone, shown, recipe, probe(found, shown, recipe.seed))
     kept = proc / FOLDER / CHECKPOINT
@@ -125,7 +125,7 @@ def _prepared_training(network: "torch.nn.Module", backbone: Backbone, shown: Le
     """The network cut in two, with its new last layer, before the first step."""
     import torch
     from torch import nn
-    device, size = tail.chosen_device(), shown.pixels.shape[1]
+    device, size = tail.chosen_device(), shown.pixels.side
     front, learner = tail.cut(network, recipe.trainable_stages)
     tail.freeze(front, also_depthwise=True)
     tail.freeze(learner, also_depthwise=recipe.trainable_stages != "all")
@@ -153,7 +153,7 @@ def _train(training: Training, kept: Path, fingerprint: str, show: Show, progres
     except KeyboardInterrupt:
         return False
     except torch.cuda.OutOfMemoryError as error:
-        recipe, size = training.recipe, training.lessons.pixels.shape[1]
+        recipe, size = training.recipe, training.lessons.pixels.side
         raise ImgclfError(f"batch_size={recipe.batch_size}, input_size={size}: the memory of the GPU is too small for that; make one of them smaller "
                           f"(the {max(0, len(training.epochs) - 1)} epochs that were done are kept, and go on with the same parameters)") from error
     return True
@@ -185,5 +185,5 @@ def own_head(last: "torch.nn.Linear", shown: Lessons, network: Path) -> Head:
     weights, offsets = (values.detach().cpu().numpy() for values in (last.weight, last.bias))
     head = Head(shown.labels, weights, offsets, l2_normalize=False, c=float("nan"), temperature=1.0)
     rows = shown.held_back
-    scores = head.scores(features_of(network, shown.pixels[rows])) if len(rows) else np.empty((0, len(shown.labels)), np.float32)
+    scores = head.scores(features_of(network, shown.pixels.of(rows))) if len(rows) else np.empty((0, len(shown.labels)), np.float32)
     return Head(shown.labels, weights, offsets, l2_normalize=False, c=head.c, temperature=svm.temperature(scores, shown.truth[rows]))

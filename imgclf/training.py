@@ -54,7 +54,7 @@ class Training:
         import torch
         number = len(self.epochs)
         rows = self._batches(number)
-        views = lessons.views(self.lessons, rows, self.recipe, epoch=number, size=self.recipe.train_size(self.lessons.pixels.shape[1]))
+        views = lessons.views(self.lessons, rows, self.recipe, epoch=number, size=self.recipe.train_size(self.lessons.pixels.side))
         devices = [self.device] if self.device != "cpu" else []
         losses, wrong, done, total = [], 0, 0, sum(map(len, rows))
         with torch.random.fork_rng(devices):  # dropout draws from the generator of all

@@ -254,7 +254,7 @@ def test_a_cluster_with_two_labels_does_not_validate():
 
 def shown(counts: list[int]) -> lessons.Lessons:
     truth = np.repeat(range(len(counts)), counts)
-    return lessons.Lessons(np.empty(0), (), tuple(map(str, range(len(counts)))), truth, np.zeros(len(truth), bool))
+    return lessons.Lessons(lessons.Pixels(Path(), 0), (), tuple(map(str, range(len(counts)))), truth, np.zeros(len(truth), bool))
 
 
 def test_an_epoch_shows_each_image_once_in_an_order_of_its_own():
