@@ -206,6 +206,8 @@ def set_epochs(chart: Chart, epochs: Sequence[Epoch]) -> None:
         with mark.hold_sync():
             mark.x, mark.y = numbers[known], np.array(errors, dtype=float)[known]
     chart.title = str(epochs[-1]) if epochs else "no epochs yet"
+    last = epochs[-1].number if epochs else 1
+    chart.axes[0].tick_values, chart.axes[0].tick_format = list(range(0, last + 1, 1 + last // 12)), "d"  # no halves of epochs
 
 
 class LiveTraining:
