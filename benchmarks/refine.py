@@ -27,7 +27,7 @@ def main() -> None:
     settings = {**defaults(), **parameters.parse(f"{name}={value}" for name, value in values.items())}
     fetched = dataset.images_folder("clothing")
     with tempfile.TemporaryDirectory() as data:
-        os.environ["IMGCLF_DATA"] = os.environ.get("REFINE_DATA", data)
+        os.environ["IMGCLF_DATA"] = data
         folder = chosen_folder([argument for argument in sys.argv[1:] if "=" not in argument], fetched)
         found = scan.look_through(NAME, folder)
         dataset.write(found)
