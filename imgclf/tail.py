@@ -43,8 +43,8 @@ def cut(network: "torch.nn.Module", trainable_stages: int | str) -> tuple["torch
 def freeze(tail: "torch.nn.Sequential", *, also_depthwise: bool) -> None:
     """Keep the statistics of the normalizations as they were learned from a million images.
 
-    With `also_depthwise` the filters that see one channel each stay too. They are a thirtieth of the weights, but their gradient takes two thirds
-    of the time on a processor (benchmarks/RESULTS.md).
+    With `also_depthwise` the filters that see one channel each stay too. They are a thirtieth of the weights, but learning them too
+    makes a step nearly twice as long on a processor (benchmarks/RESULTS.md).
     """
     from torch import nn
     tail.eval()
