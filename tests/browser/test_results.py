@@ -32,16 +32,14 @@ def by_name(scored, is_shown) -> list[str]:
     return sorted((path for path, is_one in zip(scored.paths, is_shown, strict=True) if is_one), key=lambda path: (path.partition("/")[2], path))
 
 
-def walked(lab, face, images: int) -> list[str]:
-    """The paths that are shown on a walk from the first image to the last, by keys; their number must be `images`."""
-    seen = []
+def walk(lab, face, paths: list[str]) -> None:
+    """Go through what is shown by keys, from the first to the last: it must be these images, and no others."""
     face.focus()
     lab.page.keyboard.press("Home")
-    for number in range(1, images + 1):
-        lab.expect(face).to_contain_text(f"{number} of {images}")
-        seen.append(face.locator(".imgclf-facts b").first.inner_text())
+    for number, path in enumerate(paths, start=1):
+        lab.expect(face).to_contain_text(f"{number} of {len(paths)}")
+        lab.expect(face.locator(".imgclf-facts b").first).to_have_text(path)
         lab.page.keyboard.press("ArrowRight")
-    return seen
 
 
 def choose(face, field: str, value: str) -> None:
@@ -51,20 +49,20 @@ def choose(face, field: str, value: str) -> None:
 def test_filters_cells_and_the_slider_show_exactly_what_they_say(lab, face, scored):
     wrong = by_name(scored, ~scored.right)
     choose(face, "show", "wrong")
-    assert walked(lab, face, len(wrong)) == wrong
+    walk(lab, face, wrong)
     choose(face, "show", "all images")
     choose(face, "label", "red")
-    assert walked(lab, face, int((scored.truth == 2).sum())) == by_name(scored, scored.truth == 2)
+    walk(lab, face, by_name(scored, scored.truth == 2))
 
     true, predicted = np.argwhere(scored.confusion - np.diag(scored.confusion.diagonal()))[0]
     face.locator(".heatmapcell").nth(3 * true + predicted).click(position={"x": 4, "y": 4})
     lab.expect(face.get_by_label("predicted", exact=True)).to_have_value(LABELS[predicted])
-    assert walked(lab, face, scored.confusion[true, predicted]) == by_name(scored, (scored.truth == true) & (scored.predicted == predicted))
+    walk(lab, face, by_name(scored, (scored.truth == true) & (scored.predicted == predicted)))
 
     diagonal = scored.confusion[0, 0]
     number = face.locator("text.label").get_by_text(str(diagonal), exact=True).first.bounding_box()
     lab.page.mouse.click(number["x"] + number["width"] / 2, number["y"] + number["height"] / 2)  # the number, and so the cell below it
-    assert walked(lab, face, diagonal) == by_name(scored, (scored.truth == 0) & scored.right)
+    walk(lab, face, by_name(scored, (scored.truth == 0) & scored.right))
     lab.page.keyboard.press("a")
     slider = face.get_by_role("slider").first
     lab.expect(slider).to_have_attribute("aria-valuemax", f"{len(scored.truth)}.0")
@@ -79,7 +77,9 @@ def test_the_threshold_tells_what_it_leaves_and_moves_the_points(lab, face, scor
     point = face.locator(".object_grp path.element").first
     before = point.bounding_box()
     lab.expect(face).to_contain_text(str(thresholds.at(scored, 0)))
-    face.get_by_role("slider").last.focus()
+    threshold = face.locator(".widget-slider").filter(has_text="threshold")
+    lab.expect(threshold).to_be_visible()
+    threshold.get_by_role("slider").focus()
     for _ in range(60):
         lab.page.keyboard.press("ArrowRight")
     lab.expect(face).to_contain_text(str(thresholds.at(scored, 0.6)))
