@@ -19,21 +19,6 @@ def axis_labels(figure) -> list[str]:
 
 
 @few_and_many
-def test_roc_holds_the_curves_of_the_evaluation(count):
-    found = evaluated(count)
-    figure = charts.roc(found)
-    *curves, chance = figure.marks
-    for label, mark in zip(found.labels, curves, strict=True):
-        curve = found.roc(label)
-        np.testing.assert_array_equal(mark.x, curve.false_positive_rate)
-        np.testing.assert_array_equal(mark.y, curve.true_positive_rate)
-        assert mark.labels == [f"{label} {curve.area:.2f}"]
-    assert (list(chance.x), list(chance.y)) == ([0, 1], [0, 1])
-    assert all(axis_labels(figure))
-    assert [axis.side for axis in figure.axes] == ["bottom", "left"]
-
-
-@few_and_many
 def test_confusion_holds_shares_and_counts(count):
     found = evaluated(count)
     cells, *inks = charts.confusion(found).marks

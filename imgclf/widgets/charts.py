@@ -58,19 +58,6 @@ def feature_map(points: np.ndarray, names: Sequence[str], image_labels: Sequence
                          title=f"{len(points)} images: the closer, the more alike to the DNN")
 
 
-def roc(evaluation: Evaluation) -> Chart:
-    """ROC curve of each label against the rest, with its area in the legend."""
-    x, y = bqplot.LinearScale(min=0, max=1), bqplot.LinearScale(min=0, max=1)
-    curves = [(label, curve) for label in evaluation.labels if (curve := evaluation.roc(label))]
-    marks = [bqplot.Lines(x=curve.false_positive_rate, y=curve.true_positive_rate, scales={"x": x, "y": y},
-                          colors=[colour(evaluation.labels, label)], labels=[f"{label} {curve.area:.2f}"], display_legend=True,
-                          tooltip=bqplot.Tooltip(fields=["name"], labels=["label and area"]))
-             for label, curve in curves]
-    marks.append(bqplot.Lines(x=[0, 1], y=[0, 1], scales={"x": x, "y": y}, colors=["grey"], line_style="dotted"))
-    return Chart(marks=marks, axes=_axes(x, y, "false positive rate", "true positive rate"), legend_location="bottom-right",
-                         title="ROC, each label against the rest", min_aspect_ratio=1, max_aspect_ratio=1.3)
-
-
 def confusion(evaluation: Evaluation, *, on_click: Callable[[str, str], None] | None = None) -> Chart:
     """Confusion matrix; pointing at a cell tells the number of images.
 
