@@ -239,4 +239,4 @@ def consequences(annotations: Annotations, sides: Sides) -> str:
             text += f"; in the split, {sides.moved(sides.again(annotations.now()))}"
         except ImgclfError as error:
             text += f"; they cannot be split: {error}"
-    return f"{text}. Run 01_prepare_data, 03_run_dnn, 04_train_svm and 05_evaluate again (features that are there are kept)."
+    return f"{text}. Run 01_prepare_data to 05_evaluate again (features that are there are kept)."

@@ -115,7 +115,7 @@ def test_a_pause_brings_what_another_window_did_and_what_follows(shown, notes, f
     shown.keyboard._handle_custom_msg({"idle": True}, [])
     assert [tile["label"] for tile in shown.sheet.tiles[:5]] == ["red"] * 4 + ["blue"]
     assert "4 images differ from what 01_prepare_data saw; in the split, " in shown.next_steps.value
-    assert shown.next_steps.value.endswith("Run 01_prepare_data, 03_run_dnn, 04_train_svm and 05_evaluate again (features that are there are kept).")
+    assert shown.next_steps.value.endswith("Run 01_prepare_data to 05_evaluate again (features that are there are kept).")
 
 
 def test_doubt_and_side_are_told(notes):

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from imgclf import ImgclfError, __version__, backbones, engines, parameters
-from imgclf.architectures import LITE_STAGES, LiteArchitecture, ResNetArchitecture
+from imgclf.architectures import LITE_STAGES, LiteArchitecture
 from imgclf.backbones import BACKBONES, Backbone
 from imgclf.efficientnet_lite import SameConv2d
 

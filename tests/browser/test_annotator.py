@@ -144,7 +144,7 @@ def test_what_another_window_does_and_what_somebody_moves_gives_a_message(annota
 def test_after_changes_the_cells_below_follow_and_say_who_changed_sides(annotator, folder, data_dir):
     for number in range(6):
         press(annotator, "3", says=f"red/blue_{number:02d}.jpg: now 'red'")
-    annotator.expect(".imgclf-face").to_contain_text("Run 01_prepare_data, 03_run_dnn, 04_train_svm and 05_evaluate again")
+    annotator.expect(".imgclf-face").to_contain_text("Run 01_prepare_data to 05_evaluate again")
     annotator.run_all()
     assert annotator.errors() == []
     text = "".join(output.get("text", "") for output in annotator.outputs())
