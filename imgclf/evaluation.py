@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from imgclf import ImgclfError
 from imgclf.classifier import Classifier
@@ -250,29 +249,20 @@ def worst_confusions(evaluation: Evaluation, *, most: int) -> list[Mistake]:
 
 def wilson(right: np.ndarray) -> Accuracy:
     """The share of True in `right`, with Wilson's 95 % interval."""
-    if not len(right):
-        return Accuracy(float("nan"), (float("nan"), float("nan")), 0)
-    low, high = wilson_interval(right.sum(), len(right))
-    return Accuracy(float(right.mean()), (float(low), float(high)), len(right))
+    value = float(right.mean()) if len(right) else float("nan")
+    return Accuracy(value, wilson_interval(int(right.sum()), len(right)), len(right))
 
 
-def wilson_interval(right: ArrayLike, images: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper ends of Wilson's 95 % interval of the shares `right` / `images`, 0 to 1; NaN where there are no images.
-
-    Parameters
-    ----------
-    right, images : counts, of any one shape.
+def wilson_interval(right: int, images: int) -> Interval:
+    """Lower and upper end of Wilson's 95 % interval of the share `right` / `images`, 0 to 1; NaN if there are no images.
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927), p. 209.
     """
-    from scipy.special import ndtri
-    z = ndtri((1 + CONFIDENCE) / 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share, more = np.divide(right, images), np.divide(z * z, images)
-        middle = (share + more / 2) / (1 + more)
-        half = np.sqrt(more * (share * (1 - share) + more / 4)) / (1 + more)
-    # None or all of them right: rounding would leave the ends a little beside 0 and 1.
-    return np.where(share == 0, 0.0, middle - half), np.where(share == 1, 1.0, middle + half)
+    if not images:
+        return float("nan"), float("nan")
+    from scipy.stats import binomtest
+    interval = binomtest(right, images).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _interval(samples: np.ndarray) -> Interval:

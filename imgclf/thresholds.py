@@ -7,6 +7,8 @@ import numpy as np
 from imgclf import ImgclfError
 from imgclf.evaluation import Accuracy, Evaluation, wilson, wilson_interval
 
+MOST_THRESHOLDS = 500  # of a curve: a picture shows no more, and each takes an interval
+
 
 @dataclass(frozen=True)
 class Rest:
@@ -31,7 +33,7 @@ class Rest:
 
 @dataclass(frozen=True)
 class Curve:
-    """What every threshold leaves, by m rising thresholds between which nothing changes.
+    """What every threshold leaves, by m rising thresholds between which nothing changes; of many, `MOST_THRESHOLDS` evenly spaced ones.
 
     Attributes
     ----------
@@ -78,12 +80,13 @@ def curve(evaluation: Evaluation) -> Curve:
     largest = evaluation.probabilities.max(axis=1)
     order = np.argsort(largest)
     threshold = np.unique(np.concatenate([largest, np.array([0, 1], largest.dtype)]).clip(0, 1))
+    threshold = threshold[np.unique(np.linspace(0, len(threshold) - 1, min(len(threshold), MOST_THRESHOLDS)).round().astype(int))]
     rejected = np.searchsorted(largest[order], threshold)
     right_above = np.append(evaluation.right[order][::-1].cumsum()[::-1], 0)  # right ones among the images from the i-th on
     kept, right = len(order) - rejected, right_above[rejected]
     with np.errstate(invalid="ignore"):
         accuracy, share = right / kept, rejected / len(order)
-    return Curve(threshold, share, accuracy, np.stack(wilson_interval(right, kept), axis=1))
+    return Curve(threshold, share, accuracy, np.array([wilson_interval(*counts) for counts in zip(right.tolist(), kept.tolist(), strict=True)]))
 
 
 def roc(evaluation: Evaluation, label: str) -> ProbabilityRoc | None:

@@ -122,3 +122,13 @@ def test_a_label_that_all_images_or_none_have_has_no_curve_and_no_point():
     assert thresholds.roc(found, "c") is None
     assert np.isnan(thresholds.operating_points(found, 0.5)).tolist() == [[False] * 2, [False] * 2, [True] * 2]
     assert thresholds.roc(by_hand(truth=list("aa"), predicted=list("ab")), "a") is None
+
+
+def test_a_curve_of_many_images_is_thinned_evenly_and_keeps_its_ends():
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), 2000)
+    found = evaluation.evaluate(["a", "b", "c"], [str(i) for i in range(2000)], ["a"] * 2000, probabilities, probabilities)
+    curve = thresholds.curve(found)
+    assert len(curve.threshold) == thresholds.MOST_THRESHOLDS and (curve.threshold[0], curve.threshold[-1]) == (0, 1)
+    for k in (1, 250, 450):
+        rest = thresholds.at(found, curve.threshold[k])
+        assert curve.rejected[k] == pytest.approx(rest.share) and tuple(curve.interval[k]) == pytest.approx(rest.accuracy.interval)
