@@ -23,7 +23,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """From a folder of images to a classifier you can trust: notebooks 00 to 05, and what they leave."""
+    """From a folder of images to a classifier you can trust: numbered notebooks, and what they leave."""
 
 
 @main.command()
@@ -39,6 +39,21 @@ def run(assignments: tuple[str, ...], start_from: str) -> None:
     from imgclf import parameters, sequence
     dataset_name, folder = sequence.run(parameters.parse(assignments), start_from=start_from)
     click.echo("\n" + sequence.closing_report(dataset_name, folder))
+
+
+@main.command("sweep")
+@click.option("-p", "--parameter", "assignments", multiple=True, required=True, metavar="NAME=VALUE[,VALUE]...", help="Values to try; may be given many times.")
+def run_sweep(assignments: tuple[str, ...]) -> None:
+    """Run notebooks 02 to 05 for each combination of parameters, and compare what comes of it.
+
+    Run it again to try again what failed; what was done is kept. The results of the data set itself stay as they are.
+
+    Example: imgclf sweep -p dataset_name=fruit -p classifier=dnn -p epochs=5,10 -p dropout=0.2,0.5
+    """
+    from imgclf import parameters, sweep, trials
+    about = tuple(a for a in assignments if a.partition("=")[0] in trials.NOT_TRIED)
+    values = parameters.parse([*about, "grid=" + ";".join(a for a in assignments if a not in about)])
+    click.echo("\n" + sweep.headless(values))
 
 
 @main.command("set")

@@ -13,6 +13,8 @@ from filelock import FileLock, Timeout
 
 from imgclf import ImgclfError
 
+TRIAL_RECORD = "trial.json"  # marks a folder below proc/ as one of a sweep
+
 UNWRITABLE = {
     errno.ENOSPC: "the disk is full; free some space and run again",
     errno.EDQUOT: "the disk quota is used up; free some space and run again",

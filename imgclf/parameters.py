@@ -4,7 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from imgclf import ImgclfError, files
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TAG = "parameters"
+MOST_REPEATS = 1000  # of a list, as many as there may be epochs
 
 Value = str | int | float | bool | list[float]
 
@@ -28,7 +29,7 @@ class Parameter:
     notebooks : the numbers of the notebooks that take it.
     allowed : the values it may have; empty if any of its type between `least` and `most` will do.
     suffixes : what else it may be: the path of a file of such a kind.
-    tutorial : what Microsoft's tutorial of 2017 called it.
+    tutorial : what Microsoft's tutorial of 2017 called it. synonyms : its values there, and ours for them.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Parameter:
     least: float | None = None
     most: float | None = None
     tutorial: str = ""
+    synonyms: Mapping[str, str] = field(default_factory=dict)
 
     def allows(self, value: Any) -> bool:
         """Whether a value of the right type is one of those it may have."""
@@ -57,7 +59,7 @@ class Parameter:
         return " ".join([kind, " and ".join(limits)]).strip()
 
 
-ALL = ("00", "01", "02", "03", "04", "05")
+ALL = ("00", "01", "02", "03", "04", "05", "07")
 RUNS = ("03", "04", "05")
 
 PARAMETERS = {
@@ -69,7 +71,7 @@ PARAMETERS = {
         Parameter("train_fraction", "float", 0.75, "share of each label's images that train, 0 to 1", ("01",), least=0.01, most=0.99, tutorial="ratioTrainTest"),
         Parameter("split_by", "str", "image", "image, or group: a subfolder below a label stays on one side", ("01",), ("image", "group"), tutorial="imagesSplitBy"),
         Parameter("classifier", "str", "svm", "svm: linear SVM on the pretrained DNN's features; dnn: the refined DNN; svm_dnn_refined: SVM on its features",
-                  ("02", *RUNS), ("svm", "dnn", "svm_dnn_refined"), tutorial="classifier"),
+                  ("02", *RUNS), ("svm", "dnn", "svm_dnn_refined"), tutorial="classifier", synonyms={"svmDnnRefined": "svm_dnn_refined"}),
         Parameter("backbone", "str", "efficientnet_lite1", "pretrained DNN, or the path of one: .onnx, .pth", ("02",),
                   ("efficientnet_lite0", "efficientnet_lite1", "resnet18", "resnet34", "resnet50"), (".onnx", ".pth"), tutorial="rf_pretrainedModelFilename"),
         Parameter("input_size", "int", 240, "width and height of the images the DNN sees, pixels", ("02",), least=32, most=2048, tutorial="rf_inputResoluton"),
@@ -94,13 +96,14 @@ PARAMETERS = {
         Parameter("l2_normalize", "bool", True, "scale each feature vector to length 1", ("04",), tutorial="svm_boL2Normalize"),
         Parameter("svm_c", "list[float]", [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0], "values of C to try; smaller is smoother", ("04",), least=0, tutorial="svm_CVals"),
         Parameter("evaluate_on", "str", "test", "test, or train (which flatters)", ("05",), ("test", "train"), tutorial="boEvalOnTrainingSet"),
+        Parameter("grid", "str", "input_size: 120, 240, 360", "what to try, NAME: VALUE, VALUE; NAME: VALUE, VALUE", ("07",)),
         Parameter("seed", "int", 0, "of the split, the refining, the cross-validation and the bootstrap", ("01", "02", "04", "05"), least=0),
     )
 }
 
 
 def check(name: str, value: Any) -> Value:
-    """The value of a parameter, refused if it is unknown, of a wrong type, or not allowed.
+    """The value of a parameter, in our spelling; refused if it is unknown, of a wrong type, or not allowed.
 
     Raises
     ------
@@ -109,6 +112,7 @@ def check(name: str, value: Any) -> Value:
     if name not in PARAMETERS:
         raise ImgclfError(f"unknown parameter '{name}'; the parameters are {', '.join(PARAMETERS)}")
     parameter = PARAMETERS[name]
+    value = parameter.synonyms.get(value, value) if isinstance(value, str) else value
     fits = {"str": lambda v: isinstance(v, str), "bool": lambda v: isinstance(v, bool), "int": _is_whole, "float": _is_number,
             "list[float]": lambda v: isinstance(v, list) and bool(v) and all(map(_is_number, v))}[parameter.type]
     if name == "dataset_name" and isinstance(value, str) and not re.fullmatch(r"[^/\\.\0][^/\\\0]*", value):
@@ -162,14 +166,26 @@ def _literal(name: str, text: str) -> Any:
     if kind == "bool":
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
-        value = ast.literal_eval(f"[{text.strip('[]')}]" if kind == "list[float]" else text)
+        value = _evaluated(ast.parse(f"[{text}]" if kind == "list[float]" and "[" not in text else text.strip(), mode="eval").body)
     except (ValueError, SyntaxError):
         return text
     return float(value) if kind == "float" and _is_whole(value) else value
 
 
+def _evaluated(node: ast.expr) -> Any:
+    """A literal, or lists repeated and joined as the tutorial wrote them: `[0.01]*20 + [0.001]*20`; a ValueError for anything else."""
+    if not isinstance(node, ast.BinOp):
+        return ast.literal_eval(node)
+    left, right = _evaluated(node.left), _evaluated(node.right)
+    if isinstance(node.op, ast.Add) and isinstance(left, list) and isinstance(right, list):
+        return left + right
+    if isinstance(node.op, ast.Mult) and isinstance(left, list) and _is_whole(right) and right <= MOST_REPEATS:
+        return left * right
+    raise ValueError("neither a literal nor lists")
+
+
 def of_notebook(number: str) -> list[Parameter]:
-    """The parameters that a notebook, "00" to "05", takes."""
+    """The parameters that a notebook, "00" to "07", takes."""
     return [parameter for parameter in PARAMETERS.values() if number in parameter.notebooks]
 
 
@@ -190,10 +206,11 @@ def check_together(values: Mapping[str, Value]) -> None:
         raise ImgclfError(f"images_dir is given, but dataset_name is still '{demo}', the demo set; give your images a name: dataset_name=fruit")
 
 
-def announce(namespace: Mapping[str, Any]) -> None:
-    """Check the parameters of a notebook, given as its `globals()`, and print those that differ from their defaults."""
+def announce(namespace: dict[str, Any]) -> None:
+    """Check the parameters of a notebook, given as its `globals()`, put the tutorial's spelling into ours, and print those that differ from their defaults."""
     values = of_namespace(namespace)
     check_together(values)
+    namespace.update(values)
     changed = [f"{name} = {value!r}" for name, value in values.items() if value != PARAMETERS[name].default]
     print("\n".join(changed) or "all parameters have their defaults")
 
@@ -232,7 +249,7 @@ def _parameters_cell(notebook: nbformat.NotebookNode, name: str) -> nbformat.Not
 
 def _read_cell(source: str, name: str) -> dict[str, Value]:
     try:
-        return {_assigned(line): ast.literal_eval(line.value) for line in ast.parse(source).body}
+        return {_assigned(line): _evaluated(line.value) for line in ast.parse(source).body}
     except (AttributeError, SyntaxError, ValueError) as error:
         raise ImgclfError(f"{name}: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults") from error
 
@@ -268,7 +285,7 @@ def table() -> str:
     rows = ["| parameter | default | notebooks | meaning | in the tutorial |", "|---|---|---|---|---|"]
     for p in PARAMETERS.values():
         values = re.sub(r"(\w+)", r"`\1`", ", ".join(p.allowed)) if p.allowed else ""
-        where = f"{p.notebooks[0]} to {p.notebooks[-1]}" if p.notebooks in (ALL, RUNS) else ", ".join(p.notebooks)
+        where = {ALL: "all", RUNS: f"{RUNS[0]} to {RUNS[-1]}"}.get(p.notebooks, ", ".join(p.notebooks))
         meaning = f"{p.meaning} ({values})" if values and p.name in ("backbone", "engine") else p.meaning
         rows.append(f"| `{p.name}` | `{_code(p.default)}` | {where} | {meaning} | {f'`{p.tutorial}`' if p.tutorial else ''} |")
     return "\n".join(rows)

@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from imgclf import curve, files, thresholds
 from imgclf.curve import Epoch
 from imgclf.evaluation import Evaluation
+from imgclf.trials import Trial, ranked
 
 mpl.rcParams["text.parse_math"] = False  # a label or file name may hold dollar signs
 
@@ -88,6 +89,25 @@ def training_curve(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> None:
     ax.set_ylim(bottom=0)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
+
+
+def trials(of: Sequence[Trial], *, ax: Axes | None = None) -> None:
+    """Accuracy of trials on the test images, with its 95 % interval, against the seconds they took; the numbers are those of `trials.table`."""
+    done = ranked(of)
+    if not done:
+        return
+    ax = ax or plt.subplots(figsize=(6.5, 4))[1]
+    for number, trial in enumerate(done, start=1):
+        accuracy, seconds, held_out = trial.tested.overall_accuracy, sum(trial.seconds.values()), trial.held_out.overall_accuracy.value
+        first = number == 1
+        ax.errorbar(seconds, accuracy.value, yerr=np.abs(np.subtract(accuracy.interval, accuracy.value))[:, None], fmt="o", capsize=3,
+                    color=COLOURS[0] if first else "0.45", label={1: "best on held-out images", 2: "the others"}.get(number))
+        ax.plot(seconds, held_out, "_", color=COLOURS[1], markersize=12, label="accuracy on held-out images" if first else None)
+        ax.annotate(str(number), (seconds, accuracy.value), xytext=(6, 4), textcoords="offset points", fontsize=9)
+    ax.set(xlabel="notebooks 02 to 05, seconds", ylabel="accuracy on the test images (share)", title="Does the time pay? Numbers as in the table, bars: 95 % interval")
+    ax.set_xlim(left=0)
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8, loc="lower right")
 
 
 def feature_map(points: np.ndarray, image_labels: Sequence[str], labels: Sequence[str], *, ax: Axes | None = None) -> None:

@@ -10,13 +10,14 @@ from imgclf.features import Skipped, Source
 
 
 def newest_classifier() -> Path:
-    """The `classifier.onnx` written last below `$IMGCLF_DATA/proc`.
+    """The `classifier.onnx` written last below `$IMGCLF_DATA/proc`, but none of a sweep's.
 
     Raises
     ------
     ImgclfError : there is none.
     """
-    found = sorted((files.data_dir() / "proc").glob("*/classifier.onnx"), key=lambda path: path.stat().st_mtime)
+    written = (files.data_dir() / "proc").glob("*/classifier.onnx")
+    found = sorted((path for path in written if not (path.parent / files.TRIAL_RECORD).exists()), key=lambda path: path.stat().st_mtime)
     if not found:
         raise ImgclfError(f"{files.data_dir() / 'proc'}: no classifier.onnx yet; run the notebooks first, or name one with --model")
     return found[-1]

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,13 +99,14 @@ def _fingerprint(recipe: Recipe, input_size: int, network: Path, train_images: S
 def _refine(found: Dataset, shown: Lessons, backbone: Backbone, recipe: Recipe, *, fingerprint: str, show: Show, progress: Progress) -> Refined:
     """Train, and write what comes of it."""
     proc, input_size = files.proc_dir(found.name), shown.pixels.side
-    network = backbones.build(backbone)
-    training = _prepared_training(network, backbone, shown, recipe, probe(found, shown, recipe.seed))
+    network, head = backbones.build(backbone), probe(found, shown, recipe.seed)
     kept = proc / FOLDER / CHECKPOINT
-    if before := checkpoint.read(kept, fingerprint=fingerprint):
-        training.restore(*before)
-    was_interrupted = not _train(training, kept, fingerprint, show, progress)
-    training.finish()
+    with _enough_memory(recipe, input_size):
+        training = _prepared_training(network, backbone, shown, recipe, head)
+        if before := checkpoint.read(kept, fingerprint=fingerprint):
+            training.restore(*before)
+        was_interrupted = not _train(training, kept, fingerprint, show, progress)
+        training.finish()
     tail.export(backbone, network, input_size, proc / REFINED_NETWORK)
     done = Refined(fingerprint, dataset.fingerprint(split.read(found).train), sha256(proc / REFINED_NETWORK),
                    tuple(shown.images[row].sha256 for row in shown.held_back), tuple(training.epochs), recipe.about(), was_interrupted)
@@ -141,7 +143,6 @@ def _prepared_training(network: "torch.nn.Module", backbone: Backbone, shown: Le
 
 def _train(training: Training, kept: Path, fingerprint: str, show: Show, progress: Progress) -> bool:
     """Run the epochs that are left, with a checkpoint after each; whether all of them were done."""
-    import torch
     try:
         training.start()
         show(training.epochs)
@@ -152,11 +153,18 @@ def _train(training: Training, kept: Path, fingerprint: str, show: Show, progres
             show(training.epochs)
     except KeyboardInterrupt:
         return False
-    except torch.cuda.OutOfMemoryError as error:
-        recipe, size = training.recipe, training.lessons.pixels.side
-        raise ImgclfError(f"batch_size={recipe.batch_size}, input_size={size}: the memory of the GPU is too small for that; make one of them smaller "
-                          f"(the {max(0, len(training.epochs) - 1)} epochs that were done are kept, and go on with the same parameters)") from error
     return True
+
+
+@contextmanager
+def _enough_memory(recipe: Recipe, input_size: int) -> Iterator[None]:
+    """Turn "out of memory" of the GPU into a sentence that names what to make smaller."""
+    import torch
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise ImgclfError(f"batch_size={recipe.batch_size}, input_size={input_size}: the memory of the GPU is too small for that; make one of them smaller. "
+                          "The epochs that were done are kept: with the same parameters, once other programs have left the GPU, it goes on behind them") from error
 
 
 def probe(found: Dataset, shown: Lessons, seed: int) -> Head:

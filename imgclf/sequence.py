@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 import papermill
 from nbclient.exceptions import DeadKernelError
@@ -14,8 +15,11 @@ from imgclf import ImgclfError, dataset, files, parameters, report, split
 from imgclf.parameters import Value
 
 
+LAST = "05"  # notebook of a run; what stands behind it is run by itself
+
+
 def run(values: Mapping[str, Value], *, start_from: str = "00") -> tuple[str, Path]:
-    """Execute the notebooks through papermill, from `start_from` on, stopping at the first that fails.
+    """Execute the notebooks through papermill, from `start_from` to 05_evaluate, stopping at the first that fails.
 
     Prints a line for each notebook: its name when it begins, the seconds it took when it is done.
 
@@ -37,22 +41,28 @@ def run(values: Mapping[str, Value], *, start_from: str = "00") -> tuple[str, Pa
     parameters.check_together(set_values)
     dataset_name = str(set_values["dataset_name"])
     with files.lock(files.proc_dir(dataset_name)):
-        folder = _new_folder()
+        folder = new_folder()
         for path in chosen:
-            _execute(path, folder / path.name, values)
+            print(f"{path.stem:<18}", end="", flush=True)
+            try:
+                seconds = execute(path, folder, values)
+            except ImgclfError:
+                print("failed", flush=True)
+                raise
+            print(f"{seconds:6.1f} s", flush=True)
     return dataset_name, folder
 
 
 def _from(start_from: str) -> list[Path]:
-    """The notebooks from the one with this number or name on."""
-    paths = parameters.notebook_paths()
+    """The notebooks of a run from the one with this number or name on."""
+    paths = [path for path in parameters.notebook_paths() if path.name[:2] <= LAST]
     first = next((k for k, path in enumerate(paths) if start_from in (path.stem, path.name) or start_from.zfill(2) == path.name[:2]), None)
     if first is None:
         raise ImgclfError(f"--from {start_from}: no such notebook; there are {', '.join(path.stem for path in paths)}")
     return paths[first:]
 
 
-def _new_folder() -> Path:
+def new_folder() -> Path:
     """A folder of its own for each run, also for two in one second."""
     runs = files.data_dir() / "runs"
     name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
@@ -65,25 +75,33 @@ def _new_folder() -> Path:
     raise ImgclfError(f"{runs}: 1,000 runs in one second; wait a moment")
 
 
-def _execute(path: Path, executed: Path, values: Mapping[str, Value]) -> None:
+def execute(path: Path, folder: Path, values: Mapping[str, Value], *, output: TextIO | None = None) -> float:
+    """Execute one notebook through papermill, with those parameters that it takes; gives the seconds it took.
+
+    Parameters
+    ----------
+    folder : where its executed copy goes. output : where to write what its cells print, as they print it.
+
+    Raises
+    ------
+    ImgclfError : a cell failed, or the process was killed; says where the executed copy is, and the cell's error.
+    """
+    executed = folder / path.name
     taken = {parameter.name: values[parameter.name] for parameter in parameters.of_notebook(path.name[:2]) if parameter.name in values}
-    print(f"{path.stem:<18}", end="", flush=True)
     start = time.perf_counter()
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
-        papermill.execute_notebook(path, executed, parameters=taken, kernel_name="python3", progress_bar=False,
+        papermill.execute_notebook(path, executed, parameters=taken, kernel_name="python3", progress_bar=False, stdout_file=output,
                                    extra_arguments=["--log-level=CRITICAL"])  # it tells of local sockets and of its end
     except PapermillExecutionError as error:
-        print("failed", flush=True)
         name = "" if error.ename == ImgclfError.__name__ else f"{error.ename}: "
         raise ImgclfError(f"{name}{error.evalue} (cell [{error.exec_count}] of {executed})") from None
     except DeadKernelError:
-        print("failed", flush=True)
         raise ImgclfError(f"{executed}: its Python process was killed, most often for lack of memory; close other programs and run again") from None
     except OSError as error:
         with files.writable(executed):
             raise error
-    print(f"{time.perf_counter() - start:6.1f} s", flush=True)
+    return time.perf_counter() - start
 
 
 def closing_report(dataset_name: str, folder: Path) -> str:

@@ -13,9 +13,9 @@ import imgclf
 
 PACKAGE = Path(imgclf.__file__).parent
 FLOORS = {
-    5: "cli sequence",
+    5: "cli sequence sweep",
     4: "widgets pictures gallery results",
-    3: "evaluation report thresholds findings comparison",
+    3: "evaluation report thresholds findings comparison trials",
     2: "features svm classifier verification predictions lessons training refine refined",
     1: "backbones architectures efficientnet_lite resnet weights foreign onnx_graph engines tail",
     0: "parameters dataset scan steps journal annotations dedicated manifest fetch web images thumbnails duplicates split demo files augment recipe curve checkpoint",

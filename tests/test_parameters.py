@@ -64,7 +64,8 @@ def test_each_default_is_allowed_and_has_a_meaning_on_one_line(parameter):
 
 @pytest.mark.parametrize(("assignment", "value"), [
     ("dataset_name=my fruit", "my fruit"), ("train_fraction=0.8", 0.8), ("seed=3", 3), ("l2_normalize=False", False), ("l2_normalize=true", True),
-    ("svm_c=0.1,1", [0.1, 1]), ("svm_c=[1, 10]", [1, 10]), ("svm_c=5", [5]), ("evaluate_on=train", "train"), ("images_dir=", "")])
+    ("svm_c=0.1,1", [0.1, 1]), ("svm_c=[1, 10]", [1, 10]), ("svm_c=5", [5]),
+    ("learning_rate=[0.01]*2 + [0.001]*1+[0.0001]", [0.01, 0.01, 0.001, 0.0001]), ("classifier=svmDnnRefined", "svm_dnn_refined"), ("evaluate_on=train", "train"), ("images_dir=", "")])
 def test_parse_gives_values_of_the_right_type(assignment, value):
     (found,) = parameters.parse([assignment]).values()
     assert found == value
@@ -102,6 +103,7 @@ def test_path_of_a_backbone_becomes_absolute_and_a_name_stays(name, tmp_path, mo
     ("engine=torch", "engine='torch': must be one of openvino, onnxruntime"),
     ("svm_c=", "svm_c=[]: must be numbers with commas between at least 0"),
     ("svm_c=1,x", "svm_c='1,x': must be numbers with commas between at least 0"),
+    ("learning_rate=[0.1]*100000", "learning_rate='[0.1]*100000': must be numbers"), ("learning_rate=[0.1]*[2]", "learning_rate='[0.1]*[2]': must be numbers"),
     ("svm_c=1,-1", "svm_c=[1, -1]: must be numbers with commas between at least 0"),
     ("input_size=16", "input_size=16: must be a whole number at least 32 and at most 2048")])
 def test_a_wrong_assignment_is_told_what_would_do(assignment, message):
@@ -122,6 +124,12 @@ def test_announce_tells_what_differs_from_the_default(capsys):
     assert capsys.readouterr().out == "all parameters have their defaults\n"
 
 
+def test_announce_puts_the_tutorials_spelling_into_ours(capsys):
+    namespace = {"classifier": "svmDnnRefined"}
+    parameters.announce(namespace)
+    assert namespace["classifier"] == "svm_dnn_refined" and capsys.readouterr().out == "classifier = 'svm_dnn_refined'\n"
+
+
 def test_announce_refuses_what_is_not_allowed():
     with pytest.raises(ImgclfError, match="precision='f16': must be one of f32, bf16, auto"):
         parameters.announce({"precision": "f16"})
@@ -137,6 +145,11 @@ def test_a_cell_gives_back_any_text(text, tmp_path):
 def test_a_cell_is_read_with_or_without_the_types(tmp_path):
     path = notebook(tmp_path, "# mine\nseed = 3\nsvm_c: list[float] = [0.1, 1]  # more\n\ndataset_name = 'fruit'")
     assert parameters.read_notebook(path) == {"seed": 3, "svm_c": [0.1, 1], "dataset_name": "fruit"}
+
+
+def test_a_schedule_written_as_in_the_tutorial_is_read(tmp_path):
+    path = notebook(tmp_path, "learning_rate = [0.001]*2 + [0.0001]*2 + [0.00001]")
+    assert parameters.read_notebook(path) == {"learning_rate": [0.001, 0.001, 0.0001, 0.0001, 0.00001]}
 
 
 @pytest.mark.parametrize("line", ["seed: int = 1 + other", "seed: int", "seed, other = 1, 2", "seed = other = 1", "print(3)", "seed = = 3", "seed += 1", "seed = max(1, 2)",
@@ -181,7 +194,7 @@ def test_set_writes_into_every_notebook_that_has_the_parameter(copies):
     assert [path.name[:2] for path in changed] == ["01", "03", "04", "05"]
     assert papermill.inspect_notebook(copies / "01_prepare_data.ipynb")["train_fraction"]["default"] == "0.5"
     after = contents()
-    assert [name[:2] for name in before if before[name] == after[name]] == ["00", "02"]
+    assert [name[:2] for name in before if before[name] == after[name]] == ["00", "02", "07"]
 
 
 def test_set_keeps_what_was_set_before(copies):

@@ -138,6 +138,18 @@ def test_an_interrupted_run_keeps_the_best_so_far_and_goes_on_later(colours):
     assert [epoch.number for epoch in run(colours).epochs] == [0, 1, 2]
 
 
+def test_too_little_memory_on_the_gpu_is_a_sentence_and_what_was_done_goes_on(colours):
+    import torch
+
+    def full(epochs):
+        if len(epochs) == 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")  # as torch raises it; there is no GPU here to fill
+    with pytest.raises(ImgclfError, match="batch_size=8, input_size=64: the memory of the GPU is too small"):
+        run(colours, show=full)
+    shown: list[int] = []
+    assert len(run(colours, show=lambda epochs: shown.append(len(epochs))).epochs) == 3 and shown[0] == 2
+
+
 def test_what_was_refined_with_the_same_images_and_knobs_is_not_refined_again(colours):
     run(colours)
     before = (proc() / REFINED_NETWORK).stat().st_mtime_ns

@@ -59,3 +59,16 @@ def test_the_data_set_that_is_set_in_the_notebooks_is_the_one_reported(colour_fo
     assert name == "colours" and (folder / "05_evaluate.ipynb").exists()
     report = sequence.closing_report(name, folder)
     assert "overall accuracy" in report and str(data_dir / "proc" / "colours") in report
+
+
+def test_a_refined_network_goes_through_all_notebooks_and_is_not_refined_twice(colour_folder, data_dir):
+    refining = (*SMALL, "-p", f"images_dir={colour_folder}", "-p", "backbone=efficientnet_lite0", "-p", "epochs=2", "-p", "batch_size=8",
+                "-p", "trainable_stages=1")
+    proc, written = data_dir / "proc" / "colours", []
+    for start, given, classifier in (("01", "svmDnnRefined", "svm_dnn_refined"), ("02", "dnn", "dnn")):
+        run = imgclf("run", "--from", start, *refining, "-p", f"classifier={given}")
+        assert run.returncode == 0, run.stderr
+        figures = json.loads((proc / "evaluation.json").read_text())
+        assert figures["classifier"] == classifier and figures["overall_accuracy"] > 0.6
+        written.append((proc / "dnn_refined.onnx").stat().st_mtime_ns)
+    assert written[0] == written[1] and (proc / "dnn_training.png").exists()

@@ -159,9 +159,9 @@ class Lab:
         self.page.goto(f"{self._server.url}lab/tree/{name}.ipynb?token={self._server.token}&reset")
         self.page.wait_for_function(IS_IDLE, arg=f"{name}.ipynb", timeout=1000 * OPEN_SECONDS)
 
-    def run_all(self) -> None:
-        """Run all cells and wait until the last is done. A widget is drawn a little later: `expect` it."""
-        self.page.evaluate(RUN_ALL, RUN_SECONDS)
+    def run_all(self, *, seconds: int = RUN_SECONDS) -> None:
+        """Run all cells and wait until the last is done, so many seconds at most. A widget is drawn a little later: `expect` it."""
+        self.page.evaluate(RUN_ALL, seconds)
 
     def expect(self, what: "str | Locator") -> "LocatorAssertions":
         """What the page soon holds, by CSS or a locator: `lab.expect(".bqplot svg").to_have_count(2)`; waits up to 15 s.

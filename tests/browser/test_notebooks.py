@@ -22,6 +22,14 @@ def test_05_runs_in_lab_and_draws_its_charts(lab):
         lab.expect(lab.page.locator(".bqplot svg").filter(has_text=title)).to_be_visible()
 
 
+def test_07_runs_a_trial_in_lab_and_draws_its_line(lab, data_dir):
+    lab.open("07_compare_runs", grid="input_size: 64")
+    lab.run_all(seconds=400)  # four notebooks run in it
+    assert (lab.errors(), lab.stderr(), lab.javascript_errors) == ([], "", [])
+    assert [path.parent.name for path in data_dir.glob("proc/*/trial.json")] == ["colours@input_size=64"]
+    lab.expect(lab.page.locator(".bqplot").filter(has_text="held-out accuracy").locator("path.line")).to_have_count(1)
+
+
 def test_a_cell_that_fails_is_told(lab):
     lab.open("01_prepare_data", dataset_name="nothing")
     lab.run_all()

@@ -26,7 +26,7 @@ def main() -> None:
         os.environ["IMGCLF_DATA"] = data
         for path in parameters.notebook_paths():
             notebook = nbformat.read(path, as_version=4)
-            NotebookClient(notebook, kernel_name="python3", store_widget_state=False, extra_arguments=["--log-level=ERROR"],
+            NotebookClient(notebook, kernel_name="python3", store_widget_state=False, coalesce_streams=True, extra_arguments=["--log-level=ERROR"],
                            resources={"metadata": {"path": str(path.parent)}}).execute()
             clean(notebook)
             files.write_text(path, nbformat.writes(notebook) + "\n")
