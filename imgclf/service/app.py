@@ -28,7 +28,7 @@ from imgclf.service.metrics import Metrics
 from imgclf.service.scoring import Model, Scorer
 
 PAGE = Path(__file__).parent / "page"
-PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
+PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
 
 log = logging.getLogger("uvicorn.error")
 

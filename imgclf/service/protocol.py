@@ -6,11 +6,9 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from imgclf.service import faults
-from imgclf.service.limits import Limits
 
-HEADER_SECONDS = Limits.header_seconds
 NO_HTTP = "this is no HTTP request that can be read; send HTTP/1.1, with headers of at most 16 KB"
-TOO_SLOW = f"the headers did not arrive within {HEADER_SECONDS:g} seconds; send them at once"
+TOO_SLOW = "the headers did not arrive within {seconds:g} seconds; send them at once"
 
 
 class Protocol(H11Protocol):
@@ -18,9 +16,16 @@ class Protocol(H11Protocol):
 
     uvicorn waits for ever for the headers of a request, and for the rest of a body whose request it has answered already. The time that
     a body may take while its request is worked on is limited by `bodies.receive`.
+
+    Parameters
+    ----------
+    header_seconds : for the headers of a request to arrive, and for the rest of a body whose request has been answered.
     """
 
-    _deadline: asyncio.TimerHandle | None = None
+    def __init__(self, *settings: object, header_seconds: float, **more_settings: object) -> None:
+        super().__init__(*settings, **more_settings)
+        self._seconds = header_seconds
+        self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -39,7 +44,7 @@ class Protocol(H11Protocol):
         if self._is_working:
             self._unwatch()
         elif self._deadline is None and not self.transport.is_closing():
-            self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+            self._deadline = self.loop.call_later(self._seconds, self._too_slow)
 
     def _unwatch(self) -> None:
         if self._deadline is not None:
@@ -55,7 +60,7 @@ class Protocol(H11Protocol):
         if self._is_working or self.transport.is_closing():
             return
         if self.conn.our_state is h11.IDLE:
-            self._refuse(408, TOO_SLOW)
+            self._refuse(408, TOO_SLOW.format(seconds=self._seconds))
         else:
             self.transport.abort()
 

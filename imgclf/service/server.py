@@ -57,7 +57,7 @@ def serve(model: Path | None = None, *, host: str = "127.0.0.1", port: int = 808
             stack.callback(os.environ.pop, SHARED_FOLDER)
             app = partial(create_app, find_model, **settings)
             name = find_model().parent.name
-        config = _config(app, workers=workers)
+        config = _config(app, workers=workers, header_seconds=settings["limits"].header_seconds)
         say(f"serving {name} on http://{_shown(listener)} (Ctrl-C ends it, SIGHUP loads the model anew)")
         if workers == 1:
             uvicorn.Server(config).run(sockets=[listener])
@@ -95,7 +95,8 @@ def _shown(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _config(app: Callable, *, workers: int) -> uvicorn.Config:
-    return uvicorn.Config(app, factory=workers > 1, workers=workers, http=Protocol, ws="none", lifespan="on", log_level="warning", access_log=False,
+def _config(app: Callable, *, workers: int, header_seconds: float) -> uvicorn.Config:
+    protocol = partial(Protocol, header_seconds=header_seconds)
+    return uvicorn.Config(app, factory=workers > 1, workers=workers, http=protocol, ws="none", lifespan="on", log_level="warning", access_log=False,
                           server_header=False, proxy_headers=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS,
                           timeout_worker_healthcheck=START_SECONDS)
