@@ -12,6 +12,8 @@ from PIL.Image import Transpose
 from imgclf import ImgclfError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+# What Pillow is allowed to open. It knows forty more; one of them (EPS) has a program run that writes temporary files.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 100_000_000
 GREY = 114  # the padding that the tutorial meant: its network subtracted 114 from every channel
 
@@ -59,7 +61,7 @@ def decode(encoded: bytes, name: str = "image", *, side: int | None = None, max_
 def _open(encoded: bytes, name: str, max_pixels: int = MAX_PIXELS) -> PillowImage.Image:
     """The image with its header read and nothing decoded yet."""
     try:
-        picture = PillowImage.open(io.BytesIO(encoded))
+        picture = PillowImage.open(io.BytesIO(encoded), formats=FORMATS)
     except DAMAGED as error:
         raise ImgclfError(f"{name}: not an image that can be read; replace or delete it") from error
     width, height = picture.size

@@ -135,7 +135,7 @@ def create_app(find_model: Callable[[], Path], *, token: str | None = None, reje
         service.close()
 
     app = FastAPI(title="imgclf", version=__version__, description=openapi.DESCRIPTION, lifespan=lifespan, max_body_size=service.limits.body_bytes,
-                  docs_url=None, redoc_url=None)  # their pages load scripts from elsewhere
+                  redirect_slashes=False, docs_url=None, redoc_url=None)  # the pages of documentation load scripts from elsewhere
     faults.install(app, body_bytes=service.limits.body_bytes)
     _add_open_addresses(app, service)
     _add_guarded_addresses(app, service, [Depends(_guard(token))] if token else [])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -38,7 +38,7 @@ class Contract(Enum):
 class OwnRequest(BaseModel):
     """Images in JSON."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"images": [EXAMPLE]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"images": [EXAMPLE]}]})
     images: list[Base64] = Field(min_length=1)
 
 
@@ -51,30 +51,32 @@ class Record(BaseModel):
 class TutorialRequest(BaseModel):
     """What the tutorial's client sends; of several records the first is scored."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"input_df": [{"image base64 string": EXAMPLE}]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"input_df": [{"image base64 string": EXAMPLE}]}]})
     input_df: list[Record] = Field(min_length=1)
 
 
 class SuccessorRequest(BaseModel):
     """What clients of the tutorial's successor send."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"data": [EXAMPLE]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"data": [EXAMPLE]}]})
     data: list[Base64] = Field(min_length=1)
 
 
 class _AnyRequest(BaseModel):
-    """One of the three; a model of its own, so that a fault is told of the contract that was meant."""
+    """One of the three; a model of its own, so that a fault is told of the contract that was meant.
 
-    model_config = ConfigDict(extra="forbid")
-    images: list[str] | None = None
-    input_df: list[Record] | None = None
-    data: list[str] | None = None
+    It stops at the first fault, and other keys are left alone: a list of a million faults would take the memory that the limits spare.
+    """
+
+    images: Annotated[list[str], FailFast()] = None  # None stands for a key that is not there; null is refused
+    input_df: Annotated[list[Record], FailFast()] = None
+    data: Annotated[list[str], FailFast()] = None
 
     def asked(self) -> tuple[Contract, list[str]]:
         """The contract, and the images in base64."""
         given = [contract for contract in Contract if getattr(self, contract.value) is not None]
         if len(given) != 1:
-            raise HTTPException(400, 'the JSON must have one key: {"images": ["<base64>"]}')
+            raise HTTPException(400, 'the JSON must have one of the keys images, input_df and data; send {"images": ["<base64>"]}')
         contract = given[0]
         if contract is Contract.TUTORIAL:
             return contract, [record.image for record in self.input_df[:1]]

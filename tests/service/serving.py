@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,20 +72,22 @@ class Server:
 
 
 @contextmanager
-def running(model: Path, *options: str, limits: str = "", environment: dict[str, str] | None = None, log: Path | None = None,
+def running(model: Path, *options: str, limits: str = "", prelude: str = "", environment: dict[str, str] | None = None,
             headers: dict[str, Any] | None = None) -> Iterator[Server]:
     """A service of a model on a port that is free.
 
     Parameters
     ----------
-    options : of `imgclf serve`. limits : JSON of the fields of `Limits`, instead of options.
+    options : of `imgclf serve`. limits : JSON of the fields of `Limits`, instead of options. prelude : Python that the process begins with.
     headers : of all requests by `Server.http`.
     """
-    log = log or model.parent / f"serve_{time.monotonic_ns()}.log"
-    command = [WITH_LIMITS, model, limits] if limits else [COMMAND, "serve", "--port", "0", *options, model]
-    with log.open("wb") as file:
-        process = subprocess.Popen([sys.executable, "-c", *map(str, command)], env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL,
-                                   stdout=file, stderr=file)
+    log = model.parent / f"serve_{time.monotonic_ns()}.log"
+    code, *arguments = [WITH_LIMITS, model, limits] if limits else [COMMAND, "serve", "--port", "0", *options, model]
+    process = subprocess.Popen([sys.executable, "-c", prelude + code, *map(str, arguments)], env={**os.environ, **(environment or {})},
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    log.touch()
+    copying = threading.Thread(target=_copy, args=(process, log))  # the process itself may have been forbidden to write files
+    copying.start()
     try:
         url = _url(process, log)
         with httpx.Client(base_url=url, trust_env=False, timeout=60, headers=headers) as http:
@@ -96,6 +99,14 @@ def running(model: Path, *options: str, limits: str = "", environment: dict[str,
             process.wait(30)
         finally:
             process.kill()
+            copying.join()
+            process.stdout.close()
+
+
+def _copy(process: subprocess.Popen, log: Path) -> None:
+    with log.open("ab", buffering=0) as file:
+        for line in process.stdout:
+            file.write(line)
 
 
 def _url(process: subprocess.Popen, log: Path) -> str:
