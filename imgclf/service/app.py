@@ -67,6 +67,7 @@ class Service:
             task.add_done_callback(reloads.discard)
 
         loop.add_signal_handler(signal.SIGHUP, reload)
+        self.metrics.ready()
 
     async def reload(self) -> None:
         """Load the model anew; requests go on with the old one until the new one is ready, or for ever if it is refused."""

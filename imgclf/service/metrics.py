@@ -22,8 +22,13 @@ class Metrics:
         self._images = Counter("imgclf_images", "Images scored, by the label that was given.", ["label"], **made)
         self._together = Histogram("imgclf_images_together", "Images scored together.", buckets=(1, 2, 4, 8), **made)
         self._under_way = Gauge("imgclf_requests_under_way", "Requests whose images wait or are scored.", multiprocess_mode="livesum", **made)
+        self._workers = Gauge("imgclf_workers", "Processes that are ready.", multiprocess_mode="livesum", **made)
         if SHARED_FOLDER not in os.environ:
             ProcessCollector(registry=self._registry)
+
+    def ready(self) -> None:
+        """Count this process."""
+        self._workers.set(1)
 
     def answered(self, status: int, seconds: float) -> None:
         """Count an answer to a request to score images."""

@@ -20,7 +20,7 @@ from imgclf.service.metrics import SHARED_FOLDER
 from imgclf.service.protocol import Protocol
 from imgclf.service.scoring import Model
 
-START_SECONDS = 120  # that a worker may take to load the model
+START_SECONDS = 30  # that a worker may be deaf while it starts; it holds up the parent, so not more
 SHUTDOWN_SECONDS = 60  # that requests may take which were accepted before the end
 
 
@@ -70,8 +70,10 @@ class Workers(Multiprocess):
 
     def handle_hup(self) -> None:
         for process in self.processes:
-            if process.process.is_alive():
+            if process.is_ready(timeout=1):
                 os.kill(process.pid, signal.SIGHUP)
+            else:
+                process.kill()  # it may have read the old file already; uvicorn starts another in its place
 
 
 def _find(model: Path | None) -> Path:

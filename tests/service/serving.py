@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def running(model: Path, *options: str, limits: str = "", prelude: str = "", env
     log = model.parent / f"serve_{time.monotonic_ns()}.log"
     code, *arguments = [WITH_LIMITS, model, limits] if limits else [COMMAND, "serve", "--port", "0", *options, model]
     process = subprocess.Popen([sys.executable, "-c", prelude + code, *map(str, arguments)], env={**os.environ, **(environment or {})},
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     log.touch()
     copying = threading.Thread(target=_copy, args=(process, log))  # the process itself may have been forbidden to write files
     copying.start()
@@ -98,7 +98,8 @@ def running(model: Path, *options: str, limits: str = "", prelude: str = "", env
         try:
             process.wait(30)
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # workers too, whose parent may be gone
             copying.join()
             process.stdout.close()
 
