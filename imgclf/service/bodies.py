@@ -21,7 +21,7 @@ from imgclf.service.limits import Held, Limits
 FORM_FIELD = "images"
 HOW = (f"send an image as it is with Content-Type: image/jpeg (or another image type), files as multipart/form-data in the field '{FORM_FIELD}', "
        'or JSON {"images": ["<base64>"]} as application/json')
-EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGPIcJgGAALtAVzdqlTqAAAAAElFTkSuQmCC"
+EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mM8oaHBwMDAxMDAwMDAAAAN6gEcJklYAwAAAABJRU5ErkJggg=="  # a PNG of 2 x 2 pixels
 MOST_SHOWN = 60  # characters of what a caller sent that are sent back
 
 Base64 = Annotated[str, Field(json_schema_extra={"format": "base64-image"}, description="the file of an image, in base64")]

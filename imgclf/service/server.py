@@ -84,11 +84,13 @@ def _listener(host: str, port: int) -> socket.socket:
     """A socket with this address; uvicorn has it listen when the model is loaded."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except (OSError, OverflowError) as error:
-        raise ImgclfError(f"--host {host} --port {port}: {getattr(error, 'strerror', None) or error}; choose another") from error
+        with ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(family))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            stack.pop_all()
+    except OSError as error:
+        raise ImgclfError(f"--host {host} --port {port}: {error.strerror or error}; choose another") from error
     return listener
 
 
