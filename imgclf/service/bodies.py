@@ -21,6 +21,7 @@ from imgclf.service.limits import Held, Limits
 FORM_FIELD = "images"
 HOW = (f"send an image as it is with Content-Type: image/jpeg (or another image type), files as multipart/form-data in the field '{FORM_FIELD}', "
        'or JSON {"images": ["<base64>"]} as application/json')
+ONE_KEY = 'send {"images": ["<base64>"]}'
 EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mM8oaHBwMDAxMDAwMDAAAAN6gEcJklYAwAAAABJRU5ErkJggg=="  # a PNG of 2 x 2 pixels
 MOST_SHOWN = 60  # characters of what a caller sent that are sent back
 
@@ -38,7 +39,7 @@ class Contract(Enum):
 class OwnRequest(BaseModel):
     """Images in JSON."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"images": [EXAMPLE]}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"images": [EXAMPLE]}]})
     images: list[Base64] = Field(min_length=1)
 
 
@@ -51,23 +52,24 @@ class Record(BaseModel):
 class TutorialRequest(BaseModel):
     """What the tutorial's client sends; of several records the first is scored."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"input_df": [{"image base64 string": EXAMPLE}]}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"input_df": [{"image base64 string": EXAMPLE}]}]})
     input_df: list[Record] = Field(min_length=1)
 
 
 class SuccessorRequest(BaseModel):
     """What clients of the tutorial's successor send."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"data": [EXAMPLE]}]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"data": [EXAMPLE]}]})
     data: list[Base64] = Field(min_length=1)
 
 
 class _AnyRequest(BaseModel):
     """One of the three; a model of its own, so that a fault is told of the contract that was meant.
 
-    It stops at the first fault, and other keys are left alone: a list of a million faults would take the memory that the limits spare.
+    It stops at the first fault, and takes other keys in to refuse them after: a million faults would take seconds, and all memory.
     """
 
+    model_config = ConfigDict(extra="allow")
     images: Annotated[list[str], FailFast()] = None  # None stands for a key that is not there; null is refused
     input_df: Annotated[list[Record], FailFast()] = None
     data: Annotated[list[str], FailFast()] = None
@@ -75,8 +77,10 @@ class _AnyRequest(BaseModel):
     def asked(self) -> tuple[Contract, list[str]]:
         """The contract, and the images in base64."""
         given = [contract for contract in Contract if getattr(self, contract.value) is not None]
+        if self.model_extra:
+            raise HTTPException(400, f"the JSON has the unknown key {next(iter(self.model_extra))[:MOST_SHOWN]!a}; {ONE_KEY}")
         if len(given) != 1:
-            raise HTTPException(400, 'the JSON must have one of the keys images, input_df and data; send {"images": ["<base64>"]}')
+            raise HTTPException(400, f"the JSON must have one of the keys images, input_df and data; {ONE_KEY}")
         contract = given[0]
         if contract is Contract.TUTORIAL:
             return contract, [record.image for record in self.input_df[:1]]
@@ -170,7 +174,7 @@ def _told(error: ValidationError) -> str:
     """The first fault of a JSON body in a sentence."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))[:MOST_SHOWN] or "the body"
-    return f'{json.dumps(where)}: {first["msg"]}; send {{"images": ["<base64>"]}}'
+    return f'{json.dumps(where)}: {first["msg"]}; {ONE_KEY}'
 
 
 def _decoded(text: str, name: str) -> bytes:

@@ -36,9 +36,9 @@ def api(server):
     return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
 
-@pytest.mark.parametrize("mode", GenerationMode)
-@pytest.mark.parametrize(("method", "address"), [("GET", "/health"), ("GET", "/ready"), ("GET", "/metadata"), ("GET", "/metrics"), ("POST", "/score"),
-                                                 ("POST", "/api/v1/service/{name}/score")])
+@pytest.mark.parametrize(("method", "address", "mode"), [
+    *(("GET", address, GenerationMode.POSITIVE) for address in ("/health", "/ready", "/metadata", "/metrics")),
+    *(("POST", address, mode) for address in ("/score", "/api/v1/service/{name}/score") for mode in GenerationMode)])
 def test_made_up_requests_are_answered_as_promised(api, method, address, mode):
     @hypothesis.settings(max_examples=MADE_UP, deadline=None, suppress_health_check=list(hypothesis.HealthCheck), derandomize=True, database=None)
     @hypothesis.given(case=api[address][method].as_strategy(generation_mode=mode))
