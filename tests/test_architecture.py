@@ -15,7 +15,7 @@ PACKAGE = Path(imgclf.__file__).parent
 FLOORS = {
     5: "cli sequence",
     4: "widgets pictures gallery results service",
-    3: "evaluation report thresholds findings comparison",
+    3: "evaluation report thresholds calibration findings comparison",
     2: "features svm classifier verification predictions lessons training refine refined",
     1: "backbones architectures efficientnet_lite resnet weights foreign onnx_graph engines tail",
     0: "parameters dataset scan steps journal annotations dedicated manifest fetch web images thumbnails duplicates split demo files augment recipe curve checkpoint",
