@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import nbformat
+from typing import TYPE_CHECKING, Any
 
 from imgclf import ImgclfError, files
+
+if TYPE_CHECKING:
+    import nbformat
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TAG = "parameters"
@@ -220,10 +221,11 @@ def read_notebook(path: Path) -> dict[str, Value]:
     ------
     ImgclfError : there is no such cell, or a line of it is not `NAME = VALUE` or `NAME: TYPE = VALUE`.
     """
+    import nbformat  # here, since a machine that only serves has no notebooks
     return _read_cell(_parameters_cell(nbformat.read(path, as_version=4), path.name).source, path.name)
 
 
-def _parameters_cell(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
+def _parameters_cell(notebook: "nbformat.NotebookNode", name: str) -> "nbformat.NotebookNode":
     for cell in notebook.cells:
         if TAG in cell.metadata.get("tags", []):
             return cell
@@ -250,6 +252,7 @@ def change_defaults(changes: Mapping[str, Value] | None) -> list[Path]:
     -------
     The notebooks that changed.
     """
+    import nbformat
     changed = []
     for path in notebook_paths():
         notebook = nbformat.read(path, as_version=4)
