@@ -58,7 +58,7 @@ class Parameter:
         return " ".join([kind, " and ".join(limits)]).strip()
 
 
-ALL = ("00", "01", "02", "03", "04", "05")
+ALL = ("00", "01", "02", "03", "04", "05", "06")
 RUNS = ("03", "04", "05")
 
 PARAMETERS = {
@@ -95,6 +95,7 @@ PARAMETERS = {
         Parameter("l2_normalize", "bool", True, "scale each feature vector to length 1", ("04",), tutorial="svm_boL2Normalize"),
         Parameter("svm_c", "list[float]", [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0], "values of C to try; smaller is smoother", ("04",), least=0, tutorial="svm_CVals"),
         Parameter("evaluate_on", "str", "test", "test, or train (which flatters)", ("05",), ("test", "train"), tutorial="boEvalOnTrainingSet"),
+        Parameter("reject_below", "float", 0.0, "smallest probability with which the service gives a label, 0 to 1; 0: it always does", ("06",), least=0, most=1),
         Parameter("seed", "int", 0, "of the split, the refining, the cross-validation and the bootstrap", ("01", "02", "04", "05"), least=0),
     )
 }
@@ -170,7 +171,7 @@ def _literal(name: str, text: str) -> Any:
 
 
 def of_notebook(number: str) -> list[Parameter]:
-    """The parameters that a notebook, "00" to "05", takes."""
+    """The parameters that a notebook, given by its number such as "05", takes."""
     return [parameter for parameter in PARAMETERS.values() if number in parameter.notebooks]
 
 
