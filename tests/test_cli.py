@@ -99,7 +99,7 @@ def test_wrong_use_ends_with_exit_code_2(arguments):
 @pytest.mark.parametrize("start", ["42", "03_run", "3_run_dnn", "003", "run_dnn", "-1"])
 def test_from_a_notebook_that_there_is_not_lists_those_there_are(start):
     assert refusal("run", f"--from={start}") == (f"imgclf: --from {start}: no such notebook; there are 00_get_images, 01_prepare_data, "
-                                                 "02_refine_dnn, 03_run_dnn, 04_train_svm, 05_evaluate")
+                                                 "02_refine_dnn, 03_run_dnn, 04_train_svm, 05_evaluate, 06_deploy")
 
 
 @pytest.mark.parametrize("start", ["3", "03", "03_run_dnn", "03_run_dnn.ipynb"])

@@ -26,7 +26,7 @@ def code_cells(path: Path) -> list[nbformat.NotebookNode]:
 
 
 def test_the_sequence_is_complete():
-    assert [path.stem for path in NOTEBOOKS] == ["00_get_images", "01_prepare_data", "02_refine_dnn", "03_run_dnn", "04_train_svm", "05_evaluate"]
+    assert [path.stem for path in NOTEBOOKS] == ["00_get_images", "01_prepare_data", "02_refine_dnn", "03_run_dnn", "04_train_svm", "05_evaluate", "06_deploy"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
