@@ -30,6 +30,7 @@ from test_versions import PROJECT, PYTHONS, ROOT, pins
 from imgclf import images
 from imgclf.classifier import Classifier
 from imgclf.features import Source
+from imgclf.service.client import Client
 
 DEPLOY = ROOT / "deploy"
 STEPS = dockerfile.parse_file(str(DEPLOY / "Dockerfile"))
@@ -215,15 +216,15 @@ def test_all_shared_libraries_are_in_the_container(container):
 def test_container_scores_as_the_file_does(started, model, tmp_path):
     blouse = tmp_path / "blouse.jpg"
     blouse.write_bytes(images.jpeg(picture(COLOURS["green"], seed=9)))
-    address = f"http://127.0.0.1:{started.port}"
-    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
-        answer = client.post("/score", content=blouse.read_bytes(), headers={"Content-Type": "image/jpeg"}).raise_for_status().json()
-        page = client.get("/").raise_for_status().text
+    with Client(f"http://127.0.0.1:{started.port}", token=TOKEN) as client:
+        (found,) = client.label([blouse.read_bytes()])
     ((_, expected),) = Classifier.load(model).predict([Source(blouse)], skipped=[])
-    (found,) = answer["images"]
-    assert found["label"] == expected.label == "green"
-    assert list(found["scores"].values()) == pytest.approx(expected.scores.tolist(), rel=1e-4)
-    assert "<html" in page
+    assert found.label == expected.label == "green"
+    assert list(found.scores.values()) == pytest.approx(expected.scores.tolist(), rel=1e-4)
+
+
+def test_container_brings_the_page_for_people(started):
+    assert "<html" in httpx.get(f"http://127.0.0.1:{started.port}/").raise_for_status().text
 
 
 def test_container_wants_the_token(started):

@@ -46,7 +46,7 @@ def folder(tiny_network, colour_folder, tmp_path) -> Path:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Commands of this Python first, and a home folder of its own."""
+    """Commands of this Python first, a home folder of its own, and no telemetry."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
@@ -63,12 +63,12 @@ def wait_until_it_answers(server: subprocess.Popen, url: str) -> None:
 
 def test_mlflow_serves_the_scores_that_the_file_gives(folder):
     save, ask = blocks("MLflow", "python")
-    (serve,) = blocks("MLflow", "sh")
+    _, serve = blocks("MLflow", "sh")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     run = {"cwd": folder, "env": environment(folder)}
     subprocess.run([sys.executable, "-c", save], check=True, **run)
-    server = subprocess.Popen(["sh", "-c", serve.replace("5000", port).replace("\nmlflow", "\nexec mlflow")],
+    server = subprocess.Popen(["sh", "-c", f"exec {serve.replace('5000', port)}"],
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **run)
     try:
         wait_until_it_answers(server, f"http://127.0.0.1:{port}/ping")
