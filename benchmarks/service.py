@@ -35,7 +35,7 @@ ROUNDS = 3
 REQUESTS = {"service": 200, "mlflow": 50, "bare": 200}  # a round
 MANY = 10_000
 EARLY = 1_000  # requests, after which memory is read for the first time
-IN_FLIGHT = 40  # when the service is told to end
+AT_ONCE = 60  # requests, in the middle of which the service is told to end
 MLFLOW_PORT = 5077
 
 Ask = Callable[[int], np.ndarray]  # scores of the image of this number
@@ -188,14 +188,23 @@ def hold_on(server: subprocess.Popen, ask: Ask, expected: np.ndarray) -> None:
 
 def end_in_the_middle(model: Path, contents: list[bytes], expected: np.ndarray) -> None:
     """Print how many of the requests that the service has taken on are answered when it is told to end."""
-    with service(model) as (server, url), ThreadPoolExecutor(IN_FLIGHT) as pool:
+    with service(model) as (server, url), ThreadPoolExecutor(AT_ONCE) as pool:
         ask = http_asker(f"{url}/score", contents, "image/jpeg", own_scores)
-        asked = [pool.submit(load, ask, expected, requests=1, callers=1) for _ in range(IN_FLIGHT)]
-        while (under_way := int(float(re.search(r"^imgclf_requests_under_way (\S+)", httpx.get(f"{url}/metrics").text, re.MULTILINE)[1]))) < IN_FLIGHT / 2:
+        asked = [pool.submit(load, ask, expected, requests=1, callers=1) for _ in range(AT_ONCE)]
+        while sum(counted := _taken_on(url)) < AT_ONCE:
             time.sleep(0.005)
         server.send_signal(signal.SIGTERM)
         found = joined([future.result() for future in asked])
-        print(f"told to end with {under_way} requests under way: {len(found.seconds)} of {IN_FLIGHT} answered, wrong {found.wrong}; exit {server.wait()}")
+        print(f"told to end with {counted[0]} of {AT_ONCE} requests under way: {len(found.seconds)} answered, lost {found.lost}, wrong {found.wrong}; "
+              f"exit {server.wait()}")
+
+
+def _taken_on(url: str) -> tuple[int, int]:
+    """Requests under way, and answered."""
+    told = httpx.get(f"{url}/metrics").text
+    counts = [re.search(rf"^{name} (\S+)$", told, re.MULTILINE) for name in ("imgclf_requests_under_way", r'imgclf_requests_total{status="200"}')]
+    under_way, answered = (int(float(found[1])) if found else 0 for found in counts)
+    return under_way, answered
 
 
 def own_scores(answer: dict) -> list[float]:
