@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -84,11 +85,9 @@ def _is_ready(service: Background) -> bool:
     deadline = time.monotonic() + START_SECONDS
     with httpx.Client(trust_env=False) as client:  # this machine is asked, whatever proxies there are
         while service.is_running and time.monotonic() < deadline:
-            try:
+            with suppress(httpx.TransportError):  # it does not listen yet
                 if client.get(f"{service.url}/ready").is_success:
                     return True
-            except httpx.TransportError:
-                pass  # it does not listen yet
             time.sleep(0.05)
     return False
 
