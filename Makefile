@@ -1,7 +1,10 @@
 # make run     from images to an evaluated classifier        make lab    the notebooks in JupyterLab
 # make test    everything that is tested                     make bench  speed and memory, as ratios
 #
+# make serve   the newest classifier as a REST API
+#
 # LAB="--no-browser --allow-root"  options for JupyterLab
+# SERVE="--port 9000"              options for imgclf serve
 # PYTHON=python3.12  another Python, 3.11 to 3.13            TORCH=cpu   torch without CUDA (Linux, no NVIDIA GPU)
 
 PYTHON ?= python3
@@ -12,7 +15,7 @@ INSTALLED := .venv/installed
 LAB_SETTINGS := .venv/share/jupyter/lab/settings
 NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: run test lab bench notebooks lock
+.PHONY: run test lab serve bench notebooks lock
 
 run: $(INSTALLED)
 	@$(BIN)/imgclf run
@@ -25,6 +28,9 @@ test: $(INSTALLED)
 lab: $(INSTALLED)
 	@$(BIN)/jupyter lab --notebook-dir=notebooks $(LAB)
 
+serve: $(INSTALLED)
+	@$(BIN)/imgclf serve $(SERVE)
+
 bench: $(INSTALLED)
 	@for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
@@ -34,7 +40,7 @@ notebooks: $(INSTALLED)
 
 # Needs uv. One lock for Python 3.11 to 3.13.
 lock:
-	uv pip compile --universal --python-version 3.11 --extra test --no-header --no-annotate pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --extra serve --extra test --no-header --no-annotate pyproject.toml -o requirements.lock
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

@@ -105,16 +105,92 @@ def predict(paths: tuple[Path, ...], model: Path | None, as_json: bool) -> None:
         raise ImgclfError("none of the images could be read")
 
 
+token_file = click.option("--token-file", type=click.Path(path_type=Path), help="File with the bearer token; by default $IMGCLF_TOKEN.")
+
+
 @main.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_OR_FOLDER...")
-def verify(model: Path, paths: tuple[Path, ...]) -> None:
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="IMAGE_OR_FOLDER...")
+@click.option("--url", help="Address of a service that is to answer as the file does. Without MODEL the newest that 04 wrote is meant.")
+@token_file
+def verify(model: Path | None, paths: tuple[Path, ...], url: str | None, token_file: Path | None) -> None:
     """Prove that a classifier scores the same in OpenVINO, in ONNX Runtime, and as the training code did.
+
+    With --url: that a service gives images the scores that the file gives them here.
 
     Example: imgclf verify ~/imgclf_data/proc/fashion_texture/classifier.onnx ~/pictures/blouse.jpg
     """
     from imgclf import classifier, predictions, verification
+    if url and model and model.suffix != ".onnx":
+        model, paths = predictions.newest_classifier(), (model, *paths)
+    if model is None or not paths:
+        raise click.UsageError("name a classifier.onnx, and images or folders" if not url else "name images or folders")
+    if url:
+        _verify_service(url, token_file, model, predictions.image_files(paths))
+        return
     input_size = classifier.read_metadata(model)["input_size"]
     checks = verification.verify(model, classifier.prepared_pixels(predictions.image_files(paths), input_size))
     click.echo("\n".join(map(str, checks)))
     verification.check_agreement(model, checks)
+
+
+def _verify_service(url: str, token_file: Path | None, model: Path, paths: list[Path]) -> None:
+    from imgclf.service import tokens, verification
+    from imgclf.service.client import Client
+    from imgclf.verification import check_agreement
+    with Client(url, token=tokens.read(token_file)) as client:
+        checks = verification.verify(client, model, paths)
+    click.echo("\n".join(map(str, checks)))
+    check_agreement(url, checks, remedy="start the service again, on this model")
+
+
+@main.command()
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; one that other machines can reach needs a token.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes; each loads the model and uses all cores.")
+@token_file
+@click.option("--reject-below", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Give no label where its probability is smaller.")
+@click.option("--queue", default=64, show_default=True, type=click.IntRange(1), help="Requests that may wait, in each process; others are answered 503.")
+@click.option("--max-images", default=32, show_default=True, type=click.IntRange(1), help="Images in one request.")
+@click.option("--max-megabytes", default=32, show_default=True, type=click.IntRange(1), help="Size of one request.")
+@click.option("--max-megapixels", default=50, show_default=True, type=click.IntRange(1), help="Size of one image.")
+def serve(model: Path | None, token_file: Path | None, queue: int, max_images: int, max_megabytes: int, max_megapixels: int, **how) -> None:
+    """Serve a classifier as a REST API, with a page for people at its address; by default the newest that 04 wrote.
+
+    Ctrl-C or SIGTERM ends it when all requests are answered; SIGHUP loads the model anew.
+
+    Example: imgclf serve --reject-below 0.6 ~/imgclf_data/proc/fashion_texture/classifier.onnx
+    """
+    try:
+        from imgclf.service import server, tokens
+        from imgclf.service.limits import Limits
+    except ModuleNotFoundError as error:
+        raise ImgclfError(f"the service needs the package {error.name}; pip install 'imgclf[serve]'") from error
+    limits = Limits(body_bytes=max_megabytes * 10**6, images=max_images, pixels=max_megapixels * 10**6, queue=queue,
+                    held_bytes=max(Limits.held_bytes, 2 * max_megabytes * 10**6))
+    server.serve(model, token=tokens.read(token_file), limits=limits, say=lambda text: click.echo(text, err=True), **how)
+
+
+@main.command()
+@click.argument("url")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_OR_FOLDER...")
+@token_file
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list with all scores.")
+def call(url: str, paths: tuple[Path, ...], token_file: Path | None, as_json: bool) -> None:
+    """Have a service label images; prints what predict prints.
+
+    Example: imgclf call http://127.0.0.1:8080 ~/pictures/blouse.jpg
+    """
+    from imgclf import predictions
+    from imgclf.service import tokens
+    from imgclf.service.client import Client, Refused
+    with Client(url, token=tokens.read(token_file)) as client:
+        answers = list(client.label_files(predictions.image_files(paths)))
+    found = [(path, answer) for path, answer in answers if not isinstance(answer, Refused)]
+    click.echo(json.dumps([answer.as_json(path) for path, answer in found], indent=2) if as_json else "\n".join(answer.as_line(path) for path, answer in found))
+    for path, answer in answers:
+        if isinstance(answer, Refused):
+            click.echo(f"skipped {path}: {answer.reason}", err=True)
+    if not found:
+        raise ImgclfError("none of the images could be read")

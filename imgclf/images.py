@@ -12,6 +12,8 @@ from PIL.Image import Transpose
 from imgclf import ImgclfError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+# What Pillow is allowed to open. It knows forty more; one of them (EPS) has a program run that writes temporary files.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 100_000_000
 GREY = 114  # the padding that the tutorial meant: its network subtracted 114 from every channel
 
@@ -25,7 +27,7 @@ UPRIGHT = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.F
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
 
-def decode(encoded: bytes, name: str = "image", *, side: int | None = None) -> np.ndarray:
+def decode(encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The pixels of an image file, upright, in colour.
 
     EXIF rotation is applied, grey and CMYK become RGB, 16 bits are scaled to 8, transparency is laid
@@ -37,6 +39,7 @@ def decode(encoded: bytes, name: str = "image", *, side: int | None = None) -> n
     name : what error messages call the image.
     side : if given, a JPEG whose longer side is at least 4 times `side` pixels is decoded at 1/2, 1/4 or
         1/8 of its size, such that at least twice `side` is left.
+    max_pixels : an image of more pixels is refused before it is decoded.
 
     Returns
     -------
@@ -44,26 +47,26 @@ def decode(encoded: bytes, name: str = "image", *, side: int | None = None) -> n
 
     Raises
     ------
-    ImgclfError : empty, not an image, truncated, or more than `MAX_PIXELS` pixels.
+    ImgclfError : empty, not an image, truncated, or more than `max_pixels` pixels.
     """
     if not encoded:
         raise ImgclfError(f"{name}: the file is empty; replace or delete it")
-    with _open(encoded, name) as picture:
+    with _open(encoded, name, max_pixels) as picture:
         if picture.format in ("JPEG", "MPO"):  # MPO: a JPEG with more pictures behind it, as phones write
             _check_complete(encoded, name)
             return _decode_jpeg(encoded, name, _reduction(picture.size, side))
         return _decode_other(picture, name)
 
 
-def _open(encoded: bytes, name: str) -> PillowImage.Image:
+def _open(encoded: bytes, name: str, max_pixels: int = MAX_PIXELS) -> PillowImage.Image:
     """The image with its header read and nothing decoded yet."""
     try:
-        picture = PillowImage.open(io.BytesIO(encoded))
+        picture = PillowImage.open(io.BytesIO(encoded), formats=FORMATS)
     except DAMAGED as error:
         raise ImgclfError(f"{name}: not an image that can be read; replace or delete it") from error
     width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise ImgclfError(f"{name}: {width} x {height} pixels, more than {MAX_PIXELS:,}; shrink it")
+    if width * height > max_pixels:
+        raise ImgclfError(f"{name}: {width} x {height} pixels, more than {max_pixels:,}; shrink it")
     return picture
 
 
@@ -155,9 +158,9 @@ def letterbox(pixels: np.ndarray, side: int) -> np.ndarray:
     return square
 
 
-def prepare(encoded: bytes, input_size: int, name: str = "image") -> np.ndarray:
+def prepare(encoded: bytes, input_size: int, name: str = "image", *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The pixels a network sees: decoded, then letterboxed to `input_size`; (S, S, 3) uint8, RGB."""
-    return letterbox(decode(encoded, name, side=input_size), input_size)
+    return letterbox(decode(encoded, name, side=input_size, max_pixels=max_pixels), input_size)
 
 
 def read(path: Path, *, side: int | None = None) -> np.ndarray:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import nbformat
+from typing import TYPE_CHECKING, Any
 
 from imgclf import ImgclfError, files
+
+if TYPE_CHECKING:
+    import nbformat
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TAG = "parameters"
@@ -59,7 +60,7 @@ class Parameter:
         return " ".join([kind, " and ".join(limits)]).strip()
 
 
-ALL = ("00", "01", "02", "03", "04", "05", "07")
+ALL = ("00", "01", "02", "03", "04", "05", "06", "07")
 RUNS = ("03", "04", "05")
 
 PARAMETERS = {
@@ -96,6 +97,7 @@ PARAMETERS = {
         Parameter("l2_normalize", "bool", True, "scale each feature vector to length 1", ("04",), tutorial="svm_boL2Normalize"),
         Parameter("svm_c", "list[float]", [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0], "values of C to try; smaller is smoother", ("04",), least=0, tutorial="svm_CVals"),
         Parameter("evaluate_on", "str", "test", "test, or train (which flatters)", ("05",), ("test", "train"), tutorial="boEvalOnTrainingSet"),
+        Parameter("reject_below", "float", 0.0, "smallest probability with which the service gives a label, 0 to 1; 0: it always does", ("06",), least=0, most=1),
         Parameter("grid", "str", "input_size: 120, 240, 360", "what to try, NAME: VALUE, VALUE; NAME: VALUE, VALUE", ("07",)),
         Parameter("seed", "int", 0, "of the split, the refining, the cross-validation and the bootstrap", ("01", "02", "04", "05"), least=0),
     )
@@ -185,7 +187,7 @@ def _evaluated(node: ast.expr) -> Any:
 
 
 def of_notebook(number: str) -> list[Parameter]:
-    """The parameters that a notebook, "00" to "07", takes."""
+    """The parameters that a notebook, given by its number such as "05", takes."""
     return [parameter for parameter in PARAMETERS.values() if number in parameter.notebooks]
 
 
@@ -237,10 +239,11 @@ def read_notebook(path: Path) -> dict[str, Value]:
     ------
     ImgclfError : there is no such cell, or a line of it is not `NAME = VALUE` or `NAME: TYPE = VALUE`.
     """
+    import nbformat  # here, since a machine that only serves has no notebooks
     return _read_cell(_parameters_cell(nbformat.read(path, as_version=4), path.name).source, path.name)
 
 
-def _parameters_cell(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
+def _parameters_cell(notebook: "nbformat.NotebookNode", name: str) -> "nbformat.NotebookNode":
     for cell in notebook.cells:
         if TAG in cell.metadata.get("tags", []):
             return cell
@@ -267,6 +270,7 @@ def change_defaults(changes: Mapping[str, Value] | None) -> list[Path]:
     -------
     The notebooks that changed.
     """
+    import nbformat
     changed = []
     for path in notebook_paths():
         notebook = nbformat.read(path, as_version=4)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from imgclf import curve, files, thresholds
+from imgclf.calibration import Reliability
 from imgclf.curve import Epoch
 from imgclf.evaluation import Evaluation
 from imgclf.trials import Trial, ranked
@@ -161,3 +162,20 @@ def rejection(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
            title=f"{len(evaluation.truth)} images: what rejecting the unsure ones gains and costs")
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="center left")
+
+
+def reliability(found: Reliability, *, ax: Axes | None = None) -> None:
+    """Confidence against accuracy, a point a bin with its 95 % interval and number of images; on the diagonal, probabilities are right."""
+    ax = ax or plt.subplots(figsize=(5.5, 5))[1]
+    low, high = found.expected_error_by_chance
+    confidence, share = [b.confidence for b in found.bins], [b.accuracy.value for b in found.bins]
+    ax.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="probabilities exactly right")
+    ax.vlines(confidence, *zip(*(b.accuracy.interval for b in found.bins), strict=True), color=COLOURS[0], alpha=0.4, linewidth=4, label="95 % interval")
+    ax.plot(confidence, share, "o", color=COLOURS[0], label="accuracy of a bin, with its number of images")
+    for b in found.bins:
+        ax.annotate(b.accuracy.images, (b.confidence, b.accuracy.value), xytext=(6, -3), textcoords="offset points", fontsize=8)
+    ax.set(xlabel="confidence (mean probability of the given label)", ylabel="accuracy (share of images)", xlim=(0, 1.08), ylim=(-0.03, 1.05),
+           title=f"{found.accuracy.images} images: the nearer to the diagonal, the better.\n"
+                 f"Expected calibration error {found.expected_error:.3f} (by chance {low:.3f} to {high:.3f})")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError, calibration, files
 from imgclf.evaluation import Evaluation
 
 HELD_OUT, SCORES = "held_out.npz", "scores.npz"
@@ -27,7 +27,8 @@ def notice(evaluated_on: str, evaluation: Evaluation) -> str:
 
 def write(evaluation: Evaluation, folder: Path, **about: Any) -> None:
     """Write `evaluation.json` (all figures, and what `about` adds) and `scores.npz` (the arrays) into `folder`."""
-    files.write_json(folder / "evaluation.json", {**about, **evaluation.summary()})
+    figures = {**about, **evaluation.summary(), "calibration": calibration.reliability(evaluation).summary()}
+    files.write_json(folder / "evaluation.json", figures)
     write_scores(evaluation, folder / SCORES)
 
 

@@ -49,12 +49,12 @@ def verify(path: Path, pixels: np.ndarray) -> list[Check]:
     return checks
 
 
-def check_agreement(path: Path, checks: Sequence[Check]) -> None:
-    """Refuse a classifier that does not score as it was trained.
+def check_agreement(what: Path | str, checks: Sequence[Check], *, remedy: str = "export it again with 04_train_svm") -> None:
+    """Refuse a classifier, or a service, that does not score as it should.
 
     Raises
     ------
     ImgclfError : one of the `checks` of `verify` disagrees.
     """
     if found := [str(check) for check in checks if not check.agrees]:
-        raise ImgclfError(f"{path}: {'; '.join(found)}; export it again with 04_train_svm")
+        raise ImgclfError(f"{what}: {'; '.join(found)}; {remedy}")

@@ -180,14 +180,14 @@ def check_status(status: int, retry_after: str = "") -> None:
     reason = f"HTTP {status} {httpx.codes.get_reason_phrase(status)}".strip()
     if status not in (408, 425, 429) and status < 500:
         raise NotHad(reason)
-    wait = _retry_after(retry_after)
+    wait = pause_asked_for(retry_after)
     if wait > RETRY_AFTER_SECONDS:
         raise NotHad(f"{reason}, and the server asks to wait {wait:.0f} seconds", PASSING, float("inf"))
     raise NotHad(reason, PASSING, wait)
 
 
-def _retry_after(header: str) -> float:
-    """Seconds that a server asks to wait, which it gives as a number or as a date; 0 if it does not."""
+def pause_asked_for(header: str) -> float:
+    """Seconds that a server asks to wait by the header Retry-After, a number or a date; 0 if it does not."""
     if header.isdecimal():
         return float(header)
     try:

@@ -36,15 +36,19 @@ def picture(colour: tuple[int, int, int], seed: int, *, width: int = 64, height:
     return (np.array(colour) + blotches).clip(0, 255).astype(np.uint8)
 
 
-@pytest.fixture
-def colour_folder(tmp_path: Path) -> Path:
+def write_colours(folder: Path) -> Path:
     """A data set that is easy to learn: 12 JPEGs of each of three colours, in label folders."""
-    folder = tmp_path / "colours"
     for k, (label, colour) in enumerate(COLOURS.items()):
         (folder / label).mkdir(parents=True)
         for i in range(12):
             (folder / label / f"{i:02d}.jpg").write_bytes(images.jpeg(picture(colour, seed=100 * k + i)))
     return folder
+
+
+@pytest.fixture
+def colour_folder(tmp_path: Path) -> Path:
+    """A data set of three labels with 12 images each; see `write_colours`."""
+    return write_colours(tmp_path / "colours")
 
 
 @pytest.fixture
@@ -60,8 +64,7 @@ def notes(distinct_folder: Path) -> Annotations:
     return Annotations(scan.look_through("colours", distinct_folder))
 
 
-@pytest.fixture
-def tiny_network(tmp_path: Path) -> Path:
+def write_tiny_network(path: Path) -> Path:
     """An ONNX network for images of 32 x 32 pixels: one convolution with random weights, 8 features."""
     weights = np.random.default_rng(0).normal(size=(8, 3, 5, 5)).astype(np.float32) / 255
     nodes = [helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
@@ -72,6 +75,11 @@ def tiny_network(tmp_path: Path) -> Path:
     graph = helper.make_graph(nodes, "tiny", [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 32, 32, 3])],
                               [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 8])],
                               [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.array([2, 3]), "axes")])
-    path = tmp_path / "dnn_fixed.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
     return path
+
+
+@pytest.fixture
+def tiny_network(tmp_path: Path) -> Path:
+    """A network for images of 32 x 32 pixels; see `write_tiny_network`."""
+    return write_tiny_network(tmp_path / "dnn_fixed.onnx")

@@ -14,8 +14,8 @@ import imgclf
 PACKAGE = Path(imgclf.__file__).parent
 FLOORS = {
     5: "cli sequence sweep",
-    4: "widgets pictures gallery results",
-    3: "evaluation report thresholds findings comparison trials",
+    4: "widgets pictures gallery results service",
+    3: "evaluation report thresholds calibration findings comparison trials",
     2: "features svm classifier verification predictions lessons training refine refined",
     1: "backbones architectures efficientnet_lite resnet weights foreign onnx_graph engines tail",
     0: "parameters dataset scan steps journal annotations dedicated manifest fetch web images thumbnails duplicates split demo files augment recipe curve checkpoint",
@@ -23,8 +23,8 @@ FLOORS = {
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 300, 40
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-HEAVY = ("torch", "openvino", "onnxruntime", "onnx", "bqplot", "ipywidgets", "mlflow", "sklearn", "matplotlib", "dask", "fastapi")
-LATE = ("torch", "openvino", "onnxruntime", "bqplot", "ipywidgets", "IPython", "matplotlib", "mlflow", "dask", "fastapi")
+HEAVY = ("torch", "openvino", "onnxruntime", "onnx", "bqplot", "ipywidgets", "mlflow", "sklearn", "matplotlib", "dask", "fastapi", "uvicorn")
+LATE = ("torch", "openvino", "onnxruntime", "bqplot", "ipywidgets", "IPython", "matplotlib", "mlflow", "dask", "fastapi", "uvicorn")
 
 each_source = pytest.mark.parametrize("path", [PACKAGE / "__init__.py", *SOURCES], ids=lambda path: path.relative_to(PACKAGE).as_posix())
 

@@ -85,6 +85,12 @@ def test_engine_tells_its_precision(engine, tiny_network):
     assert engines.start(tiny_network, engine=engine).precision == "f32"
 
 
+def test_openvino_starts_no_more_threads_than_processors_are_granted(tiny_network, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)  # of the machine
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # stands for a container's quota: joblib reads both
+    assert engines.start(tiny_network, engine="openvino").threads == 1
+
+
 def test_engines_are_those_that_the_parameter_allows(tiny_network):
     assert engines.ENGINES == PARAMETERS["engine"].allowed == ("openvino", "onnxruntime")
 

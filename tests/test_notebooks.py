@@ -26,8 +26,8 @@ def code_cells(path: Path) -> list[nbformat.NotebookNode]:
 
 
 def test_the_sequence_is_complete():
-    assert [path.stem for path in NOTEBOOKS] == ["00_get_images", "01_prepare_data", "02_refine_dnn", "03_run_dnn", "04_train_svm", "05_evaluate",
-                                                      "07_compare_runs"]
+    assert [path.stem for path in NOTEBOOKS] == ["00_get_images", "01_prepare_data", "02_refine_dnn", "03_run_dnn", "04_train_svm", "05_evaluate", "06_deploy",
+                                                 "07_compare_runs"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from imgclf import evaluation, pictures
+from imgclf import calibration, evaluation, pictures
 from imgclf.curve import Epoch
 from imgclf.evaluation import Evaluation
 
@@ -169,6 +169,19 @@ def test_rejection_draws_the_band_of_the_interval(ax):
     low, high = found.overall_accuracy.interval
     heights = band.get_paths()[0].vertices[:, 1]
     assert {low, high} <= set(heights)  # the first threshold rejects nothing
+
+
+def test_reliability_draws_a_point_and_an_interval_for_each_bin(ax):
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.42, 0.58]])
+    found = calibration.reliability(evaluation.evaluate(["a", "b"], list("123"), list("aab"), np.eye(2)[[0, 1, 1]], probabilities))
+    assert pictures.reliability(found, ax=ax) is None
+    check_drawn(ax)
+    diagonal, points = ax.lines
+    np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
+    np.testing.assert_allclose(points.get_xydata(), [[0.59, 0.5], [0.9, 1]])
+    assert [text.get_text() for text in ax.texts] == ["2", "1"]
+    (intervals,) = ax.collections
+    np.testing.assert_allclose([segment[:, 1] for segment in intervals.get_segments()], [b.accuracy.interval for b in found.bins])
 
 
 def test_save_writes_the_current_figure_as_png(tmp_path):

@@ -22,6 +22,8 @@ def test_evaluation_json_holds_the_promised_figures(tmp_path):
     assert {label: row["accuracy"] for label, row in figures["classes"].items()} == {"a": 0.75, "b": 0.5, "c": 1.0}
     assert figures["classes"]["a"]["roc_auc"] == pytest.approx(0.875)
     assert figures["confusion"] == [[3, 1, 0], [0, 2, 2], [0, 0, 2]]
+    assert sum(row["images"] for row in figures["calibration"]["bins"]) == 10
+    assert 0 <= figures["calibration"]["expected_calibration_error"] <= 1
 
 
 def test_scores_npz_holds_the_arrays_without_pickle(tmp_path):

@@ -1,11 +1,14 @@
 """OpenVINO: the fastest engine on the processors that people have."""
 
+import os
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
+from joblib import cpu_count
 
 from imgclf import ImgclfError
 
@@ -30,6 +33,16 @@ def resolve_precision(precision: str) -> str:
     return precision
 
 
+def _thread_settings() -> dict[str, Any]:
+    """As many threads as processors are granted, where that is fewer than the machine has.
+
+    OpenVINO itself doesn't see a container's quota (openvinotoolkit/openvino#37838): it would start threads for the whole machine, which
+    then wait for each other. With a number of threads given it would also tie them to the first processors, in every container to the same.
+    """
+    granted = cpu_count()
+    return {"INFERENCE_NUM_THREADS": granted, "ENABLE_CPU_PINNING": False} if granted < (os.cpu_count() or 1) else {}
+
+
 class OpenVinoEngine:
     """One network on the CPU: small batches of a fixed size, several at a time, one for each stream."""
 
@@ -43,7 +56,9 @@ class OpenVinoEngine:
             raise ImgclfError(f"{name}: not an ONNX network that OpenVINO can read; write it again") from error
         model.reshape([batch_size, *list(model.input().partial_shape)[1:]])
         # Without the precision hint OpenVINO takes bf16 by itself where the processor has it.
-        compiled = core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": self.precision})
+        compiled = core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": self.precision,
+                                                       **_thread_settings()})
+        self.threads: int = compiled.get_property("INFERENCE_NUM_THREADS")
         self._queue = openvino.AsyncInferQueue(compiled)
         self._done: dict[int, tuple[np.ndarray, ...]] = {}
         self._queue.set_callback(self._keep)

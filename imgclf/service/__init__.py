@@ -1,0 +1,1 @@
+"""The classifier as a REST service, and its client."""

@@ -1,0 +1,216 @@
+"""Ask a service to label images: in batches, patiently, and with errors that say what to do."""
+
+import random
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from imgclf import ImgclfError, images, web
+
+ATTEMPTS = 5
+BACK_OFF_SECONDS = 0.25  # after the first attempt; doubled after each
+LONGEST_WAIT_SECONDS = 30  # a service that asks for a longer pause is given up
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 120
+BATCH_IMAGES = 8
+BATCH_BYTES = 16 * 2**20
+AGAIN = (502, 503, 504)  # the service, or what stands before it, is busy or starting
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What the service says of one image.
+
+    Attributes
+    ----------
+    label : None if the service is unsure, by its `reject_below`.
+    score, probability : of the most fitting label. scores, probabilities : of all labels.
+    """
+
+    label: str | None
+    score: float
+    probability: float
+    scores: dict[str, float]
+    probabilities: dict[str, float]
+
+    def as_json(self, path: Path) -> dict[str, Any]:
+        """As plain values: the same as `predictions.as_json` gives, but the label may be None."""
+        return {"image": str(path), "label": self.label, "score": self.score, "scores": self.scores, "probabilities": self.probabilities}
+
+    def as_line(self, path: Path) -> str:
+        """As a line of text: label or "unsure", score, probability, image; see `predictions.as_line`."""
+        return f"{self.label or 'unsure'}\t{self.score:.2f}\t{self.probability:.0%}\t{path}"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An image that the service, or this machine, cannot read, and why."""
+
+    reason: str
+
+
+class Client:
+    """A service at one address; close it by `with`.
+
+    Scoring an image changes nothing, so a request is sent again where the connection broke, or where the service said that it is busy
+    (502, 503, 504): after a pause that grows, or that the service asks for. All else is told at once.
+
+    Parameters
+    ----------
+    url : of the service, such as http://127.0.0.1:8080.
+    token : what the service was started with, if anything.
+    seconds : that one answer may take. attempts : for one request.
+    batch_images, batch_bytes : in one request, at most; an image that is larger goes alone.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None, seconds: float = ANSWER_SECONDS, attempts: int = ATTEMPTS,
+                 batch_images: int = BATCH_IMAGES, batch_bytes: int = BATCH_BYTES) -> None:
+        self.url = url.rstrip("/").removesuffix("/score")
+        self._attempts, self._batch_images, self._batch_bytes = attempts, batch_images, batch_bytes
+        self._http = web.client("labels images")
+        self._http.timeout, self._http.follow_redirects = httpx.Timeout(seconds, connect=CONNECT_SECONDS), False
+        if token:
+            self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def metadata(self) -> dict[str, Any]:
+        """What the model is: `name`, `version`, `sha256`, `labels`, `input_size`, `reject_below`, and the metrics of its training.
+
+        Raises
+        ------
+        ImgclfError : the service cannot be reached, or refuses.
+        """
+        return self._content(self._ask("GET", "/metadata"), "sha256")
+
+    def label(self, contents: Sequence[bytes]) -> list[Labelled | Refused]:
+        """What the service says of images, given as the contents of their files, in their order.
+
+        Raises
+        ------
+        ImgclfError : the service cannot be reached, or refuses more than single images.
+        """
+        return [answer for _, answer in self._label_all(enumerate(contents))]
+
+    def label_files(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Labelled | Refused]]:
+        """What the service says of image files, in their order; no more are read at once than go into one request.
+
+        Raises
+        ------
+        ImgclfError : as of `label`.
+        """
+        return self._label_all((path, _read(path)) for path in paths)
+
+    def _label_all(self, items: Iterable[tuple[Item, bytes | Refused]]) -> Iterator[tuple[Item, Labelled | Refused]]:
+        batch: list[tuple[Item, bytes | Refused]] = []
+        held = 0  # bytes
+        for item, content in items:
+            size = len(content) if isinstance(content, bytes) else 0
+            if batch and (len(batch) == self._batch_images or held + size > self._batch_bytes):
+                yield from self._label_batch(batch)
+                batch, held = [], 0
+            batch.append((item, content))
+            held += size
+        yield from self._label_batch(batch)
+
+    def _label_batch(self, batch: list[tuple[Item, bytes | Refused]]) -> Iterator[tuple[Item, Labelled | Refused]]:
+        answers = iter(self._label([content for _, content in batch if isinstance(content, bytes)]))
+        return ((item, content if isinstance(content, Refused) else next(answers)) for item, content in batch)
+
+    def _label(self, contents: list[bytes]) -> list[Labelled | Refused]:
+        """One request; more if the service takes less at once, or cannot read some of the images."""
+        if not contents:
+            return []
+        response = self._ask("POST", "/score", files=[("images", (str(i), content, "application/octet-stream")) for i, content in enumerate(contents)])
+        if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            if len(contents) == 1:
+                return [Refused(_told(response))]
+            half = len(contents) // 2
+            return self._label(contents[:half]) + self._label(contents[half:])
+        if response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
+            return self._label_readable(contents, _unreadable(response))
+        answers = self._content(response, "images")["images"]
+        return [Labelled(**{name: answer[name] for name in Labelled.__annotations__}) for answer in answers]
+
+    def _label_readable(self, contents: list[bytes], unreadable: dict[int, str]) -> list[Labelled | Refused]:
+        """Leave out the images that the service named, and ask again."""
+        rest = iter(self._label([content for i, content in enumerate(contents) if i not in unreadable]))
+        return [Refused(unreadable[i]) if i in unreadable else next(rest) for i in range(len(contents))]
+
+    def _ask(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """The answer to one request, after as many attempts as make sense."""
+        for attempt in range(1, self._attempts + 1):
+            pause = BACK_OFF_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
+            try:
+                response = self._http.request(method, self.url + path, **content)
+            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
+                problem = f"no connection ({error}); is the service running?"
+            except httpx.TimeoutException as error:  # it may be at work on it still, so another attempt would be a burden
+                raise ImgclfError(f"{self.url}: no answer in time; send fewer images at once, or allow more seconds") from error
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+                raise ImgclfError(f"{self.url}: not the address of a service ({error}); give one such as http://127.0.0.1:8080") from error
+            else:
+                if response.status_code not in AGAIN:
+                    return response
+                problem = _told(response)
+                pause = max(pause, web.pause_asked_for(response.headers.get("retry-after", "")))
+            if attempt == self._attempts or pause > LONGEST_WAIT_SECONDS:
+                raise ImgclfError(f"{self.url}: {problem} (after {attempt} attempt{'s' * (attempt > 1)})")
+            time.sleep(pause)
+        raise ValueError(f"attempts={self._attempts}: must be at least 1")
+
+    def _content(self, response: httpx.Response, key: str) -> dict[str, Any]:
+        """The JSON of a good answer.
+
+        Raises
+        ------
+        ImgclfError : it is a refusal, or is not from a service of ours.
+        """
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            raise ImgclfError(f"{self.url}: it wants another token; set IMGCLF_TOKEN, or name a file with --token-file")
+        if response.status_code != HTTPStatus.OK:
+            raise ImgclfError(f"{self.url}: {_told(response)}")
+        if key not in (content := _json(response)):
+            raise ImgclfError(f"{self.url}: something else than imgclf answers there; check the address")
+        return content
+
+
+def _read(path: Path) -> bytes | Refused:
+    try:
+        return images.read_bytes(path)
+    except ImgclfError as error:
+        return Refused(str(error).removeprefix(f"{path}: "))
+
+
+def _json(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object that an answer holds; empty if it holds none."""
+    try:
+        content = response.json()
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _told(response: httpx.Response) -> str:
+    """What a refusal says."""
+    return str(_json(response).get("error") or f"HTTP {response.status_code} {response.reason_phrase}".strip())
+
+
+def _unreadable(response: httpx.Response) -> dict[int, str]:
+    """The images that a refusal names, by their position in the request, and what is wrong with each."""
+    return {fault["image"]: fault["error"].partition(": ")[2] for fault in _json(response).get("images", [])}

@@ -1,0 +1,41 @@
+"""Real services of a small model, and images to ask them about."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from conftest import COLOURS, picture, write_colours, write_tiny_network
+from test_classifier import trained
+
+from imgclf import images
+
+from .serving import Server, running
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture(scope="package")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier.onnx of blue, green and red."""
+    folder = tmp_path_factory.mktemp("served")
+    return trained(write_tiny_network(folder / "dnn_fixed.onnx"), write_colours(folder / "colours"), parameters={"dataset_name": "colours"},
+                   metrics={"held_out_accuracy": 0.5}, temperature=1.0)
+
+
+@pytest.fixture(scope="module")
+def serve(model: Path) -> Iterator[Serve]:
+    """Starts services that end with the test file; see `running`."""
+    with ExitStack() as stack:
+        yield lambda *options, **settings: stack.enter_context(running(model, *options, **settings))
+
+
+@pytest.fixture(scope="module")
+def server(serve: Serve) -> Server:
+    """A service with all defaults."""
+    return serve()
+
+
+def jpeg(colour: str, seed: int = 4242) -> bytes:
+    """A JPEG that the model gives the label `colour`."""
+    return images.jpeg(picture(COLOURS[colour], seed=seed))

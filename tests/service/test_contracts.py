@@ -1,0 +1,167 @@
+"""Every way to ask gives the label, the scores and the probabilities that the file gives; and the old contracts are kept."""
+
+import base64
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import SHARED
+
+from imgclf import images
+from imgclf.classifier import Classifier
+from imgclf.service.scoring import VERSION_DIGITS
+from imgclf.classifier import sha256
+
+from .conftest import jpeg
+
+TOKEN = "0123456789abcdef-secret"
+
+
+@pytest.fixture(scope="module")
+def expected(model):
+    """For each colour the scores and probabilities that the file gives its image here."""
+    loaded = Classifier.load(model)
+    found = loaded.scores(np.stack([images.prepare(jpeg(colour), loaded.input_size) for colour in loaded.labels]))
+    return {colour: (scores, probabilities) for colour, scores, probabilities in zip(loaded.labels, *found, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def guarded(serve):
+    """A service that wants a token, and is often unsure."""
+    return serve("--reject-below", "0.999999", environment={"IMGCLF_TOKEN": TOKEN}, headers={"Authorization": f"Bearer {TOKEN}"})
+
+
+def encoded(colour: str) -> str:
+    return base64.b64encode(jpeg(colour)).decode()
+
+
+def check(image: dict, colour: str, expected: dict) -> None:
+    scores, probabilities = expected[colour]
+    assert (image["label"], image["unsure"]) == (colour, False)
+    assert list(image["scores"]) == list(image["probabilities"]) == ["blue", "green", "red"]
+    np.testing.assert_allclose(list(image["scores"].values()), scores, rtol=1e-5)
+    np.testing.assert_allclose(list(image["probabilities"].values()), probabilities, rtol=1e-4)
+    assert (image["score"], image["probability"]) == (image["scores"][colour], image["probabilities"][colour])
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/png", "IMAGE/JPEG; charset=x", "image/*"])
+def test_an_image_as_it_is(server, expected, kind):
+    answer = server.score(jpeg("green"), kind).raise_for_status().json()
+    check(answer["images"][0], "green", expected)
+    assert len(answer["images"]) == 1 and answer["milliseconds"] > 0 and answer["reject_below"] == 0
+
+
+def test_files_of_a_form_in_their_order(server, expected):
+    colours = ["red", "green", "blue", "red", "green"]
+    answer = server.http.post("/score", files=[("images", (f"{colour}.jpg", jpeg(colour))) for colour in colours]).raise_for_status().json()
+    assert [image["label"] for image in answer["images"]] == colours
+    for image, colour in zip(answer["images"], colours, strict=True):
+        check(image, colour, expected)
+
+
+def test_base64_in_json(server, expected, model):
+    answer = server.http.post("/score", json={"images": [encoded("blue"), encoded("red")]}).raise_for_status().json()
+    check(answer["images"][0], "blue", expected)
+    check(answer["images"][1], "red", expected)
+    assert answer["model"] == {"name": "colours", "version": sha256(model)[:VERSION_DIGITS]}
+
+
+@pytest.mark.parametrize("address", ["/score", "/api/v1/service/imgclf/score"])
+@pytest.mark.parametrize("wrap", ["{}", "b'{}'"])
+def test_the_clients_of_the_tutorial_decode_twice(server, expected, address, wrap):
+    body = json.dumps({"input_df": [{"image base64 string": wrap.format(encoded("red"))}]})
+    response = server.http.post(address, content=body, headers={"Content-Type": "application/json", "Authorization": "Bearer anything"})
+    answer = json.loads(json.loads(response.raise_for_status().text))
+    assert set(answer) == {"label", "score", "allScores", "Id2Labels", "executionTimeMs"}
+    assert all(isinstance(value, str) for value in answer.values())
+    assert answer["label"] == "red" and float(answer["score"]) == pytest.approx(expected["red"][0].max(), rel=1e-5)
+    vector = np.array(answer["allScores"].strip("[]").split(), float)
+    np.testing.assert_allclose(vector, expected["red"][0], rtol=1e-4)
+    assert answer["Id2Labels"] == "{0: 'blue', 1: 'green', 2: 'red'}" and float(answer["executionTimeMs"]) > 0
+
+
+def test_the_tutorial_scores_the_first_record_only(server):
+    records = [{"image base64 string": encoded(colour), "comment": "ignored"} for colour in ("green", "red")]
+    assert json.loads(server.http.post("/score", json={"input_df": records}).json())["label"] == "green"
+
+
+def test_the_clients_of_its_successor_get_a_list_of_strings(server, expected):
+    answer = server.http.post("/score", json={"data": [encoded("red"), encoded("blue")]}).raise_for_status().json()
+    assert [set(image) for image in answer] == [{"label", "probability"}] * 2
+    assert [image["label"] for image in answer] == ["red", "blue"]
+    assert float(answer[0]["probability"]) == pytest.approx(expected["red"][1].max(), rel=1e-4)
+
+
+def test_curl_asks_as_the_readme_says(server, tmp_path):
+    if not shutil.which("curl"):
+        pytest.skip("needs curl")
+    (tmp_path / "a.jpg").write_bytes(jpeg("green"))
+    ways = (["-H", "Content-Type: image/jpeg", "--data-binary", f"@{tmp_path / 'a.jpg'}"], ["-F", f"images=@{tmp_path / 'a.jpg'}"])
+    for way in ways:
+        told = subprocess.run(["curl", "--silent", "--fail", *way, f"{server.url}/score"], capture_output=True, text=True, check=True, timeout=30)
+        assert json.loads(told.stdout)["images"][0]["label"] == "green"
+
+
+def test_many_real_photographs_are_answered(server):
+    if not SHARED.exists():
+        pytest.skip("needs the photographs in ../shared/data, which don't come with the repository")
+    photographs = sorted(path for path in SHARED.rglob("*.jpg"))[:20]
+    for path in photographs:
+        assert server.score(path.read_bytes()).status_code == 200, path
+
+
+def test_metadata_tell_what_the_model_is_and_no_path(server, model):
+    told = server.http.get("/metadata").raise_for_status()
+    assert told.json()["labels"] == ["blue", "green", "red"]
+    assert (told.json()["input_size"], told.json()["metrics"], told.json()["sha256"]) == (32, {"held_out_accuracy": 0.5}, sha256(model))
+    assert str(model.parent) not in told.text and "classifier.onnx" not in told.text
+
+
+def test_metrics_count_requests_images_and_time(server):
+    before = server.metric("imgclf_images_total"), server.metric("imgclf_requests_total"), server.metric("imgclf_request_seconds_count")
+    server.score(jpeg("red"))
+    server.score(b"no image")
+    after = server.metric("imgclf_images_total"), server.metric("imgclf_requests_total"), server.metric("imgclf_request_seconds_count")
+    assert np.subtract(after, before).tolist() == [1, 2, 2]
+    text = server.http.get("/metrics").text
+    assert 'imgclf_requests_total{status="422"}' in text and 'imgclf_images_total{label="red"}' in text and "process_resident_memory_bytes" in text
+
+
+def test_health_and_ready(server):
+    assert server.http.get("/health").json() == {"status": "ok"}
+    assert server.http.get("/ready").json() == {"status": "ready"}
+
+
+def test_no_answer_may_be_framed_sniffed_or_load_from_elsewhere(server):
+    for address in ("/", "/page.js", "/health", "/nothing"):
+        headers = server.http.get(address).headers
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers["Content-Security-Policy"].startswith("default-src 'self'")
+        assert "server" not in headers
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong-0123456789ab"}, {"Authorization": f"Basic {TOKEN}"}, {"Authorization": TOKEN},
+                                    {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": f"Bearer {TOKEN[:-1]}"}, {"Authorization": "Bearer é"}],
+                         ids=str)
+@pytest.mark.parametrize(("method", "address"), [("POST", "/score"), ("POST", "/api/v1/service/x/score"), ("GET", "/metadata"), ("GET", "/metrics")])
+def test_without_the_token_nothing_is_told(guarded, method, address, header):
+    header = {name: value.encode() for name, value in {"Authorization": "", **header}.items()}
+    response = guarded.http.request(method, address, headers=header)
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert response.json()["error"].startswith("send the header Authorization: Bearer TOKEN")
+
+
+def test_probes_and_the_page_need_no_token(guarded):
+    for address in ("/health", "/ready", "/", "/page.css", "/openapi.json"):
+        assert guarded.http.get(address, headers={"Authorization": ""}).status_code == 200
+
+
+def test_below_the_threshold_the_label_is_withheld_in_each_contract(guarded):
+    own = guarded.score(jpeg("red")).raise_for_status().json()
+    image = own["images"][0]
+    assert (image["label"], image["unsure"], own["reject_below"]) == (None, True, 0.999999)
+    assert image["probability"] == max(image["probabilities"].values()) < 0.999999
+    tutorial = guarded.http.post("/score", json={"input_df": [{"image base64 string": encoded("red")}]}).json()
+    assert json.loads(tutorial)["label"] == "unsure"
+    assert guarded.http.post("/score", json={"data": [encoded("red")]}).json()[0]["label"] == "unsure"
