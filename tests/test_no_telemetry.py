@@ -77,7 +77,7 @@ def test_engines_send_nothing_and_leave_nothing_at_home(home, tiny_network):
 
 
 def test_imports_send_nothing_and_leave_nothing_at_home(home):
-    code = "from imgclf import backbones, classifier, cli, demo, evaluation, features, fetch, report, svm, verification, web\n"
+    code = "from imgclf import backbones, classifier, cli, demo, evaluation, features, fetch, report, svm, verification, web\nfrom imgclf.service import client, server\n"
     assert json.loads(python(LISTEN + code + TELL)) == []
     assert left(home) == set()
 

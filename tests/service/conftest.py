@@ -30,10 +30,11 @@ def serve(model: Path) -> Iterator[Serve]:
         yield lambda *options, **settings: stack.enter_context(running(model, *options, **settings))
 
 
-@pytest.fixture(scope="module")
-def server(serve: Serve) -> Server:
-    """A service with all defaults."""
-    return serve()
+@pytest.fixture(scope="package")
+def server(model: Path) -> Iterator[Server]:
+    """A service with all defaults, one for all test files."""
+    with running(model) as started:
+        yield started
 
 
 def jpeg(colour: str, seed: int = 4242) -> bytes:

@@ -81,6 +81,7 @@ def test_a_dropped_image_is_labelled_and_its_bars_are_its_probabilities(server, 
 
 def test_keys_reach_the_field_and_several_files_come_newest_first(server, open_page, tmp_path):
     page = open_page(server)
+    page.on("filechooser", lambda chooser: None)  # from here on playwright catches it; later may be too late
     soon(page.locator("#model")).to_contain_text("version")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "files"
