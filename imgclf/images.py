@@ -13,7 +13,7 @@ from imgclf import ImgclfError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 # What Pillow is allowed to open. It knows forty more; one of them (EPS) has a program run that writes temporary files.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000")  # the last two come from the web, and are kept as JPEG
 MAX_PIXELS = 100_000_000
 GREY = 114  # the padding that the tutorial meant: its network subtracted 114 from every channel
 
