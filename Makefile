@@ -1,6 +1,8 @@
 # make run     from images to an evaluated classifier        make lab    the notebooks in JupyterLab
 # make test    everything that is tested                     make bench  speed and memory, as ratios
 #
+# make cntk    CNTK 2.7 beside it, for old models and engine=cntk (CNTK_PYTHON=/path/to/python3.6)
+#
 # LAB="--no-browser --allow-root"  options for JupyterLab
 # PYTHON=python3.12  another Python, 3.11 to 3.13            TORCH=cpu   torch without CUDA (Linux, no NVIDIA GPU)
 
@@ -12,7 +14,7 @@ INSTALLED := .venv/installed
 LAB_SETTINGS := .venv/share/jupyter/lab/settings
 NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: run test lab bench notebooks lock
+.PHONY: run test lab bench notebooks lock cntk
 
 run: $(INSTALLED)
 	@$(BIN)/imgclf run
@@ -27,6 +29,10 @@ lab: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+# Everything goes into .cntk, a folder of its own.
+cntk: $(INSTALLED)
+	@$(BIN)/python -m imgclf.cntk.install
 
 # Runs the notebooks in place, in order, with their defaults, and takes out what differs from machine to machine.
 notebooks: $(INSTALLED)
