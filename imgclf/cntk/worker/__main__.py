@@ -13,6 +13,7 @@ import warnings
 
 import layers
 import messages
+import models
 import numpy as np
 
 PARENT_EVERY = 1.0  # seconds between two looks whether the parent is still there
@@ -58,6 +59,19 @@ class Worker:
         self.entry = network.arguments[0]
         self._take([network])
         return {"input": self.entry.name, "shape": list(self.entry.shape), "shapes": [list(output.shape) for output in network.outputs]}, {}
+
+    def cut(self, about, arrays):
+        """Open an old model; its outputs are then its features and its scores. Tells what it takes, and gives its last layer."""
+        old = models.OldModel(about["path"])
+        self._take([old.features, old.scores])
+        self.entry = self.network.arguments[0]
+        return old.about(), {"weights": old.weights, "offsets": old.offsets}
+
+    def export(self, about, arrays):
+        """Write what computes the first output as an ONNX file; only for one image, and by opset 9, which is the newest that CNTK knows."""
+        import cntk
+        self.parts[0].save(about["path"], format=cntk.ModelFormat.ONNX)
+        return {}, {}
 
     def run(self, about, arrays):
         """The outputs for a batch, each float32 (n, ...)."""
