@@ -12,6 +12,7 @@ import traceback
 import warnings
 
 import layers
+import learning
 import messages
 import models
 import numpy as np
@@ -26,7 +27,7 @@ class Worker:
     """
 
     def __init__(self):
-        self.entry = self.network = self.trainer = None
+        self.entry = self.network = self.learning = None
         self.parts, self.weights = [], {}
 
     def build(self, about, arrays):
@@ -46,9 +47,9 @@ class Worker:
 
     def _take(self, parts):
         import cntk
-        self.parts = [part if isinstance(part, cntk.Function) else cntk.combine([part]) for part in parts]
+        self.parts = [part if isinstance(part, cntk.Function) else cntk.alias(part) for part in parts]
         self.network = cntk.combine(self.parts)
-        self.trainer = None
+        self.learning = None
 
     def load(self, about, arrays):
         """Open a network in CNTK's own format; what it takes and gives."""
@@ -87,6 +88,35 @@ class Worker:
     def save(self, about, arrays):
         """Write the network in CNTK's own format."""
         self.network.save(about["path"])
+        return {}, {}
+
+    def learn(self, about, arrays):
+        """Put a last layer behind the first output, and make all ready to learn; the only output is then the scores."""
+        made = learning.Learning(self.parts[0], self.weights, about, arrays)
+        self._take([made.scores])
+        self.learning = made
+        return {}, {}
+
+    def step(self, about, arrays):
+        """Learn from a batch."""
+        return self.learning.step(self.entry, arrays["images"], arrays["truth"], about["rate"]), {}
+
+    def values(self, about, arrays):
+        """All that may change."""
+        return {}, self.learning.values()
+
+    def assign(self, about, arrays):
+        """Change what may change."""
+        self.learning.assign(arrays)
+        return {}, {}
+
+    def checkpoint(self, about, arrays):
+        """Where the learning stands."""
+        return {}, self.learning.checkpoint()
+
+    def restore(self, about, arrays):
+        """Go on with the learning from there."""
+        self.learning.restore(arrays)
         return {}, {}
 
 
