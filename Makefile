@@ -2,6 +2,7 @@
 # make test    everything that is tested                     make bench  speed and memory, as ratios
 #
 # make serve   the newest classifier as a REST API
+# make cntk    CNTK 2.7 beside it, for old models and engine=cntk (CNTK_PYTHON=/path/to/python3.6)
 #
 # LAB="--no-browser --allow-root"  options for JupyterLab
 # SERVE="--port 9000"              options for imgclf serve
@@ -15,7 +16,7 @@ INSTALLED := .venv/installed
 LAB_SETTINGS := .venv/share/jupyter/lab/settings
 NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: run test lab serve bench notebooks lock
+.PHONY: run test lab serve cntk bench notebooks lock
 
 run: $(INSTALLED)
 	@$(BIN)/imgclf run
@@ -33,6 +34,10 @@ serve: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+# Everything goes into .cntk, a folder of its own.
+cntk: $(INSTALLED)
+	@$(BIN)/python -m imgclf.cntk.install
 
 # Runs the notebooks in place, in order, with their defaults, and takes out what differs from machine to machine.
 notebooks: $(INSTALLED)

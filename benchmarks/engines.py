@@ -15,12 +15,14 @@ import photographs
 from joblib import cpu_count
 
 from imgclf import backbones, engines
+from imgclf.cntk import process as cntk
 from imgclf.engines.openvino import has_bf16
 
 ROUNDS = 7
 IMAGES = 192
 BATCH_SIZES = (1, 2, 8, 32)
 BACKBONE = backbones.BACKBONES["efficientnet_lite1"]
+RESNET, RESNET_IMAGES, RESNET_BATCH, RESNET_ROUNDS = backbones.BACKBONES["resnet18"], 32, 8, 5
 
 Run = Callable[[list[np.ndarray]], object]
 
@@ -90,5 +92,34 @@ def report(speed: dict[tuple[str, int], float]) -> None:
     print(f"openvino f32 at the default batch of {engines.BATCH_SIZE}: {share:.2f} x onnxruntime at its best")
 
 
+def compare_with_cntk() -> None:
+    """OpenVINO, torch and CNTK on one ResNet-18 with random weights: the same batches, interleaved, in one run."""
+    import torch
+    torch.manual_seed(0)
+    network = RESNET.architecture.network().eval()
+    batches = list(photographs.batches(photographs.garments(RESNET_IMAGES), RESNET.input_size, RESNET_BATCH))
+
+    def in_torch(batches: list[np.ndarray]) -> None:
+        with torch.inference_mode():
+            for batch in batches:
+                network(torch.from_numpy(batch))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        backbones.export_network(network, RESNET.input_size, path, backbone_name=RESNET.name)
+        runs = {"openvino f32": engine_run(path, "openvino", "f32", RESNET_BATCH), "torch f32": in_torch, "cntk": engine_run(path, "cntk", "f32", RESNET_BATCH)}
+        times = {name: [seconds(run, batches)] for name, run in runs.items()}  # the first round warms up and does not count
+        for _ in range(RESNET_ROUNDS):
+            for name, run in runs.items():
+                times[name].append(seconds(run, batches))
+    print(f"\n{RESNET.name}, random weights, {RESNET.input_size} pixels, {cpu_count()} cores, batches of {RESNET_BATCH}, median of {RESNET_ROUNDS} interleaved rounds of {RESNET_IMAGES} images")
+    speed = {name: RESNET_IMAGES / statistics.median(values[1:]) for name, values in times.items()}
+    for name, images in speed.items():
+        print(f"{name:<18}{images:>10.1f} images/s{images / speed['cntk']:>8.2f} x cntk")
+
+
 if __name__ == "__main__":
     main()
+    if (cntk.HOME / cntk.PROVEN).exists():
+        compare_with_cntk()
+    else:
+        print("CNTK is not installed, so it is not compared; run `make cntk`")

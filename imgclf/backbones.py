@@ -6,12 +6,13 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgclf import ImgclfError, __version__, files, foreign, parameters, weights
 from imgclf.architectures import LiteArchitecture, ResNetArchitecture, Row
+from imgclf.cntk import models
 from imgclf.foreign import ForeignNetwork
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def choose(name: str) -> Backbone:
 
     Parameters
     ----------
-    name : one of `BACKBONES`; or the path of an `.onnx` file with one image input, or of a `.pth` file with the
+    name : one of `BACKBONES`; or the path of an `.onnx` file with one image input, of a `.model` file of CNTK's, or of a `.pth` file with the
         weights of one of `BACKBONES`, trained further perhaps, which is told by their names and shapes.
 
     Raises
@@ -74,6 +75,9 @@ def choose(name: str) -> Backbone:
     path = Path(name).expanduser()
     if path.suffix == ".onnx":
         return Backbone(path.name, 0, foreign.read(path), file=path)
+    if path.suffix == ".model":
+        opened = replace(foreign.read(models.as_onnx(path)), file=path)
+        return Backbone(path.name, opened.fixed_size, opened, file=path)
     shapes = _shapes(weights.read(path))
     found = recognized(shapes)
     if found is None:

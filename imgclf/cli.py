@@ -194,3 +194,17 @@ def call(url: str, paths: tuple[Path, ...], token_file: Path | None, as_json: bo
             click.echo(f"skipped {path}: {answer.reason}", err=True)
     if not found:
         raise ImgclfError("none of the images could be read")
+
+
+@main.command("convert")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--labels", required=True, metavar="NAME,NAME...", help="In the order of its outputs; or a JSON or text file of them.")
+@click.option("--replace", is_flag=True, help="Write over a file that is there.")
+def convert_model(model: Path, target: Path, labels: str, replace: bool) -> None:
+    """Turn an old CNTK model into a classifier that needs CNTK no more; this needs it once (make cntk).
+
+    Example: imgclf convert cntk_refined.model fashion.onnx --labels dotted,leopard,striped
+    """
+    from imgclf import convert
+    click.echo(convert.convert(model, target, convert.labels_of(labels), replace=replace))

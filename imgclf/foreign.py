@@ -19,6 +19,7 @@ OPSET = 18  # the least that the head of a classifier needs
 USUAL_SIZE = 224  # pixels, where the file leaves it open
 KINDS = {TensorProto.UINT8: "uint8", TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
 TOLD = ("pixel_mean", "pixel_std")  # metadata that say how pixels are normalized: JSON lists for red, green, blue on a scale of 0 to 1
+ORDER = "pixel_order"  # metadata: "BGR" (JSON) where blue comes first
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Pixels:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     found: str
+    has_blue_first: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ class ForeignNetwork:
         used = onnx_graph.names_used(nodes)
         tensors = [*(tensor for tensor in graph.initializer if tensor.name in used), *(
             numpy_helper.from_array(np.array(value, kind), f"images_{name}") for name, value, kind in (
-                ("mean", self.pixels.mean, np.float32), ("deviation", self.pixels.deviation, np.float32), ("axes", (2, 3), np.int64))
+                ("order", (2, 1, 0), np.int64), ("mean", self.pixels.mean, np.float32), ("deviation", self.pixels.deviation, np.float32), ("axes", (2, 3), np.int64))
             if f"images_{name}" in used)]
         model.graph.CopyFrom(helper.make_graph(
             nodes, "features", [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", input_size, input_size, 3])],
@@ -180,7 +182,7 @@ def _loaded(path: Path) -> onnx.ModelProto:
 def _prepared(path: Path) -> onnx.ModelProto:
     """The model of a file, brought to our opset, with names that cannot clash with ours, and without its metadata but two."""
     model = _loaded(path)
-    told = {entry.key: entry.value for entry in model.metadata_props if entry.key in TOLD}
+    told = {entry.key: entry.value for entry in model.metadata_props if entry.key in (*TOLD, ORDER)}
     initialized = {tensor.name for tensor in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in initialized]  # old files list the weights too
     del model.graph.input[:]
@@ -206,7 +208,9 @@ def _pixels(model: onnx.ModelProto, entry: onnx.ValueInfoProto, file: Path) -> P
     if entry.type.tensor_type.elem_type == TensorProto.UINT8:
         return Pixels((0,), (1,), "it takes grey levels 0 to 255 and normalizes them itself")
     if told:
-        return Pixels(*_told(told, file), "pixels are normalized by pixel_mean and pixel_std of its metadata")
+        has_blue_first = told.pop(ORDER, "") == '"BGR"'
+        found = "pixels are normalized by pixel_mean and pixel_std of its metadata" + ", blue first" * has_blue_first
+        return Pixels(*_told(told, file), found, has_blue_first)
     if (highest := onnx_graph.highest_pixel(model.graph, entry.name)):
         return Pixels((0,), (255 / highest,), f"it takes pixels from 0 to {highest} and normalizes them itself")
     return Pixels(PIXEL_MEAN, PIXEL_DEVIATION, "pixels are normalized by the mean and deviation of ImageNet, as it says nothing else")
@@ -227,8 +231,11 @@ def _told(told: Mapping[str, str], file: Path) -> tuple[tuple[float, ...], tuple
 def _from_images(entry: onnx.ValueInfoProto, network: ForeignNetwork) -> Iterator[NodeProto]:
     """From `images` to what the network takes."""
     kind, name = entry.type.tensor_type.elem_type, "images"
+    if network.pixels.has_blue_first:
+        yield helper.make_node("Gather", [name, "images_order"], ["images_ordered"], axis=3)
+        name = "images_ordered"
     if kind != TensorProto.UINT8:
-        yield helper.make_node("Cast", ["images"], ["images_levels"], to=TensorProto.FLOAT)
+        yield helper.make_node("Cast", [name], ["images_levels"], to=TensorProto.FLOAT)
         yield helper.make_node("Sub", ["images_levels", "images_mean"], ["images_centred"])
         yield helper.make_node("Div", ["images_centred", "images_deviation"], ["images_normal"])
         yield helper.make_node("Cast", ["images_normal"], ["images_cast"], to=kind)

@@ -73,8 +73,8 @@ PARAMETERS = {
         Parameter("split_by", "str", "image", "image, or group: a subfolder below a label stays on one side", ("01",), ("image", "group"), tutorial="imagesSplitBy"),
         Parameter("classifier", "str", "svm", "svm: linear SVM on the pretrained DNN's features; dnn: the refined DNN; svm_dnn_refined: SVM on its features",
                   ("02", *RUNS), ("svm", "dnn", "svm_dnn_refined"), tutorial="classifier", synonyms={"svmDnnRefined": "svm_dnn_refined"}),
-        Parameter("backbone", "str", "efficientnet_lite1", "pretrained DNN, or the path of one: .onnx, .pth", ("02",),
-                  ("efficientnet_lite0", "efficientnet_lite1", "resnet18", "resnet34", "resnet50"), (".onnx", ".pth"), tutorial="rf_pretrainedModelFilename"),
+        Parameter("backbone", "str", "efficientnet_lite1", "pretrained DNN, or the path of one: .onnx, .pth, .model", ("02",),
+                  ("efficientnet_lite0", "efficientnet_lite1", "resnet18", "resnet34", "resnet50"), (".onnx", ".pth", ".model"), tutorial="rf_pretrainedModelFilename"),
         Parameter("input_size", "int", 240, "width and height of the images the DNN sees, pixels", ("02",), least=32, most=2048, tutorial="rf_inputResoluton"),
         Parameter("epochs", "int", 5, "times that refining shows all images; 0: only a new last layer", ("02",), least=0, most=1000, tutorial="rf_maxEpochs"),
         Parameter("batch_size", "int", 32, "images a step of refining", ("02",), least=1, most=1024, tutorial="rf_mbSize"),
@@ -91,7 +91,7 @@ PARAMETERS = {
                   tutorial="rf_boBalanceTrainingSet"),
         Parameter("max_train_images", "int", 0, "images an epoch at most; 0: all", ("02",), least=0, tutorial="rf_maxTrainImages"),
         Parameter("augment", "bool", True, "change framing, light and colour of each image a little each time, and mirror half of them", ("02",)),
-        Parameter("engine", "str", "openvino", "what runs the DNN", RUNS, ("openvino", "onnxruntime")),
+        Parameter("engine", "str", "openvino", "what runs the DNN; cntk (after make cntk) also refines it", ("02", *RUNS), ("openvino", "onnxruntime", "cntk")),
         Parameter("precision", "str", "f32", "f32; bf16: faster where the processor has it; auto: bf16 if it has it", RUNS, ("f32", "bf16", "auto")),
         Parameter("inference_batch_size", "int", 2, "images the DNN computes at once", ("03", "05"), least=1, most=1024, tutorial="run_mbSize"),
         Parameter("l2_normalize", "bool", True, "scale each feature vector to length 1", ("04",), tutorial="svm_boL2Normalize"),
@@ -119,9 +119,6 @@ def check(name: str, value: Any) -> Value:
             "list[float]": lambda v: isinstance(v, list) and bool(v) and all(map(_is_number, v))}[parameter.type]
     if name == "dataset_name" and isinstance(value, str) and not re.fullmatch(r"[^/\\.\0][^/\\\0]*", value):
         raise ImgclfError(f"dataset_name={value!r}: must be the name of one folder, without slashes, not beginning with a dot")
-    if name == "backbone" and isinstance(value, str) and value.endswith(".model"):
-        raise ImgclfError(f"{name}={value!r}: networks in CNTK's own format cannot be read; save it as ONNX with CNTK 2.7 "
-                          "(network.save(path, format=cntk.ModelFormat.ONNX)) and give the path of that")
     numbers = value if isinstance(value, list) else [value]
     if not fits(value) or not parameter.allows(value) or not all(_in_limits(parameter, n) for n in numbers):
         raise ImgclfError(f"{name}={value!r}: must be {parameter.expected}")

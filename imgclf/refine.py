@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imgclf import ImgclfError, backbones, checkpoint, curve, dataset, features, files, lessons, refined, split, svm, tail
+from imgclf import ImgclfError, backbones, checkpoint, curve, dataset, engines, features, files, lessons, refined, split, svm, tail
 from imgclf.backbones import Backbone
 from imgclf.classifier import features_of, sha256
 from imgclf.curve import Epoch
 from imgclf.dataset import Dataset, Image
 from imgclf.features import Skipped
 from imgclf.lessons import Lessons
-from imgclf.recipe import Recipe, schedule_note
+from imgclf.recipe import ALL, Recipe, schedule_note
 from imgclf.refined import FIXED_NETWORK, REFINED_NETWORK, SVM, Refined
 from imgclf.svm import Head
 from imgclf.training import Progress, Training
 
 if TYPE_CHECKING:
     import torch
+
+    from imgclf.cntk_training import CntkTraining
 
 FOLDER, CHECKPOINT = "refining", "checkpoint.npz"
 PROBE_C = 10.0  # of the logistic regression that the last layer begins as, on features of mean length 1
@@ -49,7 +51,7 @@ class Result:
         return "\n".join(self.notes)
 
 
-def refine(dataset_name: str, images_dir: str, classifier: str, backbone: Backbone, recipe: Recipe, *, input_size: int,
+def refine(dataset_name: str, images_dir: str, classifier: str, backbone: Backbone, recipe: Recipe, *, input_size: int, engine: str = "openvino",
            show: Show = lambda epochs: None, progress: Progress = lambda done, total: None) -> Result:
     """Refine a backbone on the training images, and write `dnn_refined.onnx`, `dnn_head.npz` and `dnn_refined.json` into the data set's folder.
 
@@ -58,6 +60,7 @@ def refine(dataset_name: str, images_dir: str, classifier: str, backbone: Backbo
 
     Parameters
     ----------
+    engine : "cntk" learns in CNTK; with any other, torch learns.
     show : called with the curve so far after each epoch. progress : called with the images done and those in all of an epoch.
 
     Raises
@@ -69,13 +72,14 @@ def refine(dataset_name: str, images_dir: str, classifier: str, backbone: Backbo
     found = dataset.read(dataset_name, images_dir)
     parts = split.read(found)
     proc = files.proc_dir(dataset_name)
-    fingerprint = _fingerprint(recipe, input_size, proc / FIXED_NETWORK, parts.train)
+    fingerprint = _fingerprint(recipe, input_size, proc / FIXED_NETWORK, parts.train, engine)
     done = refined.read(proc)
     skipped: list[Skipped] = []
     if done is None or done.fingerprint != fingerprint or done.was_interrupted:
         shown = lessons.prepare(found, parts.train, parts.clusters_of(parts.train), input_size=input_size, folder=proc / FOLDER,
                                 seed=recipe.seed, skipped=skipped)
-        done = _refine(found, shown, backbone, recipe, fingerprint=fingerprint, show=show, progress=progress)
+        learn = _refine_in_cntk if engine == engines.CNTK else _refine
+        done = learn(found, shown, backbone, recipe, fingerprint=fingerprint, show=show, progress=progress)
     show(done.epochs)
     return Result(done.epochs, (*notes(done, recipe, len(parts.train) - len(skipped)), *([features.skipped_note(skipped)] if skipped else [])))
 
@@ -91,8 +95,8 @@ def notes(done: Refined, recipe: Recipe, images: int) -> list[str]:
     return [first, *[schedule] * bool(schedule), gained, *[stopped] * done.was_interrupted, *curve.diagnoses(done.epochs, recipe, validate=len(done.held_back))]
 
 
-def _fingerprint(recipe: Recipe, input_size: int, network: Path, train_images: Sequence[Image]) -> str:
-    parts = [VERSION, recipe.about(), input_size, sha256(network), dataset.fingerprint(train_images)]
+def _fingerprint(recipe: Recipe, input_size: int, network: Path, train_images: Sequence[Image], engine: str) -> str:
+    parts = [VERSION, recipe.about(), input_size, sha256(network), dataset.fingerprint(train_images), *[engine] * (engine == engines.CNTK)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -108,9 +112,30 @@ def _refine(found: Dataset, shown: Lessons, backbone: Backbone, recipe: Recipe, 
         was_interrupted = not _train(training, kept, fingerprint, show, progress)
         training.finish()
     tail.export(backbone, network, input_size, proc / REFINED_NETWORK)
+    last = training.model[-1]
+    return _write(found, shown, training, last.weight.detach().cpu().numpy(), last.bias.detach().cpu().numpy(), fingerprint=fingerprint, was_interrupted=was_interrupted)
+
+
+def _refine_in_cntk(found: Dataset, shown: Lessons, backbone: Backbone, recipe: Recipe, *, fingerprint: str, show: Show, progress: Progress) -> Refined:
+    """The same with CNTK; the network is read from `dnn_fixed.onnx`, so any backbone will do."""
+    from imgclf.cntk_training import CntkTraining
+    proc = files.proc_dir(found.name)
+    training = CntkTraining(found, shown, recipe, begin=probe(found, shown, recipe.seed) if recipe.trainable_stages == ALL else None)
+    kept = proc / FOLDER / CHECKPOINT
+    if before := checkpoint.read(kept, fingerprint=fingerprint):
+        training.restore(*before)
+    was_interrupted = not _train(training, kept, fingerprint, show, progress)
+    weights, offsets = training.finish()
+    return _write(found, shown, training, weights, offsets, fingerprint=fingerprint, was_interrupted=was_interrupted)
+
+
+def _write(found: Dataset, shown: Lessons, training: "Training | CntkTraining", weights: np.ndarray, offsets: np.ndarray, *, fingerprint: str,
+           was_interrupted: bool) -> Refined:
+    """Write the last layer and the record beside the refined network."""
+    proc, recipe = files.proc_dir(found.name), training.recipe
     done = Refined(fingerprint, dataset.fingerprint(split.read(found).train), sha256(proc / REFINED_NETWORK),
                    tuple(shown.images[row].sha256 for row in shown.held_back), tuple(training.epochs), recipe.about(), was_interrupted)
-    refined.write(proc, own_head(training.model[-1], shown, proc / REFINED_NETWORK), done)
+    refined.write(proc, own_head(weights, offsets, shown, proc / REFINED_NETWORK), done)
     _clear(proc, with_training=not was_interrupted)
     return done
 
@@ -141,7 +166,7 @@ def _prepared_training(network: "torch.nn.Module", backbone: Backbone, shown: Le
                     front=tail.start_front(backbone, front, recipe.train_size(size), device=device))
 
 
-def _train(training: Training, kept: Path, fingerprint: str, show: Show, progress: Progress) -> bool:
+def _train(training: "Training | CntkTraining", kept: Path, fingerprint: str, show: Show, progress: Progress) -> bool:
     """Run the epochs that are left, with a checkpoint after each; whether all of them were done."""
     try:
         training.start()
@@ -188,9 +213,8 @@ def probe(found: Dataset, shown: Lessons, seed: int) -> Head:
     return Head(shown.labels, weights.astype(np.float32), offsets.astype(np.float32), l2_normalize=False, c=PROBE_C, temperature=1.0)
 
 
-def own_head(last: "torch.nn.Linear", shown: Lessons, network: Path) -> Head:
+def own_head(weights: np.ndarray, offsets: np.ndarray, shown: Lessons, network: Path) -> Head:
     """The network's own last layer, with the temperature that fits the images that validated, as the written network describes them."""
-    weights, offsets = (values.detach().cpu().numpy() for values in (last.weight, last.bias))
     head = Head(shown.labels, weights, offsets, l2_normalize=False, c=float("nan"), temperature=1.0)
     rows = shown.held_back
     scores = head.scores(features_of(network, shown.pixels.of(rows))) if len(rows) else np.empty((0, len(shown.labels)), np.float32)

@@ -40,9 +40,7 @@ class Training:
         self.steps_an_epoch = len(self._batches(1))
 
     def _batches(self, number: int) -> list[list[int]]:
-        """The rows of an epoch in batches; a last one of less than half the size is left out, since its gradient is mostly chance."""
-        found = list(tail.batches(lessons.order(self.lessons, self.recipe, number), self.recipe.batch_size))
-        return found if len(found) == 1 or len(found[-1]) * 2 >= self.recipe.batch_size else found[:-1]
+        return batches(self.lessons, self.recipe, number)
 
     def start(self) -> None:
         """Measure what the new last layer does before anything else has learned: epoch 0 of the curve."""
@@ -94,8 +92,7 @@ class Training:
     def _note(self, number: int, loss: float, train_error: float) -> Epoch:
         """Validate, keep the weights if they are the best so far, and write the epoch into the curve."""
         scores, truth = self.validation_scores(), self.lessons.truth[self.lessons.held_back]
-        error = float((scores.argmax(1) != truth).mean()) if len(truth) else float("nan")
-        epoch = Epoch(number, loss, train_error, error, cross_entropy(scores / svm.temperature(scores, truth), truth))
+        epoch = measured(number, loss, train_error, scores, truth)
         self.epochs.append(epoch)
         if curve.best(self.epochs) is epoch:
             self.best = self._weights(self.average)
@@ -175,6 +172,18 @@ def _optimizer(model: "torch.nn.Sequential", recipe: Recipe) -> "torch.optim.Opt
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.learning_rate[0], momentum=recipe.momentum)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate[0], betas=(recipe.momentum, 0.999), fused=True)
+
+
+def batches(shown: Lessons, recipe: Recipe, number: int) -> list[list[int]]:
+    """The rows of an epoch in batches; a last one of less than half the size is left out, since its gradient is mostly chance."""
+    found = list(tail.batches(lessons.order(shown, recipe, number), recipe.batch_size))
+    return found if len(found) == 1 or len(found[-1]) * 2 >= recipe.batch_size else found[:-1]
+
+
+def measured(number: int, loss: float, train_error: float, scores: np.ndarray, truth: np.ndarray) -> Epoch:
+    """An epoch with the validation by `scores` (n, k) of images whose labels are `truth` (n,)."""
+    error = float((scores.argmax(1) != truth).mean()) if len(truth) else float("nan")
+    return Epoch(number, loss, train_error, error, cross_entropy(scores / svm.temperature(scores, truth), truth))
 
 
 def cross_entropy(scores: np.ndarray, truth: np.ndarray) -> float:

@@ -16,8 +16,8 @@ FLOORS = {
     5: "cli sequence sweep",
     4: "widgets pictures gallery results service",
     3: "evaluation report thresholds calibration findings comparison trials",
-    2: "features svm classifier verification predictions lessons training refine refined",
-    1: "backbones architectures efficientnet_lite resnet weights foreign onnx_graph engines tail",
+    2: "features svm classifier verification predictions lessons training refine refined convert cntk_training",
+    1: "backbones architectures efficientnet_lite resnet weights foreign onnx_graph engines tail cntk",
     0: "parameters dataset scan steps journal annotations dedicated manifest fetch web images thumbnails duplicates split demo files augment recipe curve checkpoint",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}

@@ -68,8 +68,8 @@ def test_each_backbone_of_the_parameters_is_there():
 
 
 @pytest.mark.parametrize(("name", "reason"), [
-    ("resnet19", "backbone='resnet19': must be one of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50, or a path ending in .onnx or .pth"),
-    ("old/AlexNet.model", "backbone='old/AlexNet.model': networks in CNTK's own format cannot be read; save it as ONNX with CNTK 2.7"),
+    ("resnet19", "backbone='resnet19': must be one of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50, or a path ending in .onnx or .pth or .model"),
+    ("old/AlexNet.model", "old/AlexNet.model: no such file; give the path of a .model file"),
     ("no such.pth", "no such.pth: no such file; give the path of a .pth file"),
     ("no such.onnx", "no such.onnx: no such file; give backbone the path of an .onnx file")])
 def test_what_is_no_backbone_is_told_what_would_do(name, reason):

@@ -115,7 +115,7 @@ def test_from_takes_the_number_or_the_name_and_starts_there(start, tmp_path, mon
 def test_parameters_are_listed_with_what_they_may_be():
     lines = imgclf("parameters").stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(parameters.PARAMETERS)
-    assert "one of openvino, onnxruntime" in next(line for line in lines if line.startswith("engine"))
+    assert "one of openvino, onnxruntime, cntk" in next(line for line in lines if line.startswith("engine"))
 
 
 def test_set_tells_what_it_changed_and_defaults_put_it_back(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from test_backbones import exported, noise
 
 from imgclf import ImgclfError, engines
+from imgclf.cntk import process
 from imgclf.engines import openvino
 from imgclf.parameters import PARAMETERS
 
@@ -92,7 +93,7 @@ def test_openvino_starts_no_more_threads_than_processors_are_granted(tiny_networ
 
 
 def test_engines_are_those_that_the_parameter_allows(tiny_network):
-    assert engines.ENGINES == PARAMETERS["engine"].allowed == ("openvino", "onnxruntime")
+    assert (*engines.ENGINES, engines.CNTK) == PARAMETERS["engine"].allowed == ("openvino", "onnxruntime", "cntk")
 
 
 @both
@@ -117,8 +118,14 @@ def test_a_missing_network_is_named(engine, tmp_path):
 
 
 def test_unknown_engine_lists_the_known_ones(tiny_network):
-    with pytest.raises(ImgclfError, match="engine 'tensorrt' is not one of openvino, onnxruntime"):
+    with pytest.raises(ImgclfError, match="engine 'tensorrt' is not one of openvino, onnxruntime, cntk"):
         engines.start(tiny_network, engine="tensorrt")
+
+
+def test_cntk_that_is_not_installed_is_refused_with_the_command_that_installs_it(tiny_network, monkeypatch, tmp_path):
+    monkeypatch.setattr(process, "HOME", tmp_path / ".cntk")
+    with pytest.raises(ImgclfError, match=r"CNTK is not installed \(.*\.cntk is missing or unfinished\); run `make cntk`"):
+        engines.start(tiny_network, engine="cntk")
 
 
 def test_bf16_is_refused_where_the_processor_has_none(tiny_network, monkeypatch):

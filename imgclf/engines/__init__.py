@@ -11,7 +11,8 @@ from google.protobuf.message import DecodeError
 from imgclf import ImgclfError
 from imgclf.parameters import PARAMETERS
 
-ENGINES = PARAMETERS["engine"].allowed
+CNTK = "cntk"  # installed only where somebody ran `make cntk`
+ENGINES = tuple(name for name in PARAMETERS["engine"].allowed if name != CNTK)
 BATCH_SIZE = 2  # the fastest on CPUs whose cache holds the maps of few images; see benchmarks/RESULTS.md
 
 
@@ -30,13 +31,13 @@ def start(network: Path | bytes, *, engine: str = "openvino", precision: str = "
     Parameters
     ----------
     network : path or content of the ONNX file; input uint8 (N, S, S, 3).
-    engine : one of `ENGINES`.
+    engine : one of `ENGINES`, or "cntk" where it is installed.
     precision : "f32"; "bf16", faster and good to about 2 digits, where the processor has it; "auto", bf16 if it has it.
     batch_size : images computed at once, at most.
 
     Raises
     ------
-    ImgclfError : the file is missing or no network, or the engine cannot do that precision here.
+    ImgclfError : the file is missing or no network, the engine cannot do that precision here, or is not installed.
     """
     if isinstance(network, Path) and not network.exists():
         raise ImgclfError(f"{network}: no such network; run the notebook that writes it first")
@@ -47,7 +48,11 @@ def start(network: Path | bytes, *, engine: str = "openvino", precision: str = "
         from imgclf.engines.onnxruntime import OnnxRuntimeEngine
         resolved_precision(engine, precision)
         return OnnxRuntimeEngine(network)
-    raise ImgclfError(f"engine '{engine}' is not one of {', '.join(ENGINES)}")
+    if engine == CNTK:
+        from imgclf.engines.cntk import CntkEngine
+        resolved_precision(engine, precision)
+        return CntkEngine(network)
+    raise ImgclfError(f"engine '{engine}' is not one of {', '.join(PARAMETERS['engine'].allowed)}")
 
 
 def resolved_precision(engine: str, precision: str) -> str:

@@ -1,0 +1,190 @@
+"""Refining in CNTK: it learns, what is frozen stays, and what is written gives what CNTK gave."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from scipy.special import log_softmax
+
+from imgclf import ImgclfError, backbones, classifier, dataset, engines, features, files, refine, refined, scan, split, svm
+from imgclf.cntk import Process, translation
+from imgclf.cntk_training import MODEL
+from imgclf.recipe import Recipe
+from imgclf.refined import FIXED_NETWORK, REFINED_NETWORK
+
+from .conftest import noise
+
+SIDE = 32
+LAST, WHOLE = (Recipe(epochs=12, batch_size=8, dropout=0.0, learning_rate=(0.05,), trainable_stages=stages, augment=False) for stages in (0, "all"))
+WHOLE = replace(WHOLE, epochs=3, learning_rate=(0.002,))
+STATISTICS = ("mean", "variance")
+
+
+def small_network(path: Path, *, is_colour_blind: bool = False) -> Path:
+    """A network for images of 32 x 32 pixels: a convolution of random weights, batch normalization, 8 features."""
+    random = np.random.default_rng(0)
+    arrays = {"kernel": random.normal(size=(8, 3, 5, 5)) / 100, "scale": random.uniform(0.5, 1.5, 8), "bias": random.normal(size=8) / 10,
+              "mean": random.normal(size=8), "variance": random.uniform(20, 40, 8)}
+    if is_colour_blind:
+        arrays["kernel"][:] = arrays["kernel"].mean(axis=1, keepdims=True)
+    nodes = [helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT), helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
+             helper.make_node("Conv", ["planes", "kernel"], ["maps"], strides=[2, 2]),
+             helper.make_node("BatchNormalization", ["maps", "scale", "bias", "mean", "variance"], ["normal"]), helper.make_node("Relu", ["normal"], ["positive"]),
+             helper.make_node("ReduceMean", ["positive", "axes"], ["features"], keepdims=0)]
+    graph = helper.make_graph(nodes, "small", [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIDE, SIDE, 3])],
+                              [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 8])],
+                              [*(numpy_helper.from_array(value.astype(np.float32), name) for name, value in arrays.items()), numpy_helper.from_array(np.array([2, 3]), "axes")])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return path
+
+
+@pytest.fixture
+def colours(colour_folder: Path) -> Path:
+    """The colours, looked through and split, with the network beside them; gives their folder."""
+    found = scan.look_through("colours", colour_folder)
+    dataset.write(found)
+    split.write(found, split.split(found))
+    small_network(proc() / FIXED_NETWORK)
+    return colour_folder
+
+
+def proc() -> Path:
+    return files.proc_dir("colours")
+
+
+def run(folder: Path, settings: Recipe, *, show=lambda epochs: None) -> refine.Result:
+    return refine.refine("colours", str(folder), "dnn", backbones.BACKBONES["resnet18"], settings, input_size=SIDE, engine="cntk", show=show)
+
+
+def weights(name: str) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(proc() / name).graph.initializer}
+
+
+def scores_written(pixels: np.ndarray) -> np.ndarray:
+    """The scores of the refined network in ONNX, with its last layer."""
+    return svm.read(proc() / "dnn_head.npz").scores(classifier.features_of(proc() / REFINED_NETWORK, pixels, engine="onnxruntime"))
+
+
+def scores_in_cntk(pixels: np.ndarray) -> np.ndarray:
+    with Process() as cntk:
+        cntk.ask("load", path=str(proc() / MODEL))
+        return cntk.ask("run", {"images": pixels})[1]["0"]
+
+
+def close(found: np.ndarray, expected: np.ndarray) -> None:
+    assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
+
+
+def test_the_last_layer_alone_learns_and_all_else_is_frozen(colours, capsys):
+    result = run(colours, LAST)
+    assert result.epochs[1].train_error > result.epochs[-1].train_error == 0
+    before, after = weights(FIXED_NETWORK), weights(REFINED_NETWORK)
+    assert all((before[name] == after[name]).all() for name in before)
+    close(scores_written(noise(4, SIDE)), scores_in_cntk(noise(4, SIDE)))
+    assert "CNTK learns from " in capsys.readouterr().out
+
+
+def test_the_whole_network_learns_and_the_statistics_of_normalizations_are_frozen(colours):
+    small_network(proc() / FIXED_NETWORK, is_colour_blind=True)  # else the last layer alone is right from the start, and nothing else is kept
+    result = run(colours, replace(WHOLE, epochs=10, learning_rate=(0.01,)))
+    assert result.epochs[-1].loss < result.epochs[1].loss
+    before, after = weights(FIXED_NETWORK), weights(REFINED_NETWORK)
+    assert {name for name in before if (before[name] != after[name]).any()} == {"kernel", "scale", "bias"}
+    close(scores_written(noise(4, SIDE)), scores_in_cntk(noise(4, SIDE)))
+
+
+def test_the_result_becomes_the_same_kind_of_classifier(colours):
+    run(colours, LAST)
+    found, network = dataset.read("colours", str(colours)), refined.network("colours", "dnn")
+    parts, cache = split.read(found), features.Cache.of("colours", network)
+    features.compute(found, network, cache)
+    search = refined.train("colours", "dnn", cache.features(parts.train), parts.train, parts.clusters_of(parts.train), c_values=[1.0])
+    self_test = classifier.make_self_test(found, parts.train, network, search.head)
+    classifier.write(proc() / "classifier.onnx", network, search.head, self_test, metadata={})
+    for engine in (*engines.ENGINES, engines.CNTK):
+        loaded = classifier.Classifier.load(proc() / "classifier.onnx", engine=engine)
+        pixels = classifier.prepared_pixels([found.file(image) for image in parts.test], SIDE)
+        assert [loaded.labels[k] for k in loaded.scores(pixels)[0].argmax(1)] == [image.label for image in parts.test]
+
+
+@pytest.mark.parametrize("settings", [LAST, WHOLE], ids=["last layer", "whole network"])
+def test_interrupted_it_keeps_the_best_and_goes_on_to_the_same_result(settings, colours):
+    settings = replace(settings, epochs=3)
+    whole, head = run(colours, settings).epochs, (proc() / "dnn_head.npz").read_bytes()
+    (proc() / "dnn_refined.json").unlink()
+
+    def interrupt(epochs):
+        if len(epochs) == 3:
+            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        run(colours, settings, show=interrupt)
+    assert refined.read(proc()).was_interrupted
+    again = run(colours, settings).epochs
+    np.testing.assert_allclose([epoch.loss for epoch in again], [epoch.loss for epoch in whole], rtol=1e-4)
+    assert len(head) == len((proc() / "dnn_head.npz").read_bytes())
+
+
+def test_single_stages_are_refused_with_what_would_do(colours):
+    with pytest.raises(ImgclfError, match=r"trainable_stages=3: engine='cntk' learns the new last layer alone \(0\) or the whole network \(all\)"):
+        run(colours, replace(LAST, trainable_stages=3))
+
+
+def test_a_learning_rate_that_is_far_too_large_is_told(colours):
+    with pytest.raises(ImgclfError, match=r"learning_rate=\[1e\+30\]: the loss is no number any more"):
+        run(colours, replace(WHOLE, optimizer="sgd", learning_rate=(1e30,)))
+
+
+@pytest.fixture
+def learning(cntk, tmp_path):
+    """A function that starts the learning of the whole small network, without dropout, and gives its steps."""
+    network = translation.steps(onnx.load(small_network(tmp_path / "small.onnx")), "small")
+    head = {"head.weights": np.random.default_rng(1).normal(size=(8, 3)).astype(np.float32), "head.offsets": np.zeros(3, np.float32)}
+
+    def start(**about) -> tuple[Process, translation.Steps, dict[str, np.ndarray]]:
+        network.build(cntk, name="small", learns=("kernel", "scale", "bias"))
+        cntk.ask("learn", head, dropout=0.0, seed=1, momentum=0.9, decays=["kernel", "head.weights"], **about)
+        return cntk, network, head
+    return start
+
+
+def test_the_loss_in_training_is_that_of_the_same_weights_later(learning):
+    cntk, *_ = learning(optimizer="sgd", weight_decay=0.0)
+    images, truth = noise(6, SIDE), np.array([0, 1, 2, 0, 1, 2])
+    scores = cntk.ask("run", {"images": images})[1]["0"]
+    told, _ = cntk.ask("step", {"images": images, "truth": truth}, rate=0.0)
+    assert told["loss"] == pytest.approx(-log_softmax(scores, axis=1)[np.arange(6), truth].mean(), rel=1e-5)
+    assert told["mistakes"] == (scores.argmax(1) != truth).sum()
+    for _ in range(3):
+        cntk.ask("step", {"images": images, "truth": truth}, rate=0.01)
+    scores = cntk.ask("run", {"images": images})[1]["0"]  # CNTK's own batch normalization would have drifted by now
+    assert cntk.ask("step", {"images": images, "truth": truth}, rate=0.0)[0]["loss"] == pytest.approx(
+        -log_softmax(scores, axis=1)[np.arange(6), truth].mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("optimizer", "rate", "decay", "allowed"), [("sgd", 0.01, 0.01, 1e-4), ("adamw", 0.002, 0.05, 1e-3)])
+def test_five_steps_give_the_weights_that_torch_gives(optimizer, rate, decay, allowed, learning):
+    cntk, network, head = learning(optimizer=optimizer, weight_decay=decay)
+    values = {name: torch.from_numpy(np.array(value)).requires_grad_(name not in STATISTICS) for name, value in {**network.arrays, **head}.items() if name != "axes"}
+    decaying = [values[name] for name in ("kernel", "head.weights")]
+    groups = [{"params": decaying, "weight_decay": decay}, {"params": [values[name] for name in ("scale", "bias", "head.offsets")], "weight_decay": 0.0}]
+    torch_optimizer = torch.optim.SGD(groups, lr=rate, momentum=0.9) if optimizer == "sgd" else torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999))
+    for k in range(5):
+        images, truth = noise(6 + k, SIDE), np.arange(6 + k) % 3
+        told, _ = cntk.ask("step", {"images": images, "truth": truth}, rate=rate)
+        maps = torch.conv2d(torch.from_numpy(images).permute(0, 3, 1, 2).float(), values["kernel"], stride=2)
+        maps = torch.nn.functional.batch_norm(maps, values["mean"], values["variance"], values["scale"], values["bias"])
+        scores = maps.relu().mean((2, 3)) @ values["head.weights"] + values["head.offsets"]
+        loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(truth))
+        torch_optimizer.zero_grad()
+        loss.backward()
+        torch_optimizer.step()
+        assert told["loss"] == pytest.approx(loss.item(), rel=1e-3)
+    found = cntk.ask("values")[1]
+    for name, value in found.items():
+        expected = values[name].detach().numpy()
+        assert np.abs(value.reshape(expected.shape) - expected).max() <= allowed * np.abs(expected).max(), name
