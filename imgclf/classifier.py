@@ -171,13 +171,20 @@ class Classifier:
         """How far this runtime is from the training code on the self-test images, as a share of the largest score."""
         return self.self_test.disagreement(self.scores(self.self_test.enlarged(self.input_size))[0])
 
-    def check_trained_on(self, train_images: Sequence[Image], network: Path) -> None:
-        """Refuse to be evaluated beside another split, other labels or another network than it was trained with.
+    def check_trained_on(self, train_images: Sequence[Image], network: Path, kind: str) -> None:
+        """Refuse to be evaluated beside another split, other labels, another network or as another kind than it was trained with.
+
+        Parameters
+        ----------
+        kind : the value of the parameter `classifier`; what does not tell its kind passes.
 
         Raises
         ------
-        ImgclfError : the training images, their labels, or the network are not those of the training.
+        ImgclfError : the training images, their labels, the network or the kind are not those of the training.
         """
+        trained_as = self.metadata.get("parameters", {}).get("classifier", kind)
+        if trained_as != kind:
+            raise ImgclfError(f"{self.path}: was written with classifier='{trained_as}', not '{kind}'; run 04_train_svm with classifier='{kind}' first")
         if self.metadata.get("network_sha256") != sha256(network):
             raise ImgclfError(f"{self.path}: was trained with another network than {network.name} is now; run 03_run_dnn and 04_train_svm again")
         if self.metadata.get("data_fingerprint") != fingerprint(train_images):
@@ -208,6 +215,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     ------
     ImgclfError : the file is missing, or was not written by `write`.
     """
+    if path.is_dir():
+        raise ImgclfError(f"{path}: is a folder; name the classifier.onnx in it")
     if not path.is_file():
         raise ImgclfError(f"{path}: no classifier there; run 04_train_svm first")
     try:

@@ -98,7 +98,8 @@ def predict(paths: tuple[Path, ...], model: Path | None, as_json: bool) -> None:
     click.echo(f"with {model}", err=True)
     loaded = classifier.Classifier.load(model)
     found, skipped = predictions.predict(loaded, paths)
-    click.echo(json.dumps([predictions.as_json(loaded, p) for p in found], indent=2) if as_json else "\n".join(map(predictions.as_line, found)))
+    if found or as_json:
+        click.echo(json.dumps([predictions.as_json(loaded, p) for p in found], indent=2) if as_json else "\n".join(map(predictions.as_line, found)))
     for image in skipped:
         click.echo(f"skipped {image.path}: {image.reason.partition(': ')[2]}", err=True)
     if not found:
@@ -188,7 +189,8 @@ def call(url: str, paths: tuple[Path, ...], token_file: Path | None, as_json: bo
     with Client(url, token=tokens.read(token_file)) as client:
         answers = list(client.label_files(predictions.image_files(paths)))
     found = [(path, answer) for path, answer in answers if not isinstance(answer, Refused)]
-    click.echo(json.dumps([answer.as_json(path) for path, answer in found], indent=2) if as_json else "\n".join(answer.as_line(path) for path, answer in found))
+    if found or as_json:
+        click.echo(json.dumps([answer.as_json(path) for path, answer in found], indent=2) if as_json else "\n".join(answer.as_line(path) for path, answer in found))
     for path, answer in answers:
         if isinstance(answer, Refused):
             click.echo(f"skipped {path}: {answer.reason}", err=True)

@@ -43,6 +43,13 @@ def best(epochs: Sequence[Epoch]) -> Epoch:
     return min(measured, key=lambda epoch: epoch.validation_loss) if measured else epochs[-1]
 
 
+def gained(epochs: Sequence[Epoch]) -> str:
+    """What the epoch that is kept is worth, in a sentence without an end."""
+    start, kept = epochs[0], best(epochs)
+    first = f"validation error {start.validation_error:.1%} with a new last layer only"
+    return f"{first}, {kept.validation_error:.1%} after epoch {kept.number}, which is kept" if kept.number else f"{first}; no later epoch was better, so that is kept"
+
+
 def diagnoses(epochs: Sequence[Epoch], recipe: Recipe, *, validate: int) -> list[str]:
     """What the curve says, in sentences; empty if there were no epochs.
 

@@ -106,9 +106,10 @@ def trials(of: Sequence[Trial], *, ax: Axes | None = None) -> None:
         ax.plot(seconds, held_out, "_", color=COLOURS[1], markersize=12, label="accuracy on held-out images" if first else None)
         ax.annotate(str(number), (seconds, accuracy.value), xytext=(6, 4), textcoords="offset points", fontsize=9)
     ax.set(xlabel="notebooks 02 to 05, seconds", ylabel="accuracy on the test images (share)", title="Does the time pay? Numbers as in the table, bars: 95 % interval")
+    ax.margins(x=0.12)
     ax.set_xlim(left=0)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8, loc="lower right")
+    ax.legend(fontsize=8, loc="lower left")
 
 
 def feature_map(points: np.ndarray, image_labels: Sequence[str], labels: Sequence[str], *, ax: Axes | None = None) -> None:

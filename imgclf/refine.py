@@ -86,13 +86,10 @@ def refine(dataset_name: str, images_dir: str, classifier: str, backbone: Backbo
 
 def notes(done: Refined, recipe: Recipe, images: int) -> list[str]:
     """What there is to say of a refinement that was shown so many images, in sentences."""
-    best = curve.best(done.epochs)
-    start = done.epochs[0]
     first = f"{images - len(done.held_back)} images to learn from, {len(done.held_back)} to tell which epoch is best"
-    gained = f"validation error {start.validation_error:.1%} with a new last layer only, {best.validation_error:.1%} after epoch {best.number}, which is kept"
     stopped = f"interrupted after {done.epochs[-1].number} of {recipe.epochs} epochs; the best so far is kept, and running this again goes on from there"
     schedule = schedule_note(recipe)
-    return [first, *[schedule] * bool(schedule), gained, *[stopped] * done.was_interrupted, *curve.diagnoses(done.epochs, recipe, validate=len(done.held_back))]
+    return [first, *[schedule] * bool(schedule), curve.gained(done.epochs), *[stopped] * done.was_interrupted, *curve.diagnoses(done.epochs, recipe, validate=len(done.held_back))]
 
 
 def _fingerprint(recipe: Recipe, input_size: int, network: Path, train_images: Sequence[Image], engine: str) -> str:

@@ -11,7 +11,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from imgclf import ImgclfError, dataset, files, parameters, report, split
+from imgclf import ImgclfError, curve, dataset, files, parameters, refined, report, split
 from imgclf.parameters import Value
 
 
@@ -114,5 +114,8 @@ def closing_report(dataset_name: str, folder: Path) -> str:
     if found.other_files:
         notes.append(found.other_files_note())
     notes += [caution] if (caution := split.read(found).caution()) else []
-    return "\n".join([report.table(report.read(proc)), "", *notes, *[""] * bool(notes),
+    figures = report.read(proc)
+    if figures.get("classifier") != refined.SVM and (done := refined.read(proc)):
+        notes.append(f"refining, told by {len(done.held_back)} images: {curve.gained(done.epochs)}")
+    return "\n".join([report.table(figures), "", *notes, *[""] * bool(notes),
                       f"executed notebooks   {folder}", f"pictures, figures    {proc}", f"the classifier       {proc / 'classifier.onnx'}"])

@@ -73,8 +73,8 @@ def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_val
     ----------
     matrix : (n, d) float32 features. labels : (n,) label of each row.
     clusters : (n,) names; rows of one cluster are never divided between folds.
-    c_values : the C to try. Best is the highest cross-validated class-averaged accuracy; a tie goes to the smaller C. Where
-        too few images are there to hold any out, that accuracy is NaN and the C nearest to 1 is taken.
+    c_values : the C to try. Best is the highest cross-validated class-averaged accuracy; of equal ones, that whose probabilities fit the
+        held-out images best (with few images many C are equal, and the smallest of them are sure of nothing). Where too few images are there to hold any out, that accuracy is NaN and the C nearest to 1 is taken.
     held_back : (n,) bool; if given, C and temperature are chosen on these rows alone, scored by machines that learned from the others,
         instead of by cross-validation. The machine that is kept has learned from all rows.
 
@@ -98,10 +98,16 @@ def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_val
     machines = [_fit(vectors, truth, c, seed) for c in c_values]
     train_accuracy = [_accuracy(truth, _scores(machine, vectors)) for machine in machines]
     unknown = np.isnan(cv_accuracy).any()
-    best = int(np.argmin(np.abs(np.log(c_values)))) if unknown else int(np.argmax(np.round(cv_accuracy, 6)))
+    best = int(np.argmin(np.abs(np.log(c_values)))) if unknown else _best(np.round(cv_accuracy, 6), held_out, truth)
     weights, offsets = _columns(machines[best])
     head = Head(tuple(names.tolist()), weights, offsets, l2_normalize, c_values[best], temperature(held_out[best], truth))
     return Search(tuple(c_values), tuple(train_accuracy), tuple(cv_accuracy), best, held_out[best], head)
+
+
+def _best(accuracy: np.ndarray, held_out: list[np.ndarray], truth: np.ndarray) -> int:
+    """The position of the highest accuracy; of equal ones, that with the smallest cross-entropy on the held-out images."""
+    equal = np.flatnonzero(accuracy == accuracy.max()).tolist()
+    return min(equal, key=lambda k: _fitted(held_out[k], truth)[1])
 
 
 def _directions(matrix: np.ndarray) -> np.ndarray:
@@ -176,11 +182,16 @@ def temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     outputs for support vector machines", 1999, section 2.2): without mistakes to learn from, nothing else keeps the
     probabilities from 0 and 1, of which so few images cannot make sure.
     """
+    return _fitted(scores, truth)[0]
+
+
+def _fitted(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """The temperature, and the cross-entropy with it; 1 and 0 where none can tell."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
     taught = np.isfinite(scores[np.arange(len(truth)), truth]) & (np.isfinite(scores).sum(axis=1) > 1)
     if not taught.any():
-        return 1.0
+        return 1.0, 0.0
     scores, truth = scores[taught], truth[taught]
     images, k = scores.shape
     wanted = (np.eye(k)[truth] * images + 1) / (images + k)
@@ -188,7 +199,8 @@ def temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     def loss(log_temperature: float) -> float:
         log_probabilities = log_softmax(scores / np.exp(log_temperature), axis=1)
         return -(wanted * np.where(np.isfinite(scores), log_probabilities, 0)).sum(axis=1).mean()
-    return float(np.exp(minimize_scalar(loss, bounds=(-5, 5), method="bounded").x))
+    found = minimize_scalar(loss, bounds=(-5, 5), method="bounded")
+    return float(np.exp(found.x)), float(found.fun)
 
 
 def write(head: Head, path: Path) -> None:

@@ -249,14 +249,16 @@ def test_a_classifier_tells_its_labels_and_size(written):
     assert str(Classifier.load(written)) == "classifier.onnx: 3 labels, images of 32 x 32 pixels"
 
 
-def test_evaluation_beside_another_split_label_or_network_is_refused(tiny_network, colour_folder, tmp_path):
+def test_evaluation_beside_another_split_label_network_or_kind_is_refused(tiny_network, colour_folder, tmp_path):
     found = scan.look_through("colours", colour_folder)
     train = found.images[::2]
-    loaded = Classifier.load(trained(tiny_network, colour_folder, data_fingerprint=dataset.fingerprint(train)))
-    loaded.check_trained_on(train, tiny_network)
+    loaded = Classifier.load(trained(tiny_network, colour_folder, data_fingerprint=dataset.fingerprint(train), parameters={"classifier": "svm"}))
+    with pytest.raises(ImgclfError, match="was written with classifier='svm', not 'dnn'; run 04_train_svm with classifier='dnn' first"):
+        loaded.check_trained_on(train, tiny_network, "dnn")
+    loaded.check_trained_on(train, tiny_network, "svm")
     for other in (found.images[1::2], [*train[:-1], replace(train[-1], label="blue")]):
         with pytest.raises(ImgclfError, match="was trained on other images or labels than split.tsv names now.*; run 04_train_svm again"):
-            loaded.check_trained_on(other, tiny_network)
+            loaded.check_trained_on(other, tiny_network, "svm")
     tiny_network.write_bytes(tiny_network.read_bytes() + b"\x08\x0a")
     with pytest.raises(ImgclfError, match="another network than dnn_fixed.onnx is now; run 03_run_dnn and 04_train_svm again"):
-        loaded.check_trained_on(train, tiny_network)
+        loaded.check_trained_on(train, tiny_network, "svm")

@@ -69,6 +69,6 @@ def test_a_refined_network_goes_through_all_notebooks_and_is_not_refined_twice(c
         run = imgclf("run", "--from", start, *refining, "-p", f"classifier={given}")
         assert run.returncode == 0, run.stderr
         figures = json.loads((proc / "evaluation.json").read_text())
-        assert figures["classifier"] == classifier and figures["overall_accuracy"] > 0.6
+        assert figures["classifier"] == classifier and figures["overall_accuracy"] > 0.6 and "refining, told by" in run.stdout
         written.append((proc / "dnn_refined.onnx").stat().st_mtime_ns)
     assert written[0] == written[1] and (proc / "dnn_training.png").exists()

@@ -16,11 +16,16 @@ def write_trial(seconds: float, right: int, *, held_out: int, images: int = 100,
     trial = Trial(trials.name_of("fruit", values), values, "", {"02": seconds, "03": 1.0, "04": 2.0, "05": 3.0}, 12.5)
     folder = files.proc_dir(trial.name)
     trials.write(trial)
-    for name, count, good in ((report.SCORES, images, right), (report.HELD_OUT, 50, held_out)):
-        truth = ["apple", "pear"] * (count // 2)
-        scores = np.where((np.arange(count) < good)[:, None] == (np.array(truth)[:, None] == ["apple", "pear"]), 1, 0).astype(np.float32)
-        report.write_scores(evaluation.evaluate(["apple", "pear"], [f"{'new' * others}{i}" for i in range(count)], truth, scores, scores), folder / name)
+    write_scores(folder / report.SCORES, images, right, prefix="new" * others)
+    write_scores(folder / report.HELD_OUT, 50, held_out)
     return trial
+
+
+def write_scores(path: Path, count: int, right: int, *, prefix: str = "") -> None:
+    """Scores of images of two labels, the first ones right."""
+    truth = ["apple", "pear"] * (count // 2)
+    scores = np.where((np.arange(count) < right)[:, None] == (np.array(truth)[:, None] == ["apple", "pear"]), 1, 0).astype(np.float32)
+    report.write_scores(evaluation.evaluate(["apple", "pear"], [f"{prefix}{i}" for i in range(count)], truth, scores, scores), path)
 
 
 def test_a_grid_is_read():
@@ -39,7 +44,8 @@ def test_a_path_becomes_whole(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("grid", "message"), [
     ("", "nothing to try"), (" ; ", "nothing to try"), ("dropout: 0.1; dropout: 0.2", "dropout stands there twice"),
-    ("dropout", "'dropout' names no values"), ("dropout:", "'dropout:' names no values"), (": 3", "unknown parameter ''"), ("dropout: 0.1 0.2", "must be a number"), ("dropout=0.1,7", "dropout=7.0: must be a number at least 0 and at most 0.99"), ("dropuot=1", "unknown parameter 'dropuot'"),
+    ("dropout", "'dropout' names no values"), ("evaluate_on: train", "evaluate_on cannot be tried"), ("learning_rate: 0.1, [0.1, 0.2", "a bracket or a comma too many or too few"),
+    ("dropout: 0.1,,0.2", "a bracket or a comma too many or too few"), ("dropout:", "'dropout:' names no values"), (": 3", "unknown parameter ''"), ("dropout: 0.1 0.2", "must be a number"), ("dropout=0.1,7", "dropout=7.0: must be a number at least 0 and at most 0.99"), ("dropuot=1", "unknown parameter 'dropuot'"),
     ("dataset_name=a,b", "dataset_name cannot be tried"), ("max_images=10,20", "max_images cannot be tried"), ("grid=a", "grid cannot be tried")])
 def test_a_grid_that_makes_no_sense_is_refused(grid, message):
     with pytest.raises(ImgclfError, match=message):
@@ -62,12 +68,18 @@ def test_the_table_has_the_best_on_held_out_images_first():
     failed = Trial("fruit@epochs=20", {"epochs": 20, "seed": 0}, "", {}, error="the disk is full")
     table = trials.table([low, failed, high])
     assert list(table.index) == [1, 2] and list(table.columns) == ["epochs", "held-out accuracy", "test accuracy", "95 % interval", "p"]
-    assert list(table["epochs"]) == ["10", "5"] and list(table["held-out accuracy"]) == ["90.0%", "80.0%"]
+    assert list(table["epochs"]) == ["10", "5"] and list(table["held-out accuracy"]) == ["90.0% of 50", "80.0% of 50"]
     assert list(table["test accuracy"]) == ["80.0%", "90.0%"] and list(table["95 % interval"]) == ["71% to 87%", "83% to 94%"]
     assert list(table["p"]) == ["", f"{2 * 0.5**10:.2f}"]  # ten images differ, all one way: a coin that falls ten times alike, either side
     times = trials.times([low, failed, high])
     assert list(times["all, s"]) == [66, 26] and list(times["ms an image"]) == [12.5, 12.5]
     assert "seed" not in table and str(failed) == "failed: the disk is full"
+
+
+def test_few_right_of_few_stand_behind_nearly_all_of_many():
+    few, many = write_trial(1, 90, held_out=12, epochs=5), write_trial(1, 90, held_out=49, epochs=10)
+    write_scores(files.proc_dir(few.name) / report.HELD_OUT, 12, 12)
+    assert list(trials.table([few, many])["held-out accuracy"]) == ["98.0% of 50", "100.0% of 12"]
 
 
 def test_other_test_images_are_not_compared():
