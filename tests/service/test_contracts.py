@@ -165,3 +165,11 @@ def test_below_the_threshold_the_label_is_withheld_in_each_contract(guarded):
     tutorial = guarded.http.post("/score", json={"input_df": [{"image base64 string": encoded("red")}]}).json()
     assert json.loads(tutorial)["label"] == "unsure"
     assert guarded.http.post("/score", json={"data": [encoded("red")]}).json()[0]["label"] == "unsure"
+
+
+def test_answers_are_sent_at_once():
+    import socket
+
+    from imgclf.service import server
+    with server._listener("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP  # else asyncio leaves Nagle's algorithm on, which costs 40 ms an answer
