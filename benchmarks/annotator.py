@@ -9,8 +9,8 @@ import numpy as np
 import photographs
 from memory import resident_mb
 
-from imgclf import dataset, scan, split
-from imgclf.annotations import Annotations
+from imgclf.annotation.annotations import Annotations
+from imgclf.data import dataset, scan, split
 from imgclf.widgets.annotator import Annotator
 
 IMAGES, PAGES = 20_000, 500
@@ -27,7 +27,9 @@ def main() -> None:
         split.write(found, split.split(found))
         start = time.perf_counter()
         annotator = Annotator(Annotations(found), sides=split.last("many"))
-        print(f"{IMAGES:,} JPEGs of 400 x 533 pixels, pages of {GRID[0]} x {GRID[1]}; opened in {time.perf_counter() - start:.2f} s")
+        print(
+            f"{IMAGES:,} JPEGs of 400 x 533 pixels, pages of {GRID[0]} x {GRID[1]}; opened in {time.perf_counter() - start:.2f} s"
+        )
         annotator.grid.value = GRID
         turn_pages(annotator)
         change_labels(annotator)
@@ -58,7 +60,9 @@ def turn_pages(annotator: Annotator) -> None:
         missing = [tile["key"] for tile in sheet.tiles]
         while missing:
             answered = {}
-            answers.append(milliseconds(lambda keys=missing, into=answered: into.update(annotator._pictures(keys))))
+            answers.append(
+                milliseconds(lambda keys=missing, into=answered: into.update(annotator._pictures(keys)))
+            )
             missing = [key for key in missing if key not in answered]
         whole.append(1000 * (time.perf_counter() - start))
         if page == 49:
@@ -80,11 +84,20 @@ def turn_pages(annotator: Annotator) -> None:
 
 def change_labels(annotator: Annotator) -> None:
     press(annotator, "Home")
-    report("an image is relabelled: file moved, journal on disk", [milliseconds(press, annotator, "2") for _ in range(100)])
+    report(
+        "an image is relabelled: file moved, journal on disk",
+        [milliseconds(press, annotator, "2") for _ in range(100)],
+    )
     report("the same, taken back", [milliseconds(press, annotator, "z") for _ in range(100)])
     report("a page of images is confirmed", [milliseconds(press, annotator, "Enter") for _ in range(100)])
     report("the frame moves", [milliseconds(press, annotator, "ArrowRight") for _ in range(100)])
-    report("a filter is chosen", [milliseconds(lambda name=name: setattr(annotator.filter, "value", name)) for name in annotator.filter.options])
+    report(
+        "a filter is chosen",
+        [
+            milliseconds(lambda name=name: setattr(annotator.filter, "value", name))
+            for name in annotator.filter.options
+        ],
+    )
     report("what follows from the changes, in a pause", [milliseconds(annotator._follow) for _ in range(10)])
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from imgclf import calibration, evaluation
-from imgclf.evaluation import Evaluation
+from imgclf.evaluation import calibration, metrics
+from imgclf.evaluation.metrics import Evaluation
 
 SETS = 200  # of test images
 RESAMPLES = 400
@@ -16,7 +16,13 @@ def simulated(draws: np.random.Generator, count: int, off: float) -> Evaluation:
     confidence = np.clip(0.5 + 0.5 * draws.beta(6, 1.2, count), 0.51, 0.999)
     right = draws.random(count) < confidence - off
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    return evaluation.evaluate(["given", "other"], [""] * count, np.where(right, "given", "other").tolist(), probabilities, probabilities)
+    return metrics.evaluate(
+        ["given", "other"],
+        [""] * count,
+        np.where(right, "given", "other").tolist(),
+        probabilities,
+        probabilities,
+    )
 
 
 def errors_of_resamples(found: Evaluation, draws: np.random.Generator) -> np.ndarray:
@@ -24,14 +30,18 @@ def errors_of_resamples(found: Evaluation, draws: np.random.Generator) -> np.nda
     confidence, right = found.probabilities.max(axis=1), found.right
     position = np.ceil(confidence * calibration.BINS).astype(int)
     rows = draws.integers(0, len(right), (RESAMPLES, len(right)))
-    return np.array([np.abs(np.bincount(position[row], (right - confidence)[row])).sum() / len(row) for row in rows])
+    return np.array(
+        [np.abs(np.bincount(position[row], (right - confidence)[row])).sum() / len(row) for row in rows]
+    )
 
 
 def main() -> None:
     draws = np.random.default_rng(0)
     for off in OFF:
         for count in IMAGES:
-            held = np.zeros(3)  # by the percentile bootstrap, by the basic one; inside the range of exact probabilities
+            held = np.zeros(
+                3
+            )  # by the percentile bootstrap, by the basic one; inside the range of exact probabilities
             errors = []
             for _ in range(SETS):
                 found = simulated(draws, count, off)
@@ -39,10 +49,17 @@ def main() -> None:
                 errors.append(told.expected_error)
                 low, high = np.quantile(errors_of_resamples(found, draws), [0.025, 0.975])
                 by_chance = told.expected_error_by_chance
-                held += (low <= off <= high, max(0, 2 * errors[-1] - high) <= off <= 2 * errors[-1] - low, by_chance[0] <= errors[-1] <= by_chance[1])
+                held += (
+                    low <= off <= high,
+                    max(0, 2 * errors[-1] - high) <= off <= 2 * errors[-1] - low,
+                    by_chance[0] <= errors[-1] <= by_chance[1],
+                )
             percentile, basic, inside = held / SETS
-            print(f"{count:>5} images, off by {off:.2f}: mean error found {np.mean(errors):.3f}; held by the percentile bootstrap {percentile:.0%}, "
-                  f"by the basic one {basic:.0%}; inside the range by chance {inside:.0%}", flush=True)
+            print(
+                f"{count:>5} images, off by {off:.2f}: mean error found {np.mean(errors):.3f}; held by the percentile bootstrap {percentile:.0%}, "
+                f"by the basic one {basic:.0%}; inside the range by chance {inside:.0%}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ import numpy as np
 import photographs
 from joblib import cpu_count
 
-from imgclf import backbones, engines
+from imgclf import engines
 from imgclf.cntk import process as cntk
 from imgclf.engines.openvino import has_bf16
+from imgclf.networks import backbones
 
 ROUNDS = 7
 IMAGES = 192
@@ -35,12 +36,22 @@ def torch_run() -> Run:
     torch.set_num_threads(cpu_count())
     network = backbones.build(BACKBONE)
     for module in list(network.modules()):
-        for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"), ("_conv_stem", "_bn0"), ("_conv_head", "_bn1")):
+        for conv, norm in (
+            ("_expand_conv", "_bn0"),
+            ("_depthwise_conv", "_bn1"),
+            ("_project_conv", "_bn2"),
+            ("_conv_stem", "_bn0"),
+            ("_conv_head", "_bn1"),
+        ):
             if hasattr(module, conv) and hasattr(module, norm):
                 c, n = getattr(module, conv), getattr(module, norm)
-                c.weight, c.bias = fuse_conv_bn_weights(c.weight, c.bias, n.running_mean, n.running_var, n.eps, n.weight, n.bias)
+                c.weight, c.bias = fuse_conv_bn_weights(
+                    c.weight, c.bias, n.running_mean, n.running_var, n.eps, n.weight, n.bias
+                )
     for module in network.modules():
-        for name in [name for name, child in module.named_children() if isinstance(child, torch.nn.BatchNorm2d)]:
+        for name in [
+            name for name, child in module.named_children() if isinstance(child, torch.nn.BatchNorm2d)
+        ]:
             setattr(module, name, torch.nn.Identity())
     network = network.to(memory_format=torch.channels_last)
 
@@ -48,6 +59,7 @@ def torch_run() -> Run:
         with torch.inference_mode():
             for batch in batches:
                 network(torch.from_numpy(batch))
+
     return run
 
 
@@ -84,10 +96,14 @@ def main() -> None:
 
 def report(speed: dict[tuple[str, int], float]) -> None:
     best = {name: max(((s, size) for (n, size), s in speed.items() if n == name)) for name, _ in speed}
-    print(f"{BACKBONE.name}, {BACKBONE.input_size} pixels, {cpu_count()} cores, median of {ROUNDS} interleaved rounds of {IMAGES} images")
+    print(
+        f"{BACKBONE.name}, {BACKBONE.input_size} pixels, {cpu_count()} cores, median of {ROUNDS} interleaved rounds of {IMAGES} images"
+    )
     print(f"{'':<18}{'best batch':>10}{'images/s':>10}{'x onnxruntime':>15}{'x torch':>9}")
     for name, (fastest, size) in best.items():
-        print(f"{name:<18}{size:>10}{fastest:>10.0f}{fastest / best['onnxruntime f32'][0]:>15.2f}{fastest / best['torch f32'][0]:>9.2f}")
+        print(
+            f"{name:<18}{size:>10}{fastest:>10.0f}{fastest / best['onnxruntime f32'][0]:>15.2f}{fastest / best['torch f32'][0]:>9.2f}"
+        )
     share = speed["openvino f32", engines.BATCH_SIZE] / best["onnxruntime f32"][0]
     print(f"openvino f32 at the default batch of {engines.BATCH_SIZE}: {share:.2f} x onnxruntime at its best")
 
@@ -95,6 +111,7 @@ def report(speed: dict[tuple[str, int], float]) -> None:
 def compare_with_cntk() -> None:
     """OpenVINO, torch and CNTK on one ResNet-18 with random weights: the same batches, interleaved, in one run."""
     import torch
+
     torch.manual_seed(0)
     network = RESNET.architecture.network().eval()
     batches = list(photographs.batches(photographs.garments(RESNET_IMAGES), RESNET.input_size, RESNET_BATCH))
@@ -103,15 +120,24 @@ def compare_with_cntk() -> None:
         with torch.inference_mode():
             for batch in batches:
                 network(torch.from_numpy(batch))
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        backbones.export_network(network, RESNET.input_size, path, backbone_name=RESNET.name)
-        runs = {"openvino f32": engine_run(path, "openvino", "f32", RESNET_BATCH), "torch f32": in_torch, "cntk": engine_run(path, "cntk", "f32", RESNET_BATCH)}
-        times = {name: [seconds(run, batches)] for name, run in runs.items()}  # the first round warms up and does not count
+        backbones.export_network(network, RESNET.input_size, path, metadata={"backbone": RESNET.name})
+        runs = {
+            "openvino f32": engine_run(path, "openvino", "f32", RESNET_BATCH),
+            "torch f32": in_torch,
+            "cntk": engine_run(path, "cntk", "f32", RESNET_BATCH),
+        }
+        times = {
+            name: [seconds(run, batches)] for name, run in runs.items()
+        }  # the first round warms up and does not count
         for _ in range(RESNET_ROUNDS):
             for name, run in runs.items():
                 times[name].append(seconds(run, batches))
-    print(f"\n{RESNET.name}, random weights, {RESNET.input_size} pixels, {cpu_count()} cores, batches of {RESNET_BATCH}, median of {RESNET_ROUNDS} interleaved rounds of {RESNET_IMAGES} images")
+    print(
+        f"\n{RESNET.name}, random weights, {RESNET.input_size} pixels, {cpu_count()} cores, batches of {RESNET_BATCH}, median of {RESNET_ROUNDS} interleaved rounds of {RESNET_IMAGES} images"
+    )
     speed = {name: RESNET_IMAGES / statistics.median(values[1:]) for name, values in times.items()}
     for name, images in speed.items():
         print(f"{name:<18}{images:>10.1f} images/s{images / speed['cntk']:>8.2f} x cntk")

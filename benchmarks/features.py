@@ -13,7 +13,11 @@ import numpy as np
 import photographs
 from joblib import cpu_count
 
-from imgclf import backbones, engines, features, images
+from imgclf import engines
+from imgclf.engines import pipeline
+from imgclf.images.loading import Source
+from imgclf.images.preprocessing import Preprocessing
+from imgclf.networks import backbones
 
 ROUNDS = 5
 IMAGES = 256
@@ -29,26 +33,35 @@ def main() -> None:
         for precision in ("f32", "auto"):
             engine = engines.start(network, precision=precision, batch_size=BATCH)
             rounds = [one_round(engine, paths) for _ in range(ROUNDS + 1)][1:]
-            limit, reached, decoding, inference = (statistics.median(values) for values in zip(*rounds, strict=True))
+            limit, reached, decoding, inference = (
+                statistics.median(values) for values in zip(*rounds, strict=True)
+            )
             ratio = statistics.median(r[1] / r[0] for r in rounds)
-            print(f"{BACKBONE.name} {engine.precision}: decoding {decoding * 1e3:.2f} + network {inference * 1e3:.2f} core-ms an image; "
-                  f"limit {limit:.0f}, reached {reached:.0f} images/s; median ratio {ratio:.2f}")
+            print(
+                f"{BACKBONE.name} {engine.precision}: decoding {decoding * 1e3:.2f} + network {inference * 1e3:.2f} core-ms an image; "
+                f"limit {limit:.0f}, reached {reached:.0f} images/s; median ratio {ratio:.2f}"
+            )
 
 
 def one_round(engine: engines.Engine, paths: list[Path]) -> tuple[float, float, float, float]:
     """Limit and reached images/s; core-seconds of decoding and of the network, an image."""
     start = time.process_time()
-    prepared = [images.prepare(images.read_bytes(path), BACKBONE.input_size) for path in paths]
+    prepared = [Preprocessing(BACKBONE.input_size).apply(path.read_bytes()) for path in paths]
     decoding = (time.process_time() - start) / len(paths)
 
-    batches = [np.stack(prepared[i:i + BATCH]) for i in range(0, len(prepared), BATCH)]
+    batches = [np.stack(prepared[i : i + BATCH]) for i in range(0, len(prepared), BATCH)]
     start = time.process_time()
     for _ in engine.run(batches):
         pass
     inference = (time.process_time() - start) / len(paths)
 
     start = time.perf_counter()
-    done = sum(1 for _ in features.run_network(engine, list(map(features.Source, paths)), BACKBONE.input_size, batch_size=BATCH, skipped=[]))
+    done = sum(
+        1
+        for _ in pipeline.run(
+            engine, list(map(Source, paths)), Preprocessing(BACKBONE.input_size), batch_size=BATCH
+        )
+    )
     return cpu_count() / (decoding + inference), done / (time.perf_counter() - start), decoding, inference
 
 

@@ -13,7 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import backbones, dataset, features, fetch, files, findings, manifest, parameters, scan, split, svm
+from imgclf import features, files, parameters, svm
+from imgclf.annotation.suspects import held_out, suspected_label_errors
+from imgclf.collect import fetch, manifest
+from imgclf.data import dataset, scan, split
+from imgclf.images.preprocessing import Preprocessing
+from imgclf.networks import backbones
 
 SHARE = 0.05  # of the training images
 SEEDS = range(5)
@@ -38,7 +43,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as data:
         os.environ["IMGCLF_DATA"] = data
         train, clusters = training_features(chosen_folder(sys.argv[1:], fetched))
-        print(f"{train}, {len(set(train.labels))} labels; {SHARE:.0%} of the labels changed, {len(SEEDS)} seeds: mean (least to most)")
+        print(
+            f"{train}, {len(set(train.labels))} labels; {SHARE:.0%} of the labels changed, {len(SEEDS)} seeds: mean (least to most)"
+        )
         report([planted(train, clusters, seed) for seed in SEEDS], len(train.images))
 
 
@@ -59,7 +66,7 @@ def training_features(folder: Path) -> tuple[features.Features, np.ndarray]:
     parts = split.split(found)
     backbone = backbones.BACKBONES[parameters.PARAMETERS["backbone"].default]
     network = files.proc_dir("planted") / "dnn_fixed.onnx"
-    backbones.write(backbone, backbone.input_size, network)
+    backbones.write(backbone, Preprocessing(backbone.input_size), network)
     cache = features.Cache.of("planted", network)
     features.compute(found, network, cache, subset=parts.train)
     train = cache.features(parts.train)
@@ -72,23 +79,35 @@ def planted(train: features.Features, clusters: np.ndarray, seed: int) -> Found:
     changed = draws.choice(len(train.images), round(SHARE * len(train.images)), replace=False)
     images = list(train.images)
     for row in changed:
-        images[row] = replace(images[row], label=str(draws.choice([name for name in names if name != images[row].label])))
+        images[row] = replace(
+            images[row], label=str(draws.choice([name for name in names if name != images[row].label]))
+        )
     labels = np.array([image.label for image in images])
     defaults = {name: parameters.PARAMETERS[name].default for name in ("l2_normalize", "seed")}
-    search = svm.train(train.matrix, labels, clusters, c_values=parameters.PARAMETERS["svm_c"].default, **defaults)
-    suspects = findings.suspected_label_errors(findings.held_out(search, images))
+    search = svm.train(
+        train.matrix, labels, clusters, c_values=parameters.PARAMETERS["svm_c"].default, **defaults
+    )
+    suspects = suspected_label_errors(held_out(search, images))
     wrong = {images[row].path for row in changed}
-    first, first_by_margin, listed = (sum(suspect.path in wrong for suspect in some) for some in (
-        suspects[:len(changed)], sorted(suspects, key=lambda suspect: -suspect.margin)[:len(changed)], suspects))
+    first, first_by_margin, listed = (
+        sum(suspect.path in wrong for suspect in some)
+        for some in (
+            suspects[: len(changed)],
+            sorted(suspects, key=lambda suspect: -suspect.margin)[: len(changed)],
+            suspects,
+        )
+    )
     return Found(len(changed), first, first_by_margin, listed, len(suspects))
 
 
 def report(found: list[Found], images: int) -> None:
     """The table: a line for each part of the list that a person may look through."""
     count, suspects = found[0].planted, round(float(np.mean([f.suspects for f in found])))
-    rows = ((f"among the first {count} ({SHARE:.0%} of the images)", [f.first for f in found], count),
-            ("the same, by the margin instead", [f.first_by_margin for f in found], count),
-            (f"among all suspects ({suspects}, {suspects / images:.0%})", [f.listed for f in found], suspects))
+    rows = (
+        (f"among the first {count} ({SHARE:.0%} of the images)", [f.first for f in found], count),
+        ("the same, by the margin instead", [f.first_by_margin for f in found], count),
+        (f"among all suspects ({suspects}, {suspects / images:.0%})", [f.listed for f in found], suspects),
+    )
     print(f"{'':<42}{f'of {count} planted':>26}{'share':>8}{'in random order':>17}")
     for name, counts, looked_at in rows:
         span = f"{np.mean(counts):.1f} ({min(counts)} to {max(counts)})"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import photographs
 
-from imgclf import backbones, features, scan
+from imgclf import features
+from imgclf.data import scan
+from imgclf.networks import backbones
 
 IMAGES = 20_000
 
@@ -21,11 +23,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["IMGCLF_DATA"] = folder
         photographs.write(Path(folder) / "images" / "many", IMAGES)
-        found = watched("look_through", lambda show: scan.look_through("many", Path(folder) / "images" / "many", progress=show))
+        found = watched(
+            "look_through",
+            lambda show: scan.look_through("many", Path(folder) / "images" / "many", progress=show),
+        )
         network = Path(folder) / "network.onnx"
         backbones.export(backbones.BACKBONES["efficientnet_lite0"], 224, network)
         cache = features.Cache.of("many", network, precision="auto")
-        watched("features", lambda show: features.compute(found, network, cache, precision="auto", progress=show))
+        watched(
+            "features", lambda show: features.compute(found, network, cache, precision="auto", progress=show)
+        )
         print(f"peak of the whole run: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
 
 

@@ -7,14 +7,23 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from imgclf import demo, images
+from imgclf.collect import demo
+from imgclf.images import decoding
+from imgclf.images.preprocessing import Preprocessing
 
 
 def garments(count: int) -> list[np.ndarray]:
     """`count` different garments, each (533, 400, 3) uint8."""
     answers = (demo.answer(source) for _, source in demo.sources())
-    whole = (answer.body for answer in answers if answer.status == 200 and answer.content_type == "image/jpeg" and answer.body.endswith(b"\xff\xd9"))
-    return [cv2.resize(images.decode(body), (400, 533), interpolation=cv2.INTER_AREA) for body in islice(whole, count)]
+    whole = (
+        answer.body
+        for answer in answers
+        if answer.status == 200 and answer.content_type == "image/jpeg" and answer.body.endswith(b"\xff\xd9")
+    )
+    return [
+        cv2.resize(decoding.decode(body), (400, 533), interpolation=cv2.INTER_AREA)
+        for body in islice(whole, count)
+    ]
 
 
 def write(folder: Path, count: int, *, originals: int = 128) -> list[Path]:
@@ -23,7 +32,7 @@ def write(folder: Path, count: int, *, originals: int = 128) -> list[Path]:
     for i, pixels in enumerate(islice(cycle(garments(originals)), count)):
         path = folder / f"label_{i % 4}" / f"{i:05d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(images.jpeg(_altered(pixels, i // originals), quality=85))
+        path.write_bytes(decoding.jpeg(_altered(pixels, i // originals), quality=85))
         paths.append(path)
     return paths
 
@@ -36,6 +45,6 @@ def _altered(pixels: np.ndarray, number: int) -> np.ndarray:
 
 def batches(pixels: list[np.ndarray], input_size: int, batch_size: int) -> Iterator[np.ndarray]:
     """The images as a network sees them, in whole batches."""
-    prepared = np.stack([images.letterbox(p, input_size) for p in pixels])
+    prepared = np.stack([Preprocessing(input_size).letterbox(p) for p in pixels])
     for start in range(0, len(prepared) - batch_size + 1, batch_size):
-        yield prepared[start:start + batch_size]
+        yield prepared[start : start + batch_size]

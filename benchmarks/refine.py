@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 from label_errors import chosen_folder
 
-from imgclf import backbones, comparison, dataset, evaluation, features, files, parameters, recipe, refine, refined, scan, split
+from imgclf import features, files, parameters
+from imgclf.classifier import heads
+from imgclf.data import dataset, scan, split
+from imgclf.evaluation import comparison, metrics
+from imgclf.finetuning import finetune, recipe, record
+from imgclf.images.preprocessing import Preprocessing
+from imgclf.networks import backbones
 
 NAME = "refined"
 
@@ -32,7 +38,11 @@ def main() -> None:
         found = scan.look_through(NAME, folder)
         dataset.write(found)
         split.write(found, split.split(found))
-        backbones.write(backbones.BACKBONES[settings["backbone"]], settings["input_size"], files.proc_dir(NAME) / refined.FIXED_NETWORK)
+        backbones.write(
+            backbones.BACKBONES[settings["backbone"]],
+            Preprocessing(settings["input_size"]),
+            files.proc_dir(NAME) / files.FIXED_NETWORK,
+        )
         fixed = judged("svm", folder, settings)
         print(f"{found}; svm on fixed features {fixed.right.mean():.4f}; {values or 'defaults'}", flush=True)
         rows = [one_seed(folder, {**settings, "seed": seed}, fixed) for seed in seeds]
@@ -44,30 +54,52 @@ def defaults() -> dict[str, Any]:
     return {name: parameter.default for name, parameter in parameters.PARAMETERS.items()}
 
 
-def one_seed(folder: Path, settings: dict[str, Any], fixed: evaluation.Evaluation) -> tuple[float, float, float, float]:
+def one_seed(
+    folder: Path, settings: dict[str, Any], fixed: metrics.Evaluation
+) -> tuple[float, float, float, float]:
     """Accuracies of the two refined classifiers, and what the refining took."""
     processor, wall = time.process_time(), time.perf_counter()
-    result = refine.refine(NAME, str(folder), "dnn", backbones.BACKBONES[settings["backbone"]], recipe.of_parameters(settings), input_size=settings["input_size"])
+    result = finetune.refine(
+        NAME, str(folder), "dnn", backbones.BACKBONES[settings["backbone"]], recipe.of_parameters(settings)
+    )
     processor, wall = time.process_time() - processor, time.perf_counter() - wall
     print(f"seed {settings['seed']}: " + "; ".join(map(str, result.epochs[1:])), flush=True)
     print("   " + " ".join(result.notes), flush=True)
     judgements = [judged(kind, folder, settings) for kind in ("dnn", "svm_dnn_refined")]
     dnn, svm = (judgement.right.mean() for judgement in judgements)
-    print(f"   dnn {dnn:.4f}, svm_dnn_refined {svm:.4f}; {processor:.0f} s of processor time, {wall:.0f} s; dnn: {comparison.compare(fixed, judgements[0])}", flush=True)
+    print(
+        f"   dnn {dnn:.4f}, svm_dnn_refined {svm:.4f}; {processor:.0f} s of processor time, {wall:.0f} s; dnn: {comparison.compare(fixed, judgements[0])}",
+        flush=True,
+    )
     return dnn, svm, processor, wall
 
 
-def judged(kind: str, folder: Path, settings: dict[str, Any]) -> evaluation.Evaluation:
+def judged(kind: str, folder: Path, settings: dict[str, Any]) -> metrics.Evaluation:
     """The scores of the test images by a classifier, on features as 03 computes them."""
     found = dataset.read(NAME, str(folder))
-    parts, network = split.read(found), refined.network(NAME, kind)
+    parts, network = split.read(found), heads.network(NAME, kind)
     cache = features.Cache.of(NAME, network)
     features.compute(found, network, cache)
     train, test = cache.features(parts.train), cache.features(parts.test)
-    search = refined.train(NAME, kind, train, parts.train, parts.clusters_of(train.images), c_values=settings["svm_c"], l2_normalize=settings["l2_normalize"])
+    search = heads.train(
+        NAME,
+        kind,
+        train,
+        parts.train,
+        parts.clusters_of(train.images),
+        c_values=settings["svm_c"],
+        l2_normalize=settings["l2_normalize"],
+    )
     scores = search.head.scores(test.matrix).astype(np.float32)
-    print(f"   {kind}: {refined.about(search, train, kind)}", flush=True)
-    return evaluation.evaluate(list(search.head.labels), [i.path for i in test.images], test.labels.tolist(), scores, scores, sha256=[i.sha256 for i in test.images])
+    print(f"   {kind}: {record.about(search, train, kind)}", flush=True)
+    return metrics.evaluate(
+        list(search.head.labels),
+        [i.path for i in test.images],
+        test.labels.tolist(),
+        scores,
+        scores,
+        sha256=[i.sha256 for i in test.images],
+    )
 
 
 if __name__ == "__main__":

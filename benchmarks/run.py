@@ -13,7 +13,12 @@ def main() -> None:
         environment = {**os.environ, "IMGCLF_DATA": folder}
         for name in ("nothing there", "again"):
             start = time.perf_counter()
-            subprocess.run([Path(sys.executable).parent / "imgclf", "run"], env=environment, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [Path(sys.executable).parent / "imgclf", "run"],
+                env=environment,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
             print(f"imgclf run, demo set, {name}: {time.perf_counter() - start:.0f} s")
 
 

@@ -25,8 +25,9 @@ import httpx
 import numpy as np
 import photographs
 
-from imgclf import classifier, images
-from imgclf.classifier import TOLERANCE, Classifier, disagreement
+from imgclf import engines
+from imgclf.classifier.model import TOLERANCE, Classifier, disagreement
+from imgclf.images.loading import load_all
 
 BIN = Path(sys.executable).parent
 IMAGES = 128
@@ -73,7 +74,10 @@ def load(ask: Ask, expected: np.ndarray, *, requests: int, callers: int) -> Load
                 faults.append(error)
                 continue
             seconds.append(time.perf_counter() - start)
-            if scores.argmax() != expected[number % len(expected)].argmax() or disagreement(scores, expected[number % len(expected)]) > TOLERANCE["f32"]:
+            if (
+                scores.argmax() != expected[number % len(expected)].argmax()
+                or disagreement(scores, expected[number % len(expected)]) > TOLERANCE["f32"]
+            ):
                 faults.append(None)
 
     start = time.perf_counter()
@@ -86,18 +90,30 @@ def load(ask: Ask, expected: np.ndarray, *, requests: int, callers: int) -> Load
 
 def joined(loads: list[Load]) -> Load:
     """Several rounds as one."""
-    return Load(np.concatenate([one.seconds for one in loads]), sum(one.wall for one in loads), sum(one.lost for one in loads), sum(one.wrong for one in loads))
+    return Load(
+        np.concatenate([one.seconds for one in loads]),
+        sum(one.wall for one in loads),
+        sum(one.lost for one in loads),
+        sum(one.wrong for one in loads),
+    )
 
 
-def http_asker(url: str, contents: list[bytes], content_type: str, scores: Callable[[dict], list[float]]) -> Ask:
+def http_asker(
+    url: str, contents: list[bytes], content_type: str, scores: Callable[[dict], list[float]]
+) -> Ask:
     """Posts an image to a server; each thread has a connection of its own."""
     mine = local()
 
     def ask(number: int) -> np.ndarray:
         if not hasattr(mine, "client"):
             mine.client = httpx.Client(timeout=120)
-        answer = mine.client.post(url, content=contents[number], headers={"Content-Type": content_type}).raise_for_status().json()
+        answer = (
+            mine.client.post(url, content=contents[number], headers={"Content-Type": content_type})
+            .raise_for_status()
+            .json()
+        )
         return np.array(scores(answer))
+
     return ask
 
 
@@ -106,16 +122,19 @@ def bare_asker(model: Path, contents: list[bytes]) -> Ask:
     loaded, turn = Classifier.load(model, batch_size=1), Lock()
 
     def ask(number: int) -> np.ndarray:
-        pixels = images.prepare(contents[number], loaded.input_size, "image")
+        pixels = loaded.preprocessing.apply(contents[number])
         with turn:
             return loaded.scores(pixels[None])[0][0]
+
     return ask
 
 
 @contextmanager
 def service(model: Path) -> Iterator[tuple[subprocess.Popen, str]]:
     """`imgclf serve`, and its address."""
-    server = subprocess.Popen([BIN / "imgclf", "serve", model, "--port", "0"], stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [BIN / "imgclf", "serve", model, "--port", "0"], stderr=subprocess.PIPE, text=True
+    )
     try:
         yield server, re.search(r"http://\S+", server.stderr.readline())[0]
     finally:
@@ -128,11 +147,30 @@ def mlflow(model: Path, folder: Path) -> Iterator[str]:
     """`mlflow models serve` on the same file, as docs/serving.md has it, and its address."""
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": f"{BIN}:{os.environ['PATH']}"}
     page = (Path(__file__).parents[1] / "docs" / "serving.md").read_text(encoding="utf-8")
-    save = next(block for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "save_model" in block)
+    save = next(
+        block
+        for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        if "save_model" in block
+    )
     (folder / "classifier.onnx").write_bytes(model.read_bytes())
     subprocess.run([sys.executable, "-c", save], cwd=folder, env=environment, check=True)
-    server = subprocess.Popen([BIN / "mlflow", "models", "serve", "--model-uri", "mlflow_model", "--env-manager", "local", "--port", str(MLFLOW_PORT)],
-                              cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [
+            BIN / "mlflow",
+            "models",
+            "serve",
+            "--model-uri",
+            "mlflow_model",
+            "--env-manager",
+            "local",
+            "--port",
+            str(MLFLOW_PORT),
+        ],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         url = f"http://127.0.0.1:{MLFLOW_PORT}"
         while not _answers(f"{url}/ping"):
@@ -152,7 +190,12 @@ def _answers(url: str) -> bool:
 
 def predicted(model: Path, paths: list[Path]) -> np.ndarray:
     """The scores that `imgclf predict` prints, (images, k)."""
-    told = subprocess.run([BIN / "imgclf", "predict", "--json", "--model", model, *paths], check=True, capture_output=True, text=True).stdout
+    told = subprocess.run(
+        [BIN / "imgclf", "predict", "--json", "--model", model, *paths],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     return np.array([list(answer["scores"].values()) for answer in json.loads(told)])
 
 
@@ -167,13 +210,28 @@ def compare(askers: dict[str, Ask], expected: np.ndarray) -> None:
     for ask in askers.values():
         load(ask, expected, requests=10, callers=1)  # the first requests are slower
     for callers in CALLERS:
-        rounds = [{name: load(ask, expected, requests=REQUESTS[name], callers=callers) for name, ask in askers.items()} for _ in range(ROUNDS)]
+        rounds = [
+            {
+                name: load(ask, expected, requests=REQUESTS[name], callers=callers)
+                for name, ask in askers.items()
+            }
+            for _ in range(ROUNDS)
+        ]
         found = {name: joined([one[name] for one in rounds]) for name in askers}
         for name, one in found.items():
-            print(f"{callers:>2} callers, {name:<8} {one.throughput:6.1f} answers/s  p50 {one.percentile(50):6.0f} ms  p99 {one.percentile(99):6.0f} ms  "
-                  f"lost {one.lost}, wrong {one.wrong}", flush=True)
-        ratio, late = found["service"].throughput / found["mlflow"].throughput, found["service"].percentile(99) / found["bare"].percentile(99)
-        print(f"{callers:>2} callers: {ratio:.1f} x the answers of mlflow; p99 is {late:.2f} x that of the bare model", flush=True)
+            print(
+                f"{callers:>2} callers, {name:<8} {one.throughput:6.1f} answers/s  p50 {one.percentile(50):6.0f} ms  p99 {one.percentile(99):6.0f} ms  "
+                f"lost {one.lost}, wrong {one.wrong}",
+                flush=True,
+            )
+        ratio, late = (
+            found["service"].throughput / found["mlflow"].throughput,
+            found["service"].percentile(99) / found["bare"].percentile(99),
+        )
+        print(
+            f"{callers:>2} callers: {ratio:.1f} x the answers of mlflow; p99 is {late:.2f} x that of the bare model",
+            flush=True,
+        )
 
 
 def hold_on(server: subprocess.Popen, ask: Ask, expected: np.ndarray) -> None:
@@ -182,8 +240,13 @@ def hold_on(server: subprocess.Popen, ask: Ask, expected: np.ndarray) -> None:
     early = resident_mb(server)
     rest = load(ask, expected, requests=MANY - EARLY, callers=CALLERS[-1])
     all_of_them = joined([first, rest])
-    print(f"{len(all_of_them.seconds)} answers to {MANY} requests: lost {all_of_them.lost}, wrong {all_of_them.wrong}, {all_of_them.throughput:.1f} a second")
-    print(f"memory of the service: {early:.0f} MB after {EARLY} requests, {resident_mb(server):.0f} MB after {MANY}", flush=True)
+    print(
+        f"{len(all_of_them.seconds)} answers to {MANY} requests: lost {all_of_them.lost}, wrong {all_of_them.wrong}, {all_of_them.throughput:.1f} a second"
+    )
+    print(
+        f"memory of the service: {early:.0f} MB after {EARLY} requests, {resident_mb(server):.0f} MB after {MANY}",
+        flush=True,
+    )
 
 
 def end_in_the_middle(model: Path, contents: list[bytes], expected: np.ndarray) -> None:
@@ -195,14 +258,19 @@ def end_in_the_middle(model: Path, contents: list[bytes], expected: np.ndarray) 
             time.sleep(0.005)
         server.send_signal(signal.SIGTERM)
         found = joined([future.result() for future in asked])
-        print(f"told to end with {counted[0]} of {AT_ONCE} requests under way: {len(found.seconds)} answered, lost {found.lost}, wrong {found.wrong}; "
-              f"exit {server.wait()}")
+        print(
+            f"told to end with {counted[0]} of {AT_ONCE} requests under way: {len(found.seconds)} answered, lost {found.lost}, wrong {found.wrong}; "
+            f"exit {server.wait()}"
+        )
 
 
 def _taken_on(url: str) -> tuple[int, int]:
     """Requests under way, and answered."""
     told = httpx.get(f"{url}/metrics").text
-    counts = [re.search(rf"^{name} (\S+)$", told, re.MULTILINE) for name in ("imgclf_requests_under_way", r'imgclf_requests_total{status="200"}')]
+    counts = [
+        re.search(rf"^{name} (\S+)$", told, re.MULTILINE)
+        for name in ("imgclf_requests_under_way", r'imgclf_requests_total{status="200"}')
+    ]
     under_way, answered = (int(float(found[1])) if found else 0 for found in counts)
     return under_way, answered
 
@@ -217,16 +285,26 @@ def main() -> None:
         folder = Path(temporary)
         data = Path(sys.argv[1]) if len(sys.argv) > 1 else folder / "data"
         if len(sys.argv) == 1:
-            subprocess.run([BIN / "imgclf", "run"], env={**os.environ, "IMGCLF_DATA": str(data)}, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [BIN / "imgclf", "run"],
+                env={**os.environ, "IMGCLF_DATA": str(data)},
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
         model = data / "proc" / "fashion_texture" / "classifier.onnx"
         paths = photographs.write(folder / "photographs", IMAGES)
         contents = [path.read_bytes() for path in paths]
-        pixels = classifier.prepared_pixels(paths, classifier.read_metadata(model)["input_size"])
+        pixels = load_all(paths, engines.preprocessing(model))
         as_json = [json.dumps({"inputs": {"images": one[None].tolist()}}).encode() for one in pixels]
         expected = predicted(model, paths)
         with service(model) as (server, url), mlflow(model, folder) as mlflow_url:
             ask = http_asker(f"{url}/score", contents, "image/jpeg", own_scores)
-            ask_mlflow = http_asker(f"{mlflow_url}/invocations", as_json, "application/json", lambda answer: answer["predictions"]["scores"][0])
+            ask_mlflow = http_asker(
+                f"{mlflow_url}/invocations",
+                as_json,
+                "application/json",
+                lambda answer: answer["predictions"]["scores"][0],
+            )
             compare({"service": ask, "mlflow": ask_mlflow, "bare": bare_asker(model, contents)}, expected)
             hold_on(server, ask, expected)
         end_in_the_middle(model, contents, expected)

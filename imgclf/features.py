@@ -2,23 +2,20 @@
 
 import hashlib
 import time
-import zipfile
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from joblib import cpu_count
 
-from imgclf import ImgclfError, engines, files, images
-from imgclf.dataset import Dataset, Image
+from imgclf import ImgclfError, engines, files
+from imgclf.data.dataset import Dataset, Image
+from imgclf.engines import pipeline
+from imgclf.images.loading import Skipped, Source
 
 SHARD_IMAGES = 512  # written to disk at once: what a killed run loses at most
 MOST_ABSENT = 0.05  # share of images without features that 04 goes on with
-LOOK_AHEAD = 32  # images decoded before they are needed
 
 
 @dataclass(frozen=True)
@@ -49,74 +46,9 @@ class Features:
         return f"{self.matrix.shape[0]} images x {self.matrix.shape[1]} features"
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """An image that could not be used, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """An image file to be read, and the sha256 that its content must have; "" if any will do."""
-
-    path: Path
-    sha256: str = ""
-
-    def pixels(self, input_size: int) -> np.ndarray:
-        """Decoded and letterboxed; (S, S, 3) uint8, RGB."""
-        encoded = images.read_bytes(self.path)
-        if self.sha256 and hashlib.sha256(encoded).hexdigest() != self.sha256:
-            raise ImgclfError(f"{self.path.name}: is another picture than 01_prepare_data saw; run 01_prepare_data again")
-        return images.prepare(encoded, input_size, self.path.name)
-
-
 def sources(dataset: Dataset, wanted: Iterable[Image]) -> list[Source]:
     """The files of images of a data set, with the content that they had when they were looked through."""
     return [Source(dataset.file(image), image.sha256) for image in wanted]
-
-
-def prepared(wanted: Iterable[Source], input_size: int, *, skipped: list[Skipped]) -> Iterator[tuple[int, np.ndarray]]:
-    """Pixels of image files, decoded and letterboxed a little ahead in threads, in order.
-
-    Yields (i, pixels) with i the position in `wanted`; images that cannot be read are added to `skipped`.
-    """
-    def load(source: Source) -> np.ndarray | ImgclfError:
-        try:
-            return source.pixels(input_size)
-        except ImgclfError as error:
-            return error
-
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        coming = iter(wanted)
-        ahead = deque((source.path, pool.submit(load, source)) for source in islice(coming, LOOK_AHEAD))
-        position = 0
-        while ahead:
-            path, future = ahead.popleft()
-            ahead.extend((source.path, pool.submit(load, source)) for source in islice(coming, 1))
-            pixels = future.result()
-            if isinstance(pixels, ImgclfError):
-                skipped.append(Skipped(str(path), str(pixels)))
-            else:
-                yield position, pixels
-            position += 1
-
-
-def run_network(network: engines.Engine, wanted: Sequence[Source], input_size: int, *, batch_size: int,
-                skipped: list[Skipped]) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
-    """(i, outputs of the network) for each image file, while decoding and the network overlap."""
-    positions: deque[tuple[int, ...]] = deque()
-
-    def batches() -> Iterator[np.ndarray]:
-        coming = prepared(wanted, input_size, skipped=skipped)
-        while batch := list(islice(coming, batch_size)):
-            positions.append(tuple(i for i, _ in batch))
-            yield np.stack([pixels for _, pixels in batch])
-
-    for outputs in network.run(batches()):
-        for row, i in enumerate(positions.popleft()):
-            yield i, tuple(output[row] for output in outputs)
 
 
 @dataclass(frozen=True)
@@ -129,10 +61,12 @@ class Cache:
     folder: Path
 
     @classmethod
-    def of(cls, dataset_name: str, network: Path, *, engine: str = "openvino", precision: str = "f32") -> "Cache":
+    def of(
+        cls, dataset_name: str, network: Path, *, engine: str = "openvino", precision: str = "f32"
+    ) -> "Cache":
         """The features of a data set by this network; "auto" is what it means on this machine."""
         precision = engines.resolved_precision(engine, precision)
-        fingerprint = hashlib.sha256(network.read_bytes()).hexdigest()[:16]
+        fingerprint = files.sha256(network)[:16]
         return cls(files.proc_dir(dataset_name) / "features" / f"{network.stem}-{fingerprint}-{precision}")
 
     def _shards(self) -> list[Path]:
@@ -140,13 +74,19 @@ class Cache:
 
     def known(self) -> set[str]:
         """The sha256 of the images whose features are here."""
-        return {sha256 for shard in self._shards() for sha256 in _read_shard(shard, "sha256").tolist()}
+        return {
+            sha256 for shard in self._shards() for sha256 in _read_shard(shard, "sha256")["sha256"].tolist()
+        }
 
     def add(self, sha256: Sequence[str], matrix: np.ndarray) -> None:
         """Write features as one more shard, whole."""
-        name = hashlib.sha256("".join(sha256).encode()).hexdigest()[:16]  # so that two runs never write the same shard differently
-        with files.replace_file(self.folder / f"{name}.npz") as file:
-            np.savez(file, sha256=np.array(sha256), features=matrix.astype(np.float32, copy=False))
+        name = hashlib.sha256("".join(sha256).encode()).hexdigest()[
+            :16
+        ]  # so that two runs never write the same shard differently
+        files.write_npz(
+            self.folder / f"{name}.npz",
+            {"sha256": np.array(sha256), "features": matrix.astype(np.float32, copy=False)},
+        )
 
     def features(self, wanted: Sequence[Image]) -> Features:
         """The features of those of the `wanted` images that are here."""
@@ -157,32 +97,41 @@ class Cache:
             rows.setdefault(image.sha256, []).append(row)
         matrix = None
         for shard in self._shards():
-            part = _read_shard(shard, "features")
+            arrays = _read_shard(shard)
+            part = arrays["features"]
             if matrix is None:
                 matrix = np.empty((len(found), part.shape[1]), np.float32)
-            for vector, sha256 in zip(part, _read_shard(shard, "sha256").tolist(), strict=True):
+            for vector, sha256 in zip(part, arrays["sha256"].tolist(), strict=True):
                 matrix[rows.get(sha256, [])] = vector
         if not found:
             raise ImgclfError(f"{self.folder}: no features of these images yet; run 03_run_dnn first")
         return Features(matrix, found)
 
 
-def _read_shard(shard: Path, name: str) -> np.ndarray:
+def _read_shard(shard: Path, *names: str) -> dict[str, np.ndarray]:
     try:
-        with shard.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # opened here: np.load leaves a damaged file open
-            return arrays[name]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        return files.read_npz(shard, *(names or ("sha256", "features")))
+    except (OSError, ValueError) as error:
         raise ImgclfError(f"{shard}: damaged; delete it and run 03_run_dnn again") from error
 
 
-def compute(dataset: Dataset, network: Path, cache: Cache, *, subset: Sequence[Image] | None = None, engine: str = "openvino",
-            precision: str = "f32", batch_size: int = engines.BATCH_SIZE, shard_images: int = SHARD_IMAGES,
-            progress: Callable[[int], None] | None = None) -> list[Skipped]:
+def compute(
+    dataset: Dataset,
+    network: Path,
+    cache: Cache,
+    *,
+    subset: Sequence[Image] | None = None,
+    engine: str = "openvino",
+    precision: str = "f32",
+    batch_size: int = engines.BATCH_SIZE,
+    shard_images: int = SHARD_IMAGES,
+    progress: Callable[[int], None] | None = None,
+) -> list[Skipped]:
     """Compute what is missing of the features of a data set, and write it to `cache` as it comes.
 
     Parameters
     ----------
-    network : an ONNX network that `backbones.export` wrote; its input tells the image size.
+    network : an ONNX network that `backbones.write` wrote; its metadata hold the preprocessing.
     subset : only these images; all by default.
     shard_images : images written to disk at once: what a killed run loses at most.
     progress : called with the number of images that are done, of those that were missing.
@@ -196,11 +145,15 @@ def compute(dataset: Dataset, network: Path, cache: Cache, *, subset: Sequence[I
     if not todo:
         return skipped
     ready = engines.start(network, engine=engine, precision=precision, batch_size=batch_size)
-    results = run_network(ready, sources(dataset, todo), engines.input_size(network),
-                          batch_size=batch_size, skipped=skipped)
     done = 0
+    results = pipeline.run(
+        ready, sources(dataset, todo), engines.preprocessing(network), batch_size=batch_size
+    )
     while shard := list(islice(results, shard_images)):
-        cache.add([todo[i].sha256 for i, _ in shard], np.stack([vector for _, (vector,) in shard]))
+        found = {i: outputs[0] for i, outputs in shard if not isinstance(outputs, Skipped)}
+        skipped += [outputs for _, outputs in shard if isinstance(outputs, Skipped)]
+        if found:
+            cache.add([todo[i].sha256 for i in found], np.stack(list(found.values())))
         done += len(shard)
         if progress:
             progress(done)
@@ -221,11 +174,6 @@ def coverage(features: Features, wanted: Sequence[Image]) -> str:
     return note if absent else str(features)
 
 
-def skipped_note(skipped: Sequence[Skipped]) -> str:
-    """A sentence about images that could not be read, with the reasons of the first three."""
-    return "; ".join([f"{len(skipped)} images could not be read", *(image.reason for image in skipped[:3])])
-
-
 def missing(wanted: Iterable[Image], cache: Cache) -> Iterator[Image]:
     """The images without features in the cache, each content once."""
     seen = cache.known()
@@ -241,16 +189,27 @@ def forecast(dataset: Dataset, network: Path, cache: Cache, *, few: int = 32, **
     if not todo:
         return f"the features of all {len(dataset.images)} images are here already"
     times: list[float] = []
-    compute(dataset, network, cache, subset=todo[:few], shard_images=few // 4, progress=lambda done: times.append(time.perf_counter()), **options)
+    compute(
+        dataset,
+        network,
+        cache,
+        subset=todo[:few],
+        shard_images=few // 4,
+        progress=lambda done: times.append(time.perf_counter()),
+        **options,
+    )
     if len(times) < 2:
         return f"there are only {len(todo)} new images; they are done"
-    per_second = (len(times) - 1) * (few // 4) / (times[-1] - times[0])  # the first part also starts the engine
+    per_second = (
+        (len(times) - 1) * (few // 4) / (times[-1] - times[0])
+    )  # the first part also starts the engine
     return f"{per_second:.0f} images a second; the remaining {len(todo[few:])} will take about {len(todo[few:]) / per_second:.0f} seconds"
 
 
 def nearest(features: Features, image: Image, *, most: int) -> list[tuple[Image, float]]:
     """The images whose features point most nearly the same way as those of `image`, with the cosine (-1 to 1), nearest first."""
     from sklearn.preprocessing import normalize
+
     directions = normalize(features.matrix)
     here = [i.path for i in features.images].index(image.path)
     cosine = directions @ directions[here]
@@ -265,4 +224,13 @@ def flat_map(features: Features) -> np.ndarray:
     """
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import normalize
+
     return PCA(2, random_state=0).fit_transform(normalize(features.matrix))
+
+
+def of_pixels(
+    network: Path, pixels: np.ndarray, *, engine: str = "openvino", precision: str = "f32"
+) -> np.ndarray:
+    """The features (n, d) of prepared images (n, S, S, 3) uint8, RGB, by a network; nothing is kept."""
+    ready = engines.start(network, engine=engine, precision=precision)
+    return np.concatenate([vectors for (vectors,) in ready.run(engines.batches(pixels, engines.BATCH_SIZE))])

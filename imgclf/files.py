@@ -1,19 +1,44 @@
 """Where files live, and how they are written: whole or not at all."""
 
 import errno
+import hashlib
 import json
+import math
 import os
 import uuid
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from imgclf import ImgclfError
 
+# The files below proc/NAME that more than one room reads or writes.
+FIXED_NETWORK, REFINED_NETWORK, CLASSIFIER = "dnn_fixed.onnx", "dnn_refined.onnx", "classifier.onnx"
+SVM_HEAD, DNN_HEAD = "svm.npz", "dnn_head.npz"
+HELD_OUT, SCORES, EVALUATION = "held_out.npz", "scores.npz", "evaluation.json"
 TRIAL_RECORD = "trial.json"  # marks a folder below proc/ as one of a sweep
+
+# What numpy raises when it reads an .npz file with a few wrong bytes, as an array or as a zip archive.
+DAMAGED_NPZ = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    TokenError,
+)
 
 UNWRITABLE = {
     errno.ENOSPC: "the disk is full; free some space and run again",
@@ -42,7 +67,9 @@ def shown(path: Path, *, whole: bool = False) -> str:
 
 
 @contextmanager
-def writable(path: Path, *, remedy: str = "set IMGCLF_DATA to a folder that you may write to") -> Iterator[None]:
+def writable(
+    path: Path, *, remedy: str = "set IMGCLF_DATA to a folder that you may write to"
+) -> Iterator[None]:
     """Turn "cannot write" of the operating system into a sentence that names `path` and the remedy.
 
     Raises
@@ -100,8 +127,53 @@ def append(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Write `content` as indented JSON, whole; see `to_json`."""
+    write_text(path, to_json(content, indent=2) + "\n")
+
+
+def to_json(content: Any, *, indent: int | None = None) -> str:
+    """`content` as JSON, with null for NaN and infinity, which JSON does not have and strict parsers refuse."""
+    return json.dumps(_finite(content), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    return [_finite(value) for value in content] if isinstance(content, list | tuple) else content
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write named arrays as an .npz file, whole; no pickle inside."""
+    with replace_file(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file with these names, or all of them; nothing in the file is run.
+
+    Raises
+    ------
+    FileNotFoundError : there is none.
+    ValueError : it is damaged, lacks one of the names, or holds Python objects.
+    """
+    try:
+        with (
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):  # opened here: np.load leaves a damaged file open
+            return {name: arrays[name] for name in names or arrays}
+    except FileNotFoundError:
+        raise
+    except DAMAGED_NPZ as error:
+        raise ValueError(f"{path}: damaged") from error
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -1,20 +1,15 @@
 """Every parameter of the notebooks, once: its name, default, type, allowed values, meaning."""
 
 import ast
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError
 
-if TYPE_CHECKING:
-    import nbformat
-
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-TAG = "parameters"
+SVM, DNN, SVM_ON_REFINED = "svm", "dnn", "svm_dnn_refined"  # values of `classifier`
 MOST_REPEATS = 1000  # of a list, as many as there may be epochs
 
 Value = str | int | float | bool | list[float]
@@ -55,8 +50,18 @@ class Parameter:
         if self.allowed:
             paths = f", or a path ending in {' or '.join(self.suffixes)}" if self.suffixes else ""
             return "one of " + ", ".join(self.allowed) + paths
-        kind = {"str": "text", "int": "a whole number", "float": "a number", "bool": "True or False", "list[float]": "numbers with commas between"}[self.type]
-        limits = [f"{word} {limit:g}" for word, limit in (("at least", self.least), ("at most", self.most)) if limit is not None]
+        kind = {
+            "str": "text",
+            "int": "a whole number",
+            "float": "a number",
+            "bool": "True or False",
+            "list[float]": "numbers with commas between",
+        }[self.type]
+        limits = [
+            f"{word} {limit:g}"
+            for word, limit in (("at least", self.least), ("at most", self.most))
+            if limit is not None
+        ]
         return " ".join([kind, " and ".join(limits)]).strip()
 
 
@@ -64,42 +69,254 @@ ALL = ("00", "01", "02", "03", "04", "05", "06", "07")
 RUNS = ("03", "04", "05")
 
 PARAMETERS = {
-    parameter.name: parameter for parameter in (
-        Parameter("dataset_name", "str", "fashion_texture", "folder below images/, and its manifest if there is one", ALL, tutorial="datasetName"),
-        Parameter("images_dir", "str", "", "another folder of label folders, used as it is", ALL),
-        Parameter("max_images", "int", 0, "images to get, over all labels; 0: all", ("00",), least=0, tutorial="downloadTopNImages"),
-        Parameter("max_image_side", "int", 1000, "larger images are shrunk to this when they come, pixels; 0: never", ("00",), least=0, tutorial="maxSize"),
-        Parameter("train_fraction", "float", 0.75, "share of each label's images that train, 0 to 1", ("01",), least=0.01, most=0.99, tutorial="ratioTrainTest"),
-        Parameter("split_by", "str", "image", "image, or group: a subfolder below a label stays on one side", ("01",), ("image", "group"), tutorial="imagesSplitBy"),
-        Parameter("classifier", "str", "svm", "svm: linear SVM on the pretrained DNN's features; dnn: the refined DNN; svm_dnn_refined: SVM on its features",
-                  ("02", *RUNS), ("svm", "dnn", "svm_dnn_refined"), tutorial="classifier", synonyms={"svmDnnRefined": "svm_dnn_refined"}),
-        Parameter("backbone", "str", "efficientnet_lite1", "pretrained DNN, or the path of one: .onnx, .pth, .model", ("02",),
-                  ("efficientnet_lite0", "efficientnet_lite1", "resnet18", "resnet34", "resnet50"), (".onnx", ".pth", ".model"), tutorial="rf_pretrainedModelFilename"),
-        Parameter("input_size", "int", 240, "width and height of the images the DNN sees, pixels", ("02",), least=32, most=2048, tutorial="rf_inputResoluton"),
-        Parameter("epochs", "int", 5, "times that refining shows all images; 0: only a new last layer", ("02",), least=0, most=1000, tutorial="rf_maxEpochs"),
-        Parameter("batch_size", "int", 32, "images a step of refining", ("02",), least=1, most=1024, tutorial="rf_mbSize"),
-        Parameter("dropout", "float", 0.2, "share of the features that the new last layer does without, 0 to 1", ("02",), least=0, most=0.99,
-                  tutorial="rf_dropoutRate"),
-        Parameter("learning_rate", "list[float]", [0.0004], "one: rises to it, then falls to 0; several: one an epoch, the last repeats", ("02",), least=0,
-                  tutorial="rf_lrPerMb"),
-        Parameter("optimizer", "str", "adamw", "adamw, or sgd as in the tutorial", ("02",), ("adamw", "sgd")),
-        Parameter("momentum", "float", 0.9, "share of a step that the next one keeps, 0 to 1", ("02",), least=0, most=0.999, tutorial="rf_momentumPerMb"),
-        Parameter("weight_decay", "float", 0.05, "how strongly weights are drawn towards 0", ("02",), least=0, tutorial="rf_l2RegWeight"),
-        Parameter("trainable_stages", "str", "3", "stages at the end of the DNN that learn too (0: the last layer alone), or all", ("02",),
-                  ("0", "1", "2", "3", "4", "5", "6", "7", "all"), tutorial="rf_boFreezeWeights"),
-        Parameter("balance", "bool", False, "show images of rare labels more often, until all labels are shown equally often", ("02",),
-                  tutorial="rf_boBalanceTrainingSet"),
-        Parameter("max_train_images", "int", 0, "images an epoch at most; 0: all", ("02",), least=0, tutorial="rf_maxTrainImages"),
-        Parameter("augment", "bool", True, "change framing, light and colour of each image a little each time, and mirror half of them", ("02",)),
-        Parameter("engine", "str", "openvino", "what runs the DNN; cntk (after make cntk) also refines it", ("02", *RUNS), ("openvino", "onnxruntime", "cntk")),
-        Parameter("precision", "str", "f32", "f32; bf16: faster where the processor has it; auto: bf16 if it has it", RUNS, ("f32", "bf16", "auto")),
-        Parameter("inference_batch_size", "int", 2, "images the DNN computes at once", ("03", "05"), least=1, most=1024, tutorial="run_mbSize"),
-        Parameter("l2_normalize", "bool", True, "scale each feature vector to length 1", ("04",), tutorial="svm_boL2Normalize"),
-        Parameter("svm_c", "list[float]", [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0], "values of C to try; smaller is smoother", ("04",), least=0, tutorial="svm_CVals"),
-        Parameter("evaluate_on", "str", "test", "test, or train (which flatters)", ("05",), ("test", "train"), tutorial="boEvalOnTrainingSet"),
-        Parameter("reject_below", "float", 0.0, "smallest probability with which the service gives a label, 0 to 1; 0: it always does", ("06",), least=0, most=1),
-        Parameter("grid", "str", "input_size: 120, 240, 360", "what to try, NAME: VALUE, VALUE; NAME: VALUE, VALUE", ("07",)),
-        Parameter("seed", "int", 0, "of the split, the refining, the cross-validation and the bootstrap", ("01", "02", "04", "05"), least=0),
+    parameter.name: parameter
+    for parameter in (
+        Parameter(
+            "dataset_name",
+            "str",
+            "fashion_texture",
+            "name of the data set: a folder below images/, and its manifest if there is one",
+            ALL,
+            tutorial="datasetName",
+        ),
+        Parameter("images_dir", "str", "", "path of another folder of label folders, used in place", ALL),
+        Parameter(
+            "max_images",
+            "int",
+            0,
+            "images to fetch at most, over all labels; 0: all",
+            ("00",),
+            least=0,
+            tutorial="downloadTopNImages",
+        ),
+        Parameter(
+            "max_image_side",
+            "int",
+            1000,
+            "larger images are downscaled to this when fetched, pixels; 0: never",
+            ("00",),
+            least=0,
+            tutorial="maxSize",
+        ),
+        Parameter(
+            "train_fraction",
+            "float",
+            0.75,
+            "fraction of each label's images in the training set, 0 to 1",
+            ("01",),
+            least=0.01,
+            most=0.99,
+            tutorial="ratioTrainTest",
+        ),
+        Parameter(
+            "split_by",
+            "str",
+            "image",
+            "image; or group: images of one subfolder below the labels stay in one set",
+            ("01",),
+            ("image", "group"),
+            tutorial="imagesSplitBy",
+        ),
+        Parameter(
+            "classifier",
+            "str",
+            "svm",
+            "svm: linear SVM on the pretrained DNN's features; dnn: the refined DNN; svm_dnn_refined: SVM on its features",
+            ("02", *RUNS),
+            (SVM, DNN, SVM_ON_REFINED),
+            tutorial="classifier",
+            synonyms={"svmDnnRefined": "svm_dnn_refined"},
+        ),
+        Parameter(
+            "backbone",
+            "str",
+            "efficientnet_lite1",
+            "pretrained DNN, or the path of one: .onnx, .pth, .model",
+            ("02",),
+            ("efficientnet_lite0", "efficientnet_lite1", "resnet18", "resnet34", "resnet50"),
+            (".onnx", ".pth", ".model"),
+            tutorial="rf_pretrainedModelFilename",
+        ),
+        Parameter(
+            "input_size",
+            "int",
+            240,
+            "width and height of the DNN's input, pixels",
+            ("02",),
+            least=32,
+            most=2048,
+            tutorial="rf_inputResoluton",
+        ),
+        Parameter(
+            "epochs",
+            "int",
+            5,
+            "passes over the training images while fine-tuning; 0: only the new last layer is trained",
+            ("02",),
+            least=0,
+            most=1000,
+            tutorial="rf_maxEpochs",
+        ),
+        Parameter(
+            "batch_size",
+            "int",
+            32,
+            "images per gradient step",
+            ("02",),
+            least=1,
+            most=1024,
+            tutorial="rf_mbSize",
+        ),
+        Parameter(
+            "dropout",
+            "float",
+            0.2,
+            "dropout rate before the new last layer, 0 to 1",
+            ("02",),
+            least=0,
+            most=0.99,
+            tutorial="rf_dropoutRate",
+        ),
+        Parameter(
+            "learning_rate",
+            "list[float]",
+            [0.0004],
+            "one value: linear warm-up, then a cosine schedule to 0; several: one per epoch, the last repeats",
+            ("02",),
+            least=0,
+            tutorial="rf_lrPerMb",
+        ),
+        Parameter(
+            "optimizer", "str", "adamw", "adamw; or sgd, as in the tutorial", ("02",), ("adamw", "sgd")
+        ),
+        Parameter(
+            "momentum",
+            "float",
+            0.9,
+            "momentum of the optimizer (AdamW: beta 1), 0 to 1",
+            ("02",),
+            least=0,
+            most=0.999,
+            tutorial="rf_momentumPerMb",
+        ),
+        Parameter(
+            "weight_decay",
+            "float",
+            0.05,
+            "weight decay of the optimizer; more of it regularizes more",
+            ("02",),
+            least=0,
+            tutorial="rf_l2RegWeight",
+        ),
+        Parameter(
+            "trainable_stages",
+            "str",
+            "3",
+            "stages at the end of the DNN that are fine-tuned (0: the new last layer alone), or all",
+            ("02",),
+            ("0", "1", "2", "3", "4", "5", "6", "7", "all"),
+            tutorial="rf_boFreezeWeights",
+        ),
+        Parameter(
+            "balance",
+            "bool",
+            False,
+            "oversample rare labels until all labels are seen equally often",
+            ("02",),
+            tutorial="rf_boBalanceTrainingSet",
+        ),
+        Parameter(
+            "max_train_images",
+            "int",
+            0,
+            "training images per epoch at most; 0: all",
+            ("02",),
+            least=0,
+            tutorial="rf_maxTrainImages",
+        ),
+        Parameter(
+            "augment",
+            "bool",
+            True,
+            "data augmentation: random crop, brightness, contrast, saturation and horizontal flip",
+            ("02",),
+        ),
+        Parameter(
+            "engine",
+            "str",
+            "openvino",
+            "inference engine; cntk (after make cntk) also fine-tunes",
+            ("02", *RUNS),
+            ("openvino", "onnxruntime", "cntk"),
+        ),
+        Parameter(
+            "precision",
+            "str",
+            "f32",
+            "numeric precision of inference. f32; bf16: faster on processors that support it; auto: bf16 if supported",
+            RUNS,
+            ("f32", "bf16", "auto"),
+        ),
+        Parameter(
+            "inference_batch_size",
+            "int",
+            2,
+            "images per batch of inference",
+            ("03", "05"),
+            least=1,
+            most=1024,
+            tutorial="run_mbSize",
+        ),
+        Parameter(
+            "l2_normalize",
+            "bool",
+            True,
+            "L2-normalize each feature vector",
+            ("04",),
+            tutorial="svm_boL2Normalize",
+        ),
+        Parameter(
+            "svm_c",
+            "list[float]",
+            [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0],
+            "candidates for C; a smaller C regularizes more",
+            ("04",),
+            least=0,
+            tutorial="svm_CVals",
+        ),
+        Parameter(
+            "evaluate_on",
+            "str",
+            "test",
+            "test; or train, which overestimates the accuracy",
+            ("05",),
+            ("test", "train"),
+            tutorial="boEvalOnTrainingSet",
+        ),
+        Parameter(
+            "reject_below",
+            "float",
+            0.0,
+            "the service gives no label if its probability is below this, 0 to 1; 0: it always gives one",
+            ("06",),
+            least=0,
+            most=1,
+        ),
+        Parameter(
+            "grid",
+            "str",
+            "input_size: 120, 240, 360",
+            "parameter grid: NAME: VALUE, VALUE; NAME: VALUE, VALUE",
+            ("07",),
+        ),
+        Parameter(
+            "seed",
+            "int",
+            0,
+            "random seed of the split, fine-tuning, cross-validation and bootstrap",
+            ("01", "02", "04", "05"),
+            least=0,
+        ),
     )
 }
 
@@ -115,10 +332,17 @@ def check(name: str, value: Any) -> Value:
         raise ImgclfError(f"unknown parameter '{name}'; the parameters are {', '.join(PARAMETERS)}")
     parameter = PARAMETERS[name]
     value = parameter.synonyms.get(value, value) if isinstance(value, str) else value
-    fits = {"str": lambda v: isinstance(v, str), "bool": lambda v: isinstance(v, bool), "int": _is_whole, "float": _is_number,
-            "list[float]": lambda v: isinstance(v, list) and bool(v) and all(map(_is_number, v))}[parameter.type]
+    fits = {
+        "str": lambda v: isinstance(v, str),
+        "bool": lambda v: isinstance(v, bool),
+        "int": _is_whole,
+        "float": _is_number,
+        "list[float]": lambda v: isinstance(v, list) and bool(v) and all(map(_is_number, v)),
+    }[parameter.type]
     if name == "dataset_name" and isinstance(value, str) and not re.fullmatch(r"[^/\\.\0][^/\\\0]*", value):
-        raise ImgclfError(f"dataset_name={value!r}: must be the name of one folder, without slashes, not beginning with a dot")
+        raise ImgclfError(
+            f"dataset_name={value!r}: must be the name of one folder, without slashes, not beginning with a dot"
+        )
     numbers = value if isinstance(value, list) else [value]
     if not fits(value) or not parameter.allows(value) or not all(_in_limits(parameter, n) for n in numbers):
         raise ImgclfError(f"{name}={value!r}: must be {parameter.expected}")
@@ -165,20 +389,29 @@ def _literal(name: str, text: str) -> Any:
     if kind == "bool":
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
-        value = _evaluated(ast.parse(f"[{text}]" if kind == "list[float]" and "[" not in text else text.strip(), mode="eval").body)
+        value = literal(
+            ast.parse(
+                f"[{text}]" if kind == "list[float]" and "[" not in text else text.strip(), mode="eval"
+            ).body
+        )
     except (ValueError, SyntaxError):
         return text
     return float(value) if kind == "float" and _is_whole(value) else value
 
 
-def _evaluated(node: ast.expr) -> Any:
+def literal(node: ast.expr) -> Any:
     """A literal, or lists repeated and joined as the tutorial wrote them: `[0.01]*20 + [0.001]*20`; a ValueError for anything else."""
     if not isinstance(node, ast.BinOp):
         return ast.literal_eval(node)
-    left, right = _evaluated(node.left), _evaluated(node.right)
+    left, right = literal(node.left), literal(node.right)
     if isinstance(node.op, ast.Add) and isinstance(left, list) and isinstance(right, list):
         return left + right
-    if isinstance(node.op, ast.Mult) and isinstance(left, list) and _is_whole(right) and right <= MOST_REPEATS:
+    if (
+        isinstance(node.op, ast.Mult)
+        and isinstance(left, list)
+        and _is_whole(right)
+        and right <= MOST_REPEATS
+    ):
         return left * right
     raise ValueError("neither a literal nor lists")
 
@@ -190,7 +423,9 @@ def of_notebook(number: str) -> list[Parameter]:
 
 def of_namespace(namespace: Mapping[str, Any], *, without: str = "") -> dict[str, Value]:
     """The parameters of a notebook, given as its `globals()`, checked; all but the one named `without`."""
-    return {name: check(name, namespace[name]) for name in PARAMETERS if name in namespace and name != without}
+    return {
+        name: check(name, namespace[name]) for name in PARAMETERS if name in namespace and name != without
+    }
 
 
 def check_together(values: Mapping[str, Value]) -> None:
@@ -202,7 +437,9 @@ def check_together(values: Mapping[str, Value]) -> None:
     """
     demo = PARAMETERS["dataset_name"].default
     if values.get("images_dir") and values.get("dataset_name") == demo:
-        raise ImgclfError(f"images_dir is given, but dataset_name is still '{demo}', the demo set; give your images a name: dataset_name=fruit")
+        raise ImgclfError(
+            f"images_dir is given, but dataset_name is still '{demo}', the demo set; give your images a name: dataset_name=fruit"
+        )
 
 
 def announce(namespace: dict[str, Any]) -> None:
@@ -214,71 +451,9 @@ def announce(namespace: dict[str, Any]) -> None:
     print("\n".join(changed) or "all parameters have their defaults")
 
 
-def cell_source(number: str, values: Mapping[str, Value] | None = None) -> str:
-    """The parameters cell of a notebook: one literal a line, each with its meaning."""
-    values = values or {}
-    return "\n".join(f"{p.name}: {p.type} = {_code(values.get(p.name, p.default))}  # {p.meaning}" for p in of_notebook(number))
-
-
-def _code(value: Value) -> str:
+def code(value: Value) -> str:
+    """A value as it is written in a notebook."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-
-
-def notebook_paths() -> list[Path]:
-    """The notebooks, in order."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-
-
-def read_notebook(path: Path) -> dict[str, Value]:
-    """The values in the parameters cell of a notebook.
-
-    Raises
-    ------
-    ImgclfError : there is no such cell, or a line of it is not `NAME = VALUE` or `NAME: TYPE = VALUE`.
-    """
-    import nbformat  # here, since a machine that only serves has no notebooks
-    return _read_cell(_parameters_cell(nbformat.read(path, as_version=4), path.name).source, path.name)
-
-
-def _parameters_cell(notebook: "nbformat.NotebookNode", name: str) -> "nbformat.NotebookNode":
-    for cell in notebook.cells:
-        if TAG in cell.metadata.get("tags", []):
-            return cell
-    raise ImgclfError(f"{name}: no cell has the tag '{TAG}'; give it to the cell of the parameters, or get the notebook again")
-
-
-def _read_cell(source: str, name: str) -> dict[str, Value]:
-    try:
-        return {_assigned(line): _evaluated(line.value) for line in ast.parse(source).body}
-    except (AttributeError, SyntaxError, ValueError) as error:
-        raise ImgclfError(f"{name}: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults") from error
-
-
-def _assigned(line: ast.stmt) -> str:
-    """The one name that a line gives a value to; a ValueError or AttributeError if it does another thing."""
-    (target,) = line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
-    return target.id
-
-
-def change_defaults(changes: Mapping[str, Value] | None) -> list[Path]:
-    """Write values into the parameters cell of every notebook that has them (None: put all defaults back).
-
-    Returns
-    -------
-    The notebooks that changed.
-    """
-    import nbformat
-    changed = []
-    for path in notebook_paths():
-        notebook = nbformat.read(path, as_version=4)
-        cell = _parameters_cell(notebook, path.name)
-        values = {} if changes is None else {**_read_cell(cell.source, path.name), **changes}
-        source = cell_source(path.name[:2], values)
-        if source != cell.source:
-            cell.source = source
-            files.write_text(path, nbformat.writes(notebook) + "\n")
-            changed.append(path)
-    return changed
 
 
 def table() -> str:
@@ -288,5 +463,7 @@ def table() -> str:
         values = re.sub(r"(\w+)", r"`\1`", ", ".join(p.allowed)) if p.allowed else ""
         where = {ALL: "all", RUNS: f"{RUNS[0]} to {RUNS[-1]}"}.get(p.notebooks, ", ".join(p.notebooks))
         meaning = f"{p.meaning} ({values})" if values and p.name in ("backbone", "engine") else p.meaning
-        rows.append(f"| `{p.name}` | `{_code(p.default)}` | {where} | {meaning} | {f'`{p.tutorial}`' if p.tutorial else ''} |")
+        rows.append(
+            f"| `{p.name}` | `{code(p.default)}` | {where} | {meaning} | {f'`{p.tutorial}`' if p.tutorial else ''} |"
+        )
     return "\n".join(rows)

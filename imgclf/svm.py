@@ -1,10 +1,8 @@
 """A linear support vector machine on features, one score for each label."""
 
 import warnings
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,11 +60,21 @@ class Search:
     def __str__(self) -> str:
         if np.isnan(self.cv_accuracy[self.best]):
             return f"C = {self.head.c:g}: nothing could be held out, so C was not chosen by accuracy; more images of each label would tell"
-        return f"C = {self.head.c:g}: cross-validated class-averaged accuracy {self.cv_accuracy[self.best]:.2f}"
+        return (
+            f"C = {self.head.c:g}: cross-validated class-averaged accuracy {self.cv_accuracy[self.best]:.2f}"
+        )
 
 
-def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_values: list[float], l2_normalize: bool = True,
-          seed: int = 0, held_back: np.ndarray | None = None) -> Search:
+def train(
+    matrix: np.ndarray,
+    labels: np.ndarray,
+    clusters: np.ndarray,
+    *,
+    c_values: list[float],
+    l2_normalize: bool = True,
+    seed: int = 0,
+    held_back: np.ndarray | None = None,
+) -> Search:
     """Fit a class-balanced linear SVM for each C and keep the C that does best on held-out training images.
 
     Parameters
@@ -87,7 +95,9 @@ def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_val
     """
     names, truth = np.unique(labels, return_inverse=True)
     if len(names) < 2:
-        raise ImgclfError(f"all training images have the label '{', '.join(names)}'; a classifier needs at least two labels")
+        raise ImgclfError(
+            f"all training images have the label '{', '.join(names)}'; a classifier needs at least two labels"
+        )
     if not c_values or min(c_values) <= 0:
         raise ImgclfError(f"svm_c={list(c_values)}: give at least one C, all above 0")
     c_values = sorted(c_values)
@@ -98,9 +108,20 @@ def train(matrix: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, c_val
     machines = [_fit(vectors, truth, c, seed) for c in c_values]
     train_accuracy = [_accuracy(truth, _scores(machine, vectors)) for machine in machines]
     unknown = np.isnan(cv_accuracy).any()
-    best = int(np.argmin(np.abs(np.log(c_values)))) if unknown else _best(np.round(cv_accuracy, 6), held_out, truth)
+    best = (
+        int(np.argmin(np.abs(np.log(c_values))))
+        if unknown
+        else _best(np.round(cv_accuracy, 6), held_out, truth)
+    )
     weights, offsets = _columns(machines[best])
-    head = Head(tuple(names.tolist()), weights, offsets, l2_normalize, c_values[best], temperature(held_out[best], truth))
+    head = Head(
+        tuple(names.tolist()),
+        weights,
+        offsets,
+        l2_normalize,
+        c_values[best],
+        temperature(held_out[best], truth),
+    )
     return Search(tuple(c_values), tuple(train_accuracy), tuple(cv_accuracy), best, held_out[best], head)
 
 
@@ -113,12 +134,14 @@ def _best(accuracy: np.ndarray, held_out: list[np.ndarray], truth: np.ndarray) -
 def _directions(matrix: np.ndarray) -> np.ndarray:
     """Each row scaled to length 1; rows of zeros stay."""
     from sklearn.preprocessing import normalize
+
     return normalize(matrix)
 
 
 def _fit(vectors: np.ndarray, truth: np.ndarray, c: float, seed: int) -> "LinearSVC":
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
+
     machine = LinearSVC(C=c, class_weight="balanced", random_state=seed, max_iter=MOST_ITERATIONS)
     with warnings.catch_warnings():
         # At large C it stops before the last digit of the optimum; the accuracies show whether that mattered.
@@ -139,7 +162,9 @@ def _scores(machine: "LinearSVC", vectors: np.ndarray) -> np.ndarray:
     return vectors @ weights.T + offsets
 
 
-def _held_out_scores(vectors: np.ndarray, truth: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]], c: float, seed: int) -> np.ndarray:
+def _held_out_scores(
+    vectors: np.ndarray, truth: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]], c: float, seed: int
+) -> np.ndarray:
     """Scores (n, k) of each image by a machine that did not learn from it; -inf for a label that its fold did not teach."""
     scores = np.full((len(vectors), truth.max() + 1), -np.inf, np.float32)
     for learned, held_out in folds:
@@ -155,6 +180,7 @@ def _held_out_scores(vectors: np.ndarray, truth: np.ndarray, folds: list[tuple[n
 def _folds(truth: np.ndarray, clusters: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows to learn from and rows held out, for each fold; none where nothing can be held out."""
     from sklearn.model_selection import StratifiedGroupKFold
+
     folds = min(FOLDS, len(np.unique(clusters)), np.bincount(truth).max())
     if folds < 2:
         return []
@@ -165,14 +191,23 @@ def _folds(truth: np.ndarray, clusters: np.ndarray, seed: int) -> list[tuple[np.
 
 
 def _one_fold(held_back: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [(np.flatnonzero(~held_back), np.flatnonzero(held_back))] if 0 < held_back.sum() < len(held_back) else []
+    return (
+        [(np.flatnonzero(~held_back), np.flatnonzero(held_back))]
+        if 0 < held_back.sum() < len(held_back)
+        else []
+    )
 
 
 def _accuracy(truth: np.ndarray, scores: np.ndarray) -> float:
     """Class-averaged, of the rows that have scores; NaN if none has."""
     from sklearn.metrics import balanced_accuracy_score
+
     rows = np.isfinite(scores).any(axis=1)
-    return float(balanced_accuracy_score(truth[rows], scores[rows].argmax(axis=1))) if rows.any() else float("nan")
+    return (
+        float(balanced_accuracy_score(truth[rows], scores[rows].argmax(axis=1)))
+        if rows.any()
+        else float("nan")
+    )
 
 
 def temperature(scores: np.ndarray, truth: np.ndarray) -> float:
@@ -189,6 +224,7 @@ def _fitted(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """The temperature, and the cross-entropy with it; 1 and 0 where none can tell."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
+
     taught = np.isfinite(scores[np.arange(len(truth)), truth]) & (np.isfinite(scores).sum(axis=1) > 1)
     if not taught.any():
         return 1.0, 0.0
@@ -199,15 +235,14 @@ def _fitted(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     def loss(log_temperature: float) -> float:
         log_probabilities = log_softmax(scores / np.exp(log_temperature), axis=1)
         return -(wanted * np.where(np.isfinite(scores), log_probabilities, 0)).sum(axis=1).mean()
+
     found = minimize_scalar(loss, bounds=(-5, 5), method="bounded")
     return float(np.exp(found.x)), float(found.fun)
 
 
 def write(head: Head, path: Path) -> None:
     """Write the head as numpy arrays, whole; no pickle inside."""
-    with files.replace_file(path) as file:
-        np.savez(file, labels=np.array(head.labels), weights=head.weights, offsets=head.offsets,
-                 l2_normalize=head.l2_normalize, c=head.c, temperature=head.temperature)
+    files.write_npz(path, {**vars(head), "labels": np.array(head.labels)})
 
 
 def read(path: Path) -> Head:
@@ -218,8 +253,14 @@ def read(path: Path) -> Head:
     ImgclfError : the file is damaged.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Head(tuple(arrays["labels"].tolist()), arrays["weights"], arrays["offsets"],
-                        bool(arrays["l2_normalize"]), float(arrays["c"]), float(arrays["temperature"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = files.read_npz(path)
+        return Head(
+            tuple(arrays["labels"].tolist()),
+            arrays["weights"],
+            arrays["offsets"],
+            bool(arrays["l2_normalize"]),
+            float(arrays["c"]),
+            float(arrays["temperature"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImgclfError(f"{path}: damaged; run 04_train_svm again") from error

@@ -6,16 +6,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from conftest import picture
-from imgclf import ImgclfError, dataset, features, files, images, scan, split
-from test_images import corners, encoded, rotated
+from imgclf import ImgclfError, features, files
+from imgclf.data import dataset, scan, split
+from imgclf.images import decoding
+from imgclf.images.loading import Skipped, Source, load
+from imgclf.images.preprocessing import Preprocessing
+from support.pictures import corners, encoded, picture, png, rotated
 
 
 def look(folder):
@@ -35,40 +37,40 @@ def vectors(folder, network):
 
 
 def half(content):
-    return content[:len(content) // 2]
-
-
-def png(width, height):
-    """A real black-and-white PNG, written row by row."""
-    def chunk(kind, content):
-        return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
-    deflate, row = zlib.compressobj(1), bytes(1 + -(-width // 8))
-    content = b"".join(deflate.compress(row * 1000) for _ in range(height // 1000)) + deflate.flush()
-    header = width.to_bytes(4) + height.to_bytes(4) + bytes([1, 0, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+    return content[: len(content) // 2]
 
 
 # The folder
 
+
 def test_missing_folder_names_the_notebook(tmp_path):
-    with pytest.raises(ImgclfError, match=r"gone: no such folder; correct images_dir, or run 00_get_images first"):
+    with pytest.raises(
+        ImgclfError, match=r"gone: no such folder; correct images_dir, or run 00_get_images first"
+    ):
         look(tmp_path / "gone")
 
 
 def test_empty_folder_says_where_images_go(tmp_path):
-    with pytest.raises(ImgclfError, match="no label folders in it; put the images of each label into a folder of that name"):
+    with pytest.raises(
+        ImgclfError, match="no label folders in it; put the images of each label into a folder of that name"
+    ):
         look(tmp_path)
 
 
 def test_images_without_label_folders_say_where_they_go(tmp_path):
-    (tmp_path / "0.jpg").write_bytes(images.jpeg(corners()))
-    with pytest.raises(ImgclfError, match="no label folders in it; put the images of each label into a folder of that name"):
+    (tmp_path / "0.jpg").write_bytes(decoding.jpeg(corners()))
+    with pytest.raises(
+        ImgclfError, match="no label folders in it; put the images of each label into a folder of that name"
+    ):
         look(tmp_path)
 
 
 def test_label_folders_without_images_are_refused(tmp_path):
     (tmp_path / "a").mkdir()
-    with pytest.raises(ImgclfError, match=r"no usable images \(no image files in it\); put the images of each label into a folder of that name"):
+    with pytest.raises(
+        ImgclfError,
+        match=r"no usable images \(no image files in it\); put the images of each label into a folder of that name",
+    ):
         dataset.check(look(tmp_path))
 
 
@@ -76,14 +78,19 @@ def test_folder_of_nothing_but_damaged_images_says_why(tmp_path):
     (tmp_path / "a").mkdir()
     for i in range(3):
         (tmp_path / "a" / f"{i}.jpg").write_bytes(b"text" * (i > 0))
-    with pytest.raises(ImgclfError, match=r"no usable images \(2 x not an image that can be read; .*; 1 x the file is empty; "):
+    with pytest.raises(
+        ImgclfError,
+        match=r"no usable images \(2 x not an image that can be read; .*; 1 x the file is empty; ",
+    ):
         dataset.check(look(tmp_path))
 
 
 def test_one_class_alone_is_refused(colour_folder):
     for label in ("red", "green"):
         shutil.rmtree(colour_folder / label)
-    with pytest.raises(ImgclfError, match="only the label 'blue' has images; add a folder for at least one more label"):
+    with pytest.raises(
+        ImgclfError, match="only the label 'blue' has images; add a folder for at least one more label"
+    ):
         dataset.check(look(colour_folder))
 
 
@@ -99,11 +106,27 @@ def test_class_with_one_or_two_images_is_split(colour_folder, count, train, test
 # The images
 
 BROKEN = {
-    "a text file named .jpg": ("x.jpg", lambda: b"hello", "not an image that can be read; replace or delete it"),
-    "a truncated JPEG": ("x.jpg", lambda: half(images.jpeg(picture((90, 90, 90), 1, width=300))), "the JPEG is truncated; fetch or copy it again"),
+    "a text file named .jpg": (
+        "x.jpg",
+        lambda: b"hello",
+        "not an image that can be read; replace or delete it",
+    ),
+    "a truncated JPEG": (
+        "x.jpg",
+        lambda: half(decoding.jpeg(picture((90, 90, 90), 1, width=300))),
+        "the JPEG is truncated; fetch or copy it again",
+    ),
     "a zero-byte file": ("x.png", bytes, "the file is empty; replace or delete it"),
-    "a PNG of 30,000 x 30,000": ("x.png", lambda: png(30_000, 30_000), "30000 x 30000 pixels, more than 100,000,000; shrink it"),
-    "a truncated PNG": ("x.png", lambda: half(encoded(picture((90, 90, 90), 1), "PNG")), "the PNG is damaged; replace or delete it"),
+    "a PNG of 30,000 x 30,000": (
+        "x.png",
+        lambda: png(30_000, 30_000),
+        "30000 x 30000 pixels, more than 100,000,000; shrink it",
+    ),
+    "a truncated PNG": (
+        "x.png",
+        lambda: half(encoded(picture((90, 90, 90), 1), "PNG")),
+        "the PNG is damaged; replace or delete it",
+    ),
 }
 
 
@@ -130,9 +153,9 @@ def test_image_that_breaks_after_the_look_is_another_picture(colour_folder, tiny
 def test_broken_image_that_nobody_looked_at_is_skipped_with_the_reason(tmp_path, kind):
     name, content, reason = BROKEN[kind]
     (tmp_path / name).write_bytes(content())
-    skipped = []
-    assert list(features.prepared([features.Source(tmp_path / name)], 32, skipped=skipped)) == []
-    assert skipped == [features.Skipped(str(tmp_path / name), f"{name}: {reason}")]
+    assert list(load([Source(tmp_path / name)], Preprocessing(32))) == [
+        Skipped(str(tmp_path / name), f"{name}: {reason}")
+    ]
 
 
 UNUSUAL = {
@@ -140,7 +163,12 @@ UNUSUAL = {
     "grey": ("x.jpg", lambda: encoded(PillowImage.fromarray(corners()).convert("L"), "JPEG")),
     "16 bits": ("x.png", lambda: encoded(corners()[:, :, 0].astype(np.uint16) * 257, "PNG")),
     "alpha": ("x.png", lambda: encoded(PillowImage.fromarray(corners()).convert("RGBA"), "PNG")),
-    "animated GIF": ("x.gif", lambda: encoded(corners(), "GIF", save_all=True, append_images=[PillowImage.fromarray(corners()[::-1].copy())])),
+    "animated GIF": (
+        "x.gif",
+        lambda: encoded(
+            corners(), "GIF", save_all=True, append_images=[PillowImage.fromarray(corners()[::-1].copy())]
+        ),
+    ),
     "WebP": ("x.webp", lambda: encoded(corners(), "WEBP")),
     "upper-case suffix": ("X.JPG", lambda: encoded(corners(), "JPEG")),
     "PNG named .jpg": ("x.jpg", lambda: encoded(corners(), "PNG")),
@@ -162,7 +190,7 @@ def test_unusual_image_is_one_like_the_others(colour_folder, tiny_network, kind)
 
 def test_name_that_is_not_utf8_is_listed_and_stops_nothing(colour_folder):
     try:
-        (colour_folder / "red" / os.fsdecode(b"gr\xfcn.jpg")).write_bytes(images.jpeg(corners()))
+        (colour_folder / "red" / os.fsdecode(b"gr\xfcn.jpg")).write_bytes(decoding.jpeg(corners()))
     except OSError:
         pytest.skip("this file system takes no names that are not UTF-8")
     found = look(colour_folder)
@@ -176,30 +204,40 @@ def test_links_in_a_loop_end_and_bring_no_image_twice(colour_folder):
     (colour_folder / "red" / "itself.jpg").symlink_to("itself.jpg")
     (colour_folder / "circle").symlink_to("circle")
     found = look(colour_folder)
-    assert len(found.images) == 36 and found.twins == ()
-    assert left_out(found) == {"red/itself.jpg": "Too many levels of symbolic links; check that it exists and that you may read it"}
+    assert len(found.images) == 36 and found.duplicates == ()
+    assert left_out(found) == {
+        "red/itself.jpg": "Too many levels of symbolic links; check that it exists and that you may read it"
+    }
 
 
 def test_link_to_a_folder_elsewhere_is_followed(colour_folder, tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "x.jpg").write_bytes(images.jpeg(corners()))
+    (tmp_path / "elsewhere" / "x.jpg").write_bytes(decoding.jpeg(corners()))
     (colour_folder / "red" / "more").symlink_to(tmp_path / "elsewhere")
     assert [image.path for image in look(colour_folder).images if image.group] == ["red/more/x.jpg"]
 
 
 def test_link_to_a_file_that_is_gone_is_listed(colour_folder):
     (colour_folder / "red" / "gone.jpg").symlink_to("nowhere.jpg")
-    assert left_out(look(colour_folder)) == {"red/gone.jpg": "No such file or directory; check that it exists and that you may read it"}
+    assert left_out(look(colour_folder)) == {
+        "red/gone.jpg": "No such file or directory; check that it exists and that you may read it"
+    }
 
 
 # The machine
+
 
 @pytest.fixture
 def small_disk(tmp_path, monkeypatch):
     """A disk of 1 MB that holds $IMGCLF_DATA."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True
+        ).returncode
+    ):
         pytest.skip("only an administrator can mount a disk for this test")
     monkeypatch.setenv("IMGCLF_DATA", str(disk))
     yield disk
@@ -228,9 +266,13 @@ def fill(disk):
             file.write(bytes(4096))
 
 
-def test_full_disk_stops_features_with_a_sentence_and_the_rest_is_kept(colour_folder, tiny_network, small_disk):
+def test_full_disk_stops_features_with_a_sentence_and_the_rest_is_kept(
+    colour_folder, tiny_network, small_disk
+):
     found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
-    with pytest.raises(ImgclfError, match=r"cannot write .*\.npz: the disk is full; free some space and run again"):
+    with pytest.raises(
+        ImgclfError, match=r"cannot write .*\.npz: the disk is full; free some space and run again"
+    ):
         features.compute(found, tiny_network, cache, shard_images=12, progress=lambda done: fill(small_disk))
     assert len(cache.known()) == 12 and [path.suffix for path in cache.folder.iterdir()] == [".npz"]
     (small_disk / "filler").unlink()
@@ -241,34 +283,53 @@ def test_full_disk_leaves_the_old_table(colour_folder, small_disk):
     table = dataset.write(look(colour_folder))
     before = table.read_bytes()
     fill(small_disk)
-    with pytest.raises(ImgclfError, match=r"cannot write .*images.tsv: the disk is full; free some space and run again"):
+    with pytest.raises(
+        ImgclfError, match=r"cannot write .*images.tsv: the disk is full; free some space and run again"
+    ):
         dataset.write(look(colour_folder))
-    assert table.read_bytes() == before and [path.name for path in table.parent.iterdir()] == ["images.json", "images.tsv"]
+    assert table.read_bytes() == before and [path.name for path in table.parent.iterdir()] == [
+        "images.json",
+        "images.tsv",
+    ]
 
 
 def test_read_only_data_directory_is_a_sentence(colour_folder, tiny_network, small_disk):
     found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     remedy = "the file system is read-only; set IMGCLF_DATA to a folder that you may write to"
-    for write in (lambda: dataset.write(found), lambda: split.write(found, split.split(found)),
-                  lambda: features.compute(found, tiny_network, cache), lambda: files.lock(files.proc_dir("colours")).__enter__()):
+    for write in (
+        lambda: dataset.write(found),
+        lambda: split.write(found, split.split(found)),
+        lambda: features.compute(found, tiny_network, cache),
+        lambda: files.lock(files.proc_dir("colours")).__enter__(),
+    ):
         with pytest.raises(ImgclfError, match=f"^cannot write .*: {remedy}$"):
             write()
 
 
 def test_folder_of_somebody_else_is_a_sentence(stranger):
-    with pytest.raises(ImgclfError, match="^cannot write .*a.txt: no permission to write there; set IMGCLF_DATA to a folder that you may write to$"):
+    with pytest.raises(
+        ImgclfError,
+        match="^cannot write .*a.txt: no permission to write there; set IMGCLF_DATA to a folder that you may write to$",
+    ):
         files.write_text(stranger / "a.txt", "")
 
 
 def test_label_folder_that_may_not_be_read_is_named(stranger):
-    with pytest.raises(ImgclfError, match="red: Permission denied; make it readable, or move it out of the label folders"):
+    with pytest.raises(
+        ImgclfError, match="red: Permission denied; make it readable, or move it out of the label folders"
+    ):
         look(stranger)
 
 
 def test_second_run_on_a_data_directory_waits_and_goes_on(data_dir):
     program = "from imgclf import files\nwith files.lock(files.proc_dir('colours')):\n    print('in', flush=True)\n    input()\n"
-    first, second = (subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2))
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    )
     with first, second:
         ahead, behind = (first, second) if first.stdout.readline() == "in\n" else (second, first)
         if behind is second:
@@ -281,12 +342,18 @@ def test_second_run_on_a_data_directory_waits_and_goes_on(data_dir):
     assert (first.returncode, second.returncode) == (0, 0)
 
 
-def test_kill_in_the_middle_of_features_costs_only_what_was_not_written(colour_folder, tiny_network, data_dir):
-    program = ("import sys, time, pathlib\nfrom imgclf import features, scan\n"
-               "folder, network = map(pathlib.Path, sys.argv[1:])\n"
-               "features.compute(scan.look_through('colours', folder), network, features.Cache.of('colours', network),\n"
-               "                 batch_size=2, shard_images=2, progress=lambda done: print(done, flush=True) or time.sleep(0.05))\n")
-    with subprocess.Popen([sys.executable, "-c", program, colour_folder, tiny_network], stdout=subprocess.PIPE, text=True) as run:
+def test_kill_in_the_middle_of_features_costs_only_what_was_not_written(
+    colour_folder, tiny_network, data_dir
+):
+    program = (
+        "import sys, time, pathlib\nfrom imgclf import features\nfrom imgclf.data import scan\n"
+        "folder, network = map(pathlib.Path, sys.argv[1:])\n"
+        "features.compute(scan.look_through('colours', folder), network, features.Cache.of('colours', network),\n"
+        "                 batch_size=2, shard_images=2, progress=lambda done: print(done, flush=True) or time.sleep(0.05))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, colour_folder, tiny_network], stdout=subprocess.PIPE, text=True
+    ) as run:
         assert [run.stdout.readline() for _ in range(3)] == ["2\n", "4\n", "6\n"]
         run.send_signal(signal.SIGKILL)
     cache = features.Cache.of("colours", tiny_network)

@@ -9,12 +9,28 @@ from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import COLOURS, picture
-from test_classifier import trained
 
-from imgclf import __version__, cli, images, parameters, svm
+from imgclf import __version__, cli, parameters, svm
+from imgclf.experiments import notebooks
+from imgclf.images import decoding
+from support.classifiers import trained
+from support.pictures import COLOURS, picture
 
-HEAVY = ("torch", "openvino", "onnxruntime", "onnx", "sklearn", "bqplot", "ipywidgets", "mlflow", "cv2", "pandas", "matplotlib", "dask", "papermill")
+HEAVY = (
+    "torch",
+    "openvino",
+    "onnxruntime",
+    "onnx",
+    "sklearn",
+    "bqplot",
+    "ipywidgets",
+    "mlflow",
+    "cv2",
+    "pandas",
+    "matplotlib",
+    "dask",
+    "papermill",
+)
 
 
 def imgclf(*arguments: object) -> Result:
@@ -40,7 +56,12 @@ def test_help_comes_in_less_than_a_second():
     seconds = []
     for _ in range(4):  # the quickest: other processes may be at work
         start = time.perf_counter()
-        shown = subprocess.run([shutil.which("imgclf", path=sys.prefix + "/bin") or "imgclf", "--help"], capture_output=True, text=True, check=True)
+        shown = subprocess.run(
+            [shutil.which("imgclf", path=sys.prefix + "/bin") or "imgclf", "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         seconds.append(time.perf_counter() - start)
         if seconds[-1] < 1:
             break
@@ -51,7 +72,10 @@ def test_help_comes_in_less_than_a_second():
 @pytest.mark.parametrize("module", ["imgclf", "imgclf.cli"])
 def test_import_loads_nothing_heavy(module):
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )
 
 
 @pytest.mark.parametrize("name", cli.main.commands)
@@ -82,13 +106,28 @@ def test_unknown_parameter_leaves_no_traceback_in_a_real_process():
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
 
 
-@pytest.mark.parametrize("arguments", [["set", "seed"], ["set", "seed=much"], ["run", "-p", "train_fraction=2"], ["run", "--from", "42"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["set", "seed"], ["set", "seed=much"], ["run", "-p", "train_fraction=2"], ["run", "--from", "42"]],
+)
 def test_wrong_values_end_with_one_line_and_exit_code_1(arguments):
     refusal(*arguments)
 
 
-@pytest.mark.parametrize("arguments", [["walk"], ["run", "--fast"], ["set"], ["set", "--defaults", "seed=1"], ["predict"], ["verify"], ["verify", "x.onnx"],
-                                       ["run", "-p"], ["parameters", "seed"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["walk"],
+        ["run", "--fast"],
+        ["set"],
+        ["set", "--defaults", "seed=1"],
+        ["predict"],
+        ["verify"],
+        ["verify", "x.onnx"],
+        ["run", "-p"],
+        ["parameters", "seed"],
+    ],
+)
 def test_wrong_use_ends_with_exit_code_2(arguments):
     result = imgclf(*arguments)
     assert result.exit_code == 2
@@ -98,18 +137,25 @@ def test_wrong_use_ends_with_exit_code_2(arguments):
 
 @pytest.mark.parametrize("start", ["42", "03_run", "3_run_dnn", "003", "run_dnn", "-1"])
 def test_from_a_notebook_that_there_is_not_lists_those_there_are(start):
-    assert refusal("run", f"--from={start}") == (f"imgclf: --from {start}: no such notebook; there are 00_get_images, 01_prepare_data, "
-                                                 "02_refine_dnn, 03_run_dnn, 04_train_svm, 05_evaluate")
+    assert refusal("run", f"--from={start}") == (
+        f"imgclf: --from {start}: no such notebook; there are 00_get_images, 01_prepare_data, "
+        "02_refine_dnn, 03_run_dnn, 04_train_svm, 05_evaluate"
+    )
 
 
 @pytest.mark.parametrize("start", ["3", "03", "03_run_dnn", "03_run_dnn.ipynb"])
 def test_from_takes_the_number_or_the_name_and_starts_there(start, tmp_path, monkeypatch):
-    copies = shutil.copytree(parameters.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    monkeypatch.setattr(parameters, "NOTEBOOKS", copies)
-    edited = (copies / "03_run_dnn.ipynb").read_text(encoding="utf-8").replace("dataset_name: str =", "dataset_name: str +")
+    copies = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", copies)
+    edited = (
+        (copies / "03_run_dnn.ipynb")
+        .read_text(encoding="utf-8")
+        .replace("dataset_name: str =", "dataset_name: str +")
+    )
     (copies / "03_run_dnn.ipynb").write_text(edited, encoding="utf-8")
     assert refusal("run", "--from", start) == (
-        "imgclf: 03_run_dnn.ipynb: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults")
+        "imgclf: 03_run_dnn.ipynb: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults"
+    )
 
 
 def test_parameters_are_listed_with_what_they_may_be():
@@ -119,8 +165,8 @@ def test_parameters_are_listed_with_what_they_may_be():
 
 
 def test_set_tells_what_it_changed_and_defaults_put_it_back(tmp_path, monkeypatch):
-    copies = shutil.copytree(parameters.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    monkeypatch.setattr(parameters, "NOTEBOOKS", copies)
+    copies = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", copies)
     assert imgclf("set", "max_images=12").stdout == "changed 00_get_images.ipynb\n"
     assert imgclf("set", "max_images=12").stdout == "nothing to change\n"
     assert imgclf("set", "--defaults").stdout == "changed 00_get_images.ipynb\n"
@@ -154,11 +200,14 @@ def test_predict_takes_the_newest_classifier_by_itself(model, colour_folder, dat
 def test_predict_on_a_folder_skips_a_bad_image_and_says_so(model, tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "bad.jpg").write_bytes(b"this is no image")
-    (tmp_path / "new" / "good.jpg").write_bytes(images.jpeg(picture(COLOURS["green"], seed=7)))
+    (tmp_path / "new" / "good.jpg").write_bytes(decoding.jpeg(picture(COLOURS["green"], seed=7)))
     result = imgclf("predict", "--json", "--model", model, tmp_path / "new")
     assert result.exit_code == 0
     assert [row["label"] for row in json.loads(result.stdout)] == ["green"]
-    assert result.stderr == f"with {model}\nskipped {tmp_path / 'new' / 'bad.jpg'}: not an image that can be read; replace or delete it\n"
+    assert (
+        result.stderr
+        == f"with {model}\nskipped {tmp_path / 'new' / 'bad.jpg'}: not an image that can be read; replace or delete it\n"
+    )
 
 
 def test_predict_with_bad_images_only_ends_with_exit_code_1(model, tmp_path):
@@ -169,7 +218,9 @@ def test_predict_with_bad_images_only_ends_with_exit_code_1(model, tmp_path):
 
 
 def test_predict_without_a_classifier_says_what_to_do(colour_folder):
-    assert "no classifier.onnx yet; run the notebooks first, or name one with --model" in refusal("predict", colour_folder)
+    assert "no classifier.onnx yet; run the notebooks first, or name one with --model" in refusal(
+        "predict", colour_folder
+    )
 
 
 def test_predict_with_a_file_that_is_no_classifier_is_refused(tiny_network, colour_folder):
@@ -177,7 +228,10 @@ def test_predict_with_a_file_that_is_no_classifier_is_refused(tiny_network, colo
 
 
 def test_predict_on_a_path_that_is_not_there_is_refused(model, tmp_path):
-    assert refusal("predict", "--model", model, tmp_path / "gone") == f"imgclf: {tmp_path / 'gone'}: no such file or folder"
+    assert (
+        refusal("predict", "--model", model, tmp_path / "gone")
+        == f"imgclf: {tmp_path / 'gone'}: no such file or folder"
+    )
 
 
 def test_verify_agrees_with_exit_code_0(model, colour_folder):

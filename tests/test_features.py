@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
-from conftest import COLOURS, picture
 
-from imgclf import ImgclfError, engines, features, images, scan
-from imgclf.dataset import Dataset, Image
-from imgclf.features import Cache, Features, Skipped, Source
+from imgclf import ImgclfError, engines, features
+from imgclf.data import scan
+from imgclf.data.dataset import Dataset, Image
+from imgclf.features import Cache, Features
+from imgclf.images import decoding
+from imgclf.images.loading import Skipped, Source
+from imgclf.images.preprocessing import Preprocessing
+from support.pictures import COLOURS, picture
 
 
 @pytest.fixture
@@ -27,8 +31,8 @@ def by_hand(*vectors: list[float]) -> Features:
 
 def test_features_are_what_the_network_says_of_each_image(colours, tiny_network, cache):
     assert features.compute(colours, tiny_network, cache) == []
-    pixels = np.stack([images.prepare(colours.file(image).read_bytes(), 32) for image in colours.images])
-    (expected,), = engines.start(tiny_network, engine="onnxruntime").run([pixels])
+    pixels = np.stack([Preprocessing(32).apply(colours.file(image).read_bytes()) for image in colours.images])
+    ((expected,),) = engines.start(tiny_network, engine="onnxruntime").run([pixels])
     found = cache.features(colours.images)
     np.testing.assert_allclose(found.matrix, expected, rtol=1e-5, atol=1e-5)
     assert found.images == colours.images
@@ -48,7 +52,9 @@ def test_a_bad_image_is_skipped_and_named(colours, tiny_network, cache):
     good = [image for image in colours.images if image.path != "green/03.jpg"]
     kept = cache.features(colours.images)
     assert kept.images == tuple(good)
-    (expected,), = engines.start(tiny_network, engine="onnxruntime").run([np.stack([images.prepare(colours.file(i).read_bytes(), 32) for i in good])])
+    ((expected,),) = engines.start(tiny_network, engine="onnxruntime").run(
+        [np.stack([Preprocessing(32).apply(colours.file(i).read_bytes()) for i in good])]
+    )
     np.testing.assert_allclose(kept.matrix, expected, rtol=1e-5, atol=1e-5)  # each still has its own
 
 
@@ -66,9 +72,11 @@ def test_nothing_is_computed_where_nothing_is_missing(colours, tiny_network, cac
 def test_one_new_image_costs_one_image(colours, tiny_network, cache):
     features.compute(colours, tiny_network, cache)
     before = {shard: shard.stat().st_mtime_ns for shard in cache.folder.iterdir()}
-    (colours.folder / "red" / "new.jpg").write_bytes(images.jpeg(picture(COLOURS["red"], seed=999)))
+    (colours.folder / "red" / "new.jpg").write_bytes(decoding.jpeg(picture(COLOURS["red"], seed=999)))
     counted: list[int] = []
-    features.compute(scan.look_through("colours", colours.folder), tiny_network, cache, progress=counted.append)
+    features.compute(
+        scan.look_through("colours", colours.folder), tiny_network, cache, progress=counted.append
+    )
     assert counted == [1]
     assert before.items() <= {shard: shard.stat().st_mtime_ns for shard in cache.folder.iterdir()}.items()
 
@@ -94,6 +102,7 @@ def test_one_content_is_computed_once_and_serves_both_files(colours, tiny_networ
 def test_a_stopped_run_keeps_what_it_had_written(colours, tiny_network, cache):
     def stop(done: int) -> None:
         raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
         features.compute(colours, tiny_network, cache, shard_images=10, progress=stop)
     assert len(cache.known()) == 10
@@ -110,25 +119,39 @@ def test_features_are_written_in_parts_of_the_size_asked_for(colours, tiny_netwo
 
 def test_a_source_is_read_if_its_content_is_the_one_seen_or_if_any_will_do(colours):
     image = colours.images[0]
-    expected = images.prepare(colours.file(image).read_bytes(), 32)
+    expected = Preprocessing(32).apply(colours.file(image).read_bytes())
     for source in (Source(colours.file(image), image.sha256), Source(colours.file(image))):
-        assert (source.pixels(32) == expected).all()
+        assert (source.pixels(Preprocessing(32)) == expected).all()
 
 
 def test_sources_are_the_files_with_the_content_that_was_seen(colours):
-    assert features.sources(colours, colours.images[:2]) == [Source(colours.folder / image.path, image.sha256) for image in colours.images[:2]]
+    assert features.sources(colours, colours.images[:2]) == [
+        Source(colours.folder / image.path, image.sha256) for image in colours.images[:2]
+    ]
 
 
-def test_a_good_picture_in_the_place_of_another_gives_no_features_under_its_name(colours, tiny_network, cache):
-    (colours.folder / "green" / "03.jpg").write_bytes(images.jpeg(picture(COLOURS["red"], seed=999)))
+def test_a_good_picture_in_the_place_of_another_gives_no_features_under_its_name(
+    colours, tiny_network, cache
+):
+    (colours.folder / "green" / "03.jpg").write_bytes(decoding.jpeg(picture(COLOURS["red"], seed=999)))
     (skipped,) = features.compute(colours, tiny_network, cache)
-    assert skipped == Skipped(str(colours.folder / "green/03.jpg"), "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again")
+    assert skipped == Skipped(
+        str(colours.folder / "green/03.jpg"),
+        "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again",
+    )
     assert len(cache.known()) == 35
 
 
-@pytest.mark.parametrize(("there", "told"), [
-    (40, "40 images x 1 features"),
-    (38, "38 images x 1 features; 2 of 40 images have none, run 03_run_dnn (it names those that cannot be read)")])
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        (40, "40 images x 1 features"),
+        (
+            38,
+            "38 images x 1 features; 2 of 40 images have none, run 03_run_dnn (it names those that cannot be read)",
+        ),
+    ],
+)
 def test_coverage_tells_how_many_images_have_features(there, told):
     found = by_hand(*[[1.0]] * 40)
     assert features.coverage(found.of(found.images[:there]), found.images) == told
@@ -136,14 +159,20 @@ def test_coverage_tells_how_many_images_have_features(there, told):
 
 def test_coverage_refuses_more_than_five_percent_missing():
     found = by_hand(*[[1.0]] * 40)
-    with pytest.raises(ImgclfError, match="^37 images x 1 features; 3 of 40 images have none, run 03_run_dnn"):
+    with pytest.raises(
+        ImgclfError, match="^37 images x 1 features; 3 of 40 images have none, run 03_run_dnn"
+    ):
         features.coverage(found.of(found.images[:37]), found.images)
 
 
 def test_network_and_precision_have_their_own_features(tiny_network, tmp_path):
     other = tmp_path / "dnn_other.onnx"
     other.write_bytes(tiny_network.read_bytes() + b"\x08\x0a")  # the field that names the IR version, again
-    folders = {Cache.of("colours", network, precision=precision).folder for network in (tiny_network, other) for precision in ("f32", "bf16")}
+    folders = {
+        Cache.of("colours", network, precision=precision).folder
+        for network in (tiny_network, other)
+        for precision in ("f32", "bf16")
+    }
     assert len(folders) == 4
 
 
@@ -167,9 +196,14 @@ def test_forecast_computes_a_few_and_tells_how_long_the_rest_takes(colours, tiny
 
 
 def test_forecast_times_the_parts_after_the_first(colours, tiny_network, cache, monkeypatch):
-    moments = iter([100.0, 101.0, 102.0, 104.0])  # the end of each part of 2 images; the first ends after the engine started
+    moments = iter(
+        [100.0, 101.0, 102.0, 104.0]
+    )  # the end of each part of 2 images; the first ends after the engine started
     monkeypatch.setattr(features.time, "perf_counter", lambda: next(moments))
-    assert features.forecast(colours, tiny_network, cache, few=8) == "2 images a second; the remaining 28 will take about 19 seconds"  # 6 in 4 s
+    assert (
+        features.forecast(colours, tiny_network, cache, few=8)
+        == "2 images a second; the remaining 28 will take about 19 seconds"
+    )  # 6 in 4 s
 
 
 def test_forecast_of_a_handful_says_that_they_are_done(colours, tiny_network, cache):
@@ -194,7 +228,11 @@ def test_features_of_a_subset_keep_its_order_and_leave_out_the_unknown():
 def test_nearest_points_the_same_way_whatever_its_length():
     found = by_hand([1, 0], [0, 5], [7, 0], [3, 4], [-2, 0])
     near = features.nearest(found, found.images[0], most=3)
-    assert [(image.path, round(cosine, 6)) for image, cosine in near] == [("2.jpg", 1.0), ("3.jpg", 0.6), ("1.jpg", 0.0)]
+    assert [(image.path, round(cosine, 6)) for image, cosine in near] == [
+        ("2.jpg", 1.0),
+        ("3.jpg", 0.6),
+        ("1.jpg", 0.0),
+    ]
 
 
 def test_nearest_in_a_tie_keeps_the_order_and_never_gives_the_image_itself():

@@ -54,13 +54,16 @@ def test_json_is_readable_by_eye(tmp_path):
     assert json.loads((tmp_path / "a.json").read_bytes()) == {"label": "Rüsche"}
 
 
-@pytest.mark.parametrize(("number", "remedy"), [
-    (errno.ENOSPC, "the disk is full; free some space and run again"),
-    (errno.EDQUOT, "the disk quota is used up; free some space and run again"),
-    (errno.EROFS, "the file system is read-only; set IMGCLF_DATA to a folder that you may write to"),
-    (errno.EACCES, "no permission to write there; set IMGCLF_DATA to a folder that you may write to"),
-    (errno.EPERM, "no permission to write there; set IMGCLF_DATA to a folder that you may write to"),
-])
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space and run again"),
+        (errno.EDQUOT, "the disk quota is used up; free some space and run again"),
+        (errno.EROFS, "the file system is read-only; set IMGCLF_DATA to a folder that you may write to"),
+        (errno.EACCES, "no permission to write there; set IMGCLF_DATA to a folder that you may write to"),
+        (errno.EPERM, "no permission to write there; set IMGCLF_DATA to a folder that you may write to"),
+    ],
+)
 def test_unwritable_file_is_named_with_the_remedy(tmp_path, number, remedy):
     with pytest.raises(ImgclfError) as caught, files.writable(tmp_path / "a.txt"):
         raise OSError(number, "as the system says it")

@@ -9,21 +9,22 @@ import papermill
 import pytest
 
 from imgclf import ImgclfError, parameters
+from imgclf.experiments import notebooks
 from imgclf.parameters import PARAMETERS
 
-NOTEBOOKS = parameters.notebook_paths()
+NOTEBOOKS = notebooks.paths()
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 @pytest.fixture
 def copies(tmp_path, monkeypatch):
     """The notebooks, copied to where they may be written."""
-    folder = shutil.copytree(parameters.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    monkeypatch.setattr(parameters, "NOTEBOOKS", folder)
+    folder = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", folder)
     return folder
 
 
-def notebook(folder: Path, source: str, *, tag: str = parameters.TAG) -> Path:
+def notebook(folder: Path, source: str, *, tag: str = notebooks.TAG) -> Path:
     """A notebook whose only cell is this one, tagged."""
     cell = nbformat.v4.new_code_cell(source, metadata={"tags": [tag]})
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "07_own.ipynb")
@@ -31,7 +32,7 @@ def notebook(folder: Path, source: str, *, tag: str = parameters.TAG) -> Path:
 
 
 def contents() -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in parameters.notebook_paths()}
+    return {path.name: path.read_bytes() for path in notebooks.paths()}
 
 
 def test_there_are_notebooks_for_all_numbers():
@@ -41,9 +42,9 @@ def test_there_are_notebooks_for_all_numbers():
 @each_notebook
 def test_second_cell_of_each_notebook_is_the_parameters_cell_of_the_list(path):
     cells = nbformat.read(path, as_version=4).cells
-    tagged = [i for i, cell in enumerate(cells) if parameters.TAG in cell.metadata.get("tags", [])]
+    tagged = [i for i, cell in enumerate(cells) if notebooks.TAG in cell.metadata.get("tags", [])]
     assert tagged == [1]
-    assert cells[1].source == parameters.cell_source(path.name[:2])
+    assert cells[1].source == notebooks.cell_source(path.name[:2])
 
 
 @each_notebook
@@ -62,10 +63,23 @@ def test_each_default_is_allowed_and_has_a_meaning_on_one_line(parameter):
     assert set(parameter.notebooks) <= set(parameters.ALL)
 
 
-@pytest.mark.parametrize(("assignment", "value"), [
-    ("dataset_name=my fruit", "my fruit"), ("train_fraction=0.8", 0.8), ("seed=3", 3), ("l2_normalize=False", False), ("l2_normalize=true", True),
-    ("svm_c=0.1,1", [0.1, 1]), ("svm_c=[1, 10]", [1, 10]), ("svm_c=5", [5]),
-    ("learning_rate=[0.01]*2 + [0.001]*1+[0.0001]", [0.01, 0.01, 0.001, 0.0001]), ("classifier=svmDnnRefined", "svm_dnn_refined"), ("evaluate_on=train", "train"), ("images_dir=", "")])
+@pytest.mark.parametrize(
+    ("assignment", "value"),
+    [
+        ("dataset_name=my fruit", "my fruit"),
+        ("train_fraction=0.8", 0.8),
+        ("seed=3", 3),
+        ("l2_normalize=False", False),
+        ("l2_normalize=true", True),
+        ("svm_c=0.1,1", [0.1, 1]),
+        ("svm_c=[1, 10]", [1, 10]),
+        ("svm_c=5", [5]),
+        ("learning_rate=[0.01]*2 + [0.001]*1+[0.0001]", [0.01, 0.01, 0.001, 0.0001]),
+        ("classifier=svmDnnRefined", "svm_dnn_refined"),
+        ("evaluate_on=train", "train"),
+        ("images_dir=", ""),
+    ],
+)
 def test_parse_gives_values_of_the_right_type(assignment, value):
     (found,) = parameters.parse([assignment]).values()
     assert found == value
@@ -88,29 +102,40 @@ def test_path_of_a_backbone_becomes_absolute_and_a_name_stays(name, tmp_path, mo
     assert parameters.parse(["backbone=resnet18"]) == {"backbone": "resnet18"}
 
 
-@pytest.mark.parametrize(("assignment", "message"), [
-    ("backbone=alexnet", "backbone='alexnet': must be one of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50, or a path ending in .onnx or .pth or .model"),
-    ("engine=own.onnx", "engine='own.onnx': must be one of openvino, onnxruntime, cntk"),
-    ("epocs=3", "unknown parameter 'epocs'; the parameters are dataset_name, images_dir, max_images"),
-    ("train_fraction", "'train_fraction' is not NAME=VALUE"),
-    ("train_fraction=much", "train_fraction='much': must be a number at least 0.01 and at most 0.99"),
-    ("train_fraction=1.5", "train_fraction=1.5: must be a number at least 0.01 and at most 0.99"),
-    ("seed=-1", "seed=-1: must be a whole number at least 0"),
-    ("seed=1.5", "seed=1.5: must be a whole number at least 0"),
-    ("seed=True", "seed=True: must be a whole number at least 0"),
-    ("l2_normalize=yes", "l2_normalize='yes': must be True or False"),
-    ("engine=torch", "engine='torch': must be one of openvino, onnxruntime"),
-    ("svm_c=", "svm_c=[]: must be numbers with commas between at least 0"),
-    ("svm_c=1,x", "svm_c='1,x': must be numbers with commas between at least 0"),
-    ("learning_rate=[0.1]*100000", "learning_rate='[0.1]*100000': must be numbers"), ("learning_rate=[0.1]*[2]", "learning_rate='[0.1]*[2]': must be numbers"),
-    ("svm_c=1,-1", "svm_c=[1, -1]: must be numbers with commas between at least 0"),
-    ("input_size=16", "input_size=16: must be a whole number at least 32 and at most 2048")])
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        (
+            "backbone=alexnet",
+            "backbone='alexnet': must be one of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50, or a path ending in .onnx or .pth or .model",
+        ),
+        ("engine=own.onnx", "engine='own.onnx': must be one of openvino, onnxruntime, cntk"),
+        ("epocs=3", "unknown parameter 'epocs'; the parameters are dataset_name, images_dir, max_images"),
+        ("train_fraction", "'train_fraction' is not NAME=VALUE"),
+        ("train_fraction=much", "train_fraction='much': must be a number at least 0.01 and at most 0.99"),
+        ("train_fraction=1.5", "train_fraction=1.5: must be a number at least 0.01 and at most 0.99"),
+        ("seed=-1", "seed=-1: must be a whole number at least 0"),
+        ("seed=1.5", "seed=1.5: must be a whole number at least 0"),
+        ("seed=True", "seed=True: must be a whole number at least 0"),
+        ("l2_normalize=yes", "l2_normalize='yes': must be True or False"),
+        ("engine=torch", "engine='torch': must be one of openvino, onnxruntime"),
+        ("svm_c=", "svm_c=[]: must be numbers with commas between at least 0"),
+        ("svm_c=1,x", "svm_c='1,x': must be numbers with commas between at least 0"),
+        ("learning_rate=[0.1]*100000", "learning_rate='[0.1]*100000': must be numbers"),
+        ("learning_rate=[0.1]*[2]", "learning_rate='[0.1]*[2]': must be numbers"),
+        ("svm_c=1,-1", "svm_c=[1, -1]: must be numbers with commas between at least 0"),
+        ("input_size=16", "input_size=16: must be a whole number at least 32 and at most 2048"),
+    ],
+)
 def test_a_wrong_assignment_is_told_what_would_do(assignment, message):
     with pytest.raises(ImgclfError, match=re.escape(message)):
         parameters.parse([assignment])
 
 
-@pytest.mark.parametrize(("name", "value"), [("dataset_name", 3), ("svm_c", 1.0), ("svm_c", ["1"]), ("l2_normalize", 1), ("seed", None)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("dataset_name", 3), ("svm_c", 1.0), ("svm_c", ["1"]), ("l2_normalize", 1), ("seed", None)],
+)
 def test_check_refuses_a_wrong_type(name, value):
     with pytest.raises(ImgclfError, match=f"{name}=.*: must be "):
         parameters.check(name, value)
@@ -126,7 +151,10 @@ def test_announce_tells_what_differs_from_the_default(capsys):
 def test_announce_puts_the_tutorials_spelling_into_ours(capsys):
     namespace = {"classifier": "svmDnnRefined"}
     parameters.announce(namespace)
-    assert namespace["classifier"] == "svm_dnn_refined" and capsys.readouterr().out == "classifier = 'svm_dnn_refined'\n"
+    assert (
+        namespace["classifier"] == "svm_dnn_refined"
+        and capsys.readouterr().out == "classifier = 'svm_dnn_refined'\n"
+    )
 
 
 def test_announce_refuses_what_is_not_allowed():
@@ -136,31 +164,49 @@ def test_announce_refuses_what_is_not_allowed():
 
 @pytest.mark.parametrize("text", ["fruit", 'a "quoted" name', "back\\slash", "two\nlines", "äpfel 緑", ""])
 def test_a_cell_gives_back_any_text(text, tmp_path):
-    source = parameters.cell_source("00", {"dataset_name": text})
-    assert parameters.read_notebook(notebook(tmp_path, source))["dataset_name"] == text
+    source = notebooks.cell_source("00", {"dataset_name": text})
+    assert notebooks.read(notebook(tmp_path, source))["dataset_name"] == text
     assert len(source.splitlines()) == len(parameters.of_notebook("00"))
 
 
 def test_a_cell_is_read_with_or_without_the_types(tmp_path):
-    path = notebook(tmp_path, "# mine\nseed = 3\nsvm_c: list[float] = [0.1, 1]  # more\n\ndataset_name = 'fruit'")
-    assert parameters.read_notebook(path) == {"seed": 3, "svm_c": [0.1, 1], "dataset_name": "fruit"}
+    path = notebook(
+        tmp_path, "# mine\nseed = 3\nsvm_c: list[float] = [0.1, 1]  # more\n\ndataset_name = 'fruit'"
+    )
+    assert notebooks.read(path) == {"seed": 3, "svm_c": [0.1, 1], "dataset_name": "fruit"}
 
 
 def test_a_schedule_written_as_in_the_tutorial_is_read(tmp_path):
     path = notebook(tmp_path, "learning_rate = [0.001]*2 + [0.0001]*2 + [0.00001]")
-    assert parameters.read_notebook(path) == {"learning_rate": [0.001, 0.001, 0.0001, 0.0001, 0.00001]}
+    assert notebooks.read(path) == {"learning_rate": [0.001, 0.001, 0.0001, 0.0001, 0.00001]}
 
 
-@pytest.mark.parametrize("line", ["seed: int = 1 + other", "seed: int", "seed, other = 1, 2", "seed = other = 1", "print(3)", "seed = = 3", "seed += 1", "seed = max(1, 2)",
-                                  "import os", "%autoreload"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "seed: int = 1 + other",
+        "seed: int",
+        "seed, other = 1, 2",
+        "seed = other = 1",
+        "print(3)",
+        "seed = = 3",
+        "seed += 1",
+        "seed = max(1, 2)",
+        "import os",
+        "%autoreload",
+    ],
+)
 def test_a_cell_with_another_line_names_the_notebook(line, tmp_path):
-    with pytest.raises(ImgclfError, match=r"^07_own\.ipynb: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults$"):
-        parameters.read_notebook(notebook(tmp_path, f"dataset_name = 'fruit'\n{line}"))
+    with pytest.raises(
+        ImgclfError,
+        match=r"^07_own\.ipynb: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults$",
+    ):
+        notebooks.read(notebook(tmp_path, f"dataset_name = 'fruit'\n{line}"))
 
 
 def test_a_notebook_without_a_parameters_cell_is_named(tmp_path):
     with pytest.raises(ImgclfError, match=r"^07_own\.ipynb: no cell has the tag 'parameters'; "):
-        parameters.read_notebook(notebook(tmp_path, "seed = 3", tag="another"))
+        notebooks.read(notebook(tmp_path, "seed = 3", tag="another"))
 
 
 def test_set_on_a_cell_edited_by_hand_keeps_its_values_and_writes_the_list_again(copies):
@@ -168,16 +214,20 @@ def test_set_on_a_cell_edited_by_hand_keeps_its_values_and_writes_the_list_again
     content = nbformat.read(path, as_version=4)
     content.cells[1].source = "dataset_name = 'fruit'\nseed = 7"
     nbformat.write(content, path)
-    parameters.change_defaults({"train_fraction": 0.5})
-    assert nbformat.read(path, as_version=4).cells[1].source == parameters.cell_source("01", {"dataset_name": "fruit", "seed": 7, "train_fraction": 0.5})
+    notebooks.change_defaults({"train_fraction": 0.5})
+    assert nbformat.read(path, as_version=4).cells[1].source == notebooks.cell_source(
+        "01", {"dataset_name": "fruit", "seed": 7, "train_fraction": 0.5}
+    )
 
 
 def test_set_refuses_a_cell_that_it_cannot_read_and_defaults_mend_it(copies):
     before, path = contents(), copies / "01_prepare_data.ipynb"
-    path.write_text(path.read_text(encoding="utf-8").replace("seed: int = 0", "seed: int = now()"), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("seed: int = 0", "seed: int = now()"), encoding="utf-8"
+    )
     with pytest.raises(ImgclfError, match=r"01_prepare_data\.ipynb: its parameters cell has a line"):
-        parameters.change_defaults({"seed": 5})
-    parameters.change_defaults(None)
+        notebooks.change_defaults({"seed": 5})
+    notebooks.change_defaults(None)
     assert contents() == before
 
 
@@ -189,7 +239,7 @@ def test_values_of_a_namespace_may_leave_out_one():
 
 def test_set_writes_into_every_notebook_that_has_the_parameter(copies):
     before = contents()
-    changed = parameters.change_defaults({"train_fraction": 0.5, "engine": "onnxruntime"})
+    changed = notebooks.change_defaults({"train_fraction": 0.5, "engine": "onnxruntime"})
     assert [path.name[:2] for path in changed] == ["01", "02", "03", "04", "05"]
     assert papermill.inspect_notebook(copies / "01_prepare_data.ipynb")["train_fraction"]["default"] == "0.5"
     after = contents()
@@ -197,27 +247,36 @@ def test_set_writes_into_every_notebook_that_has_the_parameter(copies):
 
 
 def test_set_keeps_what_was_set_before(copies):
-    parameters.change_defaults({"dataset_name": "fruit"})
-    parameters.change_defaults({"seed": 5})
-    assert {**parameters.read_notebook(copies / "01_prepare_data.ipynb"), "split_by": ""} == {
-        "dataset_name": "fruit", "images_dir": "", "train_fraction": 0.75, "split_by": "", "seed": 5}
+    notebooks.change_defaults({"dataset_name": "fruit"})
+    notebooks.change_defaults({"seed": 5})
+    assert {**notebooks.read(copies / "01_prepare_data.ipynb"), "split_by": ""} == {
+        "dataset_name": "fruit",
+        "images_dir": "",
+        "train_fraction": 0.75,
+        "split_by": "",
+        "seed": 5,
+    }
 
 
 def test_set_changes_one_line_of_a_notebook(copies):
     before = contents()["00_get_images.ipynb"].splitlines()
-    parameters.change_defaults({"max_images": 12})
+    notebooks.change_defaults({"max_images": 12})
     after = contents()["00_get_images.ipynb"].splitlines()
     assert len(before) == len(after)
-    assert [line.strip()[:20] for old, line in zip(before, after, strict=True) if old != line] == [b'"max_images: int = 1']
+    assert [line.strip()[:20] for old, line in zip(before, after, strict=True) if old != line] == [
+        b'"max_images: int = 1'
+    ]
 
 
 def test_defaults_put_all_back_byte_for_byte(copies):
     before = contents()
-    parameters.change_defaults({"dataset_name": 'a "b" \\ ü', "svm_c": [0.5, 2.0], "l2_normalize": False, "seed": 9})
+    notebooks.change_defaults(
+        {"dataset_name": 'a "b" \\ ü', "svm_c": [0.5, 2.0], "l2_normalize": False, "seed": 9}
+    )
     assert all(contents()[name] != content for name, content in before.items())
-    parameters.change_defaults(None)
+    notebooks.change_defaults(None)
     assert contents() == before
-    assert parameters.change_defaults(None) == []
+    assert notebooks.change_defaults(None) == []
 
 
 def test_table_has_a_row_for_each_parameter():
@@ -227,6 +286,9 @@ def test_table_has_a_row_for_each_parameter():
 
 
 def test_a_folder_of_ones_own_under_the_demo_sets_name_is_refused():
-    with pytest.raises(ImgclfError, match="images_dir is given, but dataset_name is still 'fashion_texture', the demo set; give your images a name: dataset_name=fruit"):
+    with pytest.raises(
+        ImgclfError,
+        match="images_dir is given, but dataset_name is still 'fashion_texture', the demo set; give your images a name: dataset_name=fruit",
+    ):
         parameters.announce({"dataset_name": "fashion_texture", "images_dir": "/pictures/fruit"})
     parameters.announce({"dataset_name": "fruit", "images_dir": "/pictures/fruit"})

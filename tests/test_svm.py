@@ -6,7 +6,9 @@ from scipy.special import log_softmax
 
 from imgclf import ImgclfError, svm
 
-SEPARATE = np.random.default_rng(0).normal(0, 0.1, (30, 3)).astype(np.float32) + np.eye(3, dtype=np.float32).repeat(10, 0)
+SEPARATE = np.random.default_rng(0).normal(0, 0.1, (30, 3)).astype(np.float32) + np.eye(
+    3, dtype=np.float32
+).repeat(10, 0)
 LABELS = np.array(["dotted", "leopard", "striped"]).repeat(10)
 ALONE = np.arange(30).astype(str)  # each image its own cluster
 
@@ -59,7 +61,9 @@ def test_a_rare_label_counts_as_much_as_a_common_one():
 
 
 def test_scores_are_float32_weights_times_directions():
-    head = svm.Head(("a", "b"), np.array([[1, 0], [0, 2]], np.float32), np.array([0, 10], np.float32), True, 1.0, 1.0)
+    head = svm.Head(
+        ("a", "b"), np.array([[1, 0], [0, 2]], np.float32), np.array([0, 10], np.float32), True, 1.0, 1.0
+    )
     scores = head.scores(np.array([[30, 40]], np.float32))  # its direction is (0.6, 0.8)
     np.testing.assert_allclose(scores, [[0.6, 11.6]], rtol=1e-6)
     assert scores.dtype == np.float32
@@ -83,12 +87,16 @@ def test_a_label_that_a_fold_did_not_teach_is_never_chosen():
     matrix = np.vstack([draws.normal(0, 1, (40, 2)), [[50, 50]]])
     labels = np.array(["a"] * 20 + ["b"] * 20 + ["c"])
     search = svm.train(matrix, labels, np.arange(41).astype(str), c_values=[1.0], l2_normalize=False)
-    assert np.isneginf(search.held_out[40]).tolist() == [False, False, True]  # no machine that scored the only "c" had seen one
+    assert np.isneginf(search.held_out[40]).tolist() == [
+        False,
+        False,
+        True,
+    ]  # no machine that scored the only "c" had seen one
 
 
 @pytest.mark.parametrize("each", [1, 2])
 def test_a_handful_of_images_is_enough(each):
-    few = np.r_[0:each, 10:10 + each, 20:20 + each]
+    few = np.r_[0:each, 10 : 10 + each, 20 : 20 + each]
     search = svm.train(SEPARATE[few], LABELS[few], ALONE[few], c_values=[0.1, 10.0])
     assert search.train_accuracy[1] == 1.0
     assert 0 < search.head.temperature < np.inf
@@ -99,16 +107,23 @@ def test_where_nothing_was_held_out_the_temperature_is_one():
     assert search.head.temperature == 1.0
 
 
-@pytest.mark.parametrize(("c_values", "chosen"), [([1e-4, 0.5, 100.0], 0.5), ([100.0, 3.0, 0.1], 3.0), ([0.1, 10.0], 0.1)])
+@pytest.mark.parametrize(
+    ("c_values", "chosen"), [([1e-4, 0.5, 100.0], 0.5), ([100.0, 3.0, 0.1], 3.0), ([0.1, 10.0], 0.1)]
+)
 def test_where_nothing_was_held_out_the_c_nearest_to_one_is_taken_and_no_accuracy_told(c_values, chosen):
     search = svm.train(SEPARATE[[0, 10]], LABELS[[0, 10]], ALONE[[0, 10]], c_values=c_values)
     assert search.head.c == search.c[search.best] == chosen
     assert np.isnan(search.cv_accuracy).all()
-    assert str(search) == f"C = {chosen:g}: nothing could be held out, so C was not chosen by accuracy; more images of each label would tell"
+    assert (
+        str(search)
+        == f"C = {chosen:g}: nothing could be held out, so C was not chosen by accuracy; more images of each label would tell"
+    )
 
 
 def test_clusters_are_never_divided_between_folds():
-    matrix = np.eye(24, dtype=np.float32).repeat(2, 0)  # 24 pairs of twins; a pair has nothing in common with another
+    matrix = np.eye(24, dtype=np.float32).repeat(
+        2, 0
+    )  # 24 pairs of twins; a pair has nothing in common with another
     labels = np.array(["a", "b"]).repeat(24)
     pairs = np.arange(24).astype(str).repeat(2)
     divided = svm.train(matrix, labels, np.arange(48).astype(str), c_values=[10.0])
@@ -131,6 +146,7 @@ def test_temperature_makes_held_out_probabilities_likelier():
 
     def loss(temperature: float) -> float:
         return -log_softmax(search.held_out / temperature, axis=1)[np.arange(120), truth].mean()
+
     best = search.head.temperature
     assert loss(best) < loss(1.0)
     assert loss(best) < min(loss(best * 1.2), loss(best / 1.2))
@@ -146,7 +162,12 @@ def test_write_and_read_give_the_same_head_without_pickle(tmp_path):
     head = svm.train(SEPARATE, np.char.add(LABELS, " é"), ALONE, c_values=[1.0]).head
     svm.write(head, tmp_path / "svm.npz")
     again = svm.read(tmp_path / "svm.npz")
-    assert (again.labels, again.c, again.temperature, again.l2_normalize) == (head.labels, head.c, head.temperature, True)
+    assert (again.labels, again.c, again.temperature, again.l2_normalize) == (
+        head.labels,
+        head.c,
+        head.temperature,
+        True,
+    )
     assert (again.scores(SEPARATE) == head.scores(SEPARATE)).all()
     with np.load(tmp_path / "svm.npz", allow_pickle=False) as arrays:
         assert all(arrays[name].dtype != object for name in arrays)
@@ -159,7 +180,10 @@ def test_a_damaged_head_is_named(tmp_path):
 
 
 def test_one_label_is_refused():
-    with pytest.raises(ImgclfError, match="all training images have the label 'dotted'; a classifier needs at least two labels"):
+    with pytest.raises(
+        ImgclfError,
+        match="all training images have the label 'dotted'; a classifier needs at least two labels",
+    ):
         svm.train(SEPARATE[:10], LABELS[:10], ALONE[:10], c_values=[1.0])
 
 
@@ -170,11 +194,16 @@ def test_no_c_or_one_that_is_not_above_zero_is_refused(c_values):
 
 
 def test_a_search_tells_its_c_and_accuracy():
-    assert str(svm.train(SEPARATE, LABELS, ALONE, c_values=[0.5])) == "C = 0.5: cross-validated class-averaged accuracy 1.00"
+    assert (
+        str(svm.train(SEPARATE, LABELS, ALONE, c_values=[0.5]))
+        == "C = 0.5: cross-validated class-averaged accuracy 1.00"
+    )
 
 
 def test_without_mistakes_to_learn_from_probabilities_are_no_surer_than_the_images_allow():
-    points = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32) + np.repeat([[9, 0, 0], [0, 9, 0]], 20, axis=0).astype(np.float32)
+    points = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32) + np.repeat(
+        [[9, 0, 0], [0, 9, 0]], 20, axis=0
+    ).astype(np.float32)
     search = svm.train(points, np.repeat(["a", "b"], 20), np.arange(40).astype(str), c_values=[1.0])
     assert search.cv_accuracy == (1.0,)
     odds = np.exp(np.ptp(search.held_out, axis=1) / search.head.temperature)

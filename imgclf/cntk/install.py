@@ -14,9 +14,11 @@ from imgclf.cntk import mpi_stub, process
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 WANTED = "3.6"
-WHERE_FROM = ("CNTK 2.7 needs Python 3.6, and there is none here; get it with pyenv on Debian (apt install build-essential libssl-dev zlib1g-dev libffi-dev libbz2-dev, "
-              "then pyenv install 3.6.15), with `dnf install python3.6` on Fedora, or with `conda env create --prefix .cntk --file imgclf/cntk/environment.yml`; "
-              "or name one: CNTK_PYTHON=/path/to/python3.6 make cntk")
+WHERE_FROM = (
+    "CNTK 2.7 needs Python 3.6, and there is none here; get it with pyenv on Debian (apt install build-essential libssl-dev zlib1g-dev libffi-dev libbz2-dev, "
+    "then pyenv install 3.6.15), with `dnf install python3.6` on Fedora, or with `conda env create --prefix .cntk --file imgclf/cntk/environment.yml`; "
+    "or name one: CNTK_PYTHON=/path/to/python3.6 make cntk"
+)
 
 
 def install(home: Path) -> str:
@@ -36,8 +38,21 @@ def install(home: Path) -> str:
         _run([python, "-m", "venv", home], f"{python}: cannot make an environment")
     if version(home / "bin" / "python") != WANTED:
         raise ImgclfError(f"{home}: its Python is not {WANTED}; delete the folder and run `make cntk` again")
-    _run([home / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "-r", REQUIREMENTS],
-         "the packages of CNTK could not be installed")
+    _run(
+        [
+            home / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--only-binary",
+            ":all:",
+            "-r",
+            REQUIREMENTS,
+        ],
+        "the packages of CNTK could not be installed",
+    )
     mpi_stub.write(home / process.MPI)
     about = proof(home)
     files.write_json(home / process.PROVEN, about)
@@ -53,7 +68,9 @@ def find_python() -> Path:
     """
     if named := os.environ.get("CNTK_PYTHON"):
         if version(Path(named)) != WANTED:
-            raise ImgclfError(f"CNTK_PYTHON={named}: is {version(Path(named)) or 'no Python that runs'}, and CNTK 2.7 needs Python {WANTED}")
+            raise ImgclfError(
+                f"CNTK_PYTHON={named}: is {version(Path(named)) or 'no Python that runs'}, and CNTK 2.7 needs Python {WANTED}"
+            )
         return Path(named)
     for found in _candidates():
         if version(found) == WANTED:
@@ -74,7 +91,9 @@ def version(python: Path) -> str:
     """ "3.6" of a Python 3.6; "" of what does not run."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
     try:
-        return subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+        return subprocess.run(
+            [python, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
 
@@ -95,9 +114,21 @@ def proof(home: Path) -> dict[str, object]:
     ImgclfError : the two differ, or CNTK does not run.
     """
     random = np.random.default_rng(0)
-    images, kernel = random.integers(0, 256, (3, 5, 5, 3), np.uint8), random.normal(size=(4, 3, 3, 3)).astype(np.float32)
-    steps = [("Transpose", ["images"], {"perm": [0, 3, 1, 2]}), ("Conv", ["0", "kernel"], {}), ("Relu", ["1"], {}), ("GlobalAveragePool", ["2"], {}), ("Flatten", ["3"], {})]
-    listed = [{"operator": operator, "inputs": inputs, "output": str(k), "attributes": attributes} for k, (operator, inputs, attributes) in enumerate(steps)]
+    images, kernel = (
+        random.integers(0, 256, (3, 5, 5, 3), np.uint8),
+        random.normal(size=(4, 3, 3, 3)).astype(np.float32),
+    )
+    steps = [
+        ("Transpose", ["images"], {"perm": [0, 3, 1, 2]}),
+        ("Conv", ["0", "kernel"], {}),
+        ("Relu", ["1"], {}),
+        ("GlobalAveragePool", ["2"], {}),
+        ("Flatten", ["3"], {}),
+    ]
+    listed = [
+        {"operator": operator, "inputs": inputs, "output": str(k), "attributes": attributes}
+        for k, (operator, inputs, attributes) in enumerate(steps)
+    ]
     with process.Process(home=home) as cntk:
         cntk.ask("build", {"kernel": kernel}, input="images", shape=[5, 5, 3], steps=listed, outputs=["4"])
         found = cntk.ask("run", {"images": images})[1]["0"]
@@ -105,7 +136,9 @@ def proof(home: Path) -> dict[str, object]:
     windows = np.lib.stride_tricks.sliding_window_view(images.astype(np.float32), (3, 3), axis=(1, 2))
     expected = np.einsum("nyxcij,ocij->nyxo", windows, kernel).clip(0).mean(axis=(1, 2))
     if not np.allclose(found, expected, rtol=1e-4, atol=1e-2):
-        raise ImgclfError(f"{home}: CNTK computes something else than numpy ({np.abs(found - expected).max():.2g} off); it cannot be used on this processor")
+        raise ImgclfError(
+            f"{home}: CNTK computes something else than numpy ({np.abs(found - expected).max():.2g} off); it cannot be used on this processor"
+        )
     return about
 
 

@@ -18,8 +18,8 @@ from onnx import helper
 
 from imgclf import ImgclfError, __version__, files
 from imgclf.cntk.process import Process
-from imgclf.images import GREY
-from imgclf.weights import sha256
+
+PIXEL_MEAN = 114  # what the tutorial's networks subtract from every channel
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,9 @@ class OldModel:
 
     def outputs(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features (n, d) and class scores (n, k), computed by CNTK, of images (n, S, S, 3) uint8, RGB."""
-        planes = images[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32) - (0 if self.subtracts else GREY)
+        planes = images[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32) - (
+            0 if self.subtracts else PIXEL_MEAN
+        )
         _, found = self.process.ask("run", {"images": planes})
         return found["0"].reshape(len(images), -1), found["1"].reshape(len(images), -1)
 
@@ -56,15 +58,24 @@ class OldModel:
             exported = Path(folder) / "features.onnx"
             self.process.ask("export", path=str(exported))
             model = onnx.load(exported)
-        mean, deviation = (0 if self.subtracts else GREY) / 255, 1 / 255
-        helper.set_model_props(model, {"pixel_mean": json.dumps([mean] * 3), "pixel_std": json.dumps([deviation] * 3), "pixel_order": '"BGR"'})
+        mean, deviation = (0 if self.subtracts else PIXEL_MEAN) / 255, 1 / 255
+        helper.set_model_props(
+            model,
+            {
+                "pixel_mean": json.dumps([mean] * 3),
+                "pixel_std": json.dumps([deviation] * 3),
+                "pixel_order": '"BGR"',
+            },
+        )
         with files.replace_file(path) as file:
             file.write(model.SerializeToString(deterministic=True))
 
     def __str__(self) -> str:
-        taken = "0 to 255" if self.subtracts else f"0 to 255 less {GREY}"
-        return (f"{self.path.name}: takes images of {self.side} x {self.side} pixels, blue first, {taken}; {self.weights.shape[0]} features, "
-                f"{self.weights.shape[1]} classes")
+        taken = "0 to 255" if self.subtracts else f"0 to 255 less {PIXEL_MEAN}"
+        return (
+            f"{self.path.name}: takes images of {self.side} x {self.side} pixels, blue first, {taken}; {self.weights.shape[0]} features, "
+            f"{self.weights.shape[1]} classes"
+        )
 
 
 @contextmanager
@@ -81,7 +92,9 @@ def opened(path: Path) -> Iterator[OldModel]:
         try:
             about, arrays = process.ask("cut", path=os.path.abspath(path))
         except ImgclfError as error:
-            raise ImgclfError(f"{path}: cannot be read as a model for images that CNTK wrote, perhaps damaged ({error}); copy it again from where it was made") from error
+            raise ImgclfError(
+                f"{path}: cannot be read as a model for images that CNTK wrote, perhaps damaged ({error}); copy it again from where it was made"
+            ) from error
         yield OldModel(path, process, about["side"], about["subtracts"], arrays["weights"], arrays["offsets"])
 
 
@@ -94,7 +107,9 @@ def as_onnx(path: Path) -> Path:
     """
     if not path.is_file():
         raise ImgclfError(f"{path}: no such file; give the path of a .model file")
-    kept = files.data_dir() / "networks" / f"{path.stem}-{sha256(path)[:16]}-cntk-imgclf{__version__}.onnx"
+    kept = (
+        files.data_dir() / "networks" / f"{path.stem}-{files.sha256(path)[:16]}-cntk-imgclf{__version__}.onnx"
+    )
     if not kept.exists():
         with opened(path) as old:
             old.export(kept)

@@ -8,19 +8,23 @@ Written in plain Python, for x86-64 Linux with glibc: no compiler, no root, no d
 import os
 import struct
 
-OBJECTS = ["ompi_mpi_" + n for n in ("char", "int", "float", "double", "long_long_int", "op_sum",
-                                     "comm_world", "comm_null")]
-RETURN_ERROR = b"\xb8\x10\x00\x00\x00\xc3"                 # mov eax, 16; ret
+OBJECTS = [
+    "ompi_mpi_" + n
+    for n in ("char", "int", "float", "double", "long_long_int", "op_sum", "comm_world", "comm_null")
+]
+RETURN_ERROR = b"\xb8\x10\x00\x00\x00\xc3"  # mov eax, 16; ret
 FUNCTIONS = {
     "ompi_mpi_cxx_op_intercept": RETURN_ERROR,
     "_ZN3MPI3Win4FreeEv": RETURN_ERROR,
     "_ZN3MPI8Datatype4FreeEv": RETURN_ERROR,
     "_ZN3MPI4CommC2Ev": b"\xc3",
     "ompi_op_set_cxx_callback": b"\xc3",
-    "MPI_Initialized": b"\x31\xc0\x89\x07\xc3",            # xor eax, eax; mov [rdi], eax; ret
+    "MPI_Initialized": b"\x31\xc0\x89\x07\xc3",  # xor eax, eax; mov [rdi], eax; ret
     "MPI_Finalize": b"\x31\xc0\xc3",
 }
-FUNCTIONS.update(("MPI_" + name, RETURN_ERROR) for name in """
+FUNCTIONS.update(
+    ("MPI_" + name, RETURN_ERROR)
+    for name in """
     Abort Accumulate Allgather Allgatherv Allreduce Alltoall Alltoallv Alltoallw Barrier Bcast Bsend Bsend_init
     Cancel Cart_coords Cart_create Cart_get Cart_map Cart_rank Cart_shift Cart_sub Cartdim_get Comm_accept
     Comm_connect Comm_create Comm_delete_attr Comm_disconnect Comm_dup Comm_free Comm_get_attr
@@ -41,7 +45,8 @@ FUNCTIONS.update(("MPI_" + name, RETURN_ERROR) for name in """
     Wait Waitall Waitany Win_call_errhandler Win_complete Win_delete_attr Win_fence Win_get_errhandler
     Win_get_group Win_get_name Win_lock Win_post Win_set_attr Win_set_errhandler Win_set_name Win_start Win_test
     Win_unlock Win_wait
-""".split())
+""".split()
+)
 OBJECT_SIZE = 1024
 PAGE = 0x1000
 
@@ -63,7 +68,15 @@ def shared_object(soname, functions, objects):
         addresses[n] = text_at + len(text)
         text += code.ljust(16, b"\xcc")
     data_at = (text_at + len(text) + PAGE - 1) & ~(PAGE - 1)
-    dynamic = [(14, offsets[soname]), (4, hash_at), (5, str_at), (6, sym_at), (10, len(strtab)), (11, 24), (0, 0)]
+    dynamic = [
+        (14, offsets[soname]),
+        (4, hash_at),
+        (5, str_at),
+        (6, sym_at),
+        (10, len(strtab)),
+        (11, 24),
+        (0, 0),
+    ]
     data = b"".join(struct.pack("<QQ", *d) for d in dynamic)
     bss_at = data_at + 256  # past the dynamic section
     for i, n in enumerate(objects):
@@ -77,15 +90,26 @@ def shared_object(soname, functions, objects):
     chain = [0] + [i + 1 for i in range(1, n_syms)]
     chain[-1] = 0
     table = struct.pack("<%dI" % (3 + n_syms), 1, n_syms, 1 if n_syms > 1 else 0, *chain)
-    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack(
-        "<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, 3, 64, 0, 0)
+    header = (
+        b"\x7fELF\x02\x01\x01"
+        + bytes(9)
+        + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, 3, 64, 0, 0)
+    )
     end_of_text = text_at + len(text)
     headers = struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, end_of_text, end_of_text, PAGE)
     headers += struct.pack("<IIQQQQQQ", 1, 6, data_at, data_at, data_at, len(data), memory, PAGE)
     headers += struct.pack("<IIQQQQQQ", 2, 6, data_at, data_at, data_at, len(data), len(data), 8)
     image = bytearray(data_at + len(data))
-    for at, part in ((0, header), (64, headers), (hash_at, table), (sym_at, syms), (str_at, strtab), (text_at, text), (data_at, data)):
-        image[at:at + len(part)] = part
+    for at, part in (
+        (0, header),
+        (64, headers),
+        (hash_at, table),
+        (sym_at, syms),
+        (str_at, strtab),
+        (text_at, text),
+        (data_at, data),
+    ):
+        image[at : at + len(part)] = part
     return bytes(image)
 
 

@@ -36,10 +36,20 @@ class Steps:
         ImgclfError : CNTK cannot build it, most often since the images are too small.
         """
         try:
-            process.ask("build", self.arrays, input=self.entry, shape=self.shape, steps=self.nodes, outputs=self.outputs, learns=learns)
+            process.ask(
+                "build",
+                self.arrays,
+                input=self.entry,
+                shape=self.shape,
+                steps=self.nodes,
+                outputs=self.outputs,
+                learns=learns,
+            )
         except ImgclfError as error:
-            raise ImgclfError(f"{name}: cannot be built for images of {' x '.join(map(str, self.shape[:2]))} pixels ({error}); "
-                              "set a larger input_size, or use another engine") from error
+            raise ImgclfError(
+                f"{name}: cannot be built for images of {' x '.join(map(str, self.shape[:2]))} pixels ({error}); "
+                "set a larger input_size, or use another engine"
+            ) from error
 
 
 def steps(model: onnx.ModelProto, name: str) -> Steps:
@@ -54,17 +64,35 @@ def steps(model: onnx.ModelProto, name: str) -> Steps:
     arrays |= {node.output[0]: _constant(node) for node in graph.node if node.op_type == "Constant"}
     nodes = [node for node in graph.node if node.op_type != "Constant"]
     if unknown := sorted({node.op_type for node in nodes} - layers.OPERATORS.keys()):
-        raise ImgclfError(f"{name}: uses {', '.join(unknown)}, which engine='cntk' does not know; use engine='openvino'")
+        raise ImgclfError(
+            f"{name}: uses {', '.join(unknown)}, which engine='cntk' does not know; use engine='openvino'"
+        )
     (entry,) = [entry for entry in graph.input if entry.name not in arrays]
     shape = tuple(axis.dim_value for axis in entry.type.tensor_type.shape.dim)[1:]
-    return Steps(entry.name, shape, tuple(map(_step, nodes)), tuple(output.name for output in graph.output), arrays)
+    return Steps(
+        entry.name, shape, tuple(map(_step, nodes)), tuple(output.name for output in graph.output), arrays
+    )
 
 
 def _constant(node: NodeProto) -> np.ndarray:
-    return np.asarray(next(numpy_helper.to_array(a.t) if a.name == "value" else helper.get_attribute_value(a) for a in node.attribute))
+    return np.asarray(
+        next(
+            numpy_helper.to_array(a.t) if a.name == "value" else helper.get_attribute_value(a)
+            for a in node.attribute
+        )
+    )
 
 
 def _step(node: NodeProto) -> dict[str, Any]:
     values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    plain = {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items() if isinstance(value, (bytes, int, float, list))}
-    return {"operator": node.op_type, "inputs": list(node.input), "output": node.output[0], "attributes": plain}
+    plain = {
+        name: value.decode() if isinstance(value, bytes) else value
+        for name, value in values.items()
+        if isinstance(value, (bytes, int, float, list))
+    }
+    return {
+        "operator": node.op_type,
+        "inputs": list(node.input),
+        "output": node.output[0],
+        "attributes": plain,
+    }

@@ -20,11 +20,15 @@ class CntkEngine:
     def __init__(self, network: Path | bytes) -> None:
         name = network.name if isinstance(network, Path) else "the network"
         try:
-            model = onnx.load_model_from_string(network.read_bytes() if isinstance(network, Path) else network)
+            model = onnx.load_model_from_string(
+                network.read_bytes() if isinstance(network, Path) else network
+            )
             if not model.graph.node:
                 raise ValueError("an empty graph")
         except (DecodeError, ValueError) as error:
-            raise ImgclfError(f"{network if isinstance(network, Path) else name}: not an ONNX network that can be read; write it again") from error
+            raise ImgclfError(
+                f"{network if isinstance(network, Path) else name}: not an ONNX network that can be read; write it again"
+            ) from error
         self.precision = "f32"
         steps = translation.steps(model, name)
         self._process = Process()
@@ -37,8 +41,12 @@ class CntkEngine:
         for batch in batches:
             _, found = self._process.ask("run", {"images": batch})
             outputs = tuple(found[str(k)] for k in range(len(found)))
-            if not outputs or any(len(output) != len(batch) or not np.isfinite(output).all() for output in outputs):
-                raise ImgclfError(f"CNTK gave {[output.shape for output in outputs]} for {len(batch)} images, or numbers that are not finite; use another engine")
+            if not outputs or any(
+                len(output) != len(batch) or not np.isfinite(output).all() for output in outputs
+            ):
+                raise ImgclfError(
+                    f"CNTK gave {[output.shape for output in outputs]} for {len(batch)} images, or numbers that are not finite; use another engine"
+                )
             yield outputs
 
 

@@ -23,7 +23,9 @@ class OnnxRuntimeEngine:
             self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common base but this
             name = network if isinstance(network, Path) else "the network"
-            raise ImgclfError(f"{name}: not an ONNX network that ONNX Runtime can read; write it again") from error
+            raise ImgclfError(
+                f"{name}: not an ONNX network that ONNX Runtime can read; write it again"
+            ) from error
         self.precision = "f32"
         self._input = self._session.get_inputs()[0].name
 

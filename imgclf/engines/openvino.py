@@ -40,7 +40,11 @@ def _thread_settings() -> dict[str, Any]:
     then wait for each other. With a number of threads given it would also tie them to the first processors, in every container to the same.
     """
     granted = cpu_count()
-    return {"INFERENCE_NUM_THREADS": granted, "ENABLE_CPU_PINNING": False} if granted < (os.cpu_count() or 1) else {}
+    return (
+        {"INFERENCE_NUM_THREADS": granted, "ENABLE_CPU_PINNING": False}
+        if granted < (os.cpu_count() or 1)
+        else {}
+    )
 
 
 class OpenVinoEngine:
@@ -53,11 +57,20 @@ class OpenVinoEngine:
             model = core().read_model(network)
         except RuntimeError as error:
             name = network if isinstance(network, Path) else "the network"
-            raise ImgclfError(f"{name}: not an ONNX network that OpenVINO can read; write it again") from error
+            raise ImgclfError(
+                f"{name}: not an ONNX network that OpenVINO can read; write it again"
+            ) from error
         model.reshape([batch_size, *list(model.input().partial_shape)[1:]])
         # Without the precision hint OpenVINO takes bf16 by itself where the processor has it.
-        compiled = core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": self.precision,
-                                                       **_thread_settings()})
+        compiled = core().compile_model(
+            model,
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "THROUGHPUT",
+                "INFERENCE_PRECISION_HINT": self.precision,
+                **_thread_settings(),
+            },
+        )
         self.threads: int = compiled.get_property("INFERENCE_NUM_THREADS")
         self._queue = openvino.AsyncInferQueue(compiled)
         self._done: dict[int, tuple[np.ndarray, ...]] = {}

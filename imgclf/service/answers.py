@@ -29,7 +29,9 @@ class ImageAnswer(BaseModel):
     label: str | None = Field(description="null if its probability is below reject_below")
     unsure: bool = Field(description="whether the label is withheld")
     score: float = Field(description="of the most fitting label; a decision value, not a probability")
-    probability: float = Field(description="of the most fitting label, 0 to 1, calibrated on held-out training images")
+    probability: float = Field(
+        description="of the most fitting label, 0 to 1, calibrated on held-out training images"
+    )
     scores: dict[str, float] = Field(description="of all labels")
     probabilities: dict[str, float] = Field(description="of all labels; their sum is 1")
 
@@ -50,6 +52,15 @@ class SuccessorAnswer(BaseModel):
     probability: str
 
 
+class PreprocessingSettings(BaseModel):
+    """How the service prepares images for the network."""
+
+    input_size: int = Field(description="width and height of the images that the network sees, pixels")
+    padding_colour: list[int] = Field(
+        description="red, green, blue of the bars beside an image that is not square, 0 to 255"
+    )
+
+
 class Metadata(BaseModel):
     """What the model is, and what it was at training time."""
 
@@ -57,11 +68,12 @@ class Metadata(BaseModel):
     version: str
     sha256: str
     labels: list[str]
-    input_size: int = Field(description="width and height of the images that the network sees, pixels")
+    preprocessing: PreprocessingSettings
     backbone: str
-    letterbox_colour: list[int] | None = None
     training_images: int | None = None
-    metrics: dict[str, Any] | None = Field(None, description="accuracy on training images held out in turn, 0 to 1")
+    metrics: dict[str, Any] | None = Field(
+        None, description="accuracy on training images held out in turn, 0 to 1"
+    )
     imgclf_version: str | None = None
     reject_below: float
 
@@ -72,7 +84,9 @@ class State(BaseModel):
     status: str
 
 
-def write(contract: Contract, model: Model, scored: Sequence[Scored], *, reject_below: float, milliseconds: float) -> Any:
+def write(
+    contract: Contract, model: Model, scored: Sequence[Scored], *, reject_below: float, milliseconds: float
+) -> Any:
     """The answer in a contract, as values for JSON.
 
     Parameters
@@ -84,9 +98,16 @@ def write(contract: Contract, model: Model, scored: Sequence[Scored], *, reject_
         return _tutorial(model, scored[0], reject_below, milliseconds)
     answers = [image_answer(model.classifier.labels, one, reject_below) for one in scored]
     if contract is Contract.SUCCESSOR:
-        return [{"label": answer["label"] or UNSURE, "probability": str(answer["probability"])} for answer in answers]
-    return {"model": {"name": model.name, "version": model.version}, "reject_below": reject_below, "milliseconds": round(milliseconds, 2),
-            "images": answers}
+        return [
+            {"label": answer["label"] or UNSURE, "probability": str(answer["probability"])}
+            for answer in answers
+        ]
+    return {
+        "model": {"name": model.name, "version": model.version},
+        "reject_below": reject_below,
+        "milliseconds": round(milliseconds, 2),
+        "images": answers,
+    }
 
 
 def image_answer(labels: Sequence[str], scored: Scored, reject_below: float) -> dict[str, Any]:
@@ -94,13 +115,26 @@ def image_answer(labels: Sequence[str], scored: Scored, reject_below: float) -> 
     scores, probabilities = scored
     best = int(scores.argmax())
     unsure = bool(probabilities[best] < reject_below)
-    return {"label": None if unsure else labels[best], "unsure": unsure, "score": float(scores[best]), "probability": float(probabilities[best]),
-            "scores": dict(zip(labels, scores.tolist(), strict=True)), "probabilities": dict(zip(labels, probabilities.tolist(), strict=True))}
+    return {
+        "label": None if unsure else labels[best],
+        "unsure": unsure,
+        "score": float(scores[best]),
+        "probability": float(probabilities[best]),
+        "scores": dict(zip(labels, scores.tolist(), strict=True)),
+        "probabilities": dict(zip(labels, probabilities.tolist(), strict=True)),
+    }
 
 
 def _tutorial(model: Model, scored: Scored, reject_below: float, milliseconds: float) -> str:
     """JSON in a string, with strings in it, as the tutorial's client decodes it: twice."""
     answer = image_answer(model.classifier.labels, scored, reject_below)
     vector = np.array2string(scored[0], max_line_width=sys.maxsize, threshold=sys.maxsize)
-    return json.dumps({"label": answer["label"] or UNSURE, "score": str(answer["score"]), "allScores": vector,
-                       "Id2Labels": str(dict(enumerate(model.classifier.labels))), "executionTimeMs": str(round(milliseconds, 2))})
+    return json.dumps(
+        {
+            "label": answer["label"] or UNSURE,
+            "score": str(answer["score"]),
+            "allScores": vector,
+            "Id2Labels": str(dict(enumerate(model.classifier.labels))),
+            "executionTimeMs": str(round(milliseconds, 2)),
+        }
+    )

@@ -20,7 +20,8 @@ from joblib import cpu_count
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from imgclf import ImgclfError, __version__, images
+from imgclf import ImgclfError, __version__
+from imgclf.images.preprocessing import Preprocessing
 from imgclf.service import answers, bodies, faults, openapi
 from imgclf.service.envelope import Envelope
 from imgclf.service.limits import Limits, Load
@@ -93,8 +94,19 @@ class Service:
                 asked = await bodies.asked(request, held.content, self.limits, self.pool)
                 scored = await self._scored(model, asked)
         for scores, probabilities in scored:
-            self.metrics.labelled(answers.image_answer(model.classifier.labels, (scores, probabilities), self.reject_below)["label"] or answers.UNSURE)
-        return answers.write(asked.contract, model, scored, reject_below=self.reject_below, milliseconds=1000 * (time.perf_counter() - start))
+            self.metrics.labelled(
+                answers.image_answer(model.classifier.labels, (scores, probabilities), self.reject_below)[
+                    "label"
+                ]
+                or answers.UNSURE
+            )
+        return answers.write(
+            asked.contract,
+            model,
+            scored,
+            reject_below=self.reject_below,
+            milliseconds=1000 * (time.perf_counter() - start),
+        )
 
     async def _scored(self, model: Model, asked: bodies.Asked) -> Sequence[answers.Scored]:
         """Scores and probabilities of each image.
@@ -104,21 +116,38 @@ class Service:
         UnusableImages : some cannot be decoded.
         """
         loop = asyncio.get_running_loop()
-        prepared = await asyncio.gather(*(loop.run_in_executor(self.pool, self._prepare, content, model.classifier.input_size, name)
-                                          for content, name in zip(asked.images, asked.names, strict=True)), return_exceptions=True)
-        unexpected = [found for found in prepared if isinstance(found, BaseException) and not isinstance(found, ImgclfError)]
+        prepared = await asyncio.gather(
+            *(
+                loop.run_in_executor(self.pool, self._prepare, content, model.classifier.preprocessing, name)
+                for content, name in zip(asked.images, asked.names, strict=True)
+            ),
+            return_exceptions=True,
+        )
+        unexpected = [
+            found
+            for found in prepared
+            if isinstance(found, BaseException) and not isinstance(found, ImgclfError)
+        ]
         if unexpected:
             raise unexpected[0]
         if unusable := {i: str(found) for i, found in enumerate(prepared) if isinstance(found, ImgclfError)}:
             raise faults.UnusableImages(unusable)
-        return await asyncio.gather(*(asyncio.wrap_future(self.scorer.submit(model.classifier, pixels)) for pixels in prepared))
+        return await asyncio.gather(
+            *(asyncio.wrap_future(self.scorer.submit(model.classifier, pixels)) for pixels in prepared)
+        )
 
-    def _prepare(self, content: bytes, input_size: int, name: str) -> np.ndarray:
-        return images.prepare(content, input_size, name, max_pixels=self.limits.pixels)
+    def _prepare(self, content: bytes, preprocessing: Preprocessing, name: str) -> np.ndarray:
+        return preprocessing.apply(content, name, max_pixels=self.limits.pixels)
 
 
-def create_app(find_model: Callable[[], Path], *, token: str | None = None, reject_below: float = 0, limits: Limits | None = None,
-               model: Model | None = None) -> Envelope:
+def create_app(
+    find_model: Callable[[], Path],
+    *,
+    token: str | None = None,
+    reject_below: float = 0,
+    limits: Limits | None = None,
+    model: Model | None = None,
+) -> Envelope:
     """The application, to be run by an ASGI server with its lifespan.
 
     Parameters
@@ -135,8 +164,16 @@ def create_app(find_model: Callable[[], Path], *, token: str | None = None, reje
         yield
         service.close()
 
-    app = FastAPI(title="imgclf", version=__version__, description=openapi.DESCRIPTION, lifespan=lifespan, max_body_size=service.limits.body_bytes,
-                  redirect_slashes=False, docs_url=None, redoc_url=None)  # the pages of documentation load scripts from elsewhere
+    app = FastAPI(
+        title="imgclf",
+        version=__version__,
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        max_body_size=service.limits.body_bytes,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+    )  # the pages of documentation load scripts from elsewhere
     faults.install(app, body_bytes=service.limits.body_bytes)
     _add_open_addresses(app, service)
     _add_guarded_addresses(app, service, [Depends(_guard(token))] if token else [])
@@ -150,8 +187,11 @@ def _guard(token: str) -> Callable:
 
     def check(given: HTTPAuthorizationCredentials | None = Depends(bearer)) -> None:
         if given is None or not hmac.compare_digest(given.credentials.encode(), token.encode()):
-            raise HTTPException(401, "send the header Authorization: Bearer TOKEN, with the token that this service was started with",
-                                {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(
+                401,
+                "send the header Authorization: Bearer TOKEN, with the token that this service was started with",
+                {"WWW-Authenticate": "Bearer"},
+            )
 
     return check
 
@@ -193,4 +233,8 @@ def _add_guarded_addresses(app: FastAPI, service: Service, guards: list) -> None
         return JSONResponse(await service.score(request))
 
     app.post("/score", **openapi.score(guards))(score)
-    app.post("/api/v1/service/{name}/score", **openapi.score(guards), summary="Label images, at the address of the tutorial's cluster")(score)
+    app.post(
+        "/api/v1/service/{name}/score",
+        **openapi.score(guards),
+        summary="Label images, at the address of the tutorial's cluster",
+    )(score)

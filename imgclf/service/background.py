@@ -68,8 +68,13 @@ def start(model: Path, *, reject_below: float = 0) -> Background:
     ImgclfError : the classifier is refused, or the service does not start.
     """
     with tempfile.TemporaryFile("w+") as told:
-        process = subprocess.Popen([sys.executable, "-m", "imgclf.service.background", str(model), str(reject_below)],
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "imgclf.service.background", str(model), str(reject_below)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+        )
         with process.stdout:
             found = re.search(r"http://\S+", process.stdout.readline())
         service = Background(process, found[0] if found else "")
@@ -78,7 +83,11 @@ def start(model: Path, *, reject_below: float = 0) -> Background:
         service.stop()
         told.seek(0)
         reason = told.read().strip().splitlines()
-        raise ImgclfError(reason[-1].removeprefix("imgclf: ") if reason else f"{model}: the service does not start; run imgclf serve to see why")
+        raise ImgclfError(
+            reason[-1].removeprefix("imgclf: ")
+            if reason
+            else f"{model}: the service does not start; run imgclf serve to see why"
+        )
 
 
 def _is_ready(service: Background) -> bool:
@@ -95,16 +104,21 @@ def _is_ready(service: Background) -> bool:
 def main() -> None:
     """What the other process runs: serve until told to end, or until the pipe from the one that started it closes."""
     from imgclf.service import server
+
     model, reject_below = sys.argv[1:]
     Thread(target=_end_with_the_pipe, daemon=True).start()
     try:
-        server.serve(Path(model), port=0, reject_below=float(reject_below), say=lambda text: print(text, flush=True))
+        server.serve(
+            Path(model), port=0, reject_below=float(reject_below), say=lambda text: print(text, flush=True)
+        )
     except ImgclfError as error:
         sys.exit(f"imgclf: {error}")
 
 
 def _end_with_the_pipe() -> None:
-    while os.read(sys.stdin.fileno(), 1024):  # not by sys.stdin, whose lock this thread would hold while Python ends
+    while os.read(
+        sys.stdin.fileno(), 1024
+    ):  # not by sys.stdin, whose lock this thread would hold while Python ends
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -19,13 +19,17 @@ from starlette.requests import Request
 from imgclf.service.limits import Held, Limits
 
 FORM_FIELD = "images"
-HOW = (f"send an image as it is with Content-Type: image/jpeg (or another image type), files as multipart/form-data in the field '{FORM_FIELD}', "
-       'or JSON {"images": ["<base64>"]} as application/json')
+HOW = (
+    f"send an image as it is with Content-Type: image/jpeg (or another image type), files as multipart/form-data in the field '{FORM_FIELD}', "
+    'or JSON {"images": ["<base64>"]} as application/json'
+)
 ONE_KEY = 'send {"images": ["<base64>"]}'
 EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mM8oaHBwMDAxMDAwMDAAAAN6gEcJklYAwAAAABJRU5ErkJggg=="  # a PNG of 2 x 2 pixels
 MOST_SHOWN = 60  # characters of what a caller sent that are sent back
 
-Base64 = Annotated[str, Field(json_schema_extra={"format": "base64-image"}, description="the file of an image, in base64")]
+Base64 = Annotated[
+    str, Field(json_schema_extra={"format": "base64-image"}, description="the file of an image, in base64")
+]
 
 
 class Contract(Enum):
@@ -52,7 +56,9 @@ class Record(BaseModel):
 class TutorialRequest(BaseModel):
     """What the tutorial's client sends; of several records the first is scored."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"input_df": [{"image base64 string": EXAMPLE}]}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"input_df": [{"image base64 string": EXAMPLE}]}]}
+    )
     input_df: list[Record] = Field(min_length=1)
 
 
@@ -70,7 +76,9 @@ class _AnyRequest(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow")
-    images: Annotated[list[str], FailFast()] = None  # None stands for a key that is not there; null is refused
+    images: Annotated[list[str], FailFast()] = (
+        None  # None stands for a key that is not there; null is refused
+    )
     input_df: Annotated[list[Record], FailFast()] = None
     data: Annotated[list[str], FailFast()] = None
 
@@ -78,9 +86,13 @@ class _AnyRequest(BaseModel):
         """The contract, and the images in base64."""
         given = [contract for contract in Contract if getattr(self, contract.value) is not None]
         if self.model_extra:
-            raise HTTPException(400, f"the JSON has the unknown key {next(iter(self.model_extra))[:MOST_SHOWN]!a}; {ONE_KEY}")
+            raise HTTPException(
+                400, f"the JSON has the unknown key {next(iter(self.model_extra))[:MOST_SHOWN]!a}; {ONE_KEY}"
+            )
         if len(given) != 1:
-            raise HTTPException(400, f"the JSON must have one of the keys images, input_df and data; {ONE_KEY}")
+            raise HTTPException(
+                400, f"the JSON must have one of the keys images, input_df and data; {ONE_KEY}"
+            )
         contract = given[0]
         if contract is Contract.TUTORIAL:
             return contract, [record.image for record in self.input_df[:1]]
@@ -108,7 +120,10 @@ async def receive(request: Request, held: Held, *, seconds: float) -> None:
             async for piece in request.stream():
                 held.add(piece)
     except TimeoutError:
-        raise HTTPException(408, f"the body did not arrive within {seconds:g} seconds; send less at once, or over a faster line") from None
+        raise HTTPException(
+            408,
+            f"the body did not arrive within {seconds:g} seconds; send less at once, or over a faster line",
+        ) from None
 
 
 async def asked(request: Request, body: bytearray, limits: Limits, pool: Executor) -> Asked:
@@ -147,7 +162,9 @@ async def _of_form(request: Request, body: bytearray, limits: Limits) -> Asked:
         raise HTTPException(status, f"the form cannot be read: {error.message.rstrip('.')}; {HOW}") from None
     parts = form.multi_items()
     if not parts or any(name != FORM_FIELD or not isinstance(part, UploadFile) for name, part in parts):
-        raise HTTPException(400, f"the form must hold files in the field '{FORM_FIELD}' and nothing else; {HOW}")
+        raise HTTPException(
+            400, f"the form must hold files in the field '{FORM_FIELD}' and nothing else; {HOW}"
+        )
     contents = [await part.read() for _, part in parts]
     await form.close()
     return Asked(Contract.OWN, contents, _names("images", len(contents)))
@@ -161,7 +178,10 @@ def _of_json(body: bytearray, limits: Limits) -> Asked:
     if not texts:
         raise HTTPException(400, f"{contract.value} is empty; it must hold at least one image")
     if len(texts) > limits.images:
-        raise HTTPException(413, f"{contract.value} holds {len(texts):,} images, more than {limits.images}; send them in several requests")
+        raise HTTPException(
+            413,
+            f"{contract.value} holds {len(texts):,} images, more than {limits.images}; send them in several requests",
+        )
     names = _names(contract.value, len(texts))
     return Asked(contract, [_decoded(text, name) for text, name in zip(texts, names, strict=True)], names)
 
@@ -174,7 +194,7 @@ def _told(error: ValidationError) -> str:
     """The first fault of a JSON body in a sentence."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))[:MOST_SHOWN] or "the body"
-    return f'{json.dumps(where)}: {first["msg"]}; {ONE_KEY}'
+    return f"{json.dumps(where)}: {first['msg']}; {ONE_KEY}"
 
 
 def _decoded(text: str, name: str) -> bytes:
@@ -185,4 +205,6 @@ def _decoded(text: str, name: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise HTTPException(400, f"{name}: not base64; send the bytes of an image file in base64, with padding") from None
+        raise HTTPException(
+            400, f"{name}: not base64; send the bytes of an image file in base64, with padding"
+        ) from None

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from imgclf import ImgclfError, images, web
+from imgclf import ImgclfError, downloads
+from imgclf.images import decoding
 
 ATTEMPTS = 5
 BACK_OFF_SECONDS = 0.25  # after the first attempt; doubled after each
@@ -42,7 +43,13 @@ class Labelled:
 
     def as_json(self, path: Path) -> dict[str, Any]:
         """As plain values: the same as `predictions.as_json` gives, but the label may be None."""
-        return {"image": str(path), "label": self.label, "score": self.score, "scores": self.scores, "probabilities": self.probabilities}
+        return {
+            "image": str(path),
+            "label": self.label,
+            "score": self.score,
+            "scores": self.scores,
+            "probabilities": self.probabilities,
+        }
 
     def as_line(self, path: Path) -> str:
         """As a line of text: label or "unsure", score, probability, image; see `predictions.as_line`."""
@@ -70,12 +77,23 @@ class Client:
     batch_images, batch_bytes : in one request, at most; an image that is larger goes alone.
     """
 
-    def __init__(self, url: str, *, token: str | None = None, seconds: float = ANSWER_SECONDS, attempts: int = ATTEMPTS,
-                 batch_images: int = BATCH_IMAGES, batch_bytes: int = BATCH_BYTES) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        seconds: float = ANSWER_SECONDS,
+        attempts: int = ATTEMPTS,
+        batch_images: int = BATCH_IMAGES,
+        batch_bytes: int = BATCH_BYTES,
+    ) -> None:
         self.url = url.rstrip("/").removesuffix("/score")
         self._attempts, self._batch_images, self._batch_bytes = attempts, batch_images, batch_bytes
-        self._http = web.client("labels images")
-        self._http.timeout, self._http.follow_redirects = httpx.Timeout(seconds, connect=CONNECT_SECONDS), False
+        self._http = downloads.client("labels images")
+        self._http.timeout, self._http.follow_redirects = (
+            httpx.Timeout(seconds, connect=CONNECT_SECONDS),
+            False,
+        )
         if token:
             self._http.headers["Authorization"] = f"Bearer {token}"
 
@@ -116,7 +134,9 @@ class Client:
         """
         return self._label_all((path, _read(path)) for path in paths)
 
-    def _label_all(self, items: Iterable[tuple[Item, bytes | Refused]]) -> Iterator[tuple[Item, Labelled | Refused]]:
+    def _label_all(
+        self, items: Iterable[tuple[Item, bytes | Refused]]
+    ) -> Iterator[tuple[Item, Labelled | Refused]]:
         batch: list[tuple[Item, bytes | Refused]] = []
         held = 0  # bytes
         for item, content in items:
@@ -128,7 +148,9 @@ class Client:
             held += size
         yield from self._label_batch(batch)
 
-    def _label_batch(self, batch: list[tuple[Item, bytes | Refused]]) -> Iterator[tuple[Item, Labelled | Refused]]:
+    def _label_batch(
+        self, batch: list[tuple[Item, bytes | Refused]]
+    ) -> Iterator[tuple[Item, Labelled | Refused]]:
         answers = iter(self._label([content for _, content in batch if isinstance(content, bytes)]))
         return ((item, content if isinstance(content, Refused) else next(answers)) for item, content in batch)
 
@@ -136,7 +158,14 @@ class Client:
         """One request; more if the service takes less at once, or cannot read some of the images."""
         if not contents:
             return []
-        response = self._ask("POST", "/score", files=[("images", (str(i), content, "application/octet-stream")) for i, content in enumerate(contents)])
+        response = self._ask(
+            "POST",
+            "/score",
+            files=[
+                ("images", (str(i), content, "application/octet-stream"))
+                for i, content in enumerate(contents)
+            ],
+        )
         if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             if len(contents) == 1:
                 return [Refused(_told(response))]
@@ -158,17 +187,29 @@ class Client:
             pause = BACK_OFF_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
             try:
                 response = self._http.request(method, self.url + path, **content)
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
+            except (
+                httpx.ConnectError,
+                httpx.ConnectTimeout,
+                httpx.ReadError,
+                httpx.WriteError,
+                httpx.RemoteProtocolError,
+            ) as error:
                 problem = f"no connection ({error}); is the service running?"
-            except httpx.TimeoutException as error:  # it may be at work on it still, so another attempt would be a burden
-                raise ImgclfError(f"{self.url}: no answer in time; send fewer images at once, or allow more seconds") from error
+            except (
+                httpx.TimeoutException
+            ) as error:  # it may be at work on it still, so another attempt would be a burden
+                raise ImgclfError(
+                    f"{self.url}: no answer in time; send fewer images at once, or allow more seconds"
+                ) from error
             except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-                raise ImgclfError(f"{self.url}: not the address of a service ({error}); give one such as http://127.0.0.1:8080") from error
+                raise ImgclfError(
+                    f"{self.url}: not the address of a service ({error}); give one such as http://127.0.0.1:8080"
+                ) from error
             else:
                 if response.status_code not in AGAIN:
                     return response
                 problem = _told(response)
-                pause = max(pause, web.pause_asked_for(response.headers.get("retry-after", "")))
+                pause = max(pause, downloads.pause_asked_for(response.headers.get("retry-after", "")))
             if attempt == self._attempts or pause > LONGEST_WAIT_SECONDS:
                 raise ImgclfError(f"{self.url}: {problem} (after {attempt} attempt{'s' * (attempt > 1)})")
             time.sleep(pause)
@@ -182,7 +223,9 @@ class Client:
         ImgclfError : it is a refusal, or is not from a service of ours.
         """
         if response.status_code == HTTPStatus.UNAUTHORIZED:
-            raise ImgclfError(f"{self.url}: it wants another token; set IMGCLF_TOKEN, or name a file with --token-file")
+            raise ImgclfError(
+                f"{self.url}: it wants another token; set IMGCLF_TOKEN, or name a file with --token-file"
+            )
         if response.status_code != HTTPStatus.OK:
             raise ImgclfError(f"{self.url}: {_told(response)}")
         if key not in (content := _json(response)):
@@ -192,7 +235,7 @@ class Client:
 
 def _read(path: Path) -> bytes | Refused:
     try:
-        return images.read_bytes(path)
+        return decoding.read_bytes(path)
     except ImgclfError as error:
         return Refused(str(error).removeprefix(f"{path}: "))
 
@@ -208,7 +251,9 @@ def _json(response: httpx.Response) -> dict[str, Any]:
 
 def _told(response: httpx.Response) -> str:
     """What a refusal says."""
-    return str(_json(response).get("error") or f"HTTP {response.status_code} {response.reason_phrase}".strip())
+    return str(
+        _json(response).get("error") or f"HTTP {response.status_code} {response.reason_phrase}".strip()
+    )
 
 
 def _unreadable(response: httpx.Response) -> dict[int, str]:

@@ -8,8 +8,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from imgclf.service import faults
 from imgclf.service.metrics import Metrics
 
-SECURITY = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store", "X-Frame-Options": "DENY",
-            "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}
+SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+}
 
 
 class Envelope:
@@ -49,4 +54,6 @@ class Envelope:
 
 
 def _is_plain_413(message: Message) -> bool:
-    return message["status"] == 413 and dict(message["headers"]).get(b"content-type", b"").startswith(b"text/plain")
+    return message["status"] == 413 and dict(message["headers"]).get(b"content-type", b"").startswith(
+        b"text/plain"
+    )

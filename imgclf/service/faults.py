@@ -8,7 +8,9 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-NOT_FOUND = "there is nothing at this address; images go to POST /score, and /openapi.json lists all addresses"
+NOT_FOUND = (
+    "there is nothing at this address; images go to POST /score, and /openapi.json lists all addresses"
+)
 WRONG_METHOD = "this address does not take this method; the header Allow says which, and /openapi.json lists all addresses"
 INTERNAL = "the service failed; its log says why"
 
@@ -24,7 +26,9 @@ class Fault(BaseModel):
     """What is wrong with a request, and what to do."""
 
     error: str
-    images: list[ImageFault] | None = Field(None, description="the images that cannot be used, where others can")
+    images: list[ImageFault] | None = Field(
+        None, description="the images that cannot be used, where others can"
+    )
 
 
 class UnusableImages(HTTPException):
@@ -40,25 +44,45 @@ class UnusableImages(HTTPException):
         self.faults = faults
 
 
-def answer(status: int, error: str, *, headers: Mapping[str, str] | None = None, images: Mapping[int, str] | None = None) -> JSONResponse:
+def answer(
+    status: int,
+    error: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    images: Mapping[int, str] | None = None,
+) -> JSONResponse:
     """A fault as an answer."""
-    content = {"error": error, **({"images": [{"image": i, "error": text} for i, text in images.items()]} if images else {})}
+    content = {
+        "error": error,
+        **({"images": [{"image": i, "error": text} for i, text in images.items()]} if images else {}),
+    }
     return JSONResponse(content, status, headers)
 
 
 def install(app: FastAPI, *, body_bytes: int) -> None:
     """Have all faults of `app` answered as JSON, those of the framework too."""
     # What the framework itself says when it refuses, and what we say.
-    said = {"Not Found": NOT_FOUND, "Method Not Allowed": WRONG_METHOD, "Content Too Large": too_large(body_bytes)}
+    said = {
+        "Not Found": NOT_FOUND,
+        "Method Not Allowed": WRONG_METHOD,
+        "Content Too Large": too_large(body_bytes),
+    }
 
     def refused(request: Request, error: HTTPException) -> Response:
-        return answer(error.status_code, said.get(error.detail, error.detail), headers=error.headers, images=getattr(error, "faults", None))
+        return answer(
+            error.status_code,
+            said.get(error.detail, error.detail),
+            headers=error.headers,
+            images=getattr(error, "faults", None),
+        )
 
     def failed(request: Request, error: Exception) -> Response:
         return answer(500, INTERNAL)  # the server logs the traceback
 
     def gone(request: Request, error: ClientDisconnect) -> Response:
-        return answer(400, "the connection ended before the request did; send it again")  # for the metrics; nobody reads it
+        return answer(
+            400, "the connection ended before the request did; send it again"
+        )  # for the metrics; nobody reads it
 
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(ClientDisconnect, gone)

@@ -89,4 +89,8 @@ class Held:
 
 def busy(reason: str) -> HTTPException:
     """A refusal that asks to come again."""
-    return HTTPException(503, f"{reason}; send the request again after the seconds that Retry-After says", {"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return HTTPException(
+        503,
+        f"{reason}; send the request again after the seconds that Retry-After says",
+        {"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )

@@ -73,6 +73,10 @@ class Protocol(H11Protocol):
             self.transport.abort()  # an answer has begun
             return
         answer = faults.answer(status, error, headers={"Connection": "close"})
-        for event in (h11.Response(status_code=status, headers=answer.raw_headers), h11.Data(data=answer.body), h11.EndOfMessage()):
+        for event in (
+            h11.Response(status_code=status, headers=answer.raw_headers),
+            h11.Data(data=answer.body),
+            h11.EndOfMessage(),
+        ):
             self.transport.write(self.conn.send(event))
         self.transport.close()

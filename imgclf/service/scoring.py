@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from imgclf.classifier import Classifier, sha256
+from imgclf.classifier.model import Classifier
+from imgclf.files import sha256
 
 # Images that wait are scored together, each by a stream of the engine. On two cores with other work, 16 clients got 38 answers a second
 # with 2 or with 8 together, and 30 with one by one; for one client it makes no difference. 8 keeps more cores busy.
@@ -60,10 +61,21 @@ class Model:
     def about(self) -> dict[str, Any]:
         """What a caller may know of it: labels, input size, metrics at training time; no path of this machine."""
         metadata = self.classifier.metadata
-        told = {key: metadata[key] for key in ("metrics", "training_images", "letterbox_colour", "imgclf_version") if key in metadata}
-        backbone = PurePath(str(metadata.get("backbone", ""))).name  # may be the path of a file where it was trained
-        return {"name": self.name, "version": self.version, "sha256": self.sha256, "labels": self.classifier.labels,
-                "input_size": self.classifier.input_size, "backbone": backbone, **told}
+        told = {
+            key: metadata[key] for key in ("metrics", "training_images", "imgclf_version") if key in metadata
+        }
+        backbone = PurePath(
+            str(metadata.get("backbone", ""))
+        ).name  # may be the path of a file where it was trained
+        return {
+            "name": self.name,
+            "version": self.version,
+            "sha256": self.sha256,
+            "labels": self.classifier.labels,
+            "preprocessing": self.classifier.preprocessing.as_json(),
+            "backbone": backbone,
+            **told,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +99,9 @@ class Scorer:
     watch : told how many images are scored together, each time.
     """
 
-    def __init__(self, *, most_together: int = MOST_TOGETHER, watch: Callable[[int], None] = lambda images: None) -> None:
+    def __init__(
+        self, *, most_together: int = MOST_TOGETHER, watch: Callable[[int], None] = lambda images: None
+    ) -> None:
         self._most_together = most_together
         self._watch = watch
         self._waiting: SimpleQueue[_Job | None] = SimpleQueue()

@@ -12,7 +12,9 @@ from pathlib import Path
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from imgclf import ImgclfError, classifier, predictions
+from imgclf import ImgclfError
+from imgclf.classifier.model import read_metadata
+from imgclf.classifier.predict import newest_classifier
 from imgclf.service import tokens
 from imgclf.service.app import create_app
 from imgclf.service.limits import Limits
@@ -24,8 +26,17 @@ START_SECONDS = 30  # that a worker may be deaf while it starts; it holds up the
 SHUTDOWN_SECONDS = 60  # that requests may take which were accepted before the end
 
 
-def serve(model: Path | None = None, *, host: str = "127.0.0.1", port: int = 8080, workers: int = 1, token: str | None = None,
-          reject_below: float = 0, limits: Limits | None = None, say: Callable[[str], None] = print) -> None:
+def serve(
+    model: Path | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    workers: int = 1,
+    token: str | None = None,
+    reject_below: float = 0,
+    limits: Limits | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
     """Serve a classifier until SIGTERM or SIGINT; what was accepted by then is answered. SIGHUP loads the model anew.
 
     Parameters
@@ -46,14 +57,18 @@ def serve(model: Path | None = None, *, host: str = "127.0.0.1", port: int = 808
     settings = {"token": token, "reject_below": reject_below, "limits": limits or Limits()}
     with ExitStack() as stack:
         stack.enter_context(suppress(KeyboardInterrupt))  # raised again by uvicorn when it has ended for it
-        listener = stack.enter_context(_listener(host, port))  # first, so that an address in use is told at once
+        listener = stack.enter_context(
+            _listener(host, port)
+        )  # first, so that an address in use is told at once
         if workers == 1:
             loaded = Model.load(find_model())
             app = create_app(find_model, model=loaded, **settings)
             name = f"{loaded.name}, version {loaded.version}"
         else:
-            classifier.read_metadata(find_model())  # what is no classifier is told before processes are started
-            os.environ[SHARED_FOLDER] = stack.enter_context(tempfile.TemporaryDirectory(prefix="imgclf_metrics_"))
+            read_metadata(find_model())  # what is no classifier is told before processes are started
+            os.environ[SHARED_FOLDER] = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="imgclf_metrics_")
+            )
             stack.callback(os.environ.pop, SHARED_FOLDER)
             app = partial(create_app, find_model, **settings)
             name = find_model().parent.name
@@ -77,7 +92,7 @@ class Workers(Multiprocess):
 
 
 def _find(model: Path | None) -> Path:
-    return model or predictions.newest_classifier()
+    return model or newest_classifier()
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -91,7 +106,9 @@ def _listener(host: str, port: int) -> socket.socket:
             listener.bind(address)
             stack.pop_all()
     except OSError as error:
-        raise ImgclfError(f"--host {host} --port {port}: {error.strerror or error}; choose another") from error
+        raise ImgclfError(
+            f"--host {host} --port {port}: {error.strerror or error}; choose another"
+        ) from error
     return listener
 
 
@@ -102,6 +119,17 @@ def _shown(listener: socket.socket) -> str:
 
 def _config(app: Callable, *, workers: int, header_seconds: float) -> uvicorn.Config:
     protocol = partial(Protocol, header_seconds=header_seconds)
-    return uvicorn.Config(app, factory=workers > 1, workers=workers, http=protocol, ws="none", lifespan="on", log_level="warning", access_log=False,
-                          server_header=False, proxy_headers=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-                          timeout_worker_healthcheck=START_SECONDS)
+    return uvicorn.Config(
+        app,
+        factory=workers > 1,
+        workers=workers,
+        http=protocol,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_worker_healthcheck=START_SECONDS,
+    )

@@ -27,10 +27,14 @@ def read(path: Path | None) -> str | None:
             token = path.read_text(encoding="ascii")
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not ASCII"
-            raise ImgclfError(f"{path}: {reason}; name a file that holds the token and nothing else") from error
+            raise ImgclfError(
+                f"{path}: {reason}; name a file that holds the token and nothing else"
+            ) from error
     token = token.strip()
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise ImgclfError(f"{where}: a token is at least {SHORTEST_TOKEN} ASCII characters without spaces; make one by openssl rand -hex 32")
+        raise ImgclfError(
+            f"{where}: a token is at least {SHORTEST_TOKEN} ASCII characters without spaces; make one by openssl rand -hex 32"
+        )
     return token
 
 
@@ -42,8 +46,10 @@ def check_safe(host: str, token: str | None) -> None:
     ImgclfError : the host is not this machine's loopback, and there is no token.
     """
     if token is None and not _is_loopback(host):
-        raise ImgclfError(f"--host {host}: other machines may reach it, so callers must show a token; "
-                          f"set {TOKEN_VARIABLE}, or name a file with --token-file")
+        raise ImgclfError(
+            f"--host {host}: other machines may reach it, so callers must show a token; "
+            f"set {TOKEN_VARIABLE}, or name a file with --token-file"
+        )
 
 
 def _is_loopback(host: str) -> bool:

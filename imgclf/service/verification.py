@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import ImgclfError, images
-from imgclf.classifier import TOLERANCE, Classifier, disagreement, sha256
+from imgclf import ImgclfError
+from imgclf.classifier.model import TOLERANCE, Classifier, disagreement
+from imgclf.classifier.verify import Check
+from imgclf.files import sha256
+from imgclf.images import decoding
 from imgclf.service.client import Client, Refused
-from imgclf.verification import Check
 
 
 def verify(client: Client, model: Path, paths: Sequence[Path]) -> list[Check]:
@@ -20,14 +22,28 @@ def verify(client: Client, model: Path, paths: Sequence[Path]) -> list[Check]:
     """
     served = client.metadata()
     if served["sha256"] != sha256(model):
-        raise ImgclfError(f"{client.url}: serves another file than {model} (version {served['version']}, not {sha256(model)[:len(served['version'])]}); "
-                          "send it SIGHUP if the file is newer, or name the file that it serves")
+        raise ImgclfError(
+            f"{client.url}: serves another file than {model} (version {served['version']}, not {sha256(model)[: len(served['version'])]}); "
+            "send it SIGHUP if the file is newer, or name the file that it serves"
+        )
     here = Classifier.load(model, batch_size=1)
-    answers = [(path, answer) for path, answer in client.label_files(paths) if not isinstance(answer, Refused)]
+    answers = [
+        (path, answer) for path, answer in client.label_files(paths) if not isinstance(answer, Refused)
+    ]
     if not answers:
         raise ImgclfError(f"none of the {len(paths)} images could be read")
-    pixels = np.stack([images.prepare(images.read_bytes(path), here.input_size, path.name) for path, _ in answers])
+    pixels = np.stack([here.preprocessing.apply(decoding.read_bytes(path), path.name) for path, _ in answers])
     scores, probabilities = here.scores(pixels)
-    told = {what: np.array([[getattr(answer, what)[label] for label in here.labels] for _, answer in answers]) for what in ("scores", "probabilities")}
-    return [Check(f"the service's {what} and the file's", len(answers), disagreement(told[what], found), TOLERANCE["f32"])
-            for what, found in (("scores", scores), ("probabilities", probabilities))]
+    told = {
+        what: np.array([[getattr(answer, what)[label] for label in here.labels] for _, answer in answers])
+        for what in ("scores", "probabilities")
+    }
+    return [
+        Check(
+            f"the service's {what} and the file's",
+            len(answers),
+            disagreement(told[what], found),
+            TOLERANCE["f32"],
+        )
+        for what, found in (("scores", scores), ("probabilities", probabilities))
+    ]

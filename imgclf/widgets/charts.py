@@ -1,4 +1,4 @@
-"""The interactive twins of `imgclf.pictures`: the same numbers, to point at."""
+"""The interactive twins of `imgclf.plots`: the same numbers, to point at."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -8,10 +8,10 @@ import bqplot
 import numpy as np
 from IPython.display import display
 
-from imgclf import thresholds
-from imgclf.curve import Epoch
-from imgclf.evaluation import Evaluation
-from imgclf.pictures import COLOURS, colour, short
+from imgclf.evaluation import curves
+from imgclf.evaluation.metrics import Evaluation
+from imgclf.finetuning.learning_curve import Epoch
+from imgclf.plots import COLOURS, colour, short
 from imgclf.widgets.progress import progress
 
 MOST_POINTS = 5000  # it is SVG: more points make the browser slow
@@ -32,11 +32,17 @@ class Chart(bqplot.Figure):
 
 
 def _axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
-    return [bqplot.Axis(scale=x, label=x_label, grid_lines="dashed", label_color=INK),
-            bqplot.Axis(scale=y, label=y_label, side="left", grid_lines="dashed", label_offset="3em", label_color=INK)]
+    return [
+        bqplot.Axis(scale=x, label=x_label, grid_lines="dashed", label_color=INK),
+        bqplot.Axis(
+            scale=y, label=y_label, side="left", grid_lines="dashed", label_offset="3em", label_color=INK
+        ),
+    ]
 
 
-def feature_map(points: np.ndarray, names: Sequence[str], image_labels: Sequence[str], labels: Sequence[str]) -> Chart:
+def feature_map(
+    points: np.ndarray, names: Sequence[str], image_labels: Sequence[str], labels: Sequence[str]
+) -> Chart:
     """Images as points on their two main directions; pointing at one tells its file and label.
 
     Parameters
@@ -51,11 +57,27 @@ def feature_map(points: np.ndarray, names: Sequence[str], image_labels: Sequence
     for label in labels:
         here = image_labels == label
         tooltip = bqplot.Tooltip(fields=["name"], labels=[label])
-        marks.append(bqplot.Scatter(x=points[here, 0], y=points[here, 1], names=names[here], display_names=False, scales={"x": x, "y": y},
-                                    colors=[colour(labels, label)], default_size=24, opacities=[0.7], labels=[label],
-                                    display_legend=True, tooltip=tooltip))
-    return Chart(marks=marks, axes=_axes(x, y, "first direction", "second direction"), legend_location="top-right",
-                         title=f"{len(points)} images: the closer, the more alike to the DNN")
+        marks.append(
+            bqplot.Scatter(
+                x=points[here, 0],
+                y=points[here, 1],
+                names=names[here],
+                display_names=False,
+                scales={"x": x, "y": y},
+                colors=[colour(labels, label)],
+                default_size=24,
+                opacities=[0.7],
+                labels=[label],
+                display_legend=True,
+                tooltip=tooltip,
+            )
+        )
+    return Chart(
+        marks=marks,
+        axes=_axes(x, y, "first direction", "second direction"),
+        legend_location="top-right",
+        title=f"{len(points)} images: the closer, the more alike to the DNN",
+    )
 
 
 def confusion(evaluation: Evaluation, *, on_click: Callable[[str, str], None] | None = None) -> Chart:
@@ -68,34 +90,78 @@ def confusion(evaluation: Evaluation, *, on_click: Callable[[str, str], None] | 
     labels, counts = list(evaluation.labels), evaluation.confusion
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     x, y = bqplot.OrdinalScale(), bqplot.OrdinalScale(reverse=True)
-    cells = bqplot.GridHeatMap(color=share, row=labels, column=labels, display_format=None,
-                               scales={"row": y, "column": x, "color": bqplot.ColorScale(scheme="Blues", min=0, max=1)},
-                               stroke="white", tooltip=bqplot.Tooltip(fields=["row", "column", "color"], formats=["", "", ".0%"],
-                                                                      labels=["true label", "predicted label", "share of the true label"]))
+    cells = bqplot.GridHeatMap(
+        color=share,
+        row=labels,
+        column=labels,
+        display_format=None,
+        scales={"row": y, "column": x, "color": bqplot.ColorScale(scheme="Blues", min=0, max=1)},
+        stroke="white",
+        tooltip=bqplot.Tooltip(
+            fields=["row", "column", "color"],
+            formats=["", "", ".0%"],
+            labels=["true label", "predicted label", "share of the true label"],
+        ),
+    )
     dark = share > 0.55
-    numbers = [_numbers(evaluation, counts, where, ink, {"x": x, "y": y}) for where, ink in ((dark, "white"), (~dark, "black"))]
+    numbers = [
+        _numbers(evaluation, counts, where, ink, {"x": x, "y": y})
+        for where, ink in ((dark, "white"), (~dark, "black"))
+    ]
     if on_click:
         cells.on_element_click(lambda _, message: on_click(message["data"]["row"], message["data"]["column"]))
     longest, font = _tick_room(labels)
     below = longest if len(labels) > FEW else round(0.75 * longest) + 12
-    axes = [bqplot.Axis(scale=x, label="predicted label", tick_labels=_shortened(labels), tick_rotate=-90 if len(labels) > FEW else -40,
-                        tick_style={**font, "text-anchor": "end"}, label_offset=f"{below}px", label_color=INK),
-            bqplot.Axis(scale=y, label="true label", side="left", tick_labels=_shortened(labels), tick_style=font, label_offset=f"{longest}px",
-                        label_color=INK)]
-    return Chart(marks=[cells, *numbers], axes=axes, title=f"{len(evaluation.truth)} images: right ones on the diagonal",
-                 fig_margin={"top": 36, "bottom": below + 8, "left": longest + 20, "right": 12}, min_aspect_ratio=0.8, max_aspect_ratio=1.3)
+    axes = [
+        bqplot.Axis(
+            scale=x,
+            label="predicted label",
+            tick_labels=_shortened(labels),
+            tick_rotate=-90 if len(labels) > FEW else -40,
+            tick_style={**font, "text-anchor": "end"},
+            label_offset=f"{below}px",
+            label_color=INK,
+        ),
+        bqplot.Axis(
+            scale=y,
+            label="true label",
+            side="left",
+            tick_labels=_shortened(labels),
+            tick_style=font,
+            label_offset=f"{longest}px",
+            label_color=INK,
+        ),
+    ]
+    return Chart(
+        marks=[cells, *numbers],
+        axes=axes,
+        title=f"{len(evaluation.truth)} images: right ones on the diagonal",
+        fig_margin={"top": 36, "bottom": below + 8, "left": longest + 20, "right": 12},
+        min_aspect_ratio=0.8,
+        max_aspect_ratio=1.3,
+    )
 
 
-def _numbers(evaluation: Evaluation, counts: np.ndarray, where: np.ndarray, ink: str, scales: dict[str, bqplot.Scale]) -> bqplot.Label:
+def _numbers(
+    evaluation: Evaluation, counts: np.ndarray, where: np.ndarray, ink: str, scales: dict[str, bqplot.Scale]
+) -> bqplot.Label:
     """The counts above 0 in the cells `where`, in a colour that can be read there.
 
     The mouse goes through them to the cells: bqplot tells of no click on a label.
     """
     rows, columns = np.nonzero(where & (counts > 0))
-    return bqplot.Label(x=[evaluation.labels[j] for j in columns], y=[evaluation.labels[i] for i in rows], align="middle",
-                        text=[str(counts[i, j]) for i, j in zip(rows, columns, strict=True)], scales=scales, colors=[ink],
-                        default_size=12 if len(evaluation.labels) <= FEW else 8, font_weight="normal",
-                        selected=list(range(len(rows))), selected_style={"pointer-events": "none"})
+    return bqplot.Label(
+        x=[evaluation.labels[j] for j in columns],
+        y=[evaluation.labels[i] for i in rows],
+        align="middle",
+        text=[str(counts[i, j]) for i, j in zip(rows, columns, strict=True)],
+        scales=scales,
+        colors=[ink],
+        default_size=12 if len(evaluation.labels) <= FEW else 8,
+        font_weight="normal",
+        selected=list(range(len(rows))),
+        selected_style={"pointer-events": "none"},
+    )
 
 
 def _shortened(labels: Sequence[str]) -> dict[str, str]:
@@ -116,21 +182,56 @@ class ProbabilityBars(Chart):
     def __init__(self, labels: Sequence[str], **traits: Any) -> None:
         self._labels = list(labels)
         room, font = _tick_room(labels, more=len(TRUE))
-        rows, share = bqplot.OrdinalScale(domain=self._labels, reverse=True), bqplot.LinearScale(min=0, max=1.4)  # with room for the numbers
-        self._bars = bqplot.Bars(x=self._labels, y=np.zeros(len(labels)), scales={"x": rows, "y": share}, orientation="horizontal", padding=0.25,
-                                 colors=[colour(labels, label) for label in labels], label_display=True, label_display_format=".2f",
-                                 label_font_style={**font, "text-anchor": "start", "fill": INK}, label_display_vertical_offset=3)
-        self._limit = bqplot.Lines(x=[0, 0], y=[0, 1], scales={"x": share, "y": bqplot.LinearScale(min=0, max=1)}, colors=[INK], line_style="dashed",
-                                   stroke_width=1)
-        self._beside = bqplot.Axis(scale=rows, side="left", tick_labels=_shortened(labels), tick_style=font, grid_lines="none")
-        along = bqplot.Axis(scale=share, label="probability", tick_values=[0, 0.5, 1], tick_format=".1f", grid_lines="dashed", label_color=INK)
-        super().__init__(marks=[self._bars, self._limit], axes=[self._beside, along], display_toolbar=False,
-                         fig_margin={"top": 4, "bottom": 44, "left": room, "right": 4}, **traits)
+        rows, share = (
+            bqplot.OrdinalScale(domain=self._labels, reverse=True),
+            bqplot.LinearScale(min=0, max=1.4),
+        )  # with room for the numbers
+        self._bars = bqplot.Bars(
+            x=self._labels,
+            y=np.zeros(len(labels)),
+            scales={"x": rows, "y": share},
+            orientation="horizontal",
+            padding=0.25,
+            colors=[colour(labels, label) for label in labels],
+            label_display=True,
+            label_display_format=".2f",
+            label_font_style={**font, "text-anchor": "start", "fill": INK},
+            label_display_vertical_offset=3,
+        )
+        self._limit = bqplot.Lines(
+            x=[0, 0],
+            y=[0, 1],
+            scales={"x": share, "y": bqplot.LinearScale(min=0, max=1)},
+            colors=[INK],
+            line_style="dashed",
+            stroke_width=1,
+        )
+        self._beside = bqplot.Axis(
+            scale=rows, side="left", tick_labels=_shortened(labels), tick_style=font, grid_lines="none"
+        )
+        along = bqplot.Axis(
+            scale=share,
+            label="probability",
+            tick_values=[0, 0.5, 1],
+            tick_format=".1f",
+            grid_lines="dashed",
+            label_color=INK,
+        )
+        super().__init__(
+            marks=[self._bars, self._limit],
+            axes=[self._beside, along],
+            display_toolbar=False,
+            fig_margin={"top": 4, "bottom": 44, "left": room, "right": 4},
+            **traits,
+        )
 
     def show(self, probabilities: np.ndarray, true: str) -> None:
         """Show another image: (k,) `probabilities` in the order of the labels, 0 to 1, and its true label."""
         self._bars.y = np.asarray(probabilities, dtype=float)
-        self._beside.tick_labels = {**_shortened(self._labels), true: f"{short(true, LONGEST_BESIDE_AXIS)}{TRUE}"}
+        self._beside.tick_labels = {
+            **_shortened(self._labels),
+            true: f"{short(true, LONGEST_BESIDE_AXIS)}{TRUE}",
+        }
 
     def limit(self, threshold: float) -> None:
         """Draw the line of a threshold, 0 to 1."""
@@ -145,28 +246,55 @@ class ThresholdRoc(Chart):
         labels = evaluation.labels
         x, y = bqplot.LinearScale(min=0, max=1), bqplot.LinearScale(min=0, max=1)
         scales = {"x": x, "y": y}
-        curves = [(label, curve) for label in labels if (curve := thresholds.roc(evaluation, label))]
-        lines = [bqplot.Lines(**_corners(curve), scales=scales, colors=[colour(labels, label)], stroke_width=1.5,
-                              labels=[label], tooltip=bqplot.Tooltip(fields=["name"], labels=["label"])) for label, curve in curves]
-        self._has_curve = [label in dict(curves) for label in labels]
-        self._points = bqplot.Scatter(x=[], y=[], names=[label for label, _ in curves], display_names=False, scales=scales, default_size=60,
-                                      colors=[colour(labels, label) for label, _ in curves], stroke=INK,
-                                      tooltip=bqplot.Tooltip(fields=["name", "x", "y"], formats=["", ".2f", ".2f"],
-                                                             labels=["label", "false positive rate", "true positive rate"]))
+        drawn = [
+            (label, curve) for label in labels if (curve := curves.roc_by_probability(evaluation, label))
+        ]
+        lines = [
+            bqplot.Lines(
+                **_corners(curve),
+                scales=scales,
+                colors=[colour(labels, label)],
+                stroke_width=1.5,
+                labels=[label],
+                tooltip=bqplot.Tooltip(fields=["name"], labels=["label"]),
+            )
+            for label, curve in drawn
+        ]
+        self._has_curve = [label in dict(drawn) for label in labels]
+        self._points = bqplot.Scatter(
+            x=[],
+            y=[],
+            names=[label for label, _ in drawn],
+            display_names=False,
+            scales=scales,
+            default_size=60,
+            colors=[colour(labels, label) for label, _ in drawn],
+            stroke=INK,
+            tooltip=bqplot.Tooltip(
+                fields=["name", "x", "y"],
+                formats=["", ".2f", ".2f"],
+                labels=["label", "false positive rate", "true positive rate"],
+            ),
+        )
         self.move(0.0)
-        super().__init__(marks=[*lines, self._points], axes=_axes(x, y, "false positive rate", "true positive rate"), display_toolbar=False,
-                         fig_margin={"top": 4, "bottom": 44, "left": 56, "right": 12}, **traits)
+        super().__init__(
+            marks=[*lines, self._points],
+            axes=_axes(x, y, "false positive rate", "true positive rate"),
+            display_toolbar=False,
+            fig_margin={"top": 4, "bottom": 44, "left": 56, "right": 12},
+            **traits,
+        )
         for axis in self.axes:
             axis.tick_values, axis.tick_format = [0, 0.25, 0.5, 0.75, 1], ".2f"
 
     def move(self, threshold: float) -> None:
         """Put the points where `threshold`, 0 to 1, lies."""
-        at = thresholds.operating_points(self._evaluation, threshold)[self._has_curve]
+        at = curves.operating_points(self._evaluation, threshold)[self._has_curve]
         with self._points.hold_sync():
             self._points.x, self._points.y = at[:, 0], at[:, 1]
 
 
-def _corners(curve: thresholds.ProbabilityRoc) -> dict[str, np.ndarray]:
+def _corners(curve: curves.ProbabilityRoc) -> dict[str, np.ndarray]:
     """The ends of a curve and the points at which it turns: of many images, a small part of the points looks the same."""
     points = np.stack([curve.false_positive_rate, curve.true_positive_rate], axis=1)
     turns = np.abs(np.diff(points, n=2, axis=0)).max(axis=1, initial=0) > 1e-9
@@ -174,13 +302,30 @@ def _corners(curve: thresholds.ProbabilityRoc) -> dict[str, np.ndarray]:
     return {"x": x, "y": y}
 
 
-
 def training(epochs: Sequence[Epoch]) -> Chart:
     """Training and validation error over the epochs; `set_epochs` lets it grow."""
     x, y = bqplot.LinearScale(min=0), bqplot.LinearScale(min=0)
-    marks = [bqplot.Lines(x=[], y=[], scales={"x": x, "y": y}, colors=[COLOURS[k]], line_style=style, marker=marker, labels=[name], display_legend=True)
-             for k, style, marker, name in ((1, "dashed", "square", "training error, while it learns"), (0, "solid", "circle", "validation error"))]
-    chart = Chart(marks=marks, axes=_axes(x, y, "epoch (0: only the new last layer has learned)", "error (share of images)"), legend_location="top-right")
+    marks = [
+        bqplot.Lines(
+            x=[],
+            y=[],
+            scales={"x": x, "y": y},
+            colors=[COLOURS[k]],
+            line_style=style,
+            marker=marker,
+            labels=[name],
+            display_legend=True,
+        )
+        for k, style, marker, name in (
+            (1, "dashed", "square", "training error, while it learns"),
+            (0, "solid", "circle", "validation error"),
+        )
+    ]
+    chart = Chart(
+        marks=marks,
+        axes=_axes(x, y, "epoch (0: only the new last layer has learned)", "error (share of images)"),
+        legend_location="top-right",
+    )
     set_epochs(chart, epochs)
     return chart
 
@@ -188,13 +333,18 @@ def training(epochs: Sequence[Epoch]) -> Chart:
 def set_epochs(chart: Chart, epochs: Sequence[Epoch]) -> None:
     """Let a chart that `training` made show these epochs."""
     numbers = np.array([epoch.number for epoch in epochs])
-    for mark, errors in zip(chart.marks, ([e.train_error for e in epochs], [e.validation_error for e in epochs]), strict=True):
+    for mark, errors in zip(
+        chart.marks, ([e.train_error for e in epochs], [e.validation_error for e in epochs]), strict=True
+    ):
         known = np.isfinite(errors)
         with mark.hold_sync():
             mark.x, mark.y = numbers[known], np.array(errors, dtype=float)[known]
     chart.title = str(epochs[-1]) if epochs else "no epochs yet"
     last = epochs[-1].number if epochs else 1
-    chart.axes[0].tick_values, chart.axes[0].tick_format = list(range(0, last + 1, 1 + last // 12)), "d"  # no halves of epochs
+    chart.axes[0].tick_values, chart.axes[0].tick_format = (
+        list(range(0, last + 1, 1 + last // 12)),
+        "d",
+    )  # no halves of epochs
 
 
 class LiveTraining:

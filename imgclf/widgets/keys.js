@@ -1,11 +1,11 @@
-// Key presses inside the nearest .imgclf-face go to Python, and not to the notebook, where `d d` would delete the cell.
+// Key presses inside the nearest .imgclf-panel go to Python, and not to the notebook, where `d d` would delete the cell.
 
-const FACE = ".imgclf-face";
+const PANEL = ".imgclf-panel";
 const KEEPS_FOCUS = "input, textarea, select, [contenteditable]:not([contenteditable='false']), [role='slider']";
 const PRESSED_BY_KEY = "button, summary, a[href]"; // Space and Enter press it, if somebody tabbed there
 const CHOSEN_AT_ONCE = "select, input[type='checkbox'], input[type='radio']";
 const MOST_UNANSWERED = 8;
-const MOST_FRAMES = 300; // about 5 s in the page without a face around it: it was put elsewhere
+const MOST_FRAMES = 300; // about 5 s in the page without a panel around it: it was put elsewhere
 
 // What `event` is called in `wanted`, and null if it is not wanted.
 function match(event, wanted) {
@@ -27,12 +27,12 @@ function names(event) {
 }
 
 // JupyterLab is to save on Ctrl+S, but looks at no key below an element with this attribute: it is off for this one event.
-function letThrough(face) {
-  face.removeAttribute("data-lm-suppress-shortcuts");
-  setTimeout(() => face.setAttribute("data-lm-suppress-shortcuts", "true"));
+function letThrough(panel) {
+  panel.removeAttribute("data-lm-suppress-shortcuts");
+  setTimeout(() => panel.setAttribute("data-lm-suppress-shortcuts", "true"));
 }
 
-function listen(face, model, { signal, count }) {
+function listen(panel, model, { signal, count }) {
   const send = (event) => {
     const key = match(event, model.get("wanted"));
     if (!key) return;
@@ -41,24 +41,24 @@ function listen(face, model, { signal, count }) {
     count.sent += 1;
     model.send(key);
   };
-  const focus = () => face.focus({ preventScroll: true });
+  const focus = () => panel.focus({ preventScroll: true });
   const pressed = (event) => {
-    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s") return letThrough(face);
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s") return letThrough(panel);
     event.stopPropagation();
     if (event.target.closest(KEEPS_FOCUS)) return event.key === "Escape" && focus();
     if ((event.key === " " || event.key === "Enter") && event.target.closest(PRESSED_BY_KEY)) return;
     send(event);
   };
 
-  face.tabIndex = 0;
-  face.setAttribute("data-lm-suppress-shortcuts", "true");
-  face.addEventListener("keydown", pressed, { signal });
-  face.addEventListener("click", (event) => event.target.closest(KEEPS_FOCUS) || focus(), { signal });
-  face.addEventListener("change", (event) => event.target.matches(CHOSEN_AT_ONCE) && focus(), { signal });
-  watchIdle(face, model, { signal, count });
+  panel.tabIndex = 0;
+  panel.setAttribute("data-lm-suppress-shortcuts", "true");
+  panel.addEventListener("keydown", pressed, { signal });
+  panel.addEventListener("click", (event) => event.target.closest(KEEPS_FOCUS) || focus(), { signal });
+  panel.addEventListener("change", (event) => event.target.matches(CHOSEN_AT_ONCE) && focus(), { signal });
+  watchIdle(panel, model, { signal, count });
 }
 
-function watchIdle(face, model, { signal, count }) {
+function watchIdle(panel, model, { signal, count }) {
   let timer;
   const active = () => {
     clearTimeout(timer);
@@ -67,7 +67,7 @@ function watchIdle(face, model, { signal, count }) {
       model.send({ idle: true });
     }, 1000 * model.get("idle_seconds"));
   };
-  for (const type of ["keydown", "click"]) face.addEventListener(type, active, { signal, capture: true });
+  for (const type of ["keydown", "click"]) panel.addEventListener(type, active, { signal, capture: true });
   signal.addEventListener("abort", () => clearTimeout(timer));
 }
 
@@ -76,9 +76,9 @@ function whenInside(el, signal, found) {
   let frames = 0;
   const look = () => {
     if (signal.aborted) return;
-    const face = el.closest(FACE);
-    if (face) return found(face);
-    if (el.isConnected && ++frames > MOST_FRAMES) return console.warn(`imgclf: Keys found no element ${FACE} around it`);
+    const panel = el.closest(PANEL);
+    if (panel) return found(panel);
+    if (el.isConnected && ++frames > MOST_FRAMES) return console.warn(`imgclf: Keys found no element ${PANEL} around it`);
     requestAnimationFrame(look);
   };
   look();
@@ -93,7 +93,7 @@ export default () => {
     render({ model, el }) {
       const gone = new AbortController();
       el.style.display = "none";
-      whenInside(el, gone.signal, (face) => listen(face, model, { signal: gone.signal, count }));
+      whenInside(el, gone.signal, (panel) => listen(panel, model, { signal: gone.signal, count }));
       return () => gone.abort();
     },
   };

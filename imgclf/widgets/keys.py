@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 class Keys(anywidget.AnyWidget):
-    """Invisible; put it into a box with the CSS class `imgclf-face`, and keys pressed in that box arrive here.
+    """Invisible; put it into a box with the CSS class `imgclf-panel`, and keys pressed in that box arrive here.
 
     The box can hold the focus (it shows a ring), and gets it back after a click and after a choice from a list. What is typed
     into a field stays in the field, Escape leaves a list. No key reaches the notebook, but for Ctrl+S; the browser keeps all keys
@@ -27,7 +27,7 @@ class Keys(anywidget.AnyWidget):
     """
 
     _esm = HERE / "keys.js"
-    _css = HERE / "face.css"
+    _css = HERE / "panel.css"
     wanted = List(Unicode()).tag(sync=True)
     idle_seconds = Float(1.0).tag(sync=True)
     handled = Int(0).tag(sync=True)

@@ -20,7 +20,13 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         nonlocal shown
         if line and time.monotonic() - shown > SECONDS_BETWEEN:
             shown = time.monotonic()
-            line.update({"text/plain": "", "text/html": f"<progress value={done} max={total}></progress> {done} of {total} {what}"}, raw=True)
+            line.update(
+                {
+                    "text/plain": "",
+                    "text/html": f"<progress value={done} max={total}></progress> {done} of {total} {what}",
+                },
+                raw=True,
+            )
 
     try:
         yield show

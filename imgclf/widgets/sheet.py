@@ -80,7 +80,9 @@ class Sheet(anywidget.AnyWidget):
 
     def _send_pictures(self, keys: list[str]) -> None:
         """Answer with the pictures that are ready, and always answer, since the browser waits for it."""
-        found: dict[str, bytes] = dict.fromkeys(keys, b"")  # if `pictures` fails, its error shows once and not with each new try
+        found: dict[str, bytes] = dict.fromkeys(
+            keys, b""
+        )  # if `pictures` fails, its error shows once and not with each new try
         try:
             found = self._pictures(keys)
         finally:

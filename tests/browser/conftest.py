@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import COLOURS, picture
 
-from imgclf import images
-
-from .lab import DATASET, Lab, Server, running_server
+from imgclf.images import decoding
+from support.lab import DATASET, Lab, Server, running_server
+from support.pictures import COLOURS, picture
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -37,7 +36,11 @@ def chromium() -> str:
     """The path of a browser. Without one the tests are skipped; where $CI is set, they fail."""
     if importlib.util.find_spec("playwright") is None:
         _cannot_run(NO_PLAYWRIGHT)
-    return next(filter(None, map(shutil.which, BROWSERS)), None) or _chromium_of_playwright() or _cannot_run(NO_BROWSER)
+    return (
+        next(filter(None, map(shutil.which, BROWSERS)), None)
+        or _chromium_of_playwright()
+        or _cannot_run(NO_BROWSER)
+    )
 
 
 def _cannot_run(reason: str) -> None:
@@ -48,6 +51,7 @@ def _cannot_run(reason: str) -> None:
 
 def _chromium_of_playwright() -> str | None:
     from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         path = playwright.chromium.executable_path
     return path if Path(path).exists() else None
@@ -62,7 +66,12 @@ def data(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     write_colours(folder / "images" / DATASET)
     imgclf = Path(sys.executable).with_name("imgclf")
-    run = subprocess.run([imgclf, "run", "--from", "01", *SMALL], env={**os.environ, "IMGCLF_DATA": str(folder)}, capture_output=True, text=True)
+    run = subprocess.run(
+        [imgclf, "run", "--from", "01", *SMALL],
+        env={**os.environ, "IMGCLF_DATA": str(folder)},
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr
     return folder
 
@@ -79,7 +88,7 @@ def write_colours(folder: Path) -> None:
         following = names[(k + 1) % len(names)]
         between = tuple(np.mean([COLOURS[name], COLOURS[following]], axis=0))
         for i in range(IMAGES_PER_LABEL):
-            content = images.jpeg(picture(between if i % 4 == 3 else COLOURS[name], seed=100 * k + i))
+            content = decoding.jpeg(picture(between if i % 4 == 3 else COLOURS[name], seed=100 * k + i))
             (folder / (following if i in MISPLACED else name) / f"{name}_{i:02d}.jpg").write_bytes(content)
 
 
@@ -97,6 +106,7 @@ def browser(chromium: str) -> "Iterator[Browser]":
     Playwright starts it without its sandbox, which root could not use; it opens our own pages only.
     """
     from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium)
         yield started

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from imgclf import scan
-from imgclf.annotations import Annotations
-
-from .lab import DATASET, Lab
+from imgclf.annotation.annotations import Annotations
+from imgclf.data import scan
+from support.lab import DATASET, Lab
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def says_soon(lab: Lab, text: str) -> None:
 
 
 def choose(lab: Lab, field: str, option: str) -> None:
-    lab.page.locator(".imgclf-face").get_by_label(field, exact=True).select_option(option)
+    lab.page.locator(".imgclf-panel").get_by_label(field, exact=True).select_option(option)
 
 
 def journal(folder: Path) -> list[tuple[str, ...]]:
@@ -54,7 +53,10 @@ def journal(folder: Path) -> list[tuple[str, ...]]:
 
 def moved(folder: Path, data: Path) -> dict[str, str]:
     """Old and new path of each file that is not where it was; all contents must be there, once each."""
-    before, after = ({path.read_bytes(): path.relative_to(top).as_posix() for path in top.rglob("*.jpg")} for top in (data / "images" / DATASET, folder))
+    before, after = (
+        {path.read_bytes(): path.relative_to(top).as_posix() for path in top.rglob("*.jpg")}
+        for top in (data / "images" / DATASET, folder)
+    )
     assert before.keys() == after.keys() and len(list(folder.rglob("*.jpg"))) == len(after)
     return {before[content]: after[content] for content in before if before[content] != after[content]}
 
@@ -69,11 +71,16 @@ def test_keys_relabel_exclude_confirm_undo_and_leave_the_notebook_alone(annotato
         annotator.page.keyboard.press(key)
     press(annotator, "z", says="took back: blue/blue_03.jpg is 'blue' again")
     press(annotator, "9", says="Not done: there is no label with the key 9; there are 3 labels")
-    annotator.expect(".imgclf-face").to_contain_text("3 of 48 seen")
+    annotator.expect(".imgclf-panel").to_contain_text("3 of 48 seen")
     assert annotator.page.locator(".jp-Cell").count() == cells
     assert moved(folder, data) == {"blue/blue_00.jpg": "green/blue_00.jpg"}
-    assert journal(folder) == [("relabel", "blue/blue_00.jpg", "green/blue_00.jpg"), ("exclude", "blue/blue_01.jpg"), ("confirm", "blue/blue_02.jpg"),
-                               ("relabel", "blue/blue_03.jpg", "unlabelled/blue_03.jpg"), ("relabel", "unlabelled/blue_03.jpg", "blue/blue_03.jpg")]
+    assert journal(folder) == [
+        ("relabel", "blue/blue_00.jpg", "green/blue_00.jpg"),
+        ("exclude", "blue/blue_01.jpg"),
+        ("confirm", "blue/blue_02.jpg"),
+        ("relabel", "blue/blue_03.jpg", "unlabelled/blue_03.jpg"),
+        ("relabel", "unlabelled/blue_03.jpg", "blue/blue_03.jpg"),
+    ]
     assert not (folder / "unlabelled").exists() and annotator.javascript_errors == []
 
 
@@ -85,7 +92,11 @@ def test_all_of_this_page_but_two_get_another_label_at_once(annotator, folder, d
     tile(annotator, 9).click(modifiers=["Control"])
     annotator.expect('.imgclf-tile[aria-selected="true"]').to_have_count(13)
     press(annotator, "2", says="13 images: now 'green'")
-    assert len(on_page) == 15 and len(moved(folder, data)) == 13 and len({line[1] for line in journal(folder)}) == 13
+    assert (
+        len(on_page) == 15
+        and len(moved(folder, data)) == 13
+        and len({line[1] for line in journal(folder)}) == 13
+    )
     press(annotator, "z", says="took back: blue/blue_14.jpg is 'blue' again and 12 more")
     assert moved(folder, data) == {}
 
@@ -108,9 +119,16 @@ def test_a_new_label_lists_buttons_and_filters(annotator, folder, data):
     annotator.page.get_by_placeholder("new label").fill("a/b")
     annotator.page.keyboard.press("Enter")
     annotator.expect(".imgclf-status").to_contain_text("has a slash")
-    assert moved(folder, data) == {"blue/blue_00.jpg": "odd/blue_00.jpg", "blue/blue_05.jpg": "odd/blue_05.jpg"}
-    assert journal(folder) == [("add label", "odd"), ("relabel", "blue/blue_00.jpg", "odd/blue_00.jpg"), ("relabel", "blue/blue_05.jpg", "odd/blue_05.jpg"),
-                               ("exclude", "odd/blue_05.jpg")]
+    assert moved(folder, data) == {
+        "blue/blue_00.jpg": "odd/blue_00.jpg",
+        "blue/blue_05.jpg": "odd/blue_05.jpg",
+    }
+    assert journal(folder) == [
+        ("add label", "odd"),
+        ("relabel", "blue/blue_00.jpg", "odd/blue_00.jpg"),
+        ("relabel", "blue/blue_05.jpg", "odd/blue_05.jpg"),
+        ("exclude", "odd/blue_05.jpg"),
+    ]
 
 
 def test_pages_orders_and_sizes(annotator):
@@ -130,21 +148,33 @@ def test_pages_orders_and_sizes(annotator):
 def test_what_another_window_does_and_what_somebody_moves_gives_a_message(annotator, folder):
     other = Annotations(scan.look_through(DATASET, folder))
     other.relabel([[image.path for image in other.images].index("blue/blue_00.jpg")], "red")
-    press(annotator, "2", says="Not done: red/blue_00.jpg: was changed in another window just now; look at it and press again")
+    press(
+        annotator,
+        "2",
+        says="Not done: red/blue_00.jpg: was changed in another window just now; look at it and press again",
+    )
     annotator.expect(".imgclf-facts").to_contain_text("red/blue_00.jpg")
     press(annotator, "2", says="green/blue_00.jpg: now 'green'")
     (folder / "blue/blue_01.jpg").rename(folder / "elsewhere.jpg")
-    press(annotator, "2", says="Not done: blue/blue_01.jpg: is not there any more; run 01_prepare_data again to see what is there")
+    press(
+        annotator,
+        "2",
+        says="Not done: blue/blue_01.jpg: is not there any more; run 01_prepare_data again to see what is there",
+    )
     annotator.page.keyboard.press("ArrowRight")
     shutil.copy(folder / "blue/blue_02.jpg", folder / "green/blue_02.jpg")
-    press(annotator, "2", says="Not done: green/blue_02.jpg: there is a file of that name already, so nothing was moved; rename one of the two")
+    press(
+        annotator,
+        "2",
+        says="Not done: green/blue_02.jpg: there is a file of that name already, so nothing was moved; rename one of the two",
+    )
     assert (folder / "blue/blue_02.jpg").exists() and annotator.errors() == []
 
 
 def test_after_changes_the_cells_below_follow_and_say_who_changed_sides(annotator, folder, data_dir):
     for number in range(6):
         press(annotator, "3", says=f"red/blue_{number:02d}.jpg: now 'red'")
-    annotator.expect(".imgclf-face").to_contain_text("Run 01_prepare_data to 05_evaluate again")
+    annotator.expect(".imgclf-panel").to_contain_text("Run 01_prepare_data to 05_evaluate again")
     annotator.run_all()
     assert annotator.errors() == []
     text = "".join(output.get("text", "") for output in annotator.outputs())

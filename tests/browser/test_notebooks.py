@@ -27,7 +27,9 @@ def test_07_runs_a_trial_in_lab_and_draws_its_line(lab, data_dir):
     lab.run_all(seconds=400)  # four notebooks run in it
     assert (lab.errors(), lab.stderr(), lab.javascript_errors) == ([], "", [])
     assert [path.parent.name for path in data_dir.glob("proc/*/trial.json")] == ["colours@input_size=64"]
-    lab.expect(lab.page.locator(".bqplot").filter(has_text="held-out accuracy").locator("path.line")).to_have_count(1)
+    lab.expect(
+        lab.page.locator(".bqplot").filter(has_text="held-out accuracy").locator("path.line")
+    ).to_have_count(1)
 
 
 def test_a_cell_that_fails_is_told(lab):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from imgclf import report, thresholds
+from imgclf.evaluation import rejection, report
 
 LABELS = ["blue", "green", "red"]
 
@@ -16,7 +16,7 @@ def face(lab):
     lab.open("05_evaluate")
     lab.viewport(1280, 800)
     lab.run_all()
-    found = lab.page.locator(".imgclf-face").first
+    found = lab.page.locator(".imgclf-panel").first
     lab.expect(found.locator(".heatmapcell")).to_have_count(9)
     found.scroll_into_view_if_needed()
     yield found
@@ -29,7 +29,10 @@ def scored(face, data_dir):
 
 
 def by_name(scored, is_shown) -> list[str]:
-    return sorted((path for path, is_one in zip(scored.paths, is_shown, strict=True) if is_one), key=lambda path: (path.partition("/")[2], path))
+    return sorted(
+        (path for path, is_one in zip(scored.paths, is_shown, strict=True) if is_one),
+        key=lambda path: (path.partition("/")[2], path),
+    )
 
 
 def walk(lab, face, paths: list[str]) -> None:
@@ -61,7 +64,9 @@ def test_filters_cells_and_the_slider_show_exactly_what_they_say(lab, face, scor
 
     diagonal = scored.confusion[0, 0]
     number = face.locator("text.label").get_by_text(str(diagonal), exact=True).first.bounding_box()
-    lab.page.mouse.click(number["x"] + number["width"] / 2, number["y"] + number["height"] / 2)  # the number, and so the cell below it
+    lab.page.mouse.click(
+        number["x"] + number["width"] / 2, number["y"] + number["height"] / 2
+    )  # the number, and so the cell below it
     walk(lab, face, by_name(scored, (scored.truth == 0) & scored.right))
     lab.page.keyboard.press("a")
     slider = face.get_by_role("slider").first
@@ -76,14 +81,17 @@ def test_the_threshold_tells_what_it_leaves_and_moves_the_points(lab, face, scor
     face.get_by_role("button", name="threshold and ROC").click()
     point = face.locator(".object_grp path.element").first
     before = point.bounding_box()
-    lab.expect(face).to_contain_text(str(thresholds.at(scored, 0)))
+    lab.expect(face).to_contain_text(str(rejection.at(scored, 0)))
     threshold = face.locator(".widget-slider").filter(has_text="threshold")
     lab.expect(threshold).to_be_visible()
     threshold.get_by_role("slider").focus()
     for _ in range(60):
         lab.page.keyboard.press("ArrowRight")
-    lab.expect(face).to_contain_text(str(thresholds.at(scored, 0.6)))
-    lab.page.wait_for_function("([element, before]) => element.getBoundingClientRect().x < before - 20", arg=[point.element_handle(), before["x"]])
+    lab.expect(face).to_contain_text(str(rejection.at(scored, 0.6)))
+    lab.page.wait_for_function(
+        "([element, before]) => element.getBoundingClientRect().x < before - 20",
+        arg=[point.element_handle(), before["x"]],
+    )
 
 
 def test_labels_are_corrected_on_disk_taken_back_and_seen_by_the_annotator_below(lab, face, scored, data_dir):
@@ -100,11 +108,17 @@ def test_labels_are_corrected_on_disk_taken_back_and_seen_by_the_annotator_below
     face.get_by_role("button", name="undo (Z)").click()
     lab.expect(status).to_contain_text("took back")
     lab.expect(face).to_contain_text("Run 01_prepare_data")
-    assert (folder / to / first.partition("/")[2]).exists() and (folder / second).exists() and not (folder / first).exists()
+    assert (
+        (folder / to / first.partition("/")[2]).exists()
+        and (folder / second).exists()
+        and not (folder / first).exists()
+    )
     lines = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
-    assert [(line["path"], line.get("to", "")) for line in lines][:1] == [(first, f"{to}/{first.partition('/')[2]}")] and len(lines) == 3
+    assert [(line["path"], line.get("to", "")) for line in lines][:1] == [
+        (first, f"{to}/{first.partition('/')[2]}")
+    ] and len(lines) == 3
 
-    annotator = lab.page.locator(".imgclf-face").last
+    annotator = lab.page.locator(".imgclf-panel").last
     lab.expect(annotator.get_by_label("show", exact=True)).to_have_value("suspected label errors")
     annotator.scroll_into_view_if_needed()
     annotator.locator(".imgclf-tile").first.click()

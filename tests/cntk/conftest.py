@@ -1,13 +1,16 @@
 """A running worker, and environments with a fault."""
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from imgclf.cntk import Process, process
+from support.project import ROOT
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -27,6 +30,7 @@ def cntk() -> Iterator[Process]:
 @pytest.fixture
 def wrapped(tmp_path: Path, installed: Path) -> Callable[[str], Path]:
     """Makes an environment whose `python` is a shell script, in which $PYTHON is the real one."""
+
     def make(script: str) -> Path:
         home = tmp_path / "wrapped"
         (home / "bin").mkdir(parents=True)
@@ -35,25 +39,60 @@ def wrapped(tmp_path: Path, installed: Path) -> Callable[[str], Path]:
         python.write_text(f"#!/bin/bash\nPYTHON={installed}/bin/python\n{script}\n")
         python.chmod(0o755)
         return home
+
     return make
 
 
-def convolution(cntk: Process, side: int = 8, channels: int = 4) -> None:
-    """Build a network of one convolution of random weights, 3 x 3 pixels, and the mean of each map."""
-    kernel = np.random.default_rng(0).normal(size=(channels, 3, 3, 3)).astype(np.float32)
-    steps = [("Transpose", ["images"], {"perm": [0, 3, 1, 2]}), ("Conv", ["0", "kernel"], {"pads": [1, 1, 1, 1]}), ("Relu", ["1"], {}),
-             ("ReduceMean", ["2"], {"axes": [2, 3], "keepdims": 0})]
-    listed = [{"operator": operator, "inputs": inputs, "output": str(k), "attributes": attributes} for k, (operator, inputs, attributes) in enumerate(steps)]
-    cntk.ask("build", {"kernel": kernel}, input="images", shape=[side, side, 3], steps=listed, outputs=["3"])
+MAKER = ROOT.parent / "shared" / "tools" / "make_old_model.py"  # does not come with the repository
+VARIANTS = {
+    "plain": {},
+    "larger": {"--seed": "3", "--size": "97", "--widths": "8,12,16", "--blocks": "1,2,1", "--classes": "3"},
+    "wide": {"--seed": "7", "--size": "80", "--widths": "4,24", "--blocks": "2,1", "--classes": "2"},
+}
 
 
-def noise(count: int, side: int) -> np.ndarray:
-    return np.random.default_rng(count).integers(0, 256, (count, side, side, 3), np.uint8)
+@dataclass(frozen=True)
+class Old:
+    """The two models of a variant, and what `make_old_model.py` says that they give."""
+
+    folder: Path
+    values: dict[str, np.ndarray]
+
+    @property
+    def refined(self) -> Path:
+        return self.folder / "old.model"
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "old_base.model"
+
+    @property
+    def images(self) -> np.ndarray:
+        """(n, S, S, 3) uint8, RGB."""
+        return np.ascontiguousarray(self.values["images"].astype(np.uint8)[:, ::-1].transpose(0, 2, 3, 1))
+
+    def labels(self, key: str) -> list[str]:
+        return [f"class {k}" for k in range(self.values[key].shape[1])]
 
 
-def is_running(pid: int) -> bool:
-    """Whether there is such a process that has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+def made(folder: Path, installed: Path, options: dict[str, str]) -> Old:
+    if not MAKER.exists():
+        pytest.skip("needs ../shared/tools/make_old_model.py, which doesn't come with the repository")
+    given = [text for pair in options.items() for text in pair]
+    subprocess.run(
+        [installed / "bin" / "python", MAKER, folder, "--mpi", installed / process.MPI, *given],
+        check=True,
+        capture_output=True,
+    )
+    with np.load(folder / "old.npz") as values:
+        return Old(folder, {name: values[name] for name in values if name != "meta"})
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def old(request, tmp_path_factory, installed) -> Old:
+    return made(tmp_path_factory.mktemp(request.param), installed, VARIANTS[request.param])
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, installed) -> Old:
+    return made(tmp_path_factory.mktemp("plain"), installed, {})

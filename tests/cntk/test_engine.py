@@ -1,17 +1,16 @@
 """engine="cntk": the same features as the other engines give, of the same weights."""
 
-
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from imgclf import ImgclfError, backbones, engines
+from imgclf import ImgclfError, engines
 from imgclf.cntk.worker import layers
 from imgclf.engines.cntk import CntkEngine
-
-from .conftest import noise
+from imgclf.networks import backbones
+from support.cntk import noise
 
 SIDE = 97  # odd, and far from 224, so that every stage has a border of its own
 
@@ -26,7 +25,7 @@ def network(name: str, path, side: int = SIDE) -> torch.nn.Module:
             torch.nn.init.normal_(module.bias, std=0.1)
             torch.nn.init.normal_(module.running_mean, std=0.1)
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
-    backbones.export_network(built, side, path, backbone_name=name)
+    backbones.export_network(built, side, path, metadata={"backbone": name})
     return built
 
 
@@ -41,8 +40,8 @@ def test_features_agree_with_torch_and_openvino(name, side, tmp_path):
     built, images = network(name, path, side), noise(3, side)
     with torch.no_grad():
         expected = built(torch.from_numpy(images)).numpy()
-    (found,), = engines.start(path, engine="cntk").run([images])
-    (openvino,), = engines.start(path, engine="openvino", batch_size=3).run([images])
+    ((found,),) = engines.start(path, engine="cntk").run([images])
+    ((openvino,),) = engines.start(path, engine="openvino", batch_size=3).run([images])
     assert found.dtype == np.float32
     assert relative(found, expected) < 1e-4
     assert relative(found, openvino) < 1e-3
@@ -50,14 +49,16 @@ def test_features_agree_with_torch_and_openvino(name, side, tmp_path):
 
 def test_many_batches_come_in_order_and_a_short_one_at_the_end(tiny_network):
     images = noise(11, 32)
-    found = np.concatenate([part for part, in CntkEngine(tiny_network).run(images[i:i + 4] for i in range(0, 11, 4))])
-    (expected,), = engines.start(tiny_network, engine="onnxruntime").run([images])
+    found = np.concatenate(
+        [part for (part,) in CntkEngine(tiny_network).run(images[i : i + 4] for i in range(0, 11, 4))]
+    )
+    ((expected,),) = engines.start(tiny_network, engine="onnxruntime").run([images])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_network_is_kept_in_cntks_own_format_and_gives_the_same_from_it(tiny_network, cntk):
     images = noise(2, 32)
-    (expected,), = CntkEngine(tiny_network).run([images])
+    ((expected,),) = CntkEngine(tiny_network).run([images])
     kept = tiny_network.with_name("cntk_fixed.model")
     cntk.ask("load", path=str(kept))
     np.testing.assert_array_equal(cntk.ask("run", {"images": images})[1]["0"], expected)
@@ -68,7 +69,7 @@ def test_images_smaller_than_a_kernel_are_computed_too(tmp_path):
     built = network("resnet18", tmp_path / "small.onnx", 40)
     with torch.no_grad():
         expected = built(torch.from_numpy(noise(2, 40))).numpy()
-    (found,), = engines.start(tmp_path / "small.onnx", engine="cntk").run([noise(2, 40)])
+    ((found,),) = engines.start(tmp_path / "small.onnx", engine="cntk").run([noise(2, 40)])
     assert relative(found, expected) < 1e-4
 
 
@@ -77,7 +78,10 @@ def test_a_size_that_the_network_cannot_take_is_refused_with_what_to_do(tiny_net
     for axis in model.graph.input[0].type.tensor_type.shape.dim[1:3]:
         axis.dim_value = 4  # its kernel has 5, without a border
     onnx.save(model, tiny_network)
-    with pytest.raises(ImgclfError, match=r"dnn_fixed\.onnx: cannot be built for images of 4 x 4 pixels \(CNTK, build: Conv.*kernel.*\); set a larger input_size"):
+    with pytest.raises(
+        ImgclfError,
+        match=r"dnn_fixed\.onnx: cannot be built for images of 4 x 4 pixels \(CNTK, build: Conv.*kernel.*\); set a larger input_size",
+    ):
         engines.start(tiny_network, engine="cntk")
 
 
@@ -90,7 +94,10 @@ def test_an_operator_that_is_not_known_is_named(tiny_network):
     model = onnx.load(tiny_network)
     model.graph.node[3].op_type = "HardSwish"
     onnx.save(model, tiny_network)
-    with pytest.raises(ImgclfError, match=r"dnn_fixed\.onnx: uses HardSwish, which engine='cntk' does not know; use engine='openvino'"):
+    with pytest.raises(
+        ImgclfError,
+        match=r"dnn_fixed\.onnx: uses HardSwish, which engine='cntk' does not know; use engine='openvino'",
+    ):
         engines.start(tiny_network, engine="cntk")
 
 
@@ -107,40 +114,93 @@ def test_a_file_that_is_no_network_is_named(content, tmp_path):
 
 
 X = np.random.default_rng(1).normal(size=(2, 9, 9, 3)).astype(np.float32)
-W = {"k3": (6, 3, 3, 3), "k1": (4, 3, 1, 1), "k4": (4, 3, 4, 4), "b6": (6,), "d": (3, 5), "o5": (5,), "dt": (5, 3), "scale": (3,), "offset": (3,), "mean": (3,), "c": (1, 3, 1, 1)}
+W = {
+    "k3": (6, 3, 3, 3),
+    "k1": (4, 3, 1, 1),
+    "k4": (4, 3, 4, 4),
+    "b6": (6,),
+    "d": (3, 5),
+    "o5": (5,),
+    "dt": (5, 3),
+    "scale": (3,),
+    "offset": (3,),
+    "mean": (3,),
+    "c": (1, 3, 1, 1),
+}
 WEIGHTS = {name: np.random.default_rng(2).normal(size=shape).astype(np.float32) for name, shape in W.items()}
-WEIGHTS |= {"variance": np.float32([0.5, 1, 2]), "low": np.float32(-0.3), "high": np.float32(0.4), "turn": np.array([2, 1, 0]), "flat": np.array([0, -1]),
-            "axes": np.array([2, 3]), "one": np.array([1]), "tiny": np.float32(1e-12)}
+WEIGHTS |= {
+    "variance": np.float32([0.5, 1, 2]),
+    "low": np.float32(-0.3),
+    "high": np.float32(0.4),
+    "turn": np.array([2, 1, 0]),
+    "flat": np.array([0, -1]),
+    "axes": np.array([2, 3]),
+    "one": np.array([1]),
+    "tiny": np.float32(1e-12),
+}
 VECTOR = ("ReduceMean planes axes", {"keepdims": 0})
 
 
-@pytest.mark.parametrize("nodes", [
-    [("Conv planes k3", {"pads": [1, 1, 1, 1], "strides": [2, 2]})], [("Conv planes k3 b6", {})], [("Conv planes k3", {"pads": [0, 0, 1, 1], "strides": [2, 2]})],
-    [("Conv planes k3", {"pads": [1, 1, 0, 0], "strides": [2, 2]})], [("Conv planes k4", {"pads": [1, 2, 2, 1]})], [("Conv planes k1", {"strides": [2, 2]})],
-    [("Conv planes k3", {"pads": [2, 2, 2, 2]})], [("MaxPool planes", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})],
-    [("MaxPool planes", {"kernel_shape": [2, 2], "strides": [2, 2]})], [("AveragePool planes", {"kernel_shape": [3, 3], "strides": [3, 3]})],
-    [("GlobalAveragePool planes", {})], [("BatchNormalization planes scale offset mean variance", {"epsilon": 1e-3})], [("Clip planes low high", {})],
-    [("Sub planes c", {})], [("Div planes c", {})], [("Gather planes turn", {"axis": 1})], [("Reshape planes flat", {})], [("Flatten planes", {})],
-    [VECTOR, ("Gemm 0 d o5", {})], [VECTOR, ("Gemm 0 dt o5", {"transB": 1})], [VECTOR, ("MatMul 0 d", {}), ("Add 1 o5", {})],
-    [VECTOR, ("ReduceL2 0 one", {"keepdims": 1}), ("Max 1 tiny", {}), ("Div 0 2", {})], [VECTOR, ("Softmax 0", {"axis": 1})], [("Sigmoid planes", {})], [("Tanh planes", {})]],
-    ids=lambda nodes: "-".join(text.split()[0] for text, _ in nodes) + "".join(str(v) for _, a in nodes for v in a.values()).replace(" ", ""))
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [("Conv planes k3", {"pads": [1, 1, 1, 1], "strides": [2, 2]})],
+        [("Conv planes k3 b6", {})],
+        [("Conv planes k3", {"pads": [0, 0, 1, 1], "strides": [2, 2]})],
+        [("Conv planes k3", {"pads": [1, 1, 0, 0], "strides": [2, 2]})],
+        [("Conv planes k4", {"pads": [1, 2, 2, 1]})],
+        [("Conv planes k1", {"strides": [2, 2]})],
+        [("Conv planes k3", {"pads": [2, 2, 2, 2]})],
+        [("MaxPool planes", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})],
+        [("MaxPool planes", {"kernel_shape": [2, 2], "strides": [2, 2]})],
+        [("AveragePool planes", {"kernel_shape": [3, 3], "strides": [3, 3]})],
+        [("GlobalAveragePool planes", {})],
+        [("BatchNormalization planes scale offset mean variance", {"epsilon": 1e-3})],
+        [("Clip planes low high", {})],
+        [("Sub planes c", {})],
+        [("Div planes c", {})],
+        [("Gather planes turn", {"axis": 1})],
+        [("Reshape planes flat", {})],
+        [("Flatten planes", {})],
+        [VECTOR, ("Gemm 0 d o5", {})],
+        [VECTOR, ("Gemm 0 dt o5", {"transB": 1})],
+        [VECTOR, ("MatMul 0 d", {}), ("Add 1 o5", {})],
+        [VECTOR, ("ReduceL2 0 one", {"keepdims": 1}), ("Max 1 tiny", {}), ("Div 0 2", {})],
+        [VECTOR, ("Softmax 0", {"axis": 1})],
+        [("Sigmoid planes", {})],
+        [("Tanh planes", {})],
+    ],
+    ids=lambda nodes: (
+        "-".join(text.split()[0] for text, _ in nodes)
+        + "".join(str(v) for _, a in nodes for v in a.values()).replace(" ", "")
+    ),
+)
 def test_each_operator_is_that_of_onnx(nodes, tmp_path):
     made = [helper.make_node("Transpose", ["images"], ["planes"], perm=[0, 3, 1, 2])]
     for k, (text, attributes) in enumerate(nodes):
         operator, *inputs = text.split()
         made.append(helper.make_node(operator, inputs, [str(k)], **attributes))
     used = {name for node in made for name in node.input}
-    graph = helper.make_graph(made, "one", [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 9, 9, 3])],
-                              [helper.make_tensor_value_info(made[-1].output[0], TensorProto.FLOAT, None)],
-                              [numpy_helper.from_array(np.asarray(value), name) for name, value in WEIGHTS.items() if name in used])
-    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
-    (found,), = CntkEngine(content).run([X])
-    (expected,), = engines.start(content, engine="onnxruntime").run([X])
+    graph = helper.make_graph(
+        made,
+        "one",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 9, 9, 3])],
+        [helper.make_tensor_value_info(made[-1].output[0], TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in WEIGHTS.items() if name in used],
+    )
+    content = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    ).SerializeToString()
+    ((found,),) = CntkEngine(content).run([X])
+    ((expected,),) = engines.start(content, engine="onnxruntime").run([X])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_worker_pads_by_itself_exactly_where_that_is_the_same():
     assert layers.padding([224, 224], [7, 7], [2, 2], [3, 3, 3, 3]) == (True, None)
-    assert layers.padding([224, 224], [7, 7], [2, 2], [3, 3, 2, 2]) == (True, None)  # as CNTK itself writes it
+    assert layers.padding([224, 224], [7, 7], [2, 2], [3, 3, 2, 2]) == (
+        True,
+        None,
+    )  # as CNTK itself writes it
     assert layers.padding([224, 224], [3, 3], [2, 2], [0, 0, 1, 1]) == (False, [(0, 1), (0, 1)])
     assert layers.padding([9, 9], [1, 1], [2, 2], [0, 0, 0, 0]) == (False, None)

@@ -2,64 +2,20 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from imgclf import ImgclfError, backbones, cli, convert, engines, images, predictions
-from imgclf.classifier import Classifier
+from imgclf import ImgclfError, cli, engines
+from imgclf.classifier import convert, predict
+from imgclf.classifier.model import Classifier
 from imgclf.cntk import models, process
+from imgclf.images import decoding
+from imgclf.images.preprocessing import Preprocessing
+from imgclf.networks import backbones
 
-MAKER = Path(__file__).parents[3] / "shared" / "tools" / "make_old_model.py"  # does not come with the repository
-VARIANTS = {"plain": {}, "larger": {"--seed": "3", "--size": "97", "--widths": "8,12,16", "--blocks": "1,2,1", "--classes": "3"},
-            "wide": {"--seed": "7", "--size": "80", "--widths": "4,24", "--blocks": "2,1", "--classes": "2"}}
 ALLOWED = 1e-3  # of the largest value
-
-
-@dataclass(frozen=True)
-class Old:
-    """The two models of a variant, and what `make_old_model.py` says that they give."""
-
-    folder: Path
-    values: dict[str, np.ndarray]
-
-    @property
-    def refined(self) -> Path:
-        return self.folder / "old.model"
-
-    @property
-    def base(self) -> Path:
-        return self.folder / "old_base.model"
-
-    @property
-    def images(self) -> np.ndarray:
-        """(n, S, S, 3) uint8, RGB."""
-        return np.ascontiguousarray(self.values["images"].astype(np.uint8)[:, ::-1].transpose(0, 2, 3, 1))
-
-    def labels(self, key: str) -> list[str]:
-        return [f"class {k}" for k in range(self.values[key].shape[1])]
-
-
-def made(folder: Path, installed: Path, options: dict[str, str]) -> Old:
-    if not MAKER.exists():
-        pytest.skip("needs ../shared/tools/make_old_model.py, which doesn't come with the repository")
-    given = [text for pair in options.items() for text in pair]
-    subprocess.run([installed / "bin" / "python", MAKER, folder, "--mpi", installed / process.MPI, *given], check=True, capture_output=True)
-    with np.load(folder / "old.npz") as values:
-        return Old(folder, {name: values[name] for name in values if name != "meta"})
-
-
-@pytest.fixture(scope="module", params=VARIANTS)
-def old(request, tmp_path_factory, installed) -> Old:
-    return made(tmp_path_factory.mktemp(request.param), installed, VARIANTS[request.param])
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory, installed) -> Old:
-    return made(tmp_path_factory.mktemp("plain"), installed, {})
 
 
 def close(found: np.ndarray, expected: np.ndarray) -> None:
@@ -89,18 +45,25 @@ def test_converted_it_gives_the_same_scores_in_each_engine_for_any_batch(shape, 
 
 
 def test_converted_it_gives_the_same_scores_for_the_same_jpeg(plain, tmp_path):
-    photograph = np.random.default_rng(5).integers(0, 256, (6, 8, 3), np.uint8).repeat(20, 0).repeat(20, 1)  # not a square
-    (tmp_path / "photograph.jpg").write_bytes(images.jpeg(photograph))
+    photograph = (
+        np.random.default_rng(5).integers(0, 256, (6, 8, 3), np.uint8).repeat(20, 0).repeat(20, 1)
+    )  # not a square
+    (tmp_path / "photograph.jpg").write_bytes(decoding.jpeg(photograph))
     convert.convert(plain.refined, tmp_path / "new.onnx", plain.labels("prediction"))
-    (found,), _ = predictions.predict(Classifier.load(tmp_path / "new.onnx", engine="onnxruntime"), [tmp_path / "photograph.jpg"])
+    (found,), _ = predict.predict(
+        Classifier.load(tmp_path / "new.onnx", engine="onnxruntime"), [tmp_path / "photograph.jpg"]
+    )
     with models.opened(plain.refined) as refined:
-        close(found.scores[None], refined.outputs(images.prepare((tmp_path / "photograph.jpg").read_bytes(), 64)[None])[1])
+        close(
+            found.scores[None],
+            refined.outputs(Preprocessing(64).apply((tmp_path / "photograph.jpg").read_bytes())[None])[1],
+        )
 
 
 ALONE = """
 import sys
 from pathlib import Path
-from imgclf.classifier import Classifier
+from imgclf.classifier.model import Classifier
 from imgclf.cntk import process
 process.HOME = Path("/nowhere")
 print(Classifier.load(Path(sys.argv[1]), engine="onnxruntime"))
@@ -109,12 +72,17 @@ print(Classifier.load(Path(sys.argv[1]), engine="onnxruntime"))
 
 def test_the_command_writes_a_classifier_that_needs_cntk_no_more(plain, tmp_path):
     target = tmp_path / "fashion.onnx"
-    told = CliRunner().invoke(cli.main, ["convert", str(plain.refined), str(target), "--labels", "dotted, leopard,striped,plain"])
+    told = CliRunner().invoke(
+        cli.main, ["convert", str(plain.refined), str(target), "--labels", "dotted, leopard,striped,plain"]
+    )
     assert (told.exit_code, "scores as CNTK does" in told.stdout) == (0, True)
     alone = subprocess.run([sys.executable, "-c", ALONE, target], capture_output=True, text=True, check=True)
     assert alone.stdout == "fashion.onnx: 4 labels, images of 64 x 64 pixels\n"
     again = CliRunner().invoke(cli.main, ["convert", str(plain.refined), str(target), "--labels", "a,b,c,d"])
-    assert (again.exit_code, again.stderr) == (1, f"imgclf: {target}: already exists; use --replace, or another name\n")
+    assert (again.exit_code, again.stderr) == (
+        1,
+        f"imgclf: {target}: already exists; use --replace, or another name\n",
+    )
 
 
 @pytest.mark.parametrize("shape", ["refined", "base"])
@@ -122,10 +90,14 @@ def test_as_a_backbone_it_gives_its_features_in_each_engine(shape, old, tmp_path
     chosen = backbones.choose(str(getattr(old, shape)))
     side = old.images.shape[1]
     assert chosen.input_size == side
-    backbones.write(chosen, side, tmp_path / "dnn_fixed.onnx")
+    backbones.write(chosen, Preprocessing(side), tmp_path / "dnn_fixed.onnx")
     for engine in (*engines.ENGINES, engines.CNTK):
-        (found,), = engines.start(tmp_path / "dnn_fixed.onnx", engine=engine, batch_size=len(old.images)).run([old.images])
-        close(found, old.values["pooling"] if shape == "refined" else old.values["base_last_relu"].mean((2, 3)))
+        ((found,),) = engines.start(
+            tmp_path / "dnn_fixed.onnx", engine=engine, batch_size=len(old.images)
+        ).run([old.images])
+        close(
+            found, old.values["pooling"] if shape == "refined" else old.values["base_last_relu"].mean((2, 3))
+        )
 
 
 def test_as_a_backbone_it_needs_cntk_once(plain, tmp_path, monkeypatch):
@@ -137,20 +109,24 @@ def test_as_a_backbone_it_needs_cntk_once(plain, tmp_path, monkeypatch):
 
 
 def test_a_size_that_it_does_not_take_is_refused_with_the_one_it_takes(plain, tmp_path):
-    with pytest.raises(ImgclfError, match=r"old\.model: takes images of 64 x 64 pixels only; set input_size=64"):
-        backbones.write(backbones.choose(str(plain.refined)), 96, tmp_path / "dnn_fixed.onnx")
+    with pytest.raises(
+        ImgclfError, match=r"old\.model: takes images of 64 x 64 pixels only; set input_size=64"
+    ):
+        backbones.write(backbones.choose(str(plain.refined)), Preprocessing(96), tmp_path / "dnn_fixed.onnx")
 
 
 @pytest.mark.parametrize("content", ["truncated", b"", b"this is no model", bytes(range(256)) * 40])
 def test_a_truncated_model_and_what_is_no_model_are_named(content, plain, tmp_path):
     path = tmp_path / "broken.model"
     path.write_bytes(plain.refined.read_bytes()[:20_000] if content == "truncated" else content)
-    with pytest.raises(ImgclfError, match=r"broken\.model: cannot be read as a model for images that CNTK wrote, perhaps damaged \(CNTK, cut: "):
+    with pytest.raises(
+        ImgclfError,
+        match=r"broken\.model: cannot be read as a model for images that CNTK wrote, perhaps damaged \(CNTK, cut: ",
+    ):
         convert.convert(path, tmp_path / "new.onnx", ["a"])
     assert not (tmp_path / "new.onnx").exists()
     with pytest.raises(ImgclfError, match=r"broken\.model: cannot be read"):
         backbones.choose(str(path))
-
 
 
 def test_labels_must_be_as_many_as_the_classes(plain, tmp_path):

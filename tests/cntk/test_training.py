@@ -10,16 +10,26 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from scipy.special import log_softmax
 
-from imgclf import ImgclfError, backbones, classifier, dataset, engines, features, files, refine, refined, scan, split, svm
+from imgclf import ImgclfError, engines, features, files, svm
+from imgclf.classifier import export, heads, model
 from imgclf.cntk import Process, translation
-from imgclf.cntk_training import MODEL
-from imgclf.recipe import Recipe
-from imgclf.refined import FIXED_NETWORK, REFINED_NETWORK
-
-from .conftest import noise
+from imgclf.data import dataset, scan, split
+from imgclf.files import FIXED_NETWORK, REFINED_NETWORK
+from imgclf.finetuning import finetune, record
+from imgclf.finetuning.cntk_loop import MODEL
+from imgclf.finetuning.recipe import Recipe
+from imgclf.images.loading import load_all
+from imgclf.images.preprocessing import Preprocessing
+from imgclf.networks import backbones
+from support.cntk import noise
 
 SIDE = 32
-LAST, WHOLE = (Recipe(epochs=12, batch_size=8, dropout=0.0, learning_rate=(0.05,), trainable_stages=stages, augment=False) for stages in (0, "all"))
+LAST, WHOLE = (
+    Recipe(
+        epochs=12, batch_size=8, dropout=0.0, learning_rate=(0.05,), trainable_stages=stages, augment=False
+    )
+    for stages in (0, "all")
+)
 WHOLE = replace(WHOLE, epochs=3, learning_rate=(0.002,))
 STATISTICS = ("mean", "variance")
 
@@ -27,17 +37,33 @@ STATISTICS = ("mean", "variance")
 def small_network(path: Path, *, is_colour_blind: bool = False) -> Path:
     """A network for images of 32 x 32 pixels: a convolution of random weights, batch normalization, 8 features."""
     random = np.random.default_rng(0)
-    arrays = {"kernel": random.normal(size=(8, 3, 5, 5)) / 100, "scale": random.uniform(0.5, 1.5, 8), "bias": random.normal(size=8) / 10,
-              "mean": random.normal(size=8), "variance": random.uniform(20, 40, 8)}
+    arrays = {
+        "kernel": random.normal(size=(8, 3, 5, 5)) / 100,
+        "scale": random.uniform(0.5, 1.5, 8),
+        "bias": random.normal(size=8) / 10,
+        "mean": random.normal(size=8),
+        "variance": random.uniform(20, 40, 8),
+    }
     if is_colour_blind:
         arrays["kernel"][:] = arrays["kernel"].mean(axis=1, keepdims=True)
-    nodes = [helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT), helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
-             helper.make_node("Conv", ["planes", "kernel"], ["maps"], strides=[2, 2]),
-             helper.make_node("BatchNormalization", ["maps", "scale", "bias", "mean", "variance"], ["normal"]), helper.make_node("Relu", ["normal"], ["positive"]),
-             helper.make_node("ReduceMean", ["positive", "axes"], ["features"], keepdims=0)]
-    graph = helper.make_graph(nodes, "small", [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIDE, SIDE, 3])],
-                              [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 8])],
-                              [*(numpy_helper.from_array(value.astype(np.float32), name) for name, value in arrays.items()), numpy_helper.from_array(np.array([2, 3]), "axes")])
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "kernel"], ["maps"], strides=[2, 2]),
+        helper.make_node("BatchNormalization", ["maps", "scale", "bias", "mean", "variance"], ["normal"]),
+        helper.make_node("Relu", ["normal"], ["positive"]),
+        helper.make_node("ReduceMean", ["positive", "axes"], ["features"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 8])],
+        [
+            *(numpy_helper.from_array(value.astype(np.float32), name) for name, value in arrays.items()),
+            numpy_helper.from_array(np.array([2, 3]), "axes"),
+        ],
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
     return path
@@ -57,17 +83,23 @@ def proc() -> Path:
     return files.proc_dir("colours")
 
 
-def run(folder: Path, settings: Recipe, *, show=lambda epochs: None) -> refine.Result:
-    return refine.refine("colours", str(folder), "dnn", backbones.BACKBONES["resnet18"], settings, input_size=SIDE, engine="cntk", show=show)
+def run(folder: Path, settings: Recipe, *, show=lambda epochs: None) -> finetune.Result:
+    return finetune.refine(
+        "colours", str(folder), "dnn", backbones.BACKBONES["resnet18"], settings, engine="cntk", show=show
+    )
 
 
 def weights(name: str) -> dict[str, np.ndarray]:
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(proc() / name).graph.initializer}
+    return {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(proc() / name).graph.initializer
+    }
 
 
 def scores_written(pixels: np.ndarray) -> np.ndarray:
     """The scores of the refined network in ONNX, with its last layer."""
-    return svm.read(proc() / "dnn_head.npz").scores(classifier.features_of(proc() / REFINED_NETWORK, pixels, engine="onnxruntime"))
+    return svm.read(proc() / "dnn_head.npz").scores(
+        features.of_pixels(proc() / REFINED_NETWORK, pixels, engine="onnxruntime")
+    )
 
 
 def scores_in_cntk(pixels: np.ndarray) -> np.ndarray:
@@ -90,7 +122,9 @@ def test_the_last_layer_alone_learns_and_all_else_is_frozen(colours, capsys):
 
 
 def test_the_whole_network_learns_and_the_statistics_of_normalizations_are_frozen(colours):
-    small_network(proc() / FIXED_NETWORK, is_colour_blind=True)  # else the last layer alone is right from the start, and nothing else is kept
+    small_network(
+        proc() / FIXED_NETWORK, is_colour_blind=True
+    )  # else the last layer alone is right from the start, and nothing else is kept
     result = run(colours, replace(WHOLE, epochs=10, learning_rate=(0.01,)))
     assert result.epochs[-1].loss < result.epochs[1].loss
     before, after = weights(FIXED_NETWORK), weights(REFINED_NETWORK)
@@ -100,16 +134,25 @@ def test_the_whole_network_learns_and_the_statistics_of_normalizations_are_froze
 
 def test_the_result_becomes_the_same_kind_of_classifier(colours):
     run(colours, LAST)
-    found, network = dataset.read("colours", str(colours)), refined.network("colours", "dnn")
+    found, network = dataset.read("colours", str(colours)), heads.network("colours", "dnn")
     parts, cache = split.read(found), features.Cache.of("colours", network)
     features.compute(found, network, cache)
-    search = refined.train("colours", "dnn", cache.features(parts.train), parts.train, parts.clusters_of(parts.train), c_values=[1.0])
-    self_test = classifier.make_self_test(found, parts.train, network, search.head)
-    classifier.write(proc() / "classifier.onnx", network, search.head, self_test, metadata={})
+    search = heads.train(
+        "colours",
+        "dnn",
+        cache.features(parts.train),
+        parts.train,
+        parts.clusters_of(parts.train),
+        c_values=[1.0],
+    )
+    self_test = export.make_self_test(found, parts.train, network, search.head)
+    export.write(proc() / "classifier.onnx", network, search.head, self_test, metadata={})
     for engine in (*engines.ENGINES, engines.CNTK):
-        loaded = classifier.Classifier.load(proc() / "classifier.onnx", engine=engine)
-        pixels = classifier.prepared_pixels([found.file(image) for image in parts.test], SIDE)
-        assert [loaded.labels[k] for k in loaded.scores(pixels)[0].argmax(1)] == [image.label for image in parts.test]
+        loaded = model.Classifier.load(proc() / "classifier.onnx", engine=engine)
+        pixels = load_all([found.file(image) for image in parts.test], Preprocessing(SIDE))
+        assert [loaded.labels[k] for k in loaded.scores(pixels)[0].argmax(1)] == [
+            image.label for image in parts.test
+        ]
 
 
 @pytest.mark.parametrize("settings", [LAST, WHOLE], ids=["last layer", "whole network"])
@@ -121,16 +164,20 @@ def test_interrupted_it_keeps_the_best_and_goes_on_to_the_same_result(settings, 
     def interrupt(epochs):
         if len(epochs) == 3:
             raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
         run(colours, settings, show=interrupt)
-    assert refined.read(proc()).was_interrupted
+    assert record.read(proc()).was_interrupted
     again = run(colours, settings).epochs
     np.testing.assert_allclose([epoch.loss for epoch in again], [epoch.loss for epoch in whole], rtol=1e-4)
     assert len(head) == len((proc() / "dnn_head.npz").read_bytes())
 
 
 def test_single_stages_are_refused_with_what_would_do(colours):
-    with pytest.raises(ImgclfError, match=r"trainable_stages=3: engine='cntk' learns the new last layer alone \(0\) or the whole network \(all\)"):
+    with pytest.raises(
+        ImgclfError,
+        match=r"trainable_stages=3: engine='cntk' learns the new last layer alone \(0\) or the whole network \(all\)",
+    ):
         run(colours, replace(LAST, trainable_stages=3))
 
 
@@ -143,12 +190,16 @@ def test_a_learning_rate_that_is_far_too_large_is_told(colours):
 def learning(cntk, tmp_path):
     """A function that starts the learning of the whole small network, without dropout, and gives its steps."""
     network = translation.steps(onnx.load(small_network(tmp_path / "small.onnx")), "small")
-    head = {"head.weights": np.random.default_rng(1).normal(size=(8, 3)).astype(np.float32), "head.offsets": np.zeros(3, np.float32)}
+    head = {
+        "head.weights": np.random.default_rng(1).normal(size=(8, 3)).astype(np.float32),
+        "head.offsets": np.zeros(3, np.float32),
+    }
 
     def start(**about) -> tuple[Process, translation.Steps, dict[str, np.ndarray]]:
         network.build(cntk, name="small", learns=("kernel", "scale", "bias"))
         cntk.ask("learn", head, dropout=0.0, seed=1, momentum=0.9, decays=["kernel", "head.weights"], **about)
         return cntk, network, head
+
     return start
 
 
@@ -161,23 +212,41 @@ def test_the_loss_in_training_is_that_of_the_same_weights_later(learning):
     assert told["mistakes"] == (scores.argmax(1) != truth).sum()
     for _ in range(3):
         cntk.ask("step", {"images": images, "truth": truth}, rate=0.01)
-    scores = cntk.ask("run", {"images": images})[1]["0"]  # CNTK's own batch normalization would have drifted by now
+    scores = cntk.ask("run", {"images": images})[1][
+        "0"
+    ]  # CNTK's own batch normalization would have drifted by now
     assert cntk.ask("step", {"images": images, "truth": truth}, rate=0.0)[0]["loss"] == pytest.approx(
-        -log_softmax(scores, axis=1)[np.arange(6), truth].mean(), rel=1e-5)
+        -log_softmax(scores, axis=1)[np.arange(6), truth].mean(), rel=1e-5
+    )
 
 
-@pytest.mark.parametrize(("optimizer", "rate", "decay", "allowed"), [("sgd", 0.01, 0.01, 1e-4), ("adamw", 0.002, 0.05, 1e-3)])
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "decay", "allowed"), [("sgd", 0.01, 0.01, 1e-4), ("adamw", 0.002, 0.05, 1e-3)]
+)
 def test_five_steps_give_the_weights_that_torch_gives(optimizer, rate, decay, allowed, learning):
     cntk, network, head = learning(optimizer=optimizer, weight_decay=decay)
-    values = {name: torch.from_numpy(np.array(value)).requires_grad_(name not in STATISTICS) for name, value in {**network.arrays, **head}.items() if name != "axes"}
+    values = {
+        name: torch.from_numpy(np.array(value)).requires_grad_(name not in STATISTICS)
+        for name, value in {**network.arrays, **head}.items()
+        if name != "axes"
+    }
     decaying = [values[name] for name in ("kernel", "head.weights")]
-    groups = [{"params": decaying, "weight_decay": decay}, {"params": [values[name] for name in ("scale", "bias", "head.offsets")], "weight_decay": 0.0}]
-    torch_optimizer = torch.optim.SGD(groups, lr=rate, momentum=0.9) if optimizer == "sgd" else torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999))
+    groups = [
+        {"params": decaying, "weight_decay": decay},
+        {"params": [values[name] for name in ("scale", "bias", "head.offsets")], "weight_decay": 0.0},
+    ]
+    torch_optimizer = (
+        torch.optim.SGD(groups, lr=rate, momentum=0.9)
+        if optimizer == "sgd"
+        else torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999))
+    )
     for k in range(5):
         images, truth = noise(6 + k, SIDE), np.arange(6 + k) % 3
         told, _ = cntk.ask("step", {"images": images, "truth": truth}, rate=rate)
         maps = torch.conv2d(torch.from_numpy(images).permute(0, 3, 1, 2).float(), values["kernel"], stride=2)
-        maps = torch.nn.functional.batch_norm(maps, values["mean"], values["variance"], values["scale"], values["bias"])
+        maps = torch.nn.functional.batch_norm(
+            maps, values["mean"], values["variance"], values["scale"], values["bias"]
+        )
         scores = maps.relu().mean((2, 3)) @ values["head.weights"] + values["head.offsets"]
         loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(truth))
         torch_optimizer.zero_grad()
@@ -187,4 +256,6 @@ def test_five_steps_give_the_weights_that_torch_gives(optimizer, rate, decay, al
     found = cntk.ask("values")[1]
     for name, value in found.items():
         expected = values[name].detach().numpy()
-        assert np.abs(value.reshape(expected.shape) - expected).max() <= allowed * np.abs(expected).max(), name
+        assert np.abs(value.reshape(expected.shape) - expected).max() <= allowed * np.abs(expected).max(), (
+            name
+        )

@@ -13,8 +13,7 @@ import pytest
 from imgclf import ImgclfError
 from imgclf.cntk import Process, install, process
 from imgclf.cntk.worker import messages
-
-from .conftest import convolution, is_running, noise
+from support.cntk import convolution, is_running, noise
 
 LARGE = 512  # pixels; so large that a batch of 64 takes seconds
 
@@ -44,7 +43,10 @@ def test_what_cntk_prints_goes_to_the_log_and_not_into_a_reply(cntk):
 def test_worker_killed_in_the_middle_of_a_batch_is_told_and_not_asked_again(cntk):
     start_large(cntk)
     Timer(0.5, os.kill, (cntk.pid, signal.SIGKILL)).start()
-    with pytest.raises(ImgclfError, match=r"(?s)CNTK, run: its process was killed by signal 9 in the middle of it; .*The end of its log: .*parameter"):
+    with pytest.raises(
+        ImgclfError,
+        match=r"(?s)CNTK, run: its process was killed by signal 9 in the middle of it; .*The end of its log: .*parameter",
+    ):
         cntk.ask("run", {"images": noise(64, LARGE)})
     with pytest.raises(ImgclfError, match="its process has ended before"):
         cntk.ask("run", {"images": noise(1, LARGE)})
@@ -53,8 +55,12 @@ def test_worker_killed_in_the_middle_of_a_batch_is_told_and_not_asked_again(cntk
 def test_worker_that_hangs_is_ended(cntk):
     convolution(cntk)
     os.kill(cntk.pid, signal.SIGSTOP)
-    with pytest.raises(ImgclfError, match="CNTK, run: gave no answer in 1 seconds, and was ended; .*`make cntk` again"):
-        cntk.ask("run", {"images": noise(64, 8).repeat(2000, axis=0)}, seconds=1)  # more than the pipe holds: also writing waits
+    with pytest.raises(
+        ImgclfError, match="CNTK, run: gave no answer in 1 seconds, and was ended; .*`make cntk` again"
+    ):
+        cntk.ask(
+            "run", {"images": noise(64, 8).repeat(2000, axis=0)}, seconds=1
+        )  # more than the pipe holds: also writing waits
     wait_until_gone(cntk.pid)
 
 
@@ -83,7 +89,9 @@ sys.stdin.readline()
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
 def test_no_worker_is_left_when_its_parent_is_killed(by):
-    parent = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     with parent:
         pid = int(parent.stdout.readline())
         assert is_running(pid)
@@ -92,7 +100,9 @@ def test_no_worker_is_left_when_its_parent_is_killed(by):
 
 
 def test_no_worker_is_left_when_a_process_ends_or_forgets_it():
-    ended = subprocess.run([sys.executable, "-W", "error", "-c", CHILD], input="\n", capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CHILD], input="\n", capture_output=True, text=True, check=True
+    )
     wait_until_gone(int(ended.stdout))
     assert ended.stderr == ""
     forgotten = Process()
@@ -103,14 +113,21 @@ def test_no_worker_is_left_when_a_process_ends_or_forgets_it():
 
 def test_another_python_is_told(wrapped):
     home = wrapped(f'exec {sys.executable} "$@"')
-    with pytest.raises(ImgclfError, match=r"CNTK, start: its process ended at once, as it is not Python 3\.6, .*The end of its log: this is Python 3\.1"):
+    with pytest.raises(
+        ImgclfError,
+        match=r"CNTK, start: its process ended at once, as it is not Python 3\.6, .*The end of its log: this is Python 3\.1",
+    ):
         Process(home=home)
 
 
 def test_a_python_without_cntk_is_told(wrapped, tmp_path):
     bare = tmp_path / "bare"
-    home = wrapped(f'test -e {bare} || "$(dirname "$(readlink -f "$PYTHON")")/python3.6" -m venv --without-pip {bare} 2>/dev/null; exec {bare}/bin/python "$@"')
-    with pytest.raises(ImgclfError, match="(?s)CNTK, start: its process ended with status 1 .*No module named '(cntk|numpy)'"):
+    home = wrapped(
+        f'test -e {bare} || "$(dirname "$(readlink -f "$PYTHON")")/python3.6" -m venv --without-pip {bare} 2>/dev/null; exec {bare}/bin/python "$@"'
+    )
+    with pytest.raises(
+        ImgclfError, match="(?s)CNTK, start: its process ended with status 1 .*No module named '(cntk|numpy)'"
+    ):
         Process(home=home)
 
 
@@ -126,7 +143,9 @@ def test_noise_before_the_first_reply_is_told(wrapped):
 
 @pytest.mark.parametrize("count", [5, 40])
 def test_a_reply_that_is_cut_off_is_told(count, wrapped):
-    with pytest.raises(ImgclfError, match="CNTK, start: its process ended with status .* in the middle of it"):
+    with pytest.raises(
+        ImgclfError, match="CNTK, start: its process ended with status .* in the middle of it"
+    ):
         Process(home=wrapped(f'"$PYTHON" "$@" < /dev/null | head -c {count}'))
 
 
@@ -157,11 +176,21 @@ def test_messages_carry_arrays_of_any_shape(tmp_path):
     with (tmp_path / "message").open("rb") as file:
         about, found = messages.read(file)
     assert about == {"command": "run"}
-    assert all((found[name] == value).all() and found[name].shape == np.shape(value) for name, value in arrays.items())
+    assert all(
+        (found[name] == value).all() and found[name].shape == np.shape(value)
+        for name, value in arrays.items()
+    )
 
 
-@pytest.mark.parametrize("broken", [b"hello world, this is noise", messages.MAGIC + messages.SIZES.pack(2 ** 31, 0), messages.MAGIC + messages.SIZES.pack(14, 4) + b'{"arrays": [] }'[:14] + b"1234",
-                                    messages.MAGIC + messages.SIZES.pack(29, 2) + b'{"arrays": [["a", "<f4", [1]]]}'[:29]])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"hello world, this is noise",
+        messages.MAGIC + messages.SIZES.pack(2**31, 0),
+        messages.MAGIC + messages.SIZES.pack(14, 4) + b'{"arrays": [] }'[:14] + b"1234",
+        messages.MAGIC + messages.SIZES.pack(29, 2) + b'{"arrays": [["a", "<f4", [1]]]}'[:29],
+    ],
+)
 def test_messages_that_make_no_sense_are_refused(broken, tmp_path):
     (tmp_path / "message").write_bytes(broken)
     with (tmp_path / "message").open("rb") as file, pytest.raises(ValueError):
@@ -173,7 +202,10 @@ def test_without_python_3_6_one_sentence_says_where_it_comes_from(monkeypatch, t
         monkeypatch.setenv(name, str(tmp_path))
     for name in ("CNTK_PYTHON", "CONDA_PREFIX"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ImgclfError, match=r"CNTK 2\.7 needs Python 3\.6, and there is none here; .*Debian.*Fedora.*conda env create.*CNTK_PYTHON="):
+    with pytest.raises(
+        ImgclfError,
+        match=r"CNTK 2\.7 needs Python 3\.6, and there is none here; .*Debian.*Fedora.*conda env create.*CNTK_PYTHON=",
+    ):
         install.install(tmp_path / ".cntk")
     assert not (tmp_path / ".cntk").exists()
 

@@ -5,12 +5,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import COLOURS, picture, write_colours, write_tiny_network
-from test_classifier import trained
 
-from imgclf import images
-
-from .serving import Server, running
+from support.classifiers import trained
+from support.networks import write_tiny_network
+from support.pictures import write_colours
+from support.serving import Server, running
 
 Serve = Callable[..., Server]
 
@@ -19,8 +18,13 @@ Serve = Callable[..., Server]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier.onnx of blue, green and red."""
     folder = tmp_path_factory.mktemp("served")
-    return trained(write_tiny_network(folder / "dnn_fixed.onnx"), write_colours(folder / "colours"), parameters={"dataset_name": "colours"},
-                   metrics={"held_out_accuracy": 0.5}, temperature=1.0)
+    return trained(
+        write_tiny_network(folder / "dnn_fixed.onnx"),
+        write_colours(folder / "colours"),
+        parameters={"dataset_name": "colours"},
+        metrics={"held_out_accuracy": 0.5},
+        temperature=1.0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +39,3 @@ def server(model: Path) -> Iterator[Server]:
     """A service with all defaults, one for all test files."""
     with running(model) as started:
         yield started
-
-
-def jpeg(colour: str, seed: int = 4242) -> bytes:
-    """A JPEG that the model gives the label `colour`."""
-    return images.jpeg(picture(COLOURS[colour], seed=seed))

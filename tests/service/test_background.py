@@ -11,13 +11,15 @@ import httpx
 import nbformat
 import papermill
 import pytest
-from conftest import COLOURS, picture
 from papermill.exceptions import PapermillExecutionError
-from test_classifier import trained
 
-from imgclf import ImgclfError, images, parameters
+from imgclf import ImgclfError
+from imgclf.experiments import notebooks
+from imgclf.images import decoding
 from imgclf.service import background
 from imgclf.service.client import Client
+from support.classifiers import trained
+from support.pictures import COLOURS, picture
 
 STARTER = """
 import sys, time
@@ -44,7 +46,11 @@ def answers(url: str) -> bool:
 def serving(path: Path) -> list[int]:
     """Processes whose command names a file below `path` (Linux)."""
     commands = {entry: (entry / "cmdline") for entry in Path("/proc").iterdir() if entry.name.isdigit()}
-    return [int(entry.name) for entry, command in commands.items() if command.exists() and str(path).encode() in command.read_bytes()]
+    return [
+        int(entry.name)
+        for entry, command in commands.items()
+        if command.exists() and str(path).encode() in command.read_bytes()
+    ]
 
 
 def wait_until(condition) -> bool:
@@ -55,7 +61,7 @@ def wait_until(condition) -> bool:
 
 
 def test_it_answers_until_it_is_stopped(model):
-    blouse = images.jpeg(picture(COLOURS["red"], seed=9))
+    blouse = decoding.jpeg(picture(COLOURS["red"], seed=9))
     with background.start(model) as service, Client(service.url) as client:
         (answer,) = client.label([blouse])
         assert answer.label == "red" and str(service) == "a service on this machine, running"
@@ -65,7 +71,7 @@ def test_it_answers_until_it_is_stopped(model):
 
 def test_it_withholds_labels_below_the_probability_given(model):
     with background.start(model, reject_below=1) as service, Client(service.url) as client:
-        (answer,) = client.label([images.jpeg(picture(COLOURS["red"], seed=9))])
+        (answer,) = client.label([decoding.jpeg(picture(COLOURS["red"], seed=9))])
     assert answer.label is None and answer.probability < 1
 
 
@@ -88,19 +94,33 @@ def test_notebook_leaves_no_process_where_a_cell_fails(model, tmp_path, data_dir
     proc = data_dir / "proc" / "colours"
     proc.mkdir(parents=True)
     os.replace(model, proc / "classifier.onnx")
-    cells = [nbformat.v4.new_code_cell(source) for source in (
-        "from imgclf import files\nfrom imgclf.service import background",
-        "service = background.start(files.proc_dir('colours') / 'classifier.onnx')\nprint(service.url)",
-        "raise ValueError('a cell that fails')")]
+    cells = [
+        nbformat.v4.new_code_cell(source)
+        for source in (
+            "from imgclf import files\nfrom imgclf.service import background",
+            "service = background.start(files.proc_dir('colours') / 'classifier.onnx')\nprint(service.url)",
+            "raise ValueError('a cell that fails')",
+        )
+    ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "06.ipynb")
     with pytest.raises(PapermillExecutionError, match="a cell that fails"):
-        papermill.execute_notebook(tmp_path / "06.ipynb", tmp_path / "out.ipynb", kernel_name="python3", progress_bar=False,
-                                   extra_arguments=["--log-level=CRITICAL"])
+        papermill.execute_notebook(
+            tmp_path / "06.ipynb",
+            tmp_path / "out.ipynb",
+            kernel_name="python3",
+            progress_bar=False,
+            extra_arguments=["--log-level=CRITICAL"],
+        )
     assert "http://127.0.0.1:" in (tmp_path / "out.ipynb").read_text()
     assert wait_until(lambda: not serving(proc))
 
 
 def test_every_notebook_that_serves_stops_in_its_own_cells():
-    texts = {path.name: "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells) for path in parameters.notebook_paths()}
+    texts = {
+        path.name: "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+        for path in notebooks.paths()
+    }
     serving_ones = {name for name, text in texts.items() if "background.start(" in text}
-    assert serving_ones == {"06_deploy.ipynb"} and all("service.stop()" in texts[name] for name in serving_ones)
+    assert serving_ones == {"06_deploy.ipynb"} and all(
+        "service.stop()" in texts[name] for name in serving_ones
+    )

@@ -10,9 +10,9 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from . import bad_requests
-from .conftest import jpeg
-from .serving import Server
+from support import bad_requests
+from support.pictures import jpeg
+from support.serving import Server
 
 LIMITS = json.dumps({"body_seconds": 2, "header_seconds": 1, "body_bytes": 32_000_000})
 MOST_MEMORY_MB = 600  # more than before the first bad request, at any moment
@@ -38,7 +38,9 @@ def fault(response: httpx.Response) -> str:
     assert response.headers["Content-Type"] == "application/json"
     assert not INSIDE.search(response.text) and len(response.content) < 2000
     said = response.json()
-    assert set(said) <= {"error", "images"} and ("; " in said["error"] or "says" in said["error"])  # what is wrong; what to do
+    assert set(said) <= {"error", "images"} and (
+        "; " in said["error"] or "says" in said["error"]
+    )  # what is wrong; what to do
     return said["error"]
 
 
@@ -46,7 +48,9 @@ def fault(response: httpx.Response) -> str:
 def test_a_bad_request_is_told_what_to_do(server, name):
     bad = bad_requests.ALL[name]
     headers = {**({"Content-Type": bad.kind} if bad.kind is not None else {}), **bad.headers}
-    target = httpx.URL(server.url).copy_with(raw_path=bad.address.encode())  # as it stands: httpx would tidy it up
+    target = httpx.URL(server.url).copy_with(
+        raw_path=bad.address.encode()
+    )  # as it stands: httpx would tidy it up
     response = server.http.request(bad.method, target, content=bad.made(), headers=headers)
     assert (response.status_code, bad.says in fault(response)) == (bad.status, True), response.text
     assert bad.status != 405 or response.headers["Allow"]
@@ -91,7 +95,10 @@ def test_a_hundred_slow_clients_hold_nobody_up_and_are_ended(server):
     def drip() -> None:
         """A byte of a header, or of a body, to each, ten times a second."""
         for i, line in enumerate(lines):
-            line.sendall(b"POST /score HTTP/1.1\r\nHost: a\r\n" + (b"Content-Type: image/png\r\nContent-Length: 9000\r\n\r\n" if i % 2 else b"X: "))
+            line.sendall(
+                b"POST /score HTTP/1.1\r\nHost: a\r\n"
+                + (b"Content-Type: image/png\r\nContent-Length: 9000\r\n\r\n" if i % 2 else b"X: ")
+            )
         while not stop.wait(0.1):
             for line in lines:
                 with suppress(OSError):  # ended, as it should be
@@ -124,17 +131,24 @@ def test_the_rest_of_a_refused_body_may_not_drip_for_ever(server):
 def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(server):
     for _ in range(20):
         with socket.create_connection(server.address) as line:
-            line.sendall(b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 5000000\r\n\r\n" + bytes(100_000))
+            line.sendall(
+                b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 5000000\r\n\r\n"
+                + bytes(100_000)
+            )
     assert server.score(jpeg("red")).status_code == 200
     assert server.metric("imgclf_requests_under_way") == 0
 
 
 def test_one_bad_image_among_good_ones_is_named(server):
     contents = [jpeg("red"), b"", jpeg("blue"), b"hello"]
-    answer = server.http.post("/score", files=[("images", (str(i), content)) for i, content in enumerate(contents)])
+    answer = server.http.post(
+        "/score", files=[("images", (str(i), content)) for i, content in enumerate(contents)]
+    )
     assert answer.status_code == 422
-    assert answer.json()["images"] == [{"image": 1, "error": "images[1]: the file is empty; replace or delete it"},
-                                       {"image": 3, "error": "images[3]: not an image that can be read; replace or delete it"}]
+    assert answer.json()["images"] == [
+        {"image": 1, "error": "images[1]: the file is empty; replace or delete it"},
+        {"image": 3, "error": "images[3]: not an image that can be read; replace or delete it"},
+    ]
 
 
 def test_after_all_of_them_memory_is_bounded_and_nothing_was_unexpected(server, memory_before):
@@ -142,4 +156,6 @@ def test_after_all_of_them_memory_is_bounded_and_nothing_was_unexpected(server, 
     assert server.metric("imgclf_requests_under_way") == 0
     log = server.log.read_text()
     assert "Traceback" not in log and "Error" not in log and "unexpected" not in log.lower()
-    print(f"memory {memory_before:.0f} MB before, {server.memory_mb('VmHWM'):.0f} MB at most, {server.memory_mb():.0f} MB after")
+    print(
+        f"memory {memory_before:.0f} MB before, {server.memory_mb('VmHWM'):.0f} MB at most, {server.memory_mb():.0f} MB after"
+    )

@@ -13,9 +13,8 @@ from click.testing import CliRunner, Result
 
 from imgclf import ImgclfError, cli
 from imgclf.service.client import Client, Labelled, Refused
-
-from .conftest import jpeg
-from .serving import Server
+from support.pictures import jpeg
+from support.serving import Server
 
 TOKEN = "a-token-of-24-characters"
 
@@ -36,7 +35,13 @@ def client(server):
 def folder(tmp_path):
     """Three images, a bad one among them, and one that is empty."""
     (tmp_path / "new").mkdir()
-    for name, content in {"a.jpg": jpeg("red"), "b.jpg": b"no image", "c.jpg": jpeg("green"), "d.jpg": b"", "e.jpg": jpeg("blue")}.items():
+    for name, content in {
+        "a.jpg": jpeg("red"),
+        "b.jpg": b"no image",
+        "c.jpg": jpeg("green"),
+        "d.jpg": b"",
+        "e.jpg": jpeg("blue"),
+    }.items():
         (tmp_path / "new" / name).write_bytes(content)
     return tmp_path / "new"
 
@@ -95,13 +100,19 @@ def test_images_are_labelled_in_order_over_several_batches(client):
     colours = ["red", "green", "blue"] * 7
     answers = client.label([jpeg(colour, seed=100 + i) for i, colour in enumerate(colours)])
     assert [answer.label for answer in answers] == colours
-    assert all(isinstance(answer, Labelled) and answer.score == answer.scores[answer.label] for answer in answers)
+    assert all(
+        isinstance(answer, Labelled) and answer.score == answer.scores[answer.label] for answer in answers
+    )
 
 
 def test_images_that_cannot_be_read_are_named_and_the_others_labelled(client):
     answers = client.label([b"", jpeg("red"), b"no image", jpeg("green")])
     assert [getattr(answer, "label", answer) for answer in answers] == [
-        Refused("the file is empty; replace or delete it"), "red", Refused("not an image that can be read; replace or delete it"), "green"]
+        Refused("the file is empty; replace or delete it"),
+        "red",
+        Refused("not an image that can be read; replace or delete it"),
+        "green",
+    ]
 
 
 def test_no_images_are_no_request(client):
@@ -113,11 +124,15 @@ def test_a_batch_that_is_too_large_for_the_service_is_halved(serve):
     with Client(small.url, batch_images=8) as client:
         assert [answer.label for answer in client.label([jpeg("red")] * 8)] == ["red"] * 8
         too_large, good = client.label([bytes(2_000_000), jpeg("blue")])
-    assert too_large == Refused("the body is larger than 1,000,000 bytes; send fewer images a request, or smaller ones")
+    assert too_large == Refused(
+        "the body is larger than 1,000,000 bytes; send fewer images a request, or smaller ones"
+    )
     assert good.label == "blue"
 
 
-@pytest.mark.parametrize("mood", [busy(**{"Retry-After": "1"}), busy(), (502, {}, b""), (504, {}, b"<html>"), "cut"])
+@pytest.mark.parametrize(
+    "mood", [busy(**{"Retry-After": "1"}), busy(), (502, {}, b""), (504, {}, b"<html>"), "cut"]
+)
 def test_what_another_attempt_may_change_is_tried_again(mood):
     with Moody(mood, GOOD) as server, Client(server.url) as client:
         assert client.metadata()["version"] == "a"
@@ -136,7 +151,9 @@ def test_what_no_attempt_changes_is_told_at_once(status):
 
 def test_attempts_end_and_their_number_is_told():
     with Moody(busy(), busy(), busy()) as server, Client(server.url, attempts=3) as client:
-        with pytest.raises(ImgclfError, match=r"64 requests are waiting already; send it again \(after 3 attempts\)"):
+        with pytest.raises(
+            ImgclfError, match=r"64 requests are waiting already; send it again \(after 3 attempts\)"
+        ):
             client.metadata()
     with Moody(busy(**{"Retry-After": "3600"})) as server, Client(server.url) as client:
         with pytest.raises(ImgclfError, match=r"\(after 1 attempt\)"):
@@ -146,14 +163,18 @@ def test_attempts_end_and_their_number_is_told():
 def test_an_answer_that_does_not_come_is_not_asked_for_again():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with Client(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.3) as client:
-            with pytest.raises(ImgclfError, match="no answer in time; send fewer images at once, or allow more seconds"):
+            with pytest.raises(
+                ImgclfError, match="no answer in time; send fewer images at once, or allow more seconds"
+            ):
                 client.metadata()
 
 
 def test_something_else_that_answers_is_told():
     for body in (b"<html>hello</html>", b"[]", b"{}"):
         with Moody((200, {}, body)) as server, Client(server.url) as client:
-            with pytest.raises(ImgclfError, match="something else than imgclf answers there; check the address"):
+            with pytest.raises(
+                ImgclfError, match="something else than imgclf answers there; check the address"
+            ):
                 client.metadata()
 
 
@@ -161,7 +182,10 @@ def test_nobody_there_is_told():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
     with Client(f"http://127.0.0.1:{port}", attempts=2) as client:
-        with pytest.raises(ImgclfError, match=rf"http://127.0.0.1:{port}: no connection \(.*\); is the service running\? \(after 2 attempts\)"):
+        with pytest.raises(
+            ImgclfError,
+            match=rf"http://127.0.0.1:{port}: no connection \(.*\); is the service running\? \(after 2 attempts\)",
+        ):
             client.metadata()
 
 
@@ -181,20 +205,33 @@ def test_call_prints_what_predict_prints(server, model, folder):
     called, predicted = imgclf("call", server.url, folder), imgclf("predict", "--model", model, folder)
     assert (called.exit_code, called.stdout) == (0, predicted.stdout)
     assert called.stderr == predicted.stderr.partition("\n")[2]  # but for the line that names the model
-    called, predicted = (json.loads(imgclf(*how, "--json", folder).stdout) for how in (("call", server.url), ("predict", "--model", model)))
+    called, predicted = (
+        json.loads(imgclf(*how, "--json", folder).stdout)
+        for how in (("call", server.url), ("predict", "--model", model))
+    )
     for one, other in zip(called, predicted, strict=True):
-        assert one == {**other, "score": pytest.approx(other["score"], rel=1e-5), "scores": pytest.approx(other["scores"], rel=1e-5),
-                       "probabilities": pytest.approx(other["probabilities"], rel=1e-4)}
+        assert one == {
+            **other,
+            "score": pytest.approx(other["score"], rel=1e-5),
+            "scores": pytest.approx(other["scores"], rel=1e-5),
+            "probabilities": pytest.approx(other["probabilities"], rel=1e-4),
+        }
 
 
 def test_call_with_bad_images_only_ends_with_exit_code_1(server, folder):
     result = imgclf("call", server.url, folder / "b.jpg")
-    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, "imgclf: none of the images could be read")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        1,
+        "imgclf: none of the images could be read",
+    )
 
 
 def test_call_without_the_token_says_where_it_comes_from(guarded, folder, tmp_path, monkeypatch):
     result = imgclf("call", guarded.url, folder)
-    assert result.exit_code == 1 and "wants another token; set IMGCLF_TOKEN, or name a file with --token-file" in result.stderr
+    assert (
+        result.exit_code == 1
+        and "wants another token; set IMGCLF_TOKEN, or name a file with --token-file" in result.stderr
+    )
     (tmp_path / "token").write_text(TOKEN + "\n")
     assert imgclf("call", "--token-file", tmp_path / "token", guarded.url, folder).exit_code == 0
     monkeypatch.setenv("IMGCLF_TOKEN", TOKEN)
@@ -205,10 +242,14 @@ def test_verify_proves_that_the_service_answers_as_the_file(server, model, folde
     result = imgclf("verify", "--url", server.url, model, folder)
     assert result.exit_code == 0, result.stderr
     assert [line.rpartition(", by ")[0] for line in result.stdout.splitlines()] == [
-        "agrees: the service's scores and the file's, 3 images", "agrees: the service's probabilities and the file's, 3 images"]
+        "agrees: the service's scores and the file's, 3 images",
+        "agrees: the service's probabilities and the file's, 3 images",
+    ]
     (data_dir / "proc" / "colours").mkdir(parents=True)
     shutil.copy(model, data_dir / "proc" / "colours")
-    assert imgclf("verify", "--url", server.url, folder).stdout == result.stdout  # the newest classifier is meant
+    assert (
+        imgclf("verify", "--url", server.url, folder).stdout == result.stdout
+    )  # the newest classifier is meant
 
 
 def test_verify_refuses_another_file(server, model, folder, tmp_path):
@@ -220,7 +261,9 @@ def test_verify_refuses_another_file(server, model, folder, tmp_path):
 
 def test_verify_disagrees_with_a_service_that_answers_otherwise(server, model, folder):
     metadata = json.dumps(server.http.get("/metadata").json()).encode()
-    wrong = server.http.post("/score", files=[("images", ("a", (folder / name).read_bytes())) for name in ("c.jpg", "a.jpg")]).content
+    wrong = server.http.post(
+        "/score", files=[("images", ("a", (folder / name).read_bytes())) for name in ("c.jpg", "a.jpg")]
+    ).content
     with Moody((200, {}, metadata), (200, {}, wrong)) as liar:
         liar._server.RequestHandlerClass.do_POST = liar._server.RequestHandlerClass.do_GET
         result = imgclf("verify", "--url", liar.url, model, folder / "a.jpg", folder / "c.jpg")
@@ -236,18 +279,35 @@ def test_serve_refuses_what_is_unsafe_or_not_there(model, tmp_path, data_dir, mo
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refusals = {
-            ("--host", "0.0.0.0", model): "--host 0.0.0.0: other machines may reach it, so callers must show a token; set IMGCLF_TOKEN",
+            (
+                "--host",
+                "0.0.0.0",
+                model,
+            ): "--host 0.0.0.0: other machines may reach it, so callers must show a token; set IMGCLF_TOKEN",
             ("--host", "::", model): "--host ::: other machines may reach it",
             ("--host", "example.org", model): "--host example.org: other machines may reach it",
-            ("--token-file", tmp_path / "short", model): "a token is at least 16 ASCII characters without spaces; make one by openssl rand -hex 32",
+            (
+                "--token-file",
+                tmp_path / "short",
+                model,
+            ): "a token is at least 16 ASCII characters without spaces; make one by openssl rand -hex 32",
             ("--token-file", tmp_path / "spaces", model): "without spaces",
-            ("--token-file", tmp_path / "foreign", model): "it is not ASCII; name a file that holds the token",
-            ("--token-file", tmp_path / "gone", model): "gone: No such file or directory; name a file that holds the token",
+            (
+                "--token-file",
+                tmp_path / "foreign",
+                model,
+            ): "it is not ASCII; name a file that holds the token",
+            (
+                "--token-file",
+                tmp_path / "gone",
+                model,
+            ): "gone: No such file or directory; name a file that holds the token",
             ("--port", port, model): f"--port {port}: Address already in use; choose another",
             (tmp_path / "short",): "short: not a classifier that imgclf wrote",
             (tmp_path / "gone.onnx",): "gone.onnx: no classifier there",
             ("--workers", "2", tmp_path / "short"): "short: not a classifier that imgclf wrote",
-            (): "no classifier.onnx yet; run the notebooks first"}
+            (): "no classifier.onnx yet; run the notebooks first",
+        }
         for arguments, says in refusals.items():
             result = imgclf("serve", *(("--port", "0") if "--port" not in arguments else ()), *arguments)
             assert (result.exit_code, says in result.stderr) == (1, True), (arguments, result.stderr)

@@ -7,14 +7,12 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import SHARED
 
-from imgclf import images
-from imgclf.classifier import Classifier
+from imgclf.classifier.model import Classifier
+from imgclf.files import sha256
 from imgclf.service.scoring import VERSION_DIGITS
-from imgclf.classifier import sha256
-
-from .conftest import jpeg
+from support.pictures import jpeg
+from support.project import SHARED
 
 TOKEN = "0123456789abcdef-secret"
 
@@ -23,14 +21,22 @@ TOKEN = "0123456789abcdef-secret"
 def expected(model):
     """For each colour the scores and probabilities that the file gives its image here."""
     loaded = Classifier.load(model)
-    found = loaded.scores(np.stack([images.prepare(jpeg(colour), loaded.input_size) for colour in loaded.labels]))
-    return {colour: (scores, probabilities) for colour, scores, probabilities in zip(loaded.labels, *found, strict=True)}
+    found = loaded.scores(np.stack([loaded.preprocessing.apply(jpeg(colour)) for colour in loaded.labels]))
+    return {
+        colour: (scores, probabilities)
+        for colour, scores, probabilities in zip(loaded.labels, *found, strict=True)
+    }
 
 
 @pytest.fixture(scope="module")
 def guarded(serve):
     """A service that wants a token, and is often unsure."""
-    return serve("--reject-below", "0.999999", environment={"IMGCLF_TOKEN": TOKEN}, headers={"Authorization": f"Bearer {TOKEN}"})
+    return serve(
+        "--reject-below",
+        "0.999999",
+        environment={"IMGCLF_TOKEN": TOKEN},
+        headers={"Authorization": f"Bearer {TOKEN}"},
+    )
 
 
 def encoded(colour: str) -> str:
@@ -55,14 +61,22 @@ def test_an_image_as_it_is(server, expected, kind):
 
 def test_files_of_a_form_in_their_order(server, expected):
     colours = ["red", "green", "blue", "red", "green"]
-    answer = server.http.post("/score", files=[("images", (f"{colour}.jpg", jpeg(colour))) for colour in colours]).raise_for_status().json()
+    answer = (
+        server.http.post("/score", files=[("images", (f"{colour}.jpg", jpeg(colour))) for colour in colours])
+        .raise_for_status()
+        .json()
+    )
     assert [image["label"] for image in answer["images"]] == colours
     for image, colour in zip(answer["images"], colours, strict=True):
         check(image, colour, expected)
 
 
 def test_base64_in_json(server, expected, model):
-    answer = server.http.post("/score", json={"images": [encoded("blue"), encoded("red")]}).raise_for_status().json()
+    answer = (
+        server.http.post("/score", json={"images": [encoded("blue"), encoded("red")]})
+        .raise_for_status()
+        .json()
+    )
     check(answer["images"][0], "blue", expected)
     check(answer["images"][1], "red", expected)
     assert answer["model"] == {"name": "colours", "version": sha256(model)[:VERSION_DIGITS]}
@@ -72,11 +86,17 @@ def test_base64_in_json(server, expected, model):
 @pytest.mark.parametrize("wrap", ["{}", "b'{}'"])
 def test_the_clients_of_the_tutorial_decode_twice(server, expected, address, wrap):
     body = json.dumps({"input_df": [{"image base64 string": wrap.format(encoded("red"))}]})
-    response = server.http.post(address, content=body, headers={"Content-Type": "application/json", "Authorization": "Bearer anything"})
+    response = server.http.post(
+        address,
+        content=body,
+        headers={"Content-Type": "application/json", "Authorization": "Bearer anything"},
+    )
     answer = json.loads(json.loads(response.raise_for_status().text))
     assert set(answer) == {"label", "score", "allScores", "Id2Labels", "executionTimeMs"}
     assert all(isinstance(value, str) for value in answer.values())
-    assert answer["label"] == "red" and float(answer["score"]) == pytest.approx(expected["red"][0].max(), rel=1e-5)
+    assert answer["label"] == "red" and float(answer["score"]) == pytest.approx(
+        expected["red"][0].max(), rel=1e-5
+    )
     vector = np.array(answer["allScores"].strip("[]").split(), float)
     np.testing.assert_allclose(vector, expected["red"][0], rtol=1e-4)
     assert answer["Id2Labels"] == "{0: 'blue', 1: 'green', 2: 'red'}" and float(answer["executionTimeMs"]) > 0
@@ -88,7 +108,9 @@ def test_the_tutorial_scores_the_first_record_only(server):
 
 
 def test_the_clients_of_its_successor_get_a_list_of_strings(server, expected):
-    answer = server.http.post("/score", json={"data": [encoded("red"), encoded("blue")]}).raise_for_status().json()
+    answer = (
+        server.http.post("/score", json={"data": [encoded("red"), encoded("blue")]}).raise_for_status().json()
+    )
     assert [set(image) for image in answer] == [{"label", "probability"}] * 2
     assert [image["label"] for image in answer] == ["red", "blue"]
     assert float(answer[0]["probability"]) == pytest.approx(expected["red"][1].max(), rel=1e-4)
@@ -98,9 +120,18 @@ def test_curl_asks_as_the_readme_says(server, tmp_path):
     if not shutil.which("curl"):
         pytest.skip("needs curl")
     (tmp_path / "a.jpg").write_bytes(jpeg("green"))
-    ways = (["-H", "Content-Type: image/jpeg", "--data-binary", f"@{tmp_path / 'a.jpg'}"], ["-F", f"images=@{tmp_path / 'a.jpg'}"])
+    ways = (
+        ["-H", "Content-Type: image/jpeg", "--data-binary", f"@{tmp_path / 'a.jpg'}"],
+        ["-F", f"images=@{tmp_path / 'a.jpg'}"],
+    )
     for way in ways:
-        told = subprocess.run(["curl", "--silent", "--fail", *way, f"{server.url}/score"], capture_output=True, text=True, check=True, timeout=30)
+        told = subprocess.run(
+            ["curl", "--silent", "--fail", *way, f"{server.url}/score"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
         assert json.loads(told.stdout)["images"][0]["label"] == "green"
 
 
@@ -115,18 +146,34 @@ def test_many_real_photographs_are_answered(server):
 def test_metadata_tell_what_the_model_is_and_no_path(server, model):
     told = server.http.get("/metadata").raise_for_status()
     assert told.json()["labels"] == ["blue", "green", "red"]
-    assert (told.json()["input_size"], told.json()["metrics"], told.json()["sha256"]) == (32, {"held_out_accuracy": 0.5}, sha256(model))
+    assert (told.json()["preprocessing"]["input_size"], told.json()["metrics"], told.json()["sha256"]) == (
+        32,
+        {"held_out_accuracy": 0.5},
+        sha256(model),
+    )
     assert str(model.parent) not in told.text and "classifier.onnx" not in told.text
 
 
 def test_metrics_count_requests_images_and_time(server):
-    before = server.metric("imgclf_images_total"), server.metric("imgclf_requests_total"), server.metric("imgclf_request_seconds_count")
+    before = (
+        server.metric("imgclf_images_total"),
+        server.metric("imgclf_requests_total"),
+        server.metric("imgclf_request_seconds_count"),
+    )
     server.score(jpeg("red"))
     server.score(b"no image")
-    after = server.metric("imgclf_images_total"), server.metric("imgclf_requests_total"), server.metric("imgclf_request_seconds_count")
+    after = (
+        server.metric("imgclf_images_total"),
+        server.metric("imgclf_requests_total"),
+        server.metric("imgclf_request_seconds_count"),
+    )
     assert np.subtract(after, before).tolist() == [1, 2, 2]
     text = server.http.get("/metrics").text
-    assert 'imgclf_requests_total{status="422"}' in text and 'imgclf_images_total{label="red"}' in text and "process_resident_memory_bytes" in text
+    assert (
+        'imgclf_requests_total{status="422"}' in text
+        and 'imgclf_images_total{label="red"}' in text
+        and "process_resident_memory_bytes" in text
+    )
 
 
 def test_health_and_ready(server):
@@ -137,14 +184,29 @@ def test_health_and_ready(server):
 def test_no_answer_may_be_framed_sniffed_or_load_from_elsewhere(server):
     for address in ("/", "/page.js", "/health", "/nothing"):
         headers = server.http.get(address).headers
-        assert headers["X-Content-Type-Options"] == "nosniff" and headers["Content-Security-Policy"].startswith("default-src 'self'")
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers[
+            "Content-Security-Policy"
+        ].startswith("default-src 'self'")
         assert "server" not in headers
 
 
-@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong-0123456789ab"}, {"Authorization": f"Basic {TOKEN}"}, {"Authorization": TOKEN},
-                                    {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": f"Bearer {TOKEN[:-1]}"}, {"Authorization": "Bearer é"}],
-                         ids=str)
-@pytest.mark.parametrize(("method", "address"), [("POST", "/score"), ("POST", "/api/v1/service/x/score"), ("GET", "/metadata"), ("GET", "/metrics")])
+@pytest.mark.parametrize(
+    "header",
+    [
+        {},
+        {"Authorization": "Bearer wrong-0123456789ab"},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Authorization": TOKEN},
+        {"Authorization": f"Bearer {TOKEN}x"},
+        {"Authorization": f"Bearer {TOKEN[:-1]}"},
+        {"Authorization": "Bearer é"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    ("method", "address"),
+    [("POST", "/score"), ("POST", "/api/v1/service/x/score"), ("GET", "/metadata"), ("GET", "/metrics")],
+)
 def test_without_the_token_nothing_is_told(guarded, method, address, header):
     header = {name: value.encode() for name, value in {"Authorization": "", **header}.items()}
     response = guarded.http.request(method, address, headers=header)
@@ -162,7 +224,9 @@ def test_below_the_threshold_the_label_is_withheld_in_each_contract(guarded):
     image = own["images"][0]
     assert (image["label"], image["unsure"], own["reject_below"]) == (None, True, 0.999999)
     assert image["probability"] == max(image["probabilities"].values()) < 0.999999
-    tutorial = guarded.http.post("/score", json={"input_df": [{"image base64 string": encoded("red")}]}).json()
+    tutorial = guarded.http.post(
+        "/score", json={"input_df": [{"image base64 string": encoded("red")}]}
+    ).json()
     assert json.loads(tutorial)["label"] == "unsure"
     assert guarded.http.post("/score", json={"data": [encoded("red")]}).json()[0]["label"] == "unsure"
 
@@ -171,5 +235,8 @@ def test_answers_are_sent_at_once():
     import socket
 
     from imgclf.service import server
+
     with server._listener("127.0.0.1", 0) as listener:
-        assert listener.proto == socket.IPPROTO_TCP  # else asyncio leaves Nagle's algorithm on, which costs 40 ms an answer
+        assert (
+            listener.proto == socket.IPPROTO_TCP
+        )  # else asyncio leaves Nagle's algorithm on, which costs 40 ms an answer

@@ -10,17 +10,28 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
 from imgclf.service import openapi
+from support.bad_requests import saved
+from support.pictures import jpeg
+from support.serving import Server
 
-from .bad_requests import saved
-from .conftest import jpeg
-from .serving import Server
-
-FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP", "image/gif": "GIF", "image/bmp": "BMP", "image/tiff": "TIFF", "image/avif": "AVIF"}
+FORMATS = {
+    "image/jpeg": "JPEG",
+    "image/png": "PNG",
+    "image/webp": "WEBP",
+    "image/gif": "GIF",
+    "image/bmp": "BMP",
+    "image/tiff": "TIFF",
+    "image/avif": "AVIF",
+}
 MADE_UP = 40  # requests for each address, good ones and bad ones
 TOKEN = "a-token-of-24-characters"
 
-some_images = st.sampled_from([jpeg(colour) for colour in ("red", "green", "blue")] + [saved(kind) for kind in FORMATS.values()])
-schemathesis.openapi.format("base64-image", some_images.map(lambda content: base64.b64encode(content).decode()))
+some_images = st.sampled_from(
+    [jpeg(colour) for colour in ("red", "green", "blue")] + [saved(kind) for kind in FORMATS.values()]
+)
+schemathesis.openapi.format(
+    "base64-image", some_images.map(lambda content: base64.b64encode(content).decode())
+)
 schemathesis.openapi.format("binary", some_images)
 for kind in openapi.IMAGE_TYPES:
     schemathesis.openapi.media_type(kind, some_images)
@@ -36,11 +47,28 @@ def api(server):
     return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
 
-@pytest.mark.parametrize(("method", "address", "mode"), [
-    *(("GET", address, GenerationMode.POSITIVE) for address in ("/health", "/ready", "/metadata", "/metrics")),
-    *(("POST", address, mode) for address in ("/score", "/api/v1/service/{name}/score") for mode in GenerationMode)])
+@pytest.mark.parametrize(
+    ("method", "address", "mode"),
+    [
+        *(
+            ("GET", address, GenerationMode.POSITIVE)
+            for address in ("/health", "/ready", "/metadata", "/metrics")
+        ),
+        *(
+            ("POST", address, mode)
+            for address in ("/score", "/api/v1/service/{name}/score")
+            for mode in GenerationMode
+        ),
+    ],
+)
 def test_made_up_requests_are_answered_as_promised(api, method, address, mode):
-    @hypothesis.settings(max_examples=MADE_UP, deadline=None, suppress_health_check=list(hypothesis.HealthCheck), derandomize=True, database=None)
+    @hypothesis.settings(
+        max_examples=MADE_UP,
+        deadline=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        derandomize=True,
+        database=None,
+    )
     @hypothesis.given(case=api[address][method].as_strategy(generation_mode=mode))
     def check(case):
         case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
@@ -54,6 +82,17 @@ def test_examples_are_answered_as_they_say(server):
     assert set(examples) == {"images", "input_df", "data"}
     for example in examples.values():
         assert server.http.post("/score", json=example["value"]).status_code == 200
-    assert set(told["paths"]) == {"/health", "/ready", "/metadata", "/metrics", "/score", "/api/v1/service/{name}/score"}
-    assert set(told["paths"]["/score"]["post"]["requestBody"]["content"]) == {"application/json", "multipart/form-data", *FORMATS}
+    assert set(told["paths"]) == {
+        "/health",
+        "/ready",
+        "/metadata",
+        "/metrics",
+        "/score",
+        "/api/v1/service/{name}/score",
+    }
+    assert set(told["paths"]["/score"]["post"]["requestBody"]["content"]) == {
+        "application/json",
+        "multipart/form-data",
+        *FORMATS,
+    }
     assert all(letter in string.printable for letter in told["info"]["title"])

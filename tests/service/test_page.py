@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from browser.conftest import chromium  # noqa: F401 - a fixture
 
-from .conftest import jpeg
-from .serving import Server
+from support.pictures import jpeg
+from support.serving import Server
 
 TOKEN = "a-token-of-24-characters"
 # What the browser does when a person lets go of a file above the page.
@@ -22,6 +22,7 @@ DROP = """([content, name]) => {
 @pytest.fixture(scope="module")
 def browser(chromium) -> Iterator:  # noqa: F811
     from playwright.sync_api import expect, sync_playwright
+
     expect.set_options(timeout=15_000)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium)
@@ -38,9 +39,21 @@ def open_page(browser):
     def opened(server: Server, scheme: str = "light"):
         contexts.append(browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme))
         page = contexts[-1].new_page()
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" and "status of 4" not in message.text else None)
+        page.on(
+            "console",
+            lambda message: (
+                errors.append(message.text)
+                if message.type == "error" and "status of 4" not in message.text
+                else None
+            ),
+        )
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: errors.append(request.url) if not request.url.startswith((server.url, "blob:")) else None)
+        page.on(
+            "request",
+            lambda request: (
+                errors.append(request.url) if not request.url.startswith((server.url, "blob:")) else None
+            ),
+        )
         page.goto(server.url)
         return page
 
@@ -52,6 +65,7 @@ def open_page(browser):
 
 def soon(locator):
     from playwright.sync_api import expect
+
     return expect(locator)
 
 
@@ -91,19 +105,32 @@ def test_keys_reach_the_field_and_several_files_come_newest_first(server, open_p
         (tmp_path / f"{colour}.jpg").write_bytes(jpeg(colour))
     chooser.value.set_files([tmp_path / "blue.jpg", tmp_path / "green.jpg"])
     soon(page.locator(".result h2")).to_have_text(["green", "blue"])
-    assert page.get_by_role("list", name="Results, newest first").get_by_role("row", name="green").count() >= 1
+    assert (
+        page.get_by_role("list", name="Results, newest first").get_by_role("row", name="green").count() >= 1
+    )
 
 
 def test_a_bad_image_is_told_and_hurts_no_other(server, open_page):
     page = open_page(server)
-    page.locator("#files").set_input_files([{"name": "bad.jpg", "mimeType": "image/jpeg", "buffer": b"no image"},
-                                            {"name": "good.jpg", "mimeType": "image/jpeg", "buffer": jpeg("blue")}])
-    soon(page.get_by_role("status")).to_have_text("bad.jpg: not an image that can be read; replace or delete it")
+    page.locator("#files").set_input_files(
+        [
+            {"name": "bad.jpg", "mimeType": "image/jpeg", "buffer": b"no image"},
+            {"name": "good.jpg", "mimeType": "image/jpeg", "buffer": jpeg("blue")},
+        ]
+    )
+    soon(page.get_by_role("status")).to_have_text(
+        "bad.jpg: not an image that can be read; replace or delete it"
+    )
     soon(page.locator(".result h2")).to_have_text(["blue"])
 
 
 def test_a_token_is_asked_for_and_an_unsure_answer_says_so(serve, open_page):
-    guarded = serve("--reject-below", "0.999999", environment={"IMGCLF_TOKEN": TOKEN}, headers={"Authorization": f"Bearer {TOKEN}"})
+    guarded = serve(
+        "--reject-below",
+        "0.999999",
+        environment={"IMGCLF_TOKEN": TOKEN},
+        headers={"Authorization": f"Bearer {TOKEN}"},
+    )
     page = open_page(guarded)
     soon(page.get_by_role("status")).to_have_text("This service needs an access token.")
     page.get_by_label("Access token").fill(TOKEN)

@@ -13,15 +13,13 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from conftest import write_colours, write_tiny_network
-from test_bad_input import png
-from test_classifier import trained
 
 from imgclf.service.client import Client, Labelled
-
-from .bad_requests import base64_of, saved
-from .conftest import jpeg
-from .serving import Server, running
+from support.bad_requests import base64_of, saved
+from support.classifiers import trained
+from support.networks import write_tiny_network
+from support.pictures import jpeg, png, write_colours
+from support.serving import Server, running
 
 NO_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "  # to write a byte to a file fails from here on
 each_number_of_workers = pytest.mark.parametrize("workers", ["1", "2"])
@@ -56,7 +54,9 @@ def asking(server: Server, threads: int = 4) -> Iterator[list]:
         with httpx.Client(base_url=server.url, verify=False, trust_env=False, timeout=60) as http:
             while not stop.is_set():
                 try:
-                    found.append(http.post("/score", content=jpeg("red"), headers={"Content-Type": "image/jpeg"}))
+                    found.append(
+                        http.post("/score", content=jpeg("red"), headers={"Content-Type": "image/jpeg"})
+                    )
                 except httpx.TransportError as error:
                     found.append(error)
                     if isinstance(error, httpx.ConnectError):
@@ -83,7 +83,9 @@ def test_a_full_queue_is_told_and_a_patient_client_is_served_after_it(serve, lon
             patient = client.label([jpeg("green")])
         assert all(one.result().status_code == 200 for one in long)
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
-    assert refused.json() == {"error": "2 requests are waiting already; send the request again after the seconds that Retry-After says"}
+    assert refused.json() == {
+        "error": "2 requests are waiting already; send the request again after the seconds that Retry-After says"
+    }
     assert isinstance(patient[0], Labelled) and patient[0].label == "green"
     assert server.score(jpeg("red")).status_code == 200
 
@@ -113,16 +115,27 @@ def test_the_end_waits_for_all_that_was_accepted(model, long_form, workers):
         assert "Traceback" not in server.stop()
     assert [answer.status_code for answer in answers] == [200] * 6
     assert [answer.json()["images"][4]["label"] for answer in answers] == ["red"] * 6
-    assert all(isinstance(one, httpx.TransportError) or one.json()["images"][0]["label"] == "red" for one in short)
+    assert all(
+        isinstance(one, httpx.TransportError) or one.json()["images"][0]["label"] == "red" for one in short
+    )
     # Where a line is closed when a request is under way to it, no answer has begun.
-    assert {type(one) for one in short if isinstance(one, Exception)} <= {httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError}
+    assert {type(one) for one in short if isinstance(one, Exception)} <= {
+        httpx.ConnectError,
+        httpx.RemoteProtocolError,
+        httpx.ReadError,
+        httpx.WriteError,
+    }
 
 
 @each_number_of_workers
 def test_a_new_model_is_taken_without_a_request_lost_and_a_bad_one_is_not_taken(model, tmp_path, workers):
     served = shutil.copy(model, tmp_path / "classifier.onnx")
     (tmp_path / "other").mkdir()
-    other = trained(write_tiny_network(tmp_path / "other" / "dnn_fixed.onnx"), write_colours(tmp_path / "other" / "colours"), names={"red": "rouge"})
+    other = trained(
+        write_tiny_network(tmp_path / "other" / "dnn_fixed.onnx"),
+        write_colours(tmp_path / "other" / "colours"),
+        names={"red": "rouge"},
+    )
     with running(served, "--workers", workers) as server, asking(server) as answers:
         wait_until(lambda: server.metric("imgclf_workers") == int(workers))
         before = server.http.get("/metadata").json()["version"]
@@ -136,7 +149,10 @@ def test_a_new_model_is_taken_without_a_request_lost_and_a_bad_one_is_not_taken(
         wait_until(lambda: server.log.read_text().count("the model is kept as it was") == int(workers))
         wait_until(lambda: len(answers) > count + 20)
     assert [answer for answer in answers if isinstance(answer, Exception) or answer.status_code != 200] == []
-    labels = {(answer.json()["model"]["version"] == before, answer.json()["images"][0]["label"]) for answer in answers}
+    labels = {
+        (answer.json()["model"]["version"] == before, answer.json()["images"][0]["label"])
+        for answer in answers
+    }
     assert labels == {(True, "red"), (False, "rouge")}
 
 
@@ -155,7 +171,10 @@ def test_nothing_is_written_not_even_a_large_upload(serve):
     server = serve(prelude=NO_FILES)
     content = saved("PNG", 800)
     assert len(content) > 1_500_000  # a form's file above 1 MB goes to disk, if nobody prevents it
-    answers = [server.score(content, "image/png"), server.http.post("/score", files=[("images", ("a.png", content))] * 3),
-               server.http.post("/score", json={"images": [base64_of(content)]})]
+    answers = [
+        server.score(content, "image/png"),
+        server.http.post("/score", files=[("images", ("a.png", content))] * 3),
+        server.http.post("/score", json={"images": [base64_of(content)]}),
+    ]
     assert [answer.status_code for answer in answers] == [200] * 3
     assert server.score(b"no image").status_code == 422

@@ -33,13 +33,20 @@ class Worker:
     def build(self, about, arrays):
         """Make a network of steps; its input has the shape `about["shape"]` for each image."""
         import cntk
+
         graph = layers.Graph(arrays, about.get("learns", []))
-        self.entry = graph.made[about["input"]] = cntk.input_variable(tuple(about["shape"]), name=about["input"])
+        self.entry = graph.made[about["input"]] = cntk.input_variable(
+            tuple(about["shape"]), name=about["input"]
+        )
         for step in about["steps"]:
             try:
-                graph.made[step["output"]] = layers.OPERATORS[step["operator"]](graph, step["inputs"], step["attributes"])
+                graph.made[step["output"]] = layers.OPERATORS[step["operator"]](
+                    graph, step["inputs"], step["attributes"]
+                )
             except Exception as error:
-                raise RuntimeError("%s, which gives %s: %s" % (step["operator"], step["output"], first_line(error)))
+                raise RuntimeError(
+                    "%s, which gives %s: %s" % (step["operator"], step["output"], first_line(error))
+                )
         self.weights = graph.weights
         self._take([graph.made[name] for name in about["outputs"]])
         cntk.logging.log_number_of_parameters(self.network)
@@ -47,6 +54,7 @@ class Worker:
 
     def _take(self, parts):
         import cntk
+
         self.parts = [part if isinstance(part, cntk.Function) else cntk.alias(part) for part in parts]
         self.network = cntk.combine(self.parts)
         self.learning = None
@@ -54,12 +62,17 @@ class Worker:
     def load(self, about, arrays):
         """Open a network in CNTK's own format; what it takes and gives."""
         import cntk
+
         network = cntk.load_model(about["path"])
         if len(network.arguments) != 1:
             raise ValueError("it takes %d inputs, and must take one, the images" % len(network.arguments))
         self.entry = network.arguments[0]
         self._take([network])
-        return {"input": self.entry.name, "shape": list(self.entry.shape), "shapes": [list(output.shape) for output in network.outputs]}, {}
+        return {
+            "input": self.entry.name,
+            "shape": list(self.entry.shape),
+            "shapes": [list(output.shape) for output in network.outputs],
+        }, {}
 
     def cut(self, about, arrays):
         """Open an old model; its outputs are then its features and its scores. Tells what it takes, and gives its last layer."""
@@ -71,6 +84,7 @@ class Worker:
     def export(self, about, arrays):
         """Write what computes the first output as an ONNX file; only for one image, and by opset 9, which is the newest that CNTK knows."""
         import cntk
+
         self.parts[0].save(about["path"], format=cntk.ModelFormat.ONNX)
         return {}, {}
 
@@ -161,12 +175,18 @@ def main():
         sys.stderr.write("this is Python %d.%d; CNTK 2.7 needs 3.6\n" % sys.version_info[:2])
         sys.exit(messages.WRONG_PYTHON)
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
-    for name in ("libmpi.so.12", "libmpi_cxx.so.1"):  # what CNTK is linked against, for training on several machines
+    for name in (
+        "libmpi.so.12",
+        "libmpi_cxx.so.1",
+    ):  # what CNTK is linked against, for training on several machines
         ctypes.CDLL(os.path.join(sys.argv[1], name), ctypes.RTLD_GLOBAL)
     warnings.simplefilter("ignore")
     import cntk
+
     worker = Worker()
-    messages.write(replies, {"cntk": cntk.__version__, "devices": [str(device) for device in cntk.all_devices()]})
+    messages.write(
+        replies, {"cntk": cntk.__version__, "devices": [str(device) for device in cntk.all_devices()]}
+    )
     while True:
         try:
             about, arrays = messages.read(requests)

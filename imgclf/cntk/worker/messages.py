@@ -7,14 +7,16 @@ import numpy as np
 
 MAGIC = b"imgclf-1"
 SIZES = struct.Struct("<IQ")  # bytes of the JSON text, bytes of all arrays
-MOST_TEXT = 2 ** 26
-MOST_BYTES = 2 ** 34
+MOST_TEXT = 2**26
+MOST_BYTES = 2**34
 WRONG_PYTHON = 3  # exit status of a worker that another Python than 3.6 runs
 
 
 def write(file, about, arrays=None):
     """Write a message: what JSON can hold, and named arrays, as raw bytes in C order."""
-    arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in (arrays or {}).items()}
+    arrays = {
+        name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in (arrays or {}).items()
+    }
     listed = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
     text = json.dumps(dict(about, arrays=listed)).encode()
     _write_all(file, MAGIC + SIZES.pack(len(text), sum(array.nbytes for array in arrays.values())) + text)
@@ -27,7 +29,7 @@ def _write_all(file, content):
     """A pipe without buffer may take only a part at once."""
     rest = memoryview(content)
     while len(rest):
-        rest = rest[file.write(rest):]
+        rest = rest[file.write(rest) :]
 
 
 def read(file):
@@ -60,7 +62,7 @@ def read(file):
 def _read(file, count):
     parts, missing = [], count
     while missing:
-        part = file.read(min(missing, 2 ** 24))
+        part = file.read(min(missing, 2**24))
         if not part:
             raise EOFError("the pipe ended %d bytes early" % missing)
         parts.append(part)

@@ -3,7 +3,13 @@
 import numpy as np
 
 USUAL_NAMES = ("prediction", "z")  # of the output, in refined and in pretrained models
-PASSED = ("Dropout", "Combine", "NoOp", "Alias", "StopGradient")  # through which values go unchanged when nothing is trained
+PASSED = (
+    "Dropout",
+    "Combine",
+    "NoOp",
+    "Alias",
+    "StopGradient",
+)  # through which values go unchanged when nothing is trained
 OWN_ARITHMETIC = ("Minus", "Plus", "ElementTimes")
 
 
@@ -19,12 +25,18 @@ class OldModel:
 
     def __init__(self, path):
         import cntk
+
         found = cntk.load_model(path)
         last = _output(found)
-        self.features, weights, offsets = _last_dense(last, {weight.uid: weight.value for weight in found.parameters + found.constants})
+        self.features, weights, offsets = _last_dense(
+            last, {weight.uid: weight.value for weight in found.parameters + found.constants}
+        )
         images = [entry for entry in self.features.arguments if len(entry.shape) == 3 and entry.shape[0] == 3]
         if len(images) != 1 or len(self.features.arguments) != 1 or images[0].shape[1] != images[0].shape[2]:
-            raise ValueError("it takes %s, and must take one square image, (3, S, S)" % [entry.shape for entry in self.features.arguments])
+            raise ValueError(
+                "it takes %s, and must take one square image, (3, S, S)"
+                % [entry.shape for entry in self.features.arguments]
+            )
         self.image, self.scores = images[0], cntk.combine([last])
         self.offsets = np.asarray(offsets, np.float32).reshape(-1)
         self.weights = np.asarray(weights, np.float32).reshape(-1, len(self.offsets))
@@ -41,22 +53,34 @@ def _output(found):
     for name in USUAL_NAMES:
         outputs = [output for output in outputs if output.name == name] or outputs
     if len(outputs) != 1:
-        raise ValueError("it has the outputs %s; none of them is called %s" % ([o.name for o in outputs], " or ".join(USUAL_NAMES)))
+        raise ValueError(
+            "it has the outputs %s; none of them is called %s"
+            % ([o.name for o in outputs], " or ".join(USUAL_NAMES))
+        )
     return outputs[0].owner
 
 
 def _last_dense(function, values):
     """What goes into the last layer, as a function, and the layer's weights and offsets; `values` are those of all weights."""
     import cntk
+
     offsets = 0.0
     while True:
         computed = [entry for entry in function.inputs if entry.is_output]
         fixed = [values[entry.uid] for entry in function.inputs if entry.uid in values]
         if len(computed) == 1 and fixed and _is_dense(function):
             weights = max(fixed, key=np.ndim)
-            offsets = offsets + sum(value for value in fixed if value is not weights) + np.zeros(weights.shape[-1], np.float32)  # a layer may have none
+            offsets = (
+                offsets
+                + sum(value for value in fixed if value is not weights)
+                + np.zeros(weights.shape[-1], np.float32)
+            )  # a layer may have none
             return cntk.combine([_unchanged(computed[0]).owner]), weights, offsets
-        if len(computed) != 1 or (function.op_name == "Plus" and not fixed) or (function.op_name != "Plus" and function.op_name not in PASSED):
+        if (
+            len(computed) != 1
+            or (function.op_name == "Plus" and not fixed)
+            or (function.op_name != "Plus" and function.op_name not in PASSED)
+        ):
             raise ValueError("it ends with %s, and not with a dense layer" % function.op_name)
         if function.op_name == "Plus":
             offsets = offsets + fixed[0]
@@ -64,7 +88,9 @@ def _last_dense(function, values):
 
 
 def _is_dense(function):
-    return function.op_name == "Times" or (function.op_name == "Dense" and function.block_root.op_name in ("Plus", "Times"))
+    return function.op_name == "Times" or (
+        function.op_name == "Dense" and function.block_root.op_name in ("Plus", "Times")
+    )
 
 
 def _unchanged(variable):
@@ -79,6 +105,9 @@ def _unchanged(variable):
 
 def _begins_with_arithmetic(features, image):
     import cntk
-    every = cntk.logging.graph.depth_first_search(features, lambda node: isinstance(node, cntk.Function), depth=0)
+
+    every = cntk.logging.graph.depth_first_search(
+        features, lambda node: isinstance(node, cntk.Function), depth=0
+    )
     first = [function for function in every if any(entry.uid == image.uid for entry in function.inputs)]
     return bool(first) and all(function.op_name in OWN_ARITHMETIC for function in first)

@@ -1,0 +1,1 @@
+"""The one file that is the result, `classifier.onnx`: load, predict, export, verify, convert."""

@@ -1,0 +1,116 @@
+"""Writing a classifier.onnx: network, head and softmax in one graph, with metadata and a self-test."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from imgclf import __version__, engines, features, files
+from imgclf.classifier.model import SELF_TEST_SIDE, SelfTest
+from imgclf.data.dataset import Dataset, Image
+from imgclf.images import decoding
+from imgclf.images.preprocessing import KEY, Preprocessing
+from imgclf.networks import onnx_graph
+from imgclf.svm import Head
+
+SHORTEST = 1e-12  # features of this length are not scaled up
+
+
+def make_self_test(
+    dataset: Dataset,
+    train_images: Sequence[Image],
+    network: Path,
+    head: Head,
+    *,
+    engine: str = "openvino",
+    precision: str = "f32",
+) -> SelfTest:
+    """Three training images, made small, with the scores that the training code gives them.
+
+    Raises
+    ------
+    ImgclfError : the images cannot be read any more.
+    """
+    chosen = [train_images[i * (len(train_images) - 1) // 2] for i in range(3)]
+    small = np.stack(
+        [
+            Preprocessing(SELF_TEST_SIDE).letterbox(decoding.read(dataset.file(image), side=SELF_TEST_SIDE))
+            for image in chosen
+        ]
+    )
+    enlarged = SelfTest(small, np.empty(0)).enlarged(engines.preprocessing(network).input_size)
+    scores = head.scores(features.of_pixels(network, enlarged, engine=engine, precision=precision))
+    return SelfTest(small, scores, engines.resolved_precision(engine, precision))
+
+
+def write(path: Path, network: Path, head: Head, self_test: SelfTest, *, metadata: dict[str, Any]) -> None:
+    """Join a network and a linear head into one ONNX file.
+
+    Input `images`: uint8 (N, S, S, 3), RGB, letterboxed. Outputs `scores`: float32 (N, k), decision values, and
+    `probabilities`: float32 (N, k), softmax(scores / temperature).
+
+    Parameters
+    ----------
+    network : ONNX file with output `features`.
+    metadata : what else a person wants to know later; anything that JSON can hold.
+    """
+    model = onnx.load(network)  # its metadata hold the name of the backbone and the preprocessing
+    _add_head(model.graph, head)
+    model.producer_name, model.producer_version = "imgclf", __version__
+    onnx.checker.check_model(model)
+    stored_test = {
+        "images": base64.b64encode(self_test.images.tobytes()).decode(),
+        "scores": self_test.scores.tolist(),
+        "precision": self_test.precision,
+    }
+    about = {
+        "labels": list(head.labels),
+        KEY: engines.preprocessing(network).as_json(),
+        "network_sha256": files.sha256(network),
+        "imgclf_version": __version__,
+        **metadata,
+        "self_test": stored_test,
+    }
+    with files.replace_file(path) as file:
+        file.write(onnx_graph.with_metadata(model.SerializeToString(), about))
+
+
+def _add_head(graph: onnx.GraphProto, head: Head) -> None:
+    """Append normalization, linear layer and softmax behind the output `features`."""
+    constants = {
+        "head_weights": head.weights.T.astype(np.float32),
+        "head_offsets": head.offsets.astype(np.float32),
+        "head_temperature": np.float32(head.temperature),
+        "head_shortest": np.float32(SHORTEST),
+    }
+    graph.initializer.extend(
+        numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()
+    )
+    vectors = "features"
+    if head.l2_normalize:
+        axes = numpy_helper.from_array(np.array([1], np.int64), "head_axes")
+        graph.initializer.append(axes)
+        graph.node.extend(
+            [
+                helper.make_node("ReduceL2", ["features", "head_axes"], ["head_length"], keepdims=1),
+                helper.make_node("Max", ["head_length", "head_shortest"], ["head_divisor"]),
+                helper.make_node("Div", ["features", "head_divisor"], ["head_vectors"]),
+            ]
+        )
+        vectors = "head_vectors"
+    graph.node.extend(
+        [
+            helper.make_node("Gemm", [vectors, "head_weights", "head_offsets"], ["scores"]),
+            helper.make_node("Div", ["scores", "head_temperature"], ["head_scaled"]),
+            helper.make_node("Softmax", ["head_scaled"], ["probabilities"], axis=1),
+        ]
+    )
+    del graph.output[:]
+    graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", len(head.labels)])
+        for name in ("scores", "probabilities")
+    )

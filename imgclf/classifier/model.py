@@ -1,0 +1,176 @@
+"""A classifier.onnx, opened: from pixels to scores and probabilities, with a self-test inside."""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from imgclf import ImgclfError, engines
+from imgclf.engines import pipeline
+from imgclf.images.loading import Skipped, Source
+from imgclf.images.preprocessing import Preprocessing
+
+SELF_TEST_SIDE = 16  # pixels; small enough to travel inside the file, enlarged by repetition
+TOLERANCE = {"f32": 1e-4, "bf16": 5e-2}  # of the largest score; bf16 keeps 8 bits
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """Small images and the scores that the training code gave them, by which a runtime is checked.
+
+    Attributes
+    ----------
+    images : (n, 16, 16, 3) uint8, RGB. scores : (n, k) float32.
+    precision : what the training code computed in, "f32" or "bf16".
+    """
+
+    images: np.ndarray
+    scores: np.ndarray
+    precision: str = "f32"
+
+    def enlarged(self, input_size: int) -> np.ndarray:
+        """The images at the network's size, each pixel repeated; (n, S, S, 3) uint8."""
+        source = np.arange(input_size) * SELF_TEST_SIDE // input_size
+        return self.images[:, source][:, :, source]
+
+    def disagreement(self, scores: np.ndarray) -> float:
+        """The largest difference to the expected scores, as a share of the largest score."""
+        return disagreement(scores, self.scores)
+
+
+def disagreement(scores: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference between two arrays of scores, as a share of the largest expected score (at least 1); inf if their shapes differ."""
+    if scores.shape != expected.shape:
+        return float("inf")
+    return float(np.abs(scores - expected).max() / max(1.0, np.abs(expected).max()))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the classifier says of one image; `scores` and `probabilities` are (k,) in the order of the labels."""
+
+    path: str
+    label: str
+    score: float
+    scores: np.ndarray
+    probabilities: np.ndarray
+
+
+class Classifier:
+    """A `classifier.onnx`, opened, and checked to score here as it did where it was trained."""
+
+    def __init__(
+        self,
+        path: Path,
+        network: engines.Engine,
+        metadata: dict[str, Any],
+        preprocessing: Preprocessing,
+        *,
+        batch_size: int,
+    ) -> None:
+        self.path = path
+        self.metadata = metadata
+        self.labels: list[str] = metadata["labels"]
+        self.preprocessing = preprocessing
+        self.self_test = _self_test(metadata)
+        self._network = network
+        self._batch_size = batch_size
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        *,
+        engine: str = "openvino",
+        precision: str = "f32",
+        batch_size: int = engines.BATCH_SIZE,
+    ) -> "Classifier":
+        """Open a classifier and run its self-test.
+
+        Raises
+        ------
+        ImgclfError : the file is missing or no classifier of ours, or this runtime scores the self-test's images
+            otherwise than the training code did.
+        """
+        metadata = read_metadata(path)
+        network = engines.start(path, engine=engine, precision=precision, batch_size=batch_size)
+        classifier = cls(path, network, metadata, engines.preprocessing(path), batch_size=batch_size)
+        found, tolerance = classifier.self_test_disagreement(), classifier.tolerance
+        if not found <= tolerance:  # also refuses NaN
+            raise ImgclfError(
+                f"{path}: {engine} scores the self-test images otherwise than the training code did (by {found:.2g} of the "
+                f"largest score, allowed {tolerance:g}); use another engine or version, or export the classifier again"
+            )
+        return classifier
+
+    @property
+    def tolerance(self) -> float:
+        """How far scores may be from the self-test's, as a share of the largest; more where either side computes in bf16."""
+        return max(TOLERANCE[self._network.precision], TOLERANCE[self.self_test.precision])
+
+    def self_test_disagreement(self) -> float:
+        """How far this runtime is from the training code on the self-test images, as a share of the largest score."""
+        return self.self_test.disagreement(
+            self.scores(self.self_test.enlarged(self.preprocessing.input_size))[0]
+        )
+
+    def scores(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and probabilities, each (n, k) float32, of prepared images (n, S, S, 3) uint8, RGB."""
+        outputs = list(self._network.run(engines.batches(pixels, self._batch_size)))
+        scores, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+        return scores, probabilities
+
+    def predict(self, wanted: Sequence[Source]) -> Iterator[tuple[int, Prediction | Skipped]]:
+        """(i, prediction) for each image file; (i, why it was skipped) for one that cannot be read."""
+        for i, found in pipeline.run(self._network, wanted, self.preprocessing, batch_size=self._batch_size):
+            if isinstance(found, Skipped):
+                yield i, found
+                continue
+            scores, probabilities = found
+            best = int(scores.argmax())
+            yield (
+                i,
+                Prediction(
+                    str(wanted[i].path), self.labels[best], float(scores[best]), scores, probabilities
+                ),
+            )
+
+    def __str__(self) -> str:
+        return f"{self.path.name}: {len(self.labels)} labels, {self.preprocessing}"
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a classifier says of itself: labels, preprocessing, parameters, metrics, self-test.
+
+    Raises
+    ------
+    ImgclfError : the file is missing, or was not written by `export.write`.
+    """
+    if path.is_dir():
+        raise ImgclfError(f"{path}: is a folder; name the classifier.onnx in it")
+    if not path.is_file():
+        raise ImgclfError(f"{path}: no classifier there; run 04_train_svm first")
+    try:
+        metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
+        _self_test(metadata)
+        if "labels" not in metadata:
+            raise KeyError("labels")
+        return metadata
+    except (DecodeError, ValueError, KeyError, TypeError) as error:
+        raise ImgclfError(
+            f"{path}: not a classifier that imgclf wrote, or damaged; run 04_train_svm again"
+        ) from error
+
+
+def _self_test(metadata: dict[str, Any]) -> SelfTest:
+    stored = metadata["self_test"]
+    pixels = np.frombuffer(base64.b64decode(stored["images"]), np.uint8).reshape(
+        -1, SELF_TEST_SIDE, SELF_TEST_SIDE, 3
+    )
+    return SelfTest(pixels, np.array(stored["scores"], np.float32), stored["precision"])

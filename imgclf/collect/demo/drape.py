@@ -1,0 +1,224 @@
+"""Cloth in light: folds move the weave and shade it, parts throw shadows on what is below them."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .chance import Draws
+from .cloth import Cloth
+from .field import PHASES_OF_NOISE, clipped, coarse_nodes, noise_at, refine, sine, smooth_step, soften
+from .garment import Part
+from .outline import Point, View
+from .palette import Colour
+
+STEP = 4  # pixels between the points where folds are worked out
+MARGIN = 24  # pixels around a part that its shadow may reach
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
+
+
+@dataclass(frozen=True)
+class Light:
+    """Direction of the light (towards it; y down), share of light from everywhere, and gloss of the cloth."""
+
+    x: float
+    y: float
+    ambient: float
+    gloss: float
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Random folds: a table of noise and the heights of three kinds of fold, in half shoulder widths."""
+
+    noise: np.ndarray  # (64, 64)
+    hanging: float
+    pulled: float
+    crumpled: float
+
+    def height(self, share: np.ndarray, across: np.ndarray, along: np.ndarray) -> np.ndarray:
+        """Height of the cloth over its tube at the points that `Tube.unrolled` gives."""
+        hanging = noise_at(self.noise, across * 3.2 + 7.0, along * 0.55 + across * 0.3)
+        falling = (
+            2.0
+            * noise_at(self.noise, (across + 0.7 * along) * 1.9 + 20.0, (along - 0.6 * across) * 0.9 + 31.0)
+            - 1.0
+        )
+        rising = (
+            2.0
+            * noise_at(self.noise, (across - 0.8 * along) * 2.3 + 40.0, (along + 0.6 * across) * 0.8 + 11.0)
+            - 1.0
+        )
+        small = noise_at(self.noise, across * 5.0 + along * 2.0, along * 4.5 - across + 50.0)
+        return (
+            hanging * self.hanging * (0.4 + 0.35 * along)
+            - (falling * falling + rising * rising) * self.pulled
+            + small * self.crumpled
+        )
+
+
+def any_folds(draws: Draws) -> Folds:
+    """Folds of a garment, from ironed to crumpled."""
+    amount = draws.between(0.4, 1.3)
+    return Folds(
+        draws.table(PHASES_OF_NOISE, PHASES_OF_NOISE),
+        amount * draws.between(0.03, 0.1),
+        amount * draws.between(0.02, 0.07),
+        amount * draws.between(0.005, 0.025),
+    )
+
+
+@dataclass
+class Draped:
+    """Maps of the pixels of a box: place on the cloth, shade, share covered, share that is plain trimming."""
+
+    box: Box
+    u: np.ndarray
+    v: np.ndarray
+    shade: np.ndarray
+    cover: np.ndarray
+    plain: np.ndarray
+
+
+class Canvas:
+    """The picture as three planes (red, green, blue), float32, 0 to 255."""
+
+    def __init__(self, planes: np.ndarray, view: View, light: Light):
+        self.planes, self.view, self.light = planes, view, light
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns, in pixels."""
+        return self.planes.shape[1:]
+
+    def box(self, outlines: list[list[Point]], margin: int = 2) -> Box | None:
+        """The part of the picture that the outlines touch; None if they are out of it."""
+        pixels = [self.view.pixel(point) for outline in outlines for point in outline]
+        if not pixels:
+            return None
+        xs, ys = [x for x, _ in pixels], [y for _, y in pixels]
+        left, top = max(int(min(xs)) - margin, 0), max(int(min(ys)) - margin, 0)
+        right, bottom = min(int(max(xs)) + margin, self.shape[1]), min(int(max(ys)) + margin, self.shape[0])
+        return (left, top, right, bottom) if right - left > 2 and bottom - top > 2 else None
+
+    def mask(self, outline: list[Point], box: Box) -> np.ndarray:
+        """The share of each pixel of `box` inside `outline`, uint8, 0 to 255."""
+        mask = np.zeros((box[3] - box[1], box[2] - box[0]), np.uint8)
+        cv2.fillPoly(mask, [self.view.polygon(outline, box[:2])], 255, lineType=cv2.LINE_AA, shift=4)
+        return mask
+
+    def fill(self, outline: list[Point], colour: Colour, opacity: float = 1.0) -> None:
+        """Paint an outline in one colour."""
+        box = self.box([outline])
+        if box is not None:
+            self._lay(box, self.mask(outline, box) * np.float32(opacity / 255), colour)
+
+    def shadow(self, outlines: list[list[Point]], offset: Point, step: int, darkness: float) -> None:
+        """Darken the picture beside the outlines; `offset` in pixels, `step` the softness in pixels."""
+        box = self.box(outlines, 3 * step)
+        if box is None:
+            return
+        mask = np.zeros((box[3] - box[1], box[2] - box[0]), np.uint8)
+        for outline in outlines:
+            cv2.fillPoly(
+                mask, [self.view.polygon(outline, (box[0] - offset[0], box[1] - offset[1]))], 255, shift=4
+            )
+        left, top, right, bottom = box
+        self.planes[:, top:bottom, left:right] *= 1.0 - darkness * soften(mask, step)
+
+    def wear(
+        self, parts: list[Part], folds: Folds, cloth: Cloth | None, trimming: Colour, softness: float = 0.0
+    ) -> None:
+        """Paint pieces of cloth, of the texture `cloth` or, if None, all in the colour `trimming`."""
+        draped = self._drape(parts, folds, cloth is not None)
+        if draped is None:
+            return
+        if cloth is None:
+            self._lay(draped.box, draped.cover, trimming, draped.shade)
+            return
+        planes = cloth(draped.u, draped.v, (1.0 + softness) / self.view.scale)
+        for plane, value in zip(planes, trimming):
+            plane += (value - plane) * draped.plain
+        self._lay(draped.box, draped.cover, planes, draped.shade)
+
+    def _lay(self, box: Box, cover: np.ndarray, colour, shade: np.ndarray | None = None) -> None:
+        left, top, right, bottom = box
+        glare = None if shade is None else np.maximum(shade - 1.0, 0.0) * 70.0
+        for plane, value in zip(self.planes, colour):
+            below = plane[top:bottom, left:right]
+            lit = value if shade is None else np.minimum(value * shade + glare, 255.0)
+            below += (lit - below) * cover
+
+    def _drape(self, parts: list[Part], folds: Folds, is_woven: bool) -> Draped | None:
+        box = self.box([part.outline for part in parts], MARGIN)
+        if box is None:
+            return None
+        shape = (box[3] - box[1], box[2] - box[0])
+        maps = Draped(box, *(np.zeros(shape, np.float32) for _ in range(5)))
+        for part in parts:
+            self._add(part, maps, folds, is_woven)
+        return maps
+
+    def _add(self, part: Part, maps: Draped, folds: Folds, is_woven: bool) -> None:
+        box = self.box([part.outline], MARGIN)
+        if box is None:
+            return
+        mask = self.mask(part.outline, box)
+        near, soft = mask * np.float32(1 / 255), soften(mask, 6)
+        u, v, shade = self._light_part(part, box, folds)
+        here = np.s_[box[1] - maps.box[1] : box[3] - maps.box[1], box[0] - maps.box[0] : box[2] - maps.box[0]]
+        maps.shade[here] *= 1.0 - part.lift * soft
+        shade *= 0.78 + 0.22 * smooth_step(2.0 * soft - 0.9)
+        maps.shade[here] += (shade - maps.shade[here]) * near
+        maps.cover[here] = np.maximum(maps.cover[here], near)
+        maps.plain[here] += (float(part.is_plain) - maps.plain[here]) * near
+        if is_woven and not part.is_plain:
+            is_inside = mask > 96
+            np.copyto(maps.u[here], u(), where=is_inside)
+            np.copyto(maps.v[here], v(), where=is_inside)
+
+    def _light_part(self, part: Part, box: Box, folds: Folds):
+        """Functions for u and v on the cloth, and the shade, over `box`."""
+        shape = (box[3] - box[1], box[2] - box[0])
+        x, y = self.view.points(coarse_nodes(box[0], shape[1], STEP), coarse_nodes(box[1], shape[0], STEP))
+        share, across, along = part.tube.unrolled(x, y)
+        share = clipped(share, -1.1, 1.1)
+        height = folds.height(share, across, along)
+        slope_x, slope_y = _slopes(height, self.view.scale / (2 * STEP))
+        shade = _shade(part, share, slope_x, slope_y, self.light)
+        if part.is_ribbed:
+            shade *= 1.0 + 0.1 * sine(across * 16.0)
+        u = across * (1.0 + 0.25 * part.tube.roundness * share * share) + part.tube.shift[0] + 0.14 * slope_x
+        v = along + part.tube.shift[1] + 0.14 * slope_y
+        if part.tube.turn:
+            c, s = sine(part.tube.turn + 0.25), sine(part.tube.turn)
+            u, v = u * c - v * s, v * c + u * s
+        return (lambda: refine(u, shape, STEP)), (lambda: refine(v, shape, STEP)), refine(shade, shape, STEP)
+
+
+def _slopes(height: np.ndarray, per_node: float) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes of the cloth to the right and downwards, without unit."""
+    slope_x, slope_y = np.zeros_like(height), np.zeros_like(height)
+    slope_x[:, 1:-1] = (height[:, 2:] - height[:, :-2]) * per_node
+    slope_y[1:-1] = (height[2:] - height[:-2]) * per_node
+    slope_x[:, 0], slope_x[:, -1], slope_y[0], slope_y[-1] = (
+        slope_x[:, 1],
+        slope_x[:, -2],
+        slope_y[1],
+        slope_y[-2],
+    )
+    return slope_x, slope_y
+
+
+def _shade(
+    part: Part, share: np.ndarray, slope_x: np.ndarray, slope_y: np.ndarray, light: Light
+) -> np.ndarray:
+    """How much light a place sends to the eye: 1 where flat cloth faces us, more on glossy ridges."""
+    ax, ay = part.tube.axis
+    tilt = share * share * share * part.tube.roundness
+    x, y = tilt * ay - 2.3 * slope_x, -tilt * ax - 2.3 * slope_y
+    facing = (1.0 + x * light.x + y * light.y) / np.sqrt(1.0 + x * x + y * y)
+    diffuse = np.maximum(facing, 0.0)
+    gleam = clipped(1.0 - (x - light.x) * (x - light.x) - (y - light.y) * (y - light.y))
+    return part.tone * (light.ambient + (1.0 - light.ambient) * diffuse + light.gloss * gleam * gleam)

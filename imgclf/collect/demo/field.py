@@ -1,0 +1,117 @@
+"""Arithmetic on arrays that gives the same bits on every machine.
+
+The manifest lists the sha256 of every picture, so a picture must come out the same on any processor and with any
+version of numpy. In float32, `+ - * /`, sqrt, floor, abs, comparisons, minimum and maximum are fixed to the bit by IEEE
+754. numpy's sin, exp and power and the order of its sums depend on the vector unit, so nothing here or in the modules
+above uses them: curves are polynomials, sums are of integers, and nothing goes through a float filter of OpenCV.
+"""
+
+import numpy as np
+
+PHASES_OF_NOISE = 64  # side of a grid of random values; a power of two, so that it wraps by `&`
+
+
+def sine(turns: float | np.ndarray) -> float | np.ndarray:
+    """The sine of an angle in turns (1 is a full circle), to about 0.001, of a number or an array."""
+    turns = turns - (np.floor(turns) if isinstance(turns, np.ndarray) else turns // 1)
+    folded = 1.0 - 2.0 * turns
+    parabola = 4.0 * folded * (1.0 - abs(folded))
+    return parabola + 0.225 * (parabola * abs(parabola) - parabola)
+
+
+def cosine(turns: float | np.ndarray) -> float | np.ndarray:
+    """The cosine of an angle in turns, to about 0.001."""
+    return sine(turns + 0.25)
+
+
+def clipped(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+    """`values` held between `low` and `high`."""
+    return np.minimum(np.maximum(values, low), high)
+
+
+def smooth_step(values: np.ndarray) -> np.ndarray:
+    """0 below 0, 1 above 1, and a smooth rise between."""
+    values = clipped(values)
+    return values * values * (3.0 - 2.0 * values)
+
+
+def coverage(distance: np.ndarray, pixel: float) -> np.ndarray:
+    """Share of a pixel that a shape covers, 0 to 1; `distance` to its edge is negative inside, in `pixel`'s unit."""
+    return clipped(0.5 - distance * (1.0 / pixel))
+
+
+def coarse_nodes(start: int, length: int, step: int) -> np.ndarray:
+    """Positions, in pixels, of the nodes that `refine` needs to fill `length` pixels from `start` on."""
+    return (np.arange(-(-length // step) + 3, dtype=np.float32) - 1.0) * step + float(start)
+
+
+def refine(coarse: np.ndarray, shape: tuple[int, int], step: int) -> np.ndarray:
+    """A smooth map of `shape` from its values every `step` pixels (cubic B-spline; straight lines stay straight).
+
+    Parameters
+    ----------
+    coarse : (h, w) float32, at `coarse_nodes` of both axes.
+    shape : rows and columns of the result, in pixels.
+    """
+    across = _refine_rows(np.ascontiguousarray(coarse.T), shape[1], step)
+    return _refine_rows(np.ascontiguousarray(across.T), shape[0], step)
+
+
+def _refine_rows(coarse: np.ndarray, rows: int, step: int) -> np.ndarray:
+    whole = len(coarse) - 3
+    fine = np.empty((whole, step, coarse.shape[1]), np.float32)
+    for phase in range(step):
+        weights = _spline_weights(phase / step)
+        total = coarse[:whole] * weights[0]
+        for node in (1, 2, 3):
+            total += coarse[node : node + whole] * weights[node]
+        fine[:, phase] = total
+    return fine.reshape(whole * step, -1)[:rows]
+
+
+def _spline_weights(t: float) -> tuple[float, float, float, float]:
+    s = 1.0 - t
+    return (
+        s * s * s / 6,
+        (3 * t * t * t - 6 * t * t + 4) / 6,
+        (3 * s * s * s - 6 * s * s + 4) / 6,
+        t * t * t / 6,
+    )
+
+
+def soften(mask: np.ndarray, step: int) -> np.ndarray:
+    """`mask` blurred over about `step` pixels; zero is assumed beyond its border.
+
+    Parameters
+    ----------
+    mask : (h, w) uint8, 0 to 255.
+
+    Returns
+    -------
+    (h, w) float32, 0 to 1.
+    """
+    nodes = [-(-length // step) + 3 for length in mask.shape]
+    padded = np.zeros([count * step for count in nodes], np.uint8)
+    margin = step + step // 2  # puts the middle of block 1 on pixel 0
+    padded[margin : margin + mask.shape[0], margin : margin + mask.shape[1]] = mask
+    blocks = padded.reshape(nodes[0], step, nodes[1], step)
+    sums = blocks.sum(axis=1, dtype=np.int32).sum(axis=2, dtype=np.int32)
+    return refine(sums.astype(np.float32) * (1.0 / (255 * step * step)), mask.shape, step)
+
+
+def noise_at(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Smooth noise, 0 to 1, at the points (`x`, `y`); features have about the size 1 and repeat after 64.
+
+    Parameters
+    ----------
+    grid : (64, 64) float32, random values from 0 to 1.
+    """
+    column, row = np.floor(x), np.floor(y)
+    across, down = smooth_step(x - column), smooth_step(y - row)
+    wrap = PHASES_OF_NOISE - 1
+    left, top = column.astype(np.int64) & wrap, (row.astype(np.int64) & wrap) * PHASES_OF_NOISE
+    right, bottom = (left + 1) & wrap, (top + PHASES_OF_NOISE) & (PHASES_OF_NOISE * wrap)
+    values = grid.reshape(-1)
+    upper = values[top + left] * (1.0 - across) + values[top + right] * across
+    lower = values[bottom + left] * (1.0 - across) + values[bottom + right] * across
+    return upper * (1.0 - down) + lower * down

@@ -1,0 +1,150 @@
+"""Curves, tubes of cloth, and the view that brings them onto the picture.
+
+Garments are drawn in half shoulder widths: x to the right from the middle, y down from the base of the neck.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .field import cosine, sine
+
+Point = tuple[float, float]
+
+
+def curve(points: list[Point], pieces: int = 8) -> list[Point]:
+    """A smooth line through `points` (Catmull-Rom), with `pieces` short lines from point to point."""
+    padded = [points[0], *points, points[-1]]
+    line = []
+    for before, start, end, after in zip(padded, padded[1:], padded[2:], padded[3:]):
+        line += [
+            tuple(_through(*ends, step / pieces) for ends in zip(before, start, end, after))
+            for step in range(pieces)
+        ]
+    return [*line, points[-1]]
+
+
+def _through(before: float, start: float, end: float, after: float, t: float) -> float:
+    bend = (2 * before - 5 * start + 4 * end - after) + (3 * (start - end) + after - before) * t
+    return start + 0.5 * t * ((end - before) + t * bend)
+
+
+def mirrored(points: list[Point]) -> list[Point]:
+    """`points` reflected left to right, in reverse order, so that a half outline can go on with it."""
+    return [(-x, y) for x, y in reversed(points)]
+
+
+def oval(centre: Point, width: float, height: float) -> list[Point]:
+    """The outline of an ellipse; `width` and `height` are its half axes."""
+    return [
+        (centre[0] + width * cosine(step / 40), centre[1] + height * sine(step / 40)) for step in range(40)
+    ]
+
+
+def ribbon(line: list[Point], start_width: float, end_width: float | None = None) -> list[Point]:
+    """The outline of a band along `line`; its width goes from `start_width` to `end_width`."""
+    end_width = start_width if end_width is None else end_width
+    left, right = [], []
+    for step, (x, y) in enumerate(line):
+        (x0, y0), (x1, y1) = line[max(step - 1, 0)], line[min(step + 1, len(line) - 1)]
+        length = max(_length(x1 - x0, y1 - y0), 1e-6)
+        half = 0.5 * (start_width + (end_width - start_width) * step / (len(line) - 1)) / length
+        left.append((x - (y1 - y0) * half, y + (x1 - x0) * half))
+        right.append((x + (y1 - y0) * half, y - (x1 - x0) * half))
+    return left + right[::-1]
+
+
+def _length(x: float, y: float) -> float:
+    return math.sqrt(x * x + y * y)
+
+
+@dataclass(frozen=True)
+class Tube:
+    """A piece of cloth around a limb or the trunk: it gives each point a place on the flat cloth.
+
+    The axis starts at `origin`, runs `length` in `direction` (turns; 0 is down, positive to the right) and sags by
+    `bend` sideways in its middle. `widths` are half widths at even distances along it.
+    """
+
+    origin: Point
+    direction: float
+    length: float
+    widths: tuple[float, ...]
+    bend: float = 0.0
+    roundness: float = 0.6
+    shift: Point = (0.0, 0.0)  # where on the cloth it was cut from
+    turn: float = 0.0  # of the weave against the axis, in turns
+
+    @property
+    def axis(self) -> Point:
+        """Unit vector along the tube."""
+        return sine(self.direction), cosine(self.direction)
+
+    def point(self, along: float, across: float) -> Point:
+        """The point at `along` (0 to 1) of the axis and `across` (-1 to 1) of the half width there."""
+        x, y = self.axis
+        side = across * self.width(along) + self.bend * 4 * along * (1 - along)
+        return self.origin[0] + x * along * self.length + y * side, self.origin[
+            1
+        ] + y * along * self.length - x * side
+
+    def width(self, along: float) -> float:
+        """Half width at `along` (0 to 1)."""
+        place = min(max(along, 0.0), 1.0) * (len(self.widths) - 1)
+        left = min(int(place), len(self.widths) - 2)
+        return self.widths[left] + (self.widths[left + 1] - self.widths[left]) * (place - left)
+
+    def outline(self, start: float = 0.0, end: float = 1.0) -> list[Point]:
+        """The visible border from `start` to `end` of the axis."""
+        steps = [start + (end - start) * step / 12 for step in range(13)]
+        left = curve([self.point(along, -1.0) for along in steps], 2)
+        right = curve([self.point(along, 1.0) for along in reversed(steps)], 2)
+        return left + right
+
+    def unrolled(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Share of the half width (-1 to 1 within the tube), distance across, and distance along the axis."""
+        ax, ay = self.axis
+        along = (x - self.origin[0]) * ax + (y - self.origin[1]) * ay
+        across = (x - self.origin[0]) * ay - (y - self.origin[1]) * ax
+        share = np.minimum(np.maximum(along * (1 / self.length), 0.0), 1.0)
+        across = across - share * (1.0 - share) * (4 * self.bend)
+        table = np.array([self.width(step / 64) for step in range(65)], np.float32)
+        return across / table[(share * 64.0).astype(np.int64)], across, along
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the camera stands: turns garment points into pixels and back.
+
+    pixel = centre + scale * turned(point - focus) / (1 + slant . turned(point - focus))
+    """
+
+    centre: Point  # pixels
+    focus: Point  # the point of the garment that lies at `centre`
+    scale: float  # pixels per half shoulder width
+    turn: float  # turns
+    slant: Point  # per half shoulder width
+
+    def pixel(self, point: Point) -> Point:
+        """Position of a point of the garment on the picture, in pixels."""
+        c, s = cosine(self.turn), sine(self.turn)
+        x, y = point[0] - self.focus[0], point[1] - self.focus[1]
+        x, y = x * c - y * s, x * s + y * c
+        depth = max(1.0 + self.slant[0] * x + self.slant[1] * y, 0.2)
+        return self.centre[0] + self.scale * x / depth, self.centre[1] + self.scale * y / depth
+
+    def polygon(self, outline: list[Point], offset: Point) -> np.ndarray:
+        """`outline` in 1/16 pixels from `offset`, as OpenCV fills it."""
+        pixels = np.array([self.pixel(point) for point in outline]) - offset
+        return np.floor(pixels * 16.0 + 0.5).astype(np.int32)
+
+    def points(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points of the garment seen at the pixels of `columns` (w) and `rows` (h); two arrays (h, w)."""
+        x = (columns[None, :] - self.centre[0]) * (1 / self.scale)
+        y = (rows[:, None] - self.centre[1]) * (1 / self.scale)
+        depth = 1.0 - self.slant[0] * x - self.slant[1] * y
+        depth = np.maximum(depth, np.float32(0.2))
+        x, y = x / depth, y / depth
+        c, s = cosine(self.turn), sine(self.turn)
+        return x * c + y * s + self.focus[0], y * c - x * s + self.focus[1]

@@ -1,0 +1,273 @@
+"""Lists of images to fetch: which label, from where, and how to tell that it is the right one."""
+
+import random
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from imgclf import ImgclfError, files
+from imgclf.data.label_names import RESERVED, label_fault
+from imgclf.images.decoding import SUFFIXES
+
+MANIFESTS = Path(__file__).parents[2] / "data_manifest"
+COLUMNS = ("label", "source", "sha256", "bytes", "split")
+SCHEMES = ("http", "https", "demo")
+SPLITS = ("train", "validation", "test", "")
+STEM_BYTES = (
+    120  # file systems take 255 a name; the rest is for a number, a suffix and the name while writing
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image that a manifest lists."""
+
+    label: str
+    source: str  # http://, https:// or demo:
+    sha256: str = ""  # 64 hexadecimal digits, or "" where unknown
+    bytes: int = 0  # 0 where unknown
+    split: str = ""  # train, validation, test, or "" where the manifest leaves it open
+    file_name: str = ""  # without folder; what the source is decides the suffix when it is stored
+
+    @property
+    def stem(self) -> str:
+        """The file name without the suffix of an image, if it has one."""
+        name = PurePosixPath(self.file_name)
+        return name.stem if name.suffix.lower() in SUFFIXES else self.file_name
+
+
+def find(dataset_name: str) -> Path | None:
+    """The manifest that comes with imgclf for this data set, if there is one."""
+    path = MANIFESTS / f"{dataset_name}.tsv"
+    is_one_name = not re.search(r"[/\\\0]", dataset_name)
+    return path if is_one_name and path.is_file() else None
+
+
+def entries_of(dataset_name: str, images_dir: str = "") -> list[Entry]:
+    """What is to be fetched for a data set: nothing for a folder that is used as it is.
+
+    Raises
+    ------
+    ImgclfError : there is neither a manifest nor a folder of that name.
+    """
+    path = None if images_dir else find(dataset_name)
+    folder = files.data_dir() / "images" / dataset_name
+    if not path and not images_dir and not folder.is_dir():
+        known = ", ".join(sorted(known.stem for known in MANIFESTS.glob("*.tsv")))
+        raise ImgclfError(
+            f"dataset_name='{dataset_name}': neither a manifest ({known}) nor a folder {folder}; correct the name, or make the folder"
+        )
+    return read(path) if path else []
+
+
+def read(path: Path) -> list[Entry]:
+    """The images that a manifest lists, in its order.
+
+    A manifest is a TSV file in UTF-8. Its first line names the columns: `label`, `source` (or `url`) and,
+    if known, `sha256`, `bytes`, `split`, `file_name`; others are ignored. Without such a line it has the
+    two columns of the tutorial's list, label and address, and the tutorial's file names, `<k>.jpg`.
+
+    Raises
+    ------
+    ImgclfError : the file is missing, empty, not UTF-8, or has faulty lines; the first three are named.
+    """
+    return _parse(_text(path), path.name)
+
+
+def write(path: Path, entries: Iterable[Entry]) -> None:
+    """Write a manifest that `read` reads back as `entries`, named by `with_names`.
+
+    Raises
+    ------
+    ImgclfError : an entry would not be read back as it is; nothing is written.
+    """
+    entries = with_names(entries)
+    derived = with_names(replace(entry, file_name="") for entry in entries)
+    columns = COLUMNS if entries == derived else (*COLUMNS, "file_name")
+    rows = [[str(getattr(entry, column) or "") for column in columns] for entry in entries]
+    text = "".join("\t".join(row) + "\n" for row in [columns, *rows])
+    changed = [old for old, new in zip(entries, _parse(text, path.name), strict=True) if old != new]
+    if changed:
+        raise ImgclfError(
+            f"cannot write {path.name}: {changed[0]} would be read back as another entry; "
+            "remove blanks around its values and write its sha256 and split in small letters"
+        )
+    files.write_text(path, text)
+
+
+def with_names(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries, each with a file name: its own, or the last part of its source.
+
+    No two of a label differ in their suffix or in capital letters alone: the later in the list gets a
+    number, so that lines added at the end rename nothing.
+    """
+    entries = list(entries)
+    taken = {_place(entry) for entry in entries if entry.file_name}
+    numbers: dict[tuple[str, str], int] = {}
+    return [entry if entry.file_name else _named(entry, taken, numbers) for entry in entries]
+
+
+def _place(entry: Entry) -> tuple[str, str]:
+    """What two files must not share, on systems that take `A.jpg` and `a.jpg` for one name too."""
+    return entry.label.casefold(), entry.stem.casefold()
+
+
+def _named(entry: Entry, taken: set[tuple[str, str]], numbers: dict[tuple[str, str], int]) -> Entry:
+    first = named = replace(entry, file_name=_safe_name(_last_part(entry.source)))
+    suffix = first.file_name.removeprefix(first.stem)
+    while _place(named) in taken:
+        number = numbers[_place(first)] = numbers.get(_place(first), 1) + 1
+        named = replace(entry, file_name=f"{first.stem}-{number}{suffix}")
+    taken.add(_place(named))
+    return named
+
+
+def _last_part(source: str) -> str:
+    """The last part of a source's path, decoded."""
+    parts = urlsplit(source)
+    path = parts.path.rstrip("/") or (parts.netloc if parts.scheme == "demo" else "")
+    return unquote(path.rpartition("/")[2])
+
+
+def _safe_name(name: str, *, most: int = STEM_BYTES) -> str:
+    """`name` as every file system takes it, `most` bytes without its suffix; "image" if nothing is left."""
+    name = re.sub(r'[<>:"/\\|?*]', "_", unicodedata.normalize("NFC", name))
+    name = "".join(letter if letter.isprintable() else "_" for letter in name).strip(" .")
+    suffix = PurePosixPath(name).suffix
+    suffix = suffix if suffix.lower() in SUFFIXES else ""
+    stem = name.removesuffix(suffix).encode()[:most].decode(errors="ignore").strip(" .") or "image"
+    return ("_" if re.fullmatch(RESERVED, stem, re.IGNORECASE) else "") + stem + suffix
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")  # a spreadsheet may have put a byte order mark first
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ImgclfError(f"{path.name}, line {line}: not UTF-8; save the file as UTF-8 text") from error
+    except OSError as error:
+        raise ImgclfError(
+            f"cannot read the manifest {path}: {error.strerror}; check its name and that you may read it"
+        ) from error
+
+
+def _parse(text: str, name: str) -> list[Entry]:
+    # Not splitlines, which would also cut a line at rarer characters such as U+2028.
+    rows = [
+        (number, line.rstrip("\r").split("\t"))
+        for number, line in enumerate(text.split("\n"), 1)
+        if line.strip()
+    ]
+    columns = _columns(rows[0][1]) if rows else []
+    body = rows[1:] if columns else rows
+    if not body:
+        raise ImgclfError(f"{name} lists no images; write a line with label and source for each")
+    cells = [(number, _cells(row, columns or ["label", "source"])) for number, row in body]
+    _refuse(list(_faults(cells)), name)
+    entries = [_entry(row) for _, row in cells]
+    return with_names(entries if columns else _tutorial_names(entries))
+
+
+def _columns(first: list[str]) -> list[str]:
+    """The columns that a header line names, `url` read as `source`; none if it is no header line."""
+    columns = [cell.strip().lower() for cell in first]
+    if "source" not in columns:
+        columns = ["source" if column == "url" else column for column in columns]
+    return columns if {"label", "source"} <= set(columns) else []
+
+
+def _cells(row: list[str], columns: list[str]) -> dict[str, str]:
+    if len(row) != len(columns):
+        return {
+            "fault": f"{len(row)} columns instead of {len(columns)} ({', '.join(columns)}); "
+            "put exactly one tab between two columns"
+        }
+    # A blank beside a label shows an error of typing; elsewhere it means nothing.
+    return {
+        column: cell if column == "label" else cell.strip() for column, cell in zip(columns, row, strict=True)
+    }
+
+
+def _entry(cells: dict[str, str]) -> Entry:
+    return Entry(
+        cells["label"],
+        cells["source"],
+        cells.get("sha256", "").lower(),
+        int(cells.get("bytes") or 0),
+        cells.get("split", "").lower(),
+        cells.get("file_name", ""),
+    )
+
+
+def _tutorial_names(entries: list[Entry]) -> list[Entry]:
+    """`<k>.jpg`, k the position in the list as the tutorial shuffled it: old file names keep their images."""
+    order = list(range(len(entries)))
+    random.Random(0).shuffle(order)
+    return [replace(entries[i], file_name=f"{k}.jpg") for i, k in sorted((i, k) for k, i in enumerate(order))]
+
+
+def _faults(cells: list[tuple[int, dict[str, str]]]) -> Iterator[tuple[int, str]]:
+    """Line number and fault of each faulty line."""
+    labels: dict[str, str] = {}
+    names: set[tuple[str, str]] = set()
+    for number, row in cells:
+        fault = row.get("fault") or next(_line_faults(row), "") or _clash(row, labels, names)
+        if fault:
+            yield number, fault
+
+
+def _line_faults(cells: dict[str, str]) -> Iterator[str]:
+    """What is wrong with a line by itself, and what to do."""
+    label, sha256, split = cells["label"], cells.get("sha256", ""), cells.get("split", "")
+    if fault := label_fault(label):
+        yield f"label {label!r} {fault}"
+    yield from _source_faults(cells["source"])
+    if not re.fullmatch(r"([0-9a-f]{64})?", sha256, re.IGNORECASE):
+        yield f"sha256 {sha256!r} is not 64 hexadecimal digits; correct it or leave it empty"
+    if not re.fullmatch(r"[0-9]{0,15}", cells.get("bytes", "")):
+        yield f"bytes {cells['bytes']!r} is not a whole number; correct it or leave it empty"
+    if split.lower() not in SPLITS:
+        yield f"split {split!r} is not one of train, validation, test; correct it or leave it empty"
+    file_name = cells.get("file_name", "")
+    if file_name and _safe_name(file_name, most=STEM_BYTES + 30) != file_name:
+        yield f"file_name {file_name!r} is no name that every file system takes; change it or leave it empty"
+
+
+def _source_faults(source: str) -> Iterator[str]:
+    if not source:
+        yield "the source is empty; write where the image is"
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        yield f"source {source!r} is no address; correct it"
+        return
+    if parts.scheme not in SCHEMES:
+        yield f"source {source!r} does not begin with http://, https:// or demo:; correct it"
+    if parts.scheme != "demo" and not parts.netloc:
+        yield f"source {source!r} names no server; write it after http://"
+    if re.search(r"[\x00-\x1f\x7f]", source):
+        yield f"source {source!r} has a control character; remove it"
+
+
+def _clash(cells: dict[str, str], labels: dict[str, str], names: set[tuple[str, str]]) -> str:
+    """What is wrong with a line beside the lines before it, which `labels` and `names` remember."""
+    label, entry = cells["label"], _entry(cells)
+    known = labels.setdefault(label.casefold(), label)
+    if known != label:
+        return f"label {label!r} is {known!r} in other letters, one folder on some systems; write both alike"
+    if entry.file_name and _place(entry) in names:
+        return f"file_name {entry.file_name!r} is taken within {label!r}; change it or leave it empty"
+    names.add(_place(entry))
+    return ""
+
+
+def _refuse(faults: list[tuple[int, str]], name: str) -> None:
+    if len(faults) == 1:
+        raise ImgclfError(f"{name}, line {faults[0][0]}: {faults[0][1]}")
+    if faults:
+        shown = " / ".join(f"line {number}: {fault}" for number, fault in faults[:3])
+        more = f" / and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise ImgclfError(f"{name} has {len(faults)} faulty lines: {shown}{more}")

@@ -1,0 +1,65 @@
+"""`dedicatedTestImages.tsv`: the images of a folder that must test, whatever the split would do."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from imgclf import ImgclfError, files
+
+NAMES = ("dedicatedTestImages.tsv", "dedicated_test.tsv")  # the tutorial's name, and ours
+
+
+def read(folder: Path) -> set[str]:
+    """The dedicated test images of a data set, as `label/file` in lower case; empty if there is no list.
+
+    Each line is `LABEL<TAB>FILE`, as the tutorial had it, or `LABEL/FILE`.
+
+    Raises
+    ------
+    ImgclfError : a line has neither form, or the list is not UTF-8.
+    """
+    path = next((folder / name for name in NAMES if (folder / name).exists()), None)
+    if path is None:
+        return set()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ImgclfError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+    listed = set()
+    for number, line in enumerate(lines, start=1):
+        entry = line.strip().replace("\t", "/").replace("\\", "/").lower()
+        if entry and entry.count("/") < 1:
+            raise ImgclfError(
+                f"{path}, line {number}: '{line}' is not LABEL<TAB>FILE or LABEL/FILE; mend the line"
+            )
+        listed.add(entry)
+    return listed - {""}
+
+
+def write(folder: Path, images: Sequence[tuple[str, str]]) -> str:
+    """Write test images, each a label and a file name, into `folder/dedicatedTestImages.tsv`.
+
+    A list that a person wrote or changed is left as it is. `proc/NAME/` keeps the hash of the list
+    written last, to tell.
+
+    Returns
+    -------
+    "" if the list is written; else a sentence that says why it is left as it is.
+    """
+    path, note = folder / NAMES[0], files.proc_dir(folder.name) / f"{NAMES[0]}.sha256"
+    old, new = files.text(path), "".join(f"{label}\t{name}\n" for label, name in images)
+    is_own = not path.exists() or old == new or _sha256(old) == files.text(note).strip()
+    if not is_own or (folder / NAMES[1]).exists():
+        return (
+            f"the list of test images in {folder.name} is not the one that imgclf wrote, so it is left as it is; "
+            "delete it to have it written anew"
+        )
+    if old != new:
+        files.write_text(path, new)
+    if files.text(note).strip() != _sha256(new):
+        files.write_text(note, _sha256(new) + "\n")
+    return ""
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

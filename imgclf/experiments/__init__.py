@@ -1,0 +1,1 @@
+"""The notebooks in order, and sweeps over their parameters."""

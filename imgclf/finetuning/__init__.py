@@ -1,0 +1,1 @@
+"""Fine-tuning a pretrained network on our own images."""

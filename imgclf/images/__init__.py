@@ -1,0 +1,1 @@
+"""Bytes to pixels: decoding, preprocessing, loading in threads, duplicates, thumbnails."""

@@ -1,0 +1,180 @@
+"""The weights of pretrained networks: fetched once from where they are published, checked, and read without running code."""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING
+
+import httpx
+
+from imgclf import ImgclfError, downloads, files
+from imgclf.downloads import FINAL, PASSING, UNREACHABLE, DownloadError
+
+if TYPE_CHECKING:
+    import torch
+
+Progress = Callable[[int, int], None]
+
+
+def fetch(address: str, *, progress: Progress | None = None) -> Path:
+    """The file behind `address`, in `networks/` of the data folder; fetched if it is not there yet.
+
+    What came before a connection broke, or a run was stopped, is kept beside it, and only the rest is asked for.
+    The file gets its name when it is whole and its sha256 begins as its name says.
+
+    Parameters
+    ----------
+    address : a link to NAME-DIGITS.SUFFIX; DIGITS are the first hexadecimal digits of the file's sha256.
+    progress : called as the file comes, with the bytes that are here and those of the whole file (0: not known).
+
+    Raises
+    ------
+    ImgclfError : it cannot be had, is not what its name says, or cannot be written; says where to put it by hand.
+    """
+    path = files.data_dir() / "networks" / address.rpartition("/")[2]
+    if not path.exists():
+        with files.lock(path.parent):
+            if not path.exists():  # another run may have fetched it while this one waited
+                _fetch(address, path, progress or (lambda here, whole: None))
+    elif not _is_whole(path, path.name):
+        raise ImgclfError(
+            f"{path}: is another file than its name says, or damaged (its sha256 begins with {files.sha256(path)[:8]}); delete it and run again"
+        )
+    return path
+
+
+def _fetch(address: str, path: Path, tell: Progress) -> None:
+    part = path.with_name(path.name + ".part")
+    was_begun = part.exists()
+    if not (was_begun and _is_whole(part, path.name)):
+        _complete(address, part, tell)
+    if was_begun and not _is_whole(part, path.name):  # what was there may have been of another file
+        part.unlink()
+        _complete(address, part, tell)
+    if not _is_whole(part, path.name):
+        found = files.sha256(part)[:8]
+        part.unlink()
+        raise ImgclfError(
+            f"{address}: gives another file than its name says (its sha256 begins with {found}), perhaps the page of a proxy "
+            f"or a login; {_by_hand(address, path)}"
+        )
+    with files.writable(path):
+        os.replace(part, path)
+
+
+def _by_hand(address: str, path: Path) -> str:
+    return f"run again on another network, or fetch {address} by other means and put it at {path}"
+
+
+def _complete(address: str, part: Path, tell: Progress) -> None:
+    """Fetch what is missing of `part`, again and again as long as more of it comes."""
+    failures = 0
+    with downloads.client("fetches a pretrained network") as client:
+        while True:
+            before = _size(part)
+            try:
+                return _append(client, address, part, tell)
+            except DownloadError as problem:
+                failures = 1 if _size(part) > before else failures + 1
+                wait = max(problem.wait_seconds, downloads.BACK_OFF_SECONDS * 2 ** (failures - 1))
+                if (
+                    failures == downloads.ATTEMPTS
+                    or problem.kind not in (PASSING, UNREACHABLE)
+                    or wait > downloads.RETRY_AFTER_SECONDS
+                ):
+                    kept = f"the {_size(part) / 1e6:.0f} MB that came are kept; " if _size(part) else ""
+                    target = part.with_name(part.name.removesuffix(".part"))
+                    raise ImgclfError(
+                        f"{target.name}: could not be fetched ({problem.reason}); {kept}{_by_hand(address, target)}"
+                    ) from problem
+                time.sleep(wait)
+
+
+def _append(client: httpx.Client, address: str, part: Path, tell: Progress) -> None:
+    """Ask for what is missing of `part`, once, and write it as it comes.
+
+    Raises
+    ------
+    DownloadError : not all of it came.
+    """
+    start = _size(part)
+    try:
+        with client.stream("GET", address, headers={"Range": f"bytes={start}-"} if start else {}) as response:
+            start = _start(response, part, start)
+            length = response.headers.get("content-length", "")
+            _write(response, part, start, tell=tell, whole=start + int(length) if length.isdecimal() else 0)
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        raise downloads.problem_of(error) from error
+
+
+def _start(response: httpx.Response, part: Path, asked: int) -> int:
+    """The byte that an answer begins with: `asked`, or 0 where the server gives the whole file."""
+    if response.status_code == httpx.codes.PARTIAL_CONTENT and response.headers.get(
+        "content-range", ""
+    ).startswith(f"bytes {asked}-"):
+        return asked
+    if response.status_code in (httpx.codes.PARTIAL_CONTENT, httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE):
+        part.unlink(missing_ok=True)  # more than the whole file is here, or the server counts otherwise
+        raise DownloadError(
+            "the server gave another part of the file than was asked for", PASSING if asked else FINAL
+        )
+    downloads.check_status(response.status_code, response.headers.get("retry-after", ""))
+    return 0
+
+
+def _write(response: httpx.Response, part: Path, start: int, *, tell: Progress, whole: int) -> None:
+    with files.writable(part), part.open("ab" if start else "wb") as file:
+        for piece in response.iter_raw():
+            file.write(piece)
+            tell(file.tell(), whole)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _is_whole(path: Path, name: str) -> bool:
+    """Whether the sha256 of a file begins with the digits in `name`."""
+    return files.sha256(path).startswith(re.search(r"-([0-9a-f]{8,64})\.\w+$", name)[1])
+
+
+def read(path: Path) -> dict[str, "torch.Tensor"]:
+    """The weights in a `.pth` file, by the names of their layers; no code in it is run.
+
+    Raises
+    ------
+    ImgclfError : there is no such file, or it holds anything but named weights.
+    """
+    import torch
+
+    if not path.is_file():
+        raise ImgclfError(f"{path}: no such file; give the path of a .pth file")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        UnpicklingError,
+        OSError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+    ) as error:
+        raise ImgclfError(
+            f"{path}: cannot be read: damaged, or not a file of weights alone; write it by torch.save(model.state_dict(), ...)"
+        ) from error
+    if (
+        not isinstance(found, dict)
+        or not found
+        or not all(isinstance(value, torch.Tensor) for value in found.values())
+    ):
+        raise ImgclfError(
+            f"{path}: does not hold the named weights of one network; write it by torch.save(model.state_dict(), ...)"
+        )
+    return found

@@ -1,1 +1,0 @@
-"""The notebooks in JupyterLab, in a real browser."""

@@ -1,0 +1,108 @@
+"""A classifier scores the same in every runtime and as it was trained, or is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgclf import ImgclfError, svm
+from imgclf.classifier import model, verify
+from imgclf.classifier.verify import Check
+from support.classifiers import changed, pixels, self_test_with, trained
+
+AGREES, DISAGREES = Check("a and b", 3, 1e-7), Check("a and c", 7, 0.25)
+
+
+@pytest.fixture
+def written(tiny_network, colour_folder) -> Path:
+    return trained(tiny_network, colour_folder)
+
+
+def test_verify_agrees_everywhere(written):
+    checks = verify.verify(written, pixels()).checks
+    assert [check.compared for check in checks] == [
+        "openvino and the training code's self-test",
+        "onnxruntime and the training code's self-test",
+        "openvino and onnxruntime",
+        "openvino and the training code",
+        "onnxruntime and the training code",
+    ]
+    assert all(check.agrees for check in checks)
+    assert [check.images for check in checks] == [3, 3, 7, 7, 7]
+
+
+def test_verify_disagrees_with_an_altered_head(written):
+    head = svm.read(written.with_name("svm.npz"))
+    svm.write(replace(head, weights=head.weights * np.float32(1.01)), written.with_name("svm.npz"))
+    checks = verify.verify(written, pixels()).checks
+    assert [check.agrees for check in checks] == [True, True, True, False, False]
+    assert str(checks[-1]).startswith("DISAGREES: onnxruntime and the training code, 7 images, by ")
+
+
+def test_verify_disagrees_with_a_head_of_other_labels(written):
+    head = svm.read(written.with_name("svm.npz"))
+    svm.write(
+        replace(head, labels=head.labels[:2], weights=head.weights[:2], offsets=head.offsets[:2]),
+        written.with_name("svm.npz"),
+    )
+    assert [check.agrees for check in verify.verify(written, pixels()).checks] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_verify_without_the_training_files_compares_the_runtimes(written):
+    written.with_name("svm.npz").unlink()
+    checks = verify.verify(written, pixels()).checks
+    assert [check.agrees for check in checks] == [True, True, True]
+
+
+def test_verify_leaves_out_the_training_code_of_another_network(written, tiny_network):
+    tiny_network.write_bytes(
+        tiny_network.read_bytes() + b"\x08\x0a"
+    )  # the field that names the IR version, again
+    assert [check.compared for check in verify.verify(written, pixels()).checks] == [
+        "openvino and the training code's self-test",
+        "onnxruntime and the training code's self-test",
+        "openvino and onnxruntime",
+    ]
+
+
+def test_verify_allows_a_bf16_training_its_digits(written, tiny_network):
+    scores = model.Classifier.load(written).self_test.scores * 1.01  # bf16 has about two digits
+    changed(written, self_test_with(scores=scores.tolist(), precision="bf16"))
+    tiny_network.unlink()
+    assert all(check.agrees for check in verify.verify(written, pixels()).checks)
+
+
+def test_what_the_user_set_allows_no_digits(written):
+    scores = model.Classifier.load(written).self_test.scores * 1.01
+    changed(written, self_test_with(scores=scores.tolist()))
+    changed(written, lambda model: model.metadata_props.add(key="parameters", value='{"precision": "bf16"}'))
+    with pytest.raises(ImgclfError, match="scores the self-test images otherwise than the training code did"):
+        verify.verify(written, pixels())
+
+
+@pytest.mark.parametrize(
+    ("disagreement", "allowed", "agrees"), [(0.1, 0.1, True), (0.11, 0.1, False), (np.nan, 0.1, False)]
+)
+def test_a_check_agrees_up_to_what_is_allowed(disagreement, allowed, agrees):
+    assert Check("a and b", 1, disagreement, allowed).agrees is agrees
+
+
+def test_a_check_tells_what_was_compared_and_by_how_much_it_differs():
+    assert str(AGREES) == "agrees: a and b, 3 images, by 1.0e-07 of the largest score"
+    assert str(DISAGREES) == "DISAGREES: a and c, 7 images, by 2.5e-01 of the largest score"
+
+
+def test_a_classifier_that_disagrees_is_refused_with_the_checks_that_do():
+    verify.check_agreement(Path("classifier.onnx"), [AGREES, AGREES])
+    with pytest.raises(ImgclfError) as refused:
+        verify.check_agreement(Path("classifier.onnx"), [AGREES, DISAGREES, DISAGREES])
+    assert (
+        str(refused.value) == f"classifier.onnx: {DISAGREES}; {DISAGREES}; export it again with 04_train_svm"
+    )

@@ -1,0 +1,458 @@
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as some
+
+from imgclf import ImgclfError
+from imgclf.annotation.annotations import Annotations
+from imgclf.data import scan, split, test_list
+from imgclf.data.dataset import Dataset, DuplicatePair, Image
+
+NOWHERE = Path("a folder without a list of test images")
+
+
+def image(path, *, content=""):
+    """An image as `look_through` finds it; its content is its path unless given."""
+    label, *groups = path.split("/")[:-1]
+    return Image(
+        path,
+        label,
+        hashlib.sha256((content or path).encode()).hexdigest(),
+        "",
+        10,
+        10,
+        group="/".join(groups),
+    )
+
+
+def dataset(*paths, twins=(), folder=NOWHERE):
+    """A data set of images that exist only in name; `twins` are pairs of paths."""
+    images = {path: image(path) for path in paths}
+    return Dataset(
+        "fruit", folder, tuple(images.values()), tuple(DuplicatePair(images[a], images[b]) for a, b in twins)
+    )
+
+
+def left_out(found, *paths, width=10):
+    """The data set with these files left out."""
+    return replace(
+        found,
+        files=tuple(
+            replace(i, excluded="a reason", width=width) if i.path in paths else i for i in found.files
+        ),
+    )
+
+
+def many(label, count):
+    return [f"{label}/{i:03d}.jpg" for i in range(count)]
+
+
+def sides(parts):
+    return {i.path for i in parts.train}, {i.path for i in parts.test}
+
+
+@some.composite
+def datasets(draw):
+    """One to four labels of 1 to 30 images, some in groups, some of them twins within their label."""
+    paths = [
+        path
+        for label in "abcd"[: draw(some.integers(1, 4))]
+        for path in (
+            f"{label}/{draw(some.sampled_from(['', 'g1/', 'g2/']))}{i}.jpg"
+            for i in range(draw(some.integers(1, 30)))
+        )
+    ]
+    pairs = draw(some.lists(some.tuples(some.sampled_from(paths), some.sampled_from(paths)), max_size=8))
+    return dataset(*paths, twins=[(a, b) for a, b in pairs if a != b and a[0] == b[0]])
+
+
+def divided(found, fraction, way, seed):
+    """A split; drawn data sets in which a label would have nothing to train with are passed over."""
+    try:
+        return split.split(found, train_fraction=fraction, split_by=way, seed=seed)
+    except ImgclfError as error:
+        assume("and none train" not in str(error))
+        raise
+
+
+fractions, seeds, ways = some.floats(0.05, 0.95), some.integers(0, 5), some.sampled_from(["image", "group"])
+checked = settings(max_examples=60, deadline=None)
+
+
+@checked
+@given(datasets(), fractions, seeds, ways)
+def test_every_image_is_on_exactly_one_side(found, fraction, seed, way):
+    parts = divided(found, fraction, way, seed)
+    assert sorted(parts.train + parts.test, key=lambda i: i.path) == sorted(
+        found.images, key=lambda i: i.path
+    )
+    assert split.shared(parts) == 0 and parts.left_out == ()
+
+
+@checked
+@given(datasets(), fractions, seeds, ways)
+def test_twins_stay_together_and_so_do_groups_when_asked(found, fraction, seed, way):
+    train, _ = sides(divided(found, fraction, way, seed))
+    assert all((pair.kept.path in train) == (pair.other.path in train) for pair in found.duplicates)
+    groups = {(i.group, i.path in train) for i in found.images if i.group}
+    assert way == "image" or not any((group, not is_train) in groups for group, is_train in groups)
+
+
+@checked
+@given(datasets(), fractions, seeds, ways, some.randoms())
+def test_other_order_of_the_images_gives_the_same_split(found, fraction, seed, way, random):
+    shuffled = replace(
+        found, files=tuple(random.sample(found.files, len(found.files))), duplicates=found.duplicates[::-1]
+    )
+    assert sides(divided(shuffled, fraction, way, seed)) == sides(divided(found, fraction, way, seed))
+
+
+@checked
+@given(datasets(), fractions, seeds, ways)
+def test_label_with_two_clusters_of_its_own_has_images_on_both_sides(found, fraction, seed, way):
+    parts = divided(found, fraction, way, seed)
+    labels_of = {
+        name: {i.label for i in found.images if parts.cluster[i.path] == name}
+        for name in parts.cluster.values()
+    }
+    for label in set(found.labels) - {
+        label for labels in labels_of.values() if len(labels) > 1 for label in labels
+    }:
+        clusters = {parts.cluster[i.path] for i in found.images if i.label == label}
+        assert label in {i.label for i in parts.train}
+        assert (label in {i.label for i in parts.test}) == (len(clusters) > 1)
+
+
+@checked
+@given(some.integers(2, 200), fractions, seeds)
+def test_training_count_is_the_nearest_to_the_fraction(count, fraction, seed):
+    parts = split.split(dataset(*many("a", count)), train_fraction=fraction, seed=seed)
+    nearest = min(max(fraction * count, 1), count - 1)
+    assert abs(len(parts.train) - nearest) <= 0.5 + 1e-9
+
+
+@checked
+@given(some.integers(20, 100), seeds)
+def test_one_more_image_moves_at_most_one_other(count, seed):
+    before, _ = sides(split.split(dataset(*many("a", count)), seed=seed))
+    after, _ = sides(split.split(dataset(*many("a", count), "a/new.jpg"), seed=seed))
+    assert len(before ^ (after - {"a/new.jpg"})) <= 1
+
+
+def test_other_seeds_give_other_splits():
+    found = dataset(*many("a", 20), *many("b", 20))
+    assert len({frozenset(sides(split.split(found, seed=seed))[0]) for seed in range(20)}) == 20
+
+
+def test_split_depends_on_content_and_not_on_names():
+    def chosen(name):
+        found = replace(dataset(), files=tuple(image(f"a/{name}{i}.jpg", content=str(i)) for i in range(12)))
+        return {i.sha256 for i in split.split(found).train}
+
+    assert chosen("x") == chosen("another name ")
+
+
+def test_split_is_the_one_of_every_machine():
+    parts = split.split(dataset(*many("a", 8)))
+    assert [i.path for i in parts.test] == ["a/004.jpg", "a/007.jpg"]
+
+
+def test_copies_under_two_labels_are_on_one_side():
+    found = dataset(
+        *many("a", 6), *many("b", 6), twins=[("a/000.jpg", "b/000.jpg"), ("b/000.jpg", "b/001.jpg")]
+    )
+    for seed in range(10):
+        train, _ = sides(split.split(found, seed=seed))
+        assert len({path in train for path in ("a/000.jpg", "b/000.jpg", "b/001.jpg")}) == 1
+
+
+def test_same_group_name_under_two_labels_is_one_group():
+    clusters = split.clusters(
+        dataset("a/g/1.jpg", "a/g/2.jpg", "b/g/1.jpg", "b/3.jpg", "b/4.jpg"), split_by="group"
+    )
+    assert clusters["a/g/1.jpg"] == clusters["a/g/2.jpg"] == clusters["b/g/1.jpg"]
+    assert len(set(clusters.values())) == 3
+
+
+def test_group_under_two_labels_is_on_one_side():
+    found = dataset(*many("a", 6), *many("b", 6), *many("a/film", 2), *many("b/film", 2))
+    for seed in range(10):
+        train, _ = sides(split.split(found, split_by="group", seed=seed))
+        assert len({path in train for path in (*many("a/film", 2), *many("b/film", 2))}) == 1
+
+
+def test_copies_of_an_image_that_is_left_out_belong_together():
+    found = left_out(
+        dataset(*many("a", 3), *many("b", 3), twins=[("a/000.jpg", "a/001.jpg"), ("a/001.jpg", "b/000.jpg")]),
+        "a/001.jpg",
+    )
+    clusters = split.clusters(found)
+    assert clusters["a/000.jpg"] == clusters["a/001.jpg"] == clusters["b/000.jpg"]
+    assert len(set(clusters.values())) == 4
+
+
+def test_cluster_is_named_by_its_smallest_content():
+    found = dataset("a/1.jpg", "a/2.jpg", twins=[("a/1.jpg", "a/2.jpg")])
+    assert set(split.clusters(found).values()) == {min(i.sha256 for i in found.images)}
+
+
+def test_excluded_images_are_on_no_side():
+    found = dataset(*many("a", 4))
+    found = replace(found, files=(replace(found.files[0], excluded="damaged"), *found.files[1:]))
+    train, test = sides(split.split(found))
+    assert "a/000.jpg" not in train | test and len(train | test) == 3
+
+
+def test_counts_show_each_label_on_each_side():
+    counts = split.split(dataset(*many("a", 4), *many("b", 1))).counts()
+    assert counts.to_dict("index") == {"a": {"train": 3, "test": 1}, "b": {"train": 1, "test": 0}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\t001.jpg\nb\t000.jpg\n",
+        "a/001.jpg\nb/000.jpg",
+        "A\t001.JPG\r\nB/000.jpg\r\n",
+        "\ufeffa\t001.jpg\r\n\r\nb\\000.jpg\r\n",
+    ],
+    ids=["tabs", "slashes", "upper case and CRLF", "BOM, empty line and backslash"],
+)
+@pytest.mark.parametrize("name", test_list.NAMES)
+def test_list_of_test_images_overrides_the_split(tmp_path, name, text):
+    (tmp_path / name).write_bytes(text.encode())
+    train, test = sides(split.split(dataset(*many("a", 3), *many("b", 2), folder=tmp_path)))
+    assert test == {"a/001.jpg", "b/000.jpg"}
+    assert train == {"a/000.jpg", "a/002.jpg", "b/001.jpg"}
+
+
+def test_list_names_images_in_groups_by_their_whole_path(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a\tgroup one/2.jpg\n")
+    _, test = sides(split.split(dataset("a/1.jpg", "a/group one/2.jpg", folder=tmp_path)))
+    assert test == {"a/group one/2.jpg"}
+
+
+def test_copy_of_a_listed_image_is_left_out_of_training(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\n")
+    parts = split.split(
+        dataset(*many("a", 3), *many("b", 2), twins=[("a/000.jpg", "b/001.jpg")], folder=tmp_path)
+    )
+    assert [i.path for i in parts.left_out] == ["b/001.jpg"]
+    assert (
+        sides(parts) == ({"a/001.jpg", "a/002.jpg", "b/000.jpg"}, {"a/000.jpg"}) and split.shared(parts) == 0
+    )
+
+
+def test_listed_copy_that_was_left_out_is_tested_by_the_copy_that_was_kept(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/001.jpg\n")
+    parts = split.split(
+        left_out(
+            dataset(*many("a", 3), *many("b", 2), twins=[("a/000.jpg", "a/001.jpg")], folder=tmp_path),
+            "a/001.jpg",
+        )
+    )
+    assert sides(parts) == ({"a/002.jpg", "b/000.jpg", "b/001.jpg"}, {"a/000.jpg"})
+    assert (parts.left_out, parts.not_found) == ((), ())
+
+
+def test_listed_copy_that_was_left_out_brings_no_image_of_another_label_into_the_test(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/001.jpg\na/002.jpg\n")
+    found = dataset(
+        *many("a", 4),
+        *many("b", 2),
+        twins=[("a/000.jpg", "a/001.jpg"), ("a/001.jpg", "b/000.jpg")],
+        folder=tmp_path,
+    )
+    parts = split.split(left_out(found, "a/001.jpg"))
+    assert sides(parts) == ({"a/003.jpg", "b/001.jpg"}, {"a/000.jpg", "a/002.jpg"})
+    assert [i.path for i in parts.left_out] == ["b/000.jpg"]
+
+
+def test_listed_images_that_are_not_there_are_named(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\nb/gone.jpg\na/also gone.jpg\n")
+    parts = split.split(dataset(*many("a", 2), *many("b", 2), folder=tmp_path))
+    assert parts.not_found == ("a/also gone.jpg", "b/gone.jpg")
+    assert (
+        str(parts).splitlines()[0]
+        == "3 images train, 1 test; 2 dedicated test images are not there, the first is a/also gone.jpg"
+    )
+
+
+def test_a_split_tells_how_many_copies_it_left_out_of_training(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\n")
+    parts = split.split(dataset(*many("a", 3), twins=[("a/000.jpg", "a/001.jpg")], folder=tmp_path))
+    assert (
+        str(parts).splitlines()[0]
+        == "1 images train, 1 test; 1 left out of training, as copies of dedicated test images"
+    )
+
+
+@pytest.mark.parametrize(
+    ("listed", "count"),
+    [(["c/000.jpg"], 0), ([*many("a", 2), *many("b", 3)], 5), (many("a", 2), 2), (["a/000.jpg"], 1)],
+    ids=["none", "all", "a label", "or a copy of it"],
+)
+def test_list_that_names_no_image_or_leaves_none_of_a_label_to_train_is_refused(tmp_path, listed, count):
+    (tmp_path / "dedicated_test.tsv").write_text("\n".join(listed))
+    found = dataset(*many("a", 2), *many("b", 3), twins=[("a/000.jpg", "a/001.jpg")], folder=tmp_path)
+    with pytest.raises(
+        ImgclfError,
+        match=f"the list of dedicated test images .* names {count} of the 5 images; it must name some, and leave some of each label",
+    ):
+        split.split(found)
+
+
+def test_list_with_a_line_of_neither_form_is_refused(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\n001.jpg\n")
+    with pytest.raises(
+        ImgclfError,
+        match=r"dedicated_test.tsv, line 2: '001.jpg' is not LABEL<TAB>FILE or LABEL/FILE; mend the line",
+    ):
+        split.split(dataset(*many("a", 2), folder=tmp_path))
+
+
+def test_list_that_is_not_utf8_is_refused(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_bytes("a/grün.jpg\n".encode("latin-1"))
+    with pytest.raises(ImgclfError, match=r"dedicated_test.tsv: not UTF-8 text; save it as UTF-8"):
+        split.split(dataset(*many("a", 2), folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "cluster", "count"),
+    [
+        (image("a/1.jpg"), image("a/2.jpg"), {"a/1.jpg": "x", "a/2.jpg": "y"}, 0),
+        (image("a/1.jpg"), image("a/2.jpg"), {"a/1.jpg": "x", "a/2.jpg": "x"}, 1),
+        (
+            image("a/1.jpg", content="one"),
+            image("a/2.jpg", content="one"),
+            {"a/1.jpg": "x", "a/2.jpg": "y"},
+            1,
+        ),
+        (image("a/1.jpg"), image("a/1.jpg"), {"a/1.jpg": "x"}, 3),
+    ],
+    ids=["good", "cluster", "content", "file"],
+)
+def test_shared_counts_what_is_on_both_sides(train, test, cluster, count):
+    assert split.shared(split.Split((train,), (test,), cluster)) == count
+
+
+def test_split_that_is_read_is_the_one_that_was_written(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\na/001.jpg\n")
+    found = dataset(
+        *many("a", 5),
+        'b/a "quoted"\tname\r\n.jpg',
+        "b/ü.jpg",
+        twins=[("a/000.jpg", "b/ü.jpg")],
+        folder=tmp_path,
+    )
+    parts = split.split(found)
+    split.write(found, parts)
+    assert split.read(found) == parts
+
+
+def test_reading_without_a_split_names_the_notebook():
+    with pytest.raises(
+        ImgclfError, match=r"no split of fruit yet \(.*split.tsv\); run 01_prepare_data first"
+    ):
+        split.read(dataset("a/1.jpg"))
+
+
+def test_split_of_fewer_images_than_there_are_now_names_the_notebook():
+    split.write(dataset(*many("a", 4)), split.split(dataset(*many("a", 4))))
+    with pytest.raises(
+        ImgclfError, match=r"split.tsv: has 4 images, images.tsv 5; run 01_prepare_data again"
+    ):
+        split.read(dataset(*many("a", 4), "a/new.jpg"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"path\tsplit\tcluster\ngone.jpg\ttrain\tx\n",
+        b"\xff\xfe\x00",
+        b"path\tsplit\tcluster\na\rb\ttrain\tx\n",
+    ],
+    ids=["unknown image", "not text", "stray carriage return"],
+)
+def test_split_that_does_not_fit_the_images_names_the_notebook(content):
+    split.write(dataset("a/1.jpg"), split.split(dataset("a/1.jpg"))).write_bytes(content)
+    with pytest.raises(
+        ImgclfError, match=r"split.tsv: does not fit images.tsv \(.*\); run 01_prepare_data again"
+    ):
+        split.read(dataset("a/1.jpg"))
+
+
+def test_a_label_that_would_not_train_is_refused(tmp_path):
+    found = Dataset(
+        "d",
+        tmp_path,
+        tuple(
+            Image(path, path[0], sha256, "", 1, 1, group=group)
+            for path, sha256, group in (
+                ("a/0.jpg", "1", ""),
+                ("b/g/0.jpg", "9", "g"),
+                ("c/0.jpg", "3", ""),
+                ("c/g/1.jpg", "2", "g"),
+            )
+        ),
+    )
+    refused = []
+    for seed in range(20):  # the group of b and c is c's second cluster: it trains or tests by the seed
+        try:
+            split.split(found, split_by="group", train_fraction=0.5, seed=seed)
+        except ImgclfError as error:
+            refused.append(str(error))
+    assert 0 < len(refused) < 20
+    assert all(
+        "all images of b would test and none train, since they belong together with images of other labels"
+        in text
+        for text in refused
+    )
+
+
+def test_labels_with_few_images_are_named():
+    parts = split.split(dataset(*many("a", 100), *many("b", 4)))
+    assert (
+        parts.caution()
+        == "CAREFUL: few images of b (3 train, 1 test); expect little of these labels, and of the figures about them"
+    )
+    assert split.split(dataset(*many("a", 100), *many("b", 100))).caution() == ""
+
+
+def test_sides_of_the_last_split_are_known_by_content_and_say_who_moved():
+    before = dataset(*(f"a/{i}.jpg" for i in range(8)), *(f"b/{i}.jpg" for i in range(8)))
+    parts = split.split(before, train_fraction=0.5, seed=3)
+    split.write(before, parts)
+    last = split.last(before.name)
+    assert (last.train_fraction, last.split_by, last.seed) == (0.5, "image", 3) and len(last.side) == 16
+    assert str(last.moved(last.again(before))) == "no image changed sides"
+    relabelled = replace(
+        before,
+        files=tuple(
+            replace(i, path="b/x" + i.path[2:], label="b")
+            if i.path in ("a/1.jpg", "a/2.jpg", "a/3.jpg")
+            else i
+            for i in before.files
+        ),
+    )
+    after, side = last.again(relabelled), last.side
+    moved = last.moved(after)
+    assert set(moved.to_test) == {i.path for i in after.test if side[i.sha256] == "train"}
+    assert set(moved.to_train) == {i.path for i in after.train if side[i.sha256] == "test"}
+    assert moved.to_test or moved.to_train
+
+
+def test_without_a_split_there_are_no_sides():
+    assert split.last("fruit").side == {}
+
+
+def test_a_relabelled_dedicated_test_image_still_tests(colour_folder):
+    (colour_folder / "dedicated_test.tsv").write_text("red/listed.jpg\nblue/05.jpg\n")
+    (colour_folder / "red/03.jpg").rename(colour_folder / "red/listed.jpg")
+    notes = Annotations(scan.look_through("colours", colour_folder))
+    notes.relabel([[i.path for i in notes.images].index("red/listed.jpg")], "green")
+    parts = split.split(notes.now())
+    assert {image.path for image in parts.test} == {"green/listed.jpg", "blue/05.jpg"} and not parts.not_found

@@ -1,0 +1,144 @@
+"""docs/serving.md: the MLflow commands are run, the descriptions for Triton and KServe are held against the classifier."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+import yaml
+from onnx import TensorProto
+
+from imgclf.classifier.model import Classifier
+from imgclf.images import decoding
+from imgclf.images.loading import Source
+from support.classifiers import trained
+from support.pictures import COLOURS, picture
+from support.project import ROOT
+
+PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+CONFIG = ROOT / "deploy" / "triton" / "fashion_texture" / "config.pbtxt"
+TYPES = {TensorProto.UINT8: "UINT8", TensorProto.FLOAT: "FP32"}
+# What the file as a whole means to Triton was read once by the protobuf of tritonclient 2.73; it wants older libraries than ours, so it is no test.
+TENSOR = re.compile(r'\{ name: "(\w+)", data_type: TYPE_(\w+), dims: \[ ([\d, ]+) \] \}')
+
+
+def blocks(section: str, language: str) -> list[str]:
+    """The blocks of code of a section of the page."""
+    text = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def folder(tiny_network, colour_folder, tmp_path) -> Path:
+    """A folder with what the page names: classifier.onnx and blouse.jpg."""
+    place = tmp_path / "here"
+    place.mkdir()
+    trained(tiny_network, colour_folder).rename(place / "classifier.onnx")
+    (place / "blouse.jpg").write_bytes(decoding.jpeg(picture(COLOURS["green"], seed=9)))
+    return place
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Commands of this Python first, a home folder of its own, and no telemetry."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+def wait_until_it_answers(server: subprocess.Popen, url: str) -> None:
+    for _ in range(200):
+        assert server.poll() is None, "mlflow models serve has ended"
+        try:
+            if httpx.get(url).status_code == httpx.codes.OK:
+                return
+        except httpx.ConnectError:
+            time.sleep(0.2)
+    raise AssertionError("mlflow models serve doesn't answer")
+
+
+def test_mlflow_serves_the_scores_that_the_file_gives(folder):
+    save, ask = blocks("MLflow", "python")
+    _, serve = blocks("MLflow", "sh")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    run = {"cwd": folder, "env": environment(folder)}
+    subprocess.run([sys.executable, "-c", save], check=True, **run)
+    server = subprocess.Popen(
+        ["sh", "-c", f"exec {serve.replace('5000', port)}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **run,
+    )
+    try:
+        wait_until_it_answers(server, f"http://127.0.0.1:{port}/ping")
+        told = subprocess.run(
+            [sys.executable, "-c", ask.replace("5000", port)],
+            check=True,
+            capture_output=True,
+            text=True,
+            **run,
+        ).stdout
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+    ((_, expected),) = Classifier.load(folder / "classifier.onnx").predict([Source(folder / "blouse.jpg")])
+    found = {label: float(value) for label, value in re.findall(r"'(\w+)': ([\d.e-]+)", told)}
+    assert list(found) == ["blue", "green", "red"]
+    np.testing.assert_allclose(list(found.values()), expected.probabilities, rtol=1e-4)
+
+
+def tensors() -> dict[str, tuple[str, list[int]]]:
+    """Type and size, without the batch, of all that Triton is told of."""
+    return {
+        name: (kind, [int(side) for side in sides.split(",")])
+        for name, kind, sides in TENSOR.findall(CONFIG.read_text())
+    }
+
+
+def test_triton_is_told_the_inputs_and_outputs_that_the_file_has(folder):
+    graph = onnx.load(folder / "classifier.onnx").graph
+    kinds = {value.name: value.type.tensor_type for value in (*graph.input, *graph.output)}
+    assert {name: (kind, len(sides) + 1) for name, (kind, sides) in tensors().items()} == {
+        name: (TYPES[kind.elem_type], len(kind.shape.dim)) for name, kind in kinds.items()
+    }
+    assert all(
+        kind.shape.dim[0].dim_param for kind in kinds.values()
+    )  # any batch, or max_batch_size would be refused
+
+
+def test_triton_is_told_the_sizes_of_the_demo_set():
+    assert [sides for _, sides in tensors().values()] == [[240, 240, 3], [3], [3]]
+    assert f'name: "{CONFIG.parent.name}"' in CONFIG.read_text()
+    assert f"models/triton/{CONFIG.parent.name}/1/model.onnx" in blocks("Triton", "sh")[0]
+
+
+def test_kserve_names_what_there_is():
+    triton, own = yaml.safe_load_all((ROOT / "deploy" / "kserve.yaml").read_text())
+    deployment = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "deployment.yaml").read_text())
+    (served,) = deployment["spec"]["template"]["spec"]["containers"]
+    (container,) = own["spec"]["predictor"]["containers"]
+    assert {service["apiVersion"] for service in (triton, own)} == {"serving.kserve.io/v1beta1"}
+    assert (
+        triton["spec"]["predictor"]["model"]["protocolVersion"] == "v2"
+    )  # without it KServe finds no runtime for onnx
+    assert container["env"] == served["env"]
+    assert (
+        container["ports"][0]["containerPort"]
+        == served["ports"][0]["containerPort"]
+        == container["readinessProbe"]["httpGet"]["port"]
+    )
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`?(deploy/[\w./]*[\w/])", PAGE))))
+def test_files_that_the_page_names_are_there(path):
+    assert (ROOT / path).exists()

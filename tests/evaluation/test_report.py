@@ -1,0 +1,165 @@
+"""What is written of an evaluation, and what is told of it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from imgclf import ImgclfError
+from imgclf.evaluation import report
+from imgclf.evaluation.metrics import Evaluation
+from support.evaluations import by_hand
+
+
+def test_evaluation_json_holds_the_promised_figures(tmp_path):
+    report.write(by_hand(), tmp_path, dataset_name="fruit")
+    figures = json.loads((tmp_path / "evaluation.json").read_text())
+    assert figures == report.read(tmp_path)
+    assert (figures["dataset_name"], figures["images"]) == ("fruit", 10)
+    for key in ("overall_accuracy", "class_averaged_accuracy"):
+        low, high = figures[f"{key}_interval"]
+        assert 0 <= low <= figures[key] <= high <= 1
+    assert {label: row["accuracy"] for label, row in figures["classes"].items()} == {
+        "a": 0.75,
+        "b": 0.5,
+        "c": 1.0,
+    }
+    assert figures["classes"]["a"]["roc_auc"] == pytest.approx(0.875)
+    assert figures["confusion"] == [[3, 1, 0], [0, 2, 2], [0, 0, 2]]
+    assert sum(row["images"] for row in figures["calibration"]["bins"]) == 10
+    assert 0 <= figures["calibration"]["expected_calibration_error"] <= 1
+
+
+def test_scores_npz_holds_the_arrays_without_pickle(tmp_path):
+    found = by_hand()
+    report.write(found, tmp_path)
+    with np.load(tmp_path / "scores.npz", allow_pickle=False) as arrays:
+        assert arrays["labels"].tolist() == ["a", "b", "c"]
+        assert arrays["paths"].tolist() == list(found.paths)
+        assert (arrays["scores"] == found.scores).all()
+        assert (arrays["truth"] == found.truth).all()
+
+
+def test_table_is_for_people():
+    lines = report.table(report.summary(by_hand())).splitlines()
+    assert lines[0].split() == ["images", "accuracy", "95", "%", "interval", "ROC", "area"]
+    assert lines[1].split() == ["a", "4", "75%", "30%", "to", "95%", "0.88"]
+    assert lines[4].split() == ["overall", "accuracy", "10", "70%", "40%", "to", "89%"]
+    assert lines[5].startswith("overall class-averaged accuracy")
+    assert lines[6:] == [
+        "chance level, class-averaged              33%",
+        "always the commonest label, overall       40%",
+    ]
+
+
+def test_evaluating_on_training_images_is_said_loudly():
+    assert report.notice("train", by_hand()).startswith("CAREFUL: these 10 images are those it LEARNED FROM")
+    assert report.notice("test", by_hand()) == "10 test images, none of which it learned from"
+
+
+def test_no_evaluation_yet_says_what_to_run(tmp_path):
+    with pytest.raises(ImgclfError, match=r"evaluation\.json: no evaluation yet; run 05_evaluate first"):
+        report.read(tmp_path)
+
+
+def test_what_was_written_of_one_label_only_is_read_back(tmp_path):
+    report.write(by_hand(truth=list("aaa"), predicted=list("aab")), tmp_path)
+    assert report.read(tmp_path)["classes"]["a"]["roc_auc"] is None
+
+
+def test_table_says_which_label_has_no_test_images():
+    assert "c                                    0      no test images" in report.table(
+        report.summary(by_hand(truth=list("aabb"), predicted=list("aabc")))
+    )
+
+
+def test_table_of_training_images_begins_loudly():
+    figures = report.summary(by_hand())
+    loud, *rest = report.table({"evaluated_on": "train", **figures}).splitlines()
+    assert loud == "CAREFUL: of the images it LEARNED FROM, which says nothing about new ones"
+    assert (
+        rest
+        == report.table({"evaluated_on": "test", **figures}).splitlines()
+        == report.table(figures).splitlines()
+    )
+
+
+def same(one: Evaluation, other: Evaluation) -> bool:
+    plain = [(e.labels, e.paths, e.seed, e.sha256) for e in (one, other)]
+    return plain[0] == plain[1] and all(
+        (getattr(one, name) == getattr(other, name)).all() for name in ("truth", "scores", "probabilities")
+    )
+
+
+@pytest.mark.parametrize("sha256", [(), tuple("0123456789")])
+def test_scores_are_read_as_they_were_written(tmp_path, sha256):
+    found = replace(by_hand(seed=3), sha256=sha256)
+    report.write_scores(found, tmp_path / "scores.npz")
+    assert same(report.read_scores(tmp_path / "scores.npz"), found)
+
+
+def test_scores_of_no_image_and_of_labels_that_were_not_known_are_read_back(tmp_path):
+    unknown = replace(by_hand(), scores=np.where(by_hand().scores == 1, 1, -np.inf))
+    for name, found in (
+        ("unknown.npz", unknown),
+        ("none.npz", Evaluation(("a", "é"), (), np.zeros(0, int), np.zeros((0, 2)), np.zeros((0, 2)))),
+    ):
+        report.write_scores(found, tmp_path / name)
+        assert same(report.read_scores(tmp_path / name), found)
+
+
+@pytest.mark.parametrize(
+    ("name", "notebook"), [("scores.npz", "05_evaluate"), ("held_out.npz", "04_train_svm")]
+)
+def test_missing_and_damaged_scores_name_the_notebook_that_writes_them(tmp_path, name, notebook):
+    with pytest.raises(ImgclfError, match=rf"{name}: no scores yet; run {notebook} first"):
+        report.read_scores(tmp_path / name)
+    report.write_scores(by_hand(), tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    for content in (b"", b"PK but nothing more", whole[:700], whole[:-30]):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(
+            ImgclfError, match=rf"{name}: damaged, or from an earlier version; run {notebook} again"
+        ):
+            report.read_scores(tmp_path / name)
+
+
+def test_any_wrong_byte_in_scores_is_refused_with_a_sentence_or_harmless(tmp_path):
+    path, draws, refused = tmp_path / "scores.npz", np.random.default_rng(0), 0
+    report.write_scores(by_hand(), path)
+    whole = path.read_bytes()
+    for _ in range(400):
+        wrong = bytearray(whole)
+        wrong[draws.integers(len(wrong))] = draws.integers(256)
+        path.write_bytes(wrong)
+        try:
+            assert same(report.read_scores(path), by_hand())
+        except ImgclfError:
+            refused += 1
+    assert refused > 200
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"truth": np.full(10, 3)},
+        {"truth": np.zeros(9, int)},
+        {"truth": np.zeros(10)},
+        {"scores": np.zeros((10, 2))},
+        {"scores": np.full((10, 3), np.nan)},
+        {"probabilities": np.full((10, 3), -1.0)},
+        {"sha256": ("0",)},
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(tmp_path, wrong):
+    report.write_scores(replace(by_hand(), **wrong), tmp_path / "scores.npz")
+    with pytest.raises(ImgclfError, match="damaged"):
+        report.read_scores(tmp_path / "scores.npz")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_damaged_figures_say_what_to_run(tmp_path, content):
+    (tmp_path / "evaluation.json").write_bytes(content)
+    with pytest.raises(ImgclfError, match=r"evaluation\.json: damaged; run 05_evaluate again"):
+        report.read(tmp_path)

@@ -1,0 +1,331 @@
+import hashlib
+import os
+import subprocess
+import sys
+import warnings
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from PIL import Image as PillowImage
+from PIL.Image import Transpose
+
+from imgclf import ImgclfError
+from imgclf.images import decoding
+from imgclf.images.preprocessing import Preprocessing
+from support.pictures import AS_STORED, BLUE, GREEN, RED, corners, encoded, picture, rotated
+
+
+def difference(one, other):
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+@pytest.mark.parametrize("orientation", AS_STORED)
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [("JPEG", {"quality": 95, "subsampling": 0}), ("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})],
+    ids=["JPEG", "PNG", "WebP", "TIFF"],
+)
+def test_every_exif_orientation_is_upright(orientation, format, options):
+    decoded = decoding.decode(rotated(orientation, format, corners(), **options))
+    assert difference(decoded, corners()) <= (4 if format == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("orientation", AS_STORED)
+def test_reduced_scale_is_upright_too(orientation):
+    decoded = decoding.decode(rotated(orientation, "JPEG", corners(320, 480), quality=95), side=60)
+    assert difference(decoded, corners(80, 120)) <= 4
+
+
+@pytest.mark.parametrize(
+    ("side", "width"), [(50, 100), (51, 200), (100, 200), (101, 400), (200, 400), (201, 800), (None, 800)]
+)
+def test_reduced_scale_leaves_at_least_twice_the_side(side, width):
+    assert decoding.decode(decoding.jpeg(corners(600, 800)), side=side).shape == (width * 3 // 4, width, 3)
+
+
+def test_picture_pair_of_a_phone_is_decoded_at_reduced_scale_too():
+    pair = encoded(
+        corners(640, 800), "MPO", save_all=True, append_images=[PillowImage.new("RGB", (80, 60))], quality=95
+    )
+    decoded = decoding.decode(pair, side=50)
+    assert difference(decoded, corners(80, 100)) <= 4
+
+
+def test_truncated_picture_pair_of_a_phone_is_refused():
+    pair = encoded(
+        picture(RED, 0, width=320, height=240),
+        "MPO",
+        save_all=True,
+        append_images=[PillowImage.new("RGB", (8, 8))],
+    )
+    with pytest.raises(ImgclfError, match="^a.jpg: the JPEG is truncated; fetch or copy it again$"):
+        decoding.decode(pair[: len(pair) // 2], "a.jpg")
+
+
+def test_only_jpegs_are_decoded_at_reduced_scale():
+    assert decoding.decode(encoded(corners(600, 800), "PNG"), side=50).shape == (600, 800, 3)
+
+
+def test_grey_becomes_colour():
+    grey = corners()[:, :, 0]
+    assert difference(decoding.decode(encoded(grey, "JPEG", quality=95)), grey[:, :, None].repeat(3, 2)) <= 3
+    assert difference(decoding.decode(encoded(grey, "PNG")), grey[:, :, None].repeat(3, 2)) == 0
+
+
+def test_cmyk_becomes_the_colours_that_were_meant():
+    cmyk = PillowImage.fromarray(corners()).convert("CMYK")
+    assert difference(decoding.decode(encoded(cmyk, "JPEG", quality=95)), corners()) <= 6
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_and_not_clipped(format):
+    ramp = np.linspace(0, 65535, 256).round().astype(np.uint16)[None, :].repeat(4, 0)
+    assert difference(decoding.decode(encoded(ramp, format))[0, :, 1], np.arange(256)) == 0
+
+
+def test_floating_point_grey_with_gaps_is_scaled():
+    grey = np.array([[0, 50, 200, np.nan, np.inf]], np.float32)
+    assert decoding.decode(encoded(grey, "TIFF"))[0, :, 0].tolist() == [0, 64, 255, 0, 0]
+
+
+def test_transparency_is_laid_over_grey_114():
+    clear = np.dstack([corners(), np.zeros((64, 96), np.uint8)])
+    clear[:32, :, 3] = 255
+    for format in ("PNG", "WEBP"):
+        decoded = decoding.decode(encoded(clear, format, **({"lossless": True} if format == "WEBP" else {})))
+        assert (decoded[32:] == 114).all() and (decoded[:32] == corners()[:32]).all()
+
+
+def test_transparent_palette_is_laid_over_grey_114():
+    palette = PillowImage.new("P", (8, 8), 1)
+    palette.putpalette([200, 0, 0, 0, 200, 0])
+    palette.putpixel((0, 0), 0)
+    decoded = decoding.decode(encoded(palette, "PNG", transparency=0))
+    assert decoded[0, 0].tolist() == [114] * 3 and decoded[7, 7].tolist() == [0, 200, 0]
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_first_frame_of_an_animation_is_taken(format):
+    first, second = (PillowImage.new("RGB", (16, 16), colour) for colour in (RED, BLUE))
+    decoded = decoding.decode(encoded(first, format, save_all=True, append_images=[second], lossless=True))
+    assert difference(decoded, np.full((16, 16, 3), RED, np.uint8)) <= 4
+
+
+def test_picture_pair_of_a_phone_is_read_as_its_first_picture():
+    exif = PillowImage.Exif()
+    exif[0x112] = 6
+    first = PillowImage.fromarray(corners()).transpose(Transpose.ROTATE_90)
+    decoded = decoding.decode(
+        encoded(
+            first,
+            "MPO",
+            save_all=True,
+            append_images=[PillowImage.new("RGB", (8, 8))],
+            exif=exif,
+            subsampling=0,
+        )
+    )
+    assert difference(decoded, corners()) <= 6
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_first_bytes_decide_and_not_the_name(format):
+    assert decoding.decode(encoded(corners(), format), "misnamed.jpg").shape == (64, 96, 3)
+
+
+def test_empty_file_is_named():
+    with pytest.raises(ImgclfError, match="^a.jpg: the file is empty; replace or delete it$"):
+        decoding.decode(b"", "a.jpg")
+
+
+def test_text_is_not_an_image():
+    with pytest.raises(ImgclfError, match="^a.jpg: not an image that can be read; replace or delete it$"):
+        decoding.decode(b"<html>404</html>", "a.jpg")
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("after", [b"", b"\0" * 100_000], ids=["cut", "filled with zeros"])
+def test_truncated_jpeg_is_refused(options, after):
+    whole = encoded(picture(RED, 0, width=320, height=240), "JPEG", **options)
+    for share in (0.3, 0.6, 0.95):
+        with pytest.raises(ImgclfError, match="^a.jpg: the JPEG is truncated; fetch or copy it again$"):
+            decoding.decode(whole[: int(share * len(whole))] + after, "a.jpg")
+
+
+@pytest.mark.parametrize("after", [b"", b"\0\0", b"\r\n", b"a note of the camera", b"\0" * 100_000])
+def test_bytes_after_the_end_of_a_jpeg_do_no_harm(after):
+    whole = encoded(corners(), "JPEG")
+    assert difference(decoding.decode(whole + after), decoding.decode(whole)) == 0
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_truncated_file_of_another_format_is_refused(format):
+    whole = encoded(picture(RED, 0, width=320, height=240), format)
+    with pytest.raises(
+        ImgclfError, match=r"^a: (the \w+ is damaged|not an image that can be read); replace or delete it$"
+    ):
+        decoding.decode(whole[: len(whole) // 2], "a")
+
+
+def test_more_than_a_hundred_million_pixels_are_refused_before_decoding():
+    header = encoded(PillowImage.new("1", (1, 1)), "PNG")
+    huge = header[:16] + (20_000).to_bytes(4) + (5_001).to_bytes(4) + header[24:]
+    huge = huge[:29] + zlib.crc32(huge[12:29]).to_bytes(4) + huge[33:]
+    with pytest.raises(ImgclfError, match="^a.png: 20000 x 5001 pixels, more than 100,000,000; shrink it$"):
+        decoding.decode(huge, "a.png")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO"])
+def test_damaged_bytes_give_pixels_or_a_sentence(format):
+    exif = PillowImage.Exif()
+    exif[0x112], exif[0x10F] = 6, "a maker"
+    whole = np.frombuffer(
+        encoded(corners(), format, **({"exif": exif} if format not in ("GIF", "BMP") else {})), np.uint8
+    )
+    draws = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = whole.copy()
+        damaged[draws.integers(0, min(len(whole), 300), 4)] = draws.integers(0, 256, 4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's about broken EXIF, which don't name the file
+            try:
+                assert decoding.decode(damaged.tobytes(), "a").dtype == np.uint8
+            except ImgclfError as error:
+                assert str(error).startswith("a: ")
+
+
+@pytest.mark.parametrize("made_number", [b"\1\x06", b"\1\x1a"], ids=["one odd tag", "another"])
+def test_odd_exif_beside_the_orientation_does_no_harm(made_number):
+    exif = PillowImage.Exif()
+    exif[0x112], exif[0x10F] = 6, "a maker"
+    whole = encoded(
+        PillowImage.fromarray(corners()).transpose(AS_STORED[6]), "WEBP", exif=exif, lossless=True
+    )
+    odd = whole.replace(
+        b"\1\x0f\0\2", made_number + b"\0\2"
+    )  # the maker's text under the number of another tag
+    assert odd != whole and difference(decoding.decode(odd), corners()) == 0
+
+
+sides = some.integers(1, 64)
+shapes = some.tuples(some.integers(1, 50), some.integers(1, 4000)).flatmap(
+    lambda shape: some.sampled_from([shape, shape[::-1]])
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(shape=shapes, side=sides)
+def test_letterbox_centres_the_whole_image_on_grey_114(shape, side):
+    square = Preprocessing(side).letterbox(np.full((*shape, 3), 255, np.uint8))
+    inside = (square == 255).all(axis=2)
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    assert square.shape == (side, side, 3) and (square[~inside] == 114).all()
+    assert inside.sum() == len(rows) * len(columns)  # one rectangle
+    assert (rows[0], columns[0]) == (
+        (side - len(rows)) // 2,
+        (side - len(columns)) // 2,
+    )  # the extra pixel is below, right
+    assert (len(rows), len(columns))[int(np.argmax(shape))] == side
+    for found, wanted in zip((len(rows), len(columns)), np.array(shape) * side / max(shape), strict=True):
+        assert abs(found - wanted) < 1
+
+
+def test_letterbox_of_the_right_size_changes_nothing():
+    assert (
+        Preprocessing(32).letterbox(picture(RED, 0, width=32, height=32))
+        == picture(RED, 0, width=32, height=32)
+    ).all()
+
+
+def test_letterbox_averages_when_it_shrinks():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 200
+    assert (Preprocessing(16).letterbox(stripes) == 100).all()
+
+
+def test_prepare_is_decode_then_letterbox():
+    whole = decoding.jpeg(picture(GREEN, 1, width=300, height=200))
+    assert (
+        Preprocessing(24).apply(whole) == Preprocessing(24).letterbox(decoding.decode(whole, side=24))
+    ).all()
+    assert Preprocessing(24).apply(whole).shape == (24, 24, 3)
+
+
+def test_shrink_never_enlarges():
+    assert (
+        decoding.shrink(corners(64, 96), 96).shape
+        == decoding.shrink(corners(64, 96), 500).shape
+        == (64, 96, 3)
+    )
+    assert decoding.shrink(corners(64, 96), 48).shape == (32, 48, 3)
+
+
+def test_jpeg_round_trip_keeps_the_colours():
+    again = decoding.decode(decoding.jpeg(corners()))
+    assert (
+        difference(again[8::16, 8::16], corners()[8::16, 8::16]) <= 2
+    )  # away from the edges between the colours
+
+
+def test_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(
+        ImgclfError,
+        match=r"gone.jpg: No such file or directory; check that it exists and that you may read it$",
+    ):
+        decoding.read(tmp_path / "gone.jpg")
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of what the JPEGs of a folder become, shrunk, enlarged, odd and even."""
+    found = hashlib.sha256()
+    for path in sorted(folder.glob("*.jpg")):
+        for side in (None, 7, 32, 60, 120, 240):
+            pixels = decoding.read(path, side=side)
+            found.update(pixels.tobytes())
+            found.update(Preprocessing(side or 33).letterbox(pixels).tobytes())
+    return found.hexdigest()
+
+
+def test_same_bytes_give_the_same_pixels_on_a_lesser_processor(tmp_path):
+    """Every instruction set beyond the oldest that the libraries can do without is switched off in a second process."""
+    for i, (height, width) in enumerate([(480, 640), (481, 333), (240, 240), (97, 55), (30, 45), (5, 3)]):
+        pixels = cv2.resize(
+            np.random.default_rng(i).integers(0, 256, (height // 2 + 1, width // 3 + 1, 3)).astype(np.uint8),
+            (width, height),
+        )
+        (tmp_path / f"{i}.jpg").write_bytes(
+            encoded(pixels, "JPEG", quality=92, subsampling=2 * (i % 2), progressive=i > 3)
+        )
+    better = [name.strip("*?") for name in cv2.getCPUFeaturesLine().split() if name.startswith("*")]
+    lesser = {
+        "OPENCV_CPU_DISABLE": ",".join(better),
+        "OPENCV_IPP": "disabled",
+        "JSIMD_FORCENONE": "1",
+        "NPY_DISABLE_CPU_FEATURES": " ".join(np.show_config("dicts")["SIMD Extensions"].get("found", [])),
+    }
+    program = (
+        "import sys; sys.path[:0] = [sys.argv[1], sys.argv[2]]; import cv2, pathlib, test_decoding\n"
+        "print(cv2.getCPUFeaturesLine()); print(test_decoding.fingerprint(pathlib.Path(sys.argv[3])))"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            program,
+            str(Path(__file__).parent),
+            str(Path(__file__).parents[1]),
+            str(tmp_path),
+        ],
+        env=os.environ | lesser,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    features, found = done.stdout.splitlines()
+    assert all(f"*{name}?" in features.split() or f"*{name}" not in features.split() for name in better)
+    assert found == fingerprint(tmp_path)

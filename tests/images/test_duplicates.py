@@ -1,0 +1,121 @@
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from imgclf.images import decoding, duplicates
+
+
+def scene(seed, *, height=480, width=640):
+    """A smooth picture of 7 x 6 soft patches; (height, width, 3) uint8."""
+    patches = np.random.default_rng(seed).integers(0, 256, (6, 7, 3)).astype(np.uint8)
+    return cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def on_white(colour, *, round_corners=False):
+    """A large object in the middle of a white square: a box, or a disc."""
+    pixels = np.full((300, 300, 3), 255, np.uint8)
+    if round_corners:
+        return cv2.circle(pixels, (150, 150), 110, colour, -1)
+    return cv2.rectangle(pixels, (40, 40), (260, 260), colour, -1)
+
+
+def near(*pictures):
+    return duplicates.near_duplicates(
+        [duplicates.dhash(one) for one in pictures], lambda i: duplicates.glance(pictures[i])
+    )
+
+
+def a_third(pixels):
+    return cv2.resize(pixels, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA)
+
+
+def recompressed(pixels):
+    return decoding.decode(decoding.jpeg(pixels, quality=40))
+
+
+def test_dhash_has_a_bit_for_each_pixel_that_is_darker_than_its_right_neighbour():
+    ramp = np.repeat(np.linspace(0, 255, 170).astype(np.uint8)[None, :, None], 160, axis=0).repeat(3, axis=2)
+    assert duplicates.dhash(ramp) == "f" * 64
+    assert duplicates.dhash(ramp[:, ::-1].copy()) == "0" * 64
+
+
+@pytest.mark.parametrize(
+    "change",
+    [np.copy, a_third, recompressed, lambda pixels: recompressed(a_third(pixels))],
+    ids=["copied", "a third of the size", "recompressed", "both"],
+)
+@pytest.mark.parametrize("seed", range(5))
+def test_changed_copy_is_a_near_duplicate(change, seed):
+    assert near(scene(seed), change(scene(seed))) == [(0, 1)]
+
+
+def test_mirrored_picture_is_not_a_near_duplicate():
+    assert near(scene(0), scene(0)[:, ::-1].copy()) == []
+
+
+def test_unrelated_pictures_are_not_near_duplicates():
+    assert near(*(scene(seed) for seed in range(40))) == []
+
+
+def test_flat_pictures_are_unknown_and_not_near_duplicates():
+    assert near(*(np.full((60, 80, 3), grey, np.uint8) for grey in (0, 128, 128, 255))) == []
+
+
+def test_different_shapes_at_one_place_on_white_are_not_near_duplicates():
+    one, other = on_white((90, 90, 90)), on_white((90, 90, 90), round_corners=True)
+    assert not duplicates.look_same(duplicates.glance(one), duplicates.glance(other))
+    assert near(one, other) == []
+
+
+def test_one_shape_in_two_colours_of_the_same_grey_is_not_a_near_duplicate():
+    red, green = on_white((200, 40, 40)), on_white((20, 126, 80))  # both are grey 88
+    assert duplicates.dhash(red) == duplicates.dhash(green)
+    assert duplicates.close_hashes([duplicates.dhash(red), duplicates.dhash(green)]) == [(0, 1)]
+    assert near(red, green) == []
+
+
+def test_close_hashes_are_those_within_the_bits_asked_for():
+    hashes = [
+        "ff00" * 16,
+        "ff00" * 15 + "ff0f",
+        "00ff" * 16,
+        "0f0f" * 3 + "ff00" * 13,
+    ]  # 4 bits, all bits, 24 bits from the first
+    assert duplicates.close_hashes(hashes) == [(0, 1)]
+    assert duplicates.close_hashes(hashes, most_bits=24) == [(0, 1), (0, 3)]
+    assert duplicates.close_hashes(hashes, most_bits=3) == []
+    assert duplicates.close_hashes([]) == []
+
+
+def test_hashes_with_fewer_than_eight_set_or_unset_bits_are_in_no_pair():
+    for bits in ("7f", "ff"):
+        few = bits.rjust(64, "0")
+        many = f"{int(few, 16) ^ (2**256 - 1):064x}"
+        assert duplicates.close_hashes([few, few]) == ([(0, 1)] if bits == "ff" else [])
+        assert duplicates.close_hashes([many, many]) == ([(0, 1)] if bits == "ff" else [])
+
+
+def test_close_hashes_across_blocks_are_found_among_20_000_in_seconds():
+    rows = np.random.default_rng(0).integers(0, 256, (20_000, 32), dtype=np.uint8)
+    rows[19_999] = rows[3]
+    rows[19_999, 0] ^= 1
+    start = time.process_time()
+    assert duplicates.close_hashes([row.tobytes().hex() for row in rows]) == [(3, 19_999)]
+    assert (
+        time.process_time() - start < 10
+    )  # seconds of the processor, so that a busy machine does not fail it
+
+
+def test_second_look_is_taken_only_at_pictures_with_a_close_hash():
+    asked = []
+    hashes = ["ff00" * 16, "00ff" * 16, "ff00" * 16, "ff00" * 16]
+    pairs = duplicates.near_duplicates(hashes, lambda i: asked.append(i) or duplicates.glance(scene(0)))
+    assert (pairs, asked) == ([(0, 2), (0, 3), (2, 3)], [0, 2, 3])
+
+
+def test_photographs_and_their_small_copies_are_near_duplicates(shared_data):
+    photographs = [decoding.read(path) for path in sorted((shared_data / "clothing").rglob("*.jpg"))[::100]]
+    found = near(*photographs, *map(a_third, photographs))
+    assert all(j == i + len(photographs) for i, j in found) and len(found) >= 0.9 * len(photographs)

@@ -1,0 +1,484 @@
+"""ONNX networks that others made: what is found in the file, and that the features are those of the network."""
+
+import json
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from imgclf import ImgclfError, engines
+from imgclf.classifier import export
+from imgclf.classifier.model import SelfTest
+from imgclf.images.preprocessing import Preprocessing
+from imgclf.networks import backbones, onnx_import
+from imgclf.networks.architectures import ResNetArchitecture
+from imgclf.svm import Head
+
+SIDE = 32
+MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+RANDOM = np.random.default_rng(0)
+WEIGHTS = {
+    "kernel": RANDOM.normal(size=(8, 3, 3, 3)).astype(np.float32),
+    "dense": RANDOM.normal(size=(8, 5)).astype(np.float32),
+    "offset": RANDOM.normal(size=5).astype(np.float32),
+    "keep": np.array([1, -1]),
+    "levels": np.float32([127.5]),
+    "share": np.float32([1 / 255]),
+    "places": RANDOM.normal(size=(1, 8, 15, 15)).astype(np.float32),
+    "mean": MEAN.astype(np.float32).reshape(1, 3, 1, 1),
+}
+BODY = (
+    ("Conv", "pixels kernel", "maps", {"strides": [2, 2]}),
+    ("Relu", "maps", "positive"),
+    ("GlobalAveragePool", "positive", "means"),
+)
+DENSE = (
+    ("Flatten", "means", "vector"),
+    ("Gemm", "vector dense offset", "classes"),
+    ("Softmax", "classes", "out"),
+)
+
+
+def made(
+    path: Path,
+    *nodes: tuple,
+    shape=("N", 3, SIDE, SIDE),
+    kind=TensorProto.FLOAT,
+    entry="pixels",
+    opset=18,
+    **metadata: str,
+) -> Path:
+    """An ONNX file of these nodes (operator, inputs, output, attributes); its output is `out`."""
+    used = {name for _, inputs, *_ in nodes for name in inputs.split()}
+    graph = helper.make_graph(
+        [
+            helper.make_node(op, inputs.split(), [output], **(more[0] if more else {}))
+            for op, inputs, output, *more in nodes
+        ],
+        "theirs",
+        [helper.make_tensor_value_info(entry, kind, shape)],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in WEIGHTS.items() if name in used],
+        doc_string="/home/somebody/net.py",
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    return path
+
+
+def noise(count: int, side: int = SIDE) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+def expected(images: np.ndarray, mean=MEAN, deviation=DEVIATION) -> np.ndarray:
+    """What the body gives for images, computed by torch."""
+    pixels = torch.from_numpy(((images / 255 - mean) / deviation).astype(np.float32)).permute(0, 3, 1, 2)
+    return torch.conv2d(pixels, torch.from_numpy(WEIGHTS["kernel"]), stride=2).relu().mean(dim=(2, 3)).numpy()
+
+
+def features(path: Path, images: np.ndarray, *, engine: str = "onnxruntime") -> np.ndarray:
+    """The features that the file, written as a backbone, gives for images."""
+    written = path.with_name("dnn_fixed.onnx")
+    backbones.write(backbones.choose(str(path)), Preprocessing(images.shape[1]), written)
+    return np.concatenate(
+        [found for (found,) in engines.start(written, engine=engine, batch_size=len(images)).run([images])]
+    )
+
+
+def close(found: np.ndarray, wanted: np.ndarray) -> None:
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("engine", engines.ENGINES)
+@pytest.mark.parametrize("count", [1, 4])
+def test_features_are_the_input_of_the_last_dense_layer_in_both_engines(engine, count, tmp_path):
+    path = made(tmp_path / "net.onnx", *BODY, *DENSE)
+    close(features(path, noise(count), engine=engine), expected(noise(count)))
+
+
+def test_what_was_found_is_told_in_a_line(tmp_path):
+    assert str(backbones.choose(str(made(tmp_path / "net.onnx", *BODY, *DENSE)))) == (
+        "net.onnx: takes 32 x 32 pixels only, 8 features an image (the input of its last dense layer); "
+        "pixels are normalized by the mean and deviation of ImageNet, as it says nothing else"
+    )
+
+
+@pytest.mark.parametrize(
+    "dense",
+    [
+        (("Flatten", "means", "vector"), ("MatMul", "vector dense", "sum"), ("Add", "sum offset", "out")),
+        (
+            ("Flatten", "means", "vector"),
+            ("MatMul", "vector dense", "sum"),
+            ("Add", "offset sum", "classes"),
+            ("Sigmoid", "classes", "out"),
+        ),
+        (
+            ("Flatten", "means", "vector"),
+            ("Identity", "dense", "same"),
+            ("Gemm", "vector same", "classes"),
+            ("Reshape", "classes keep", "out"),
+        ),
+    ],
+)
+def test_a_dense_layer_is_known_in_its_different_forms(dense, tmp_path):
+    path = made(tmp_path / "net.onnx", *BODY, *dense, shape=(1, 3, SIDE, SIDE))
+    close(features(path, noise(3)), expected(noise(3)))
+
+
+def test_features_are_the_output_where_no_dense_layer_ends_the_network(tmp_path):
+    path = made(tmp_path / "net.onnx", *BODY, ("Flatten", "means", "out"))
+    close(features(path, noise(2)), expected(noise(2)))
+    assert "8 features an image (its output, as no dense layer ends it)" in str(backbones.choose(str(path)))
+
+
+def test_of_an_embedding_that_is_scaled_to_length_one_the_output_is_taken(tmp_path):
+    path = made(tmp_path / "net.onnx", *BODY, *DENSE[:2], ("LpNormalization", "classes", "out", {"axis": 1}))
+    wanted = expected(noise(2)) @ WEIGHTS["dense"] + WEIGHTS["offset"]
+    close(features(path, noise(2)), wanted / np.linalg.norm(wanted, axis=1, keepdims=True))
+
+
+def test_of_maps_the_means_are_taken(tmp_path):
+    path = made(tmp_path / "net.onnx", *BODY[:2], ("Identity", "positive", "out"))
+    close(features(path, noise(2)), expected(noise(2)))
+
+
+@pytest.mark.parametrize(
+    ("begin", "white", "mean"),
+    [
+        ([("Div", "raw levels", "pixels")], "from 0 to 255", (0, 0.5)),
+        ([("Mul", "raw share", "pixels")], "from 0 to 255", (0, 1)),
+        ([("Sub", "raw mean", "pixels")], "from 0 to 1", (MEAN, 1)),
+        ([("Identity", "raw", "same"), ("Sub", "same levels", "pixels")], "from 0 to 255", None),
+    ],
+)
+def test_arithmetic_at_the_begin_tells_what_pixels_it_takes(begin, white, mean, tmp_path):
+    path = made(tmp_path / "net.onnx", *begin, *BODY, *DENSE, entry="raw")
+    assert str(backbones.choose(str(path))).endswith(f"it takes pixels {white} and normalizes them itself")
+    wanted = expected(noise(2), *mean) if mean else expected(noise(2), 0.5, 1 / 255)
+    close(features(path, noise(2)), wanted)
+
+
+def test_metadata_tell_another_normalization(tmp_path):
+    path = made(
+        tmp_path / "net.onnx",
+        *BODY,
+        *DENSE,
+        pixel_mean="[0.5, 0.5, 0.5]",
+        pixel_std="[0.25, 0.5, 1.0]",
+        author="somebody",
+    )
+    close(features(path, noise(2)), expected(noise(2), 0.5, np.array([0.25, 0.5, 1])))
+    assert str(backbones.choose(str(path))).endswith(
+        "pixels are normalized by pixel_mean and pixel_std of its metadata"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pixel_mean": "[0.5]", "pixel_std": "[1, 1, 1]"},
+        {"pixel_mean": "0.5 0.5 0.5", "pixel_std": "[1, 1, 1]"},
+        {"pixel_mean": "[0.5, 0.5, 0.5]", "pixel_std": "[1, 0, 1]"},
+        {"pixel_mean": "[0.5, 0.5, 0.5]"},
+    ],
+)
+def test_metadata_that_are_no_normalization_are_refused(wrong, tmp_path):
+    path = made(tmp_path / "net.onnx", *BODY, *DENSE, **wrong)
+    with pytest.raises(
+        ImgclfError,
+        match=r"net\.onnx: its metadata pixel_mean and pixel_std must both be JSON lists of three numbers, red, green, blue, the second above 0",
+    ):
+        backbones.choose(str(path))
+
+
+def test_uint8_images_with_channels_first_go_in_as_they_are(tmp_path):
+    begin = (("Cast", "raw", "levels_", {"to": TensorProto.FLOAT}), ("Mul", "levels_ share", "pixels"))
+    path = made(tmp_path / "net.onnx", *begin, *BODY, *DENSE, entry="raw", kind=TensorProto.UINT8)
+    close(features(path, noise(2)), expected(noise(2), 0, 1))
+
+
+def test_uint8_images_with_channels_last_go_in_as_they_are(tmp_path):
+    begin = (
+        ("Cast", "raw", "levels_", {"to": TensorProto.FLOAT}),
+        ("Transpose", "levels_", "planes", {"perm": [0, 3, 1, 2]}),
+        ("Mul", "planes share", "pixels"),
+    )
+    path = made(
+        tmp_path / "net.onnx",
+        *begin,
+        *BODY,
+        *DENSE,
+        entry="raw",
+        kind=TensorProto.UINT8,
+        shape=("N", SIDE, SIDE, 3),
+    )
+    close(features(path, noise(2)), expected(noise(2), 0, 1))
+
+
+def test_float16_networks_give_float32_features(tmp_path):
+    path = made(
+        tmp_path / "net.onnx",
+        ("Cast", "half", "pixels", {"to": TensorProto.FLOAT}),
+        *BODY,
+        *DENSE,
+        entry="half",
+        kind=TensorProto.FLOAT16,
+    )
+    found = features(path, noise(2))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected(noise(2)), atol=5e-3 * found.max())
+
+
+def test_an_open_size_takes_any_and_a_fixed_one_only_its_own(tmp_path):
+    free = made(tmp_path / "free.onnx", *BODY, *DENSE, shape=("N", 3, "H", "W"))
+    close(features(free, noise(2, 48)), expected(noise(2, 48)))
+    assert "takes images of any size" in str(backbones.choose(str(free)))
+    fixed = backbones.choose(str(made(tmp_path / "fixed.onnx", *BODY, *DENSE)))
+    for use in (
+        backbones.stages,
+        lambda chosen, size: backbones.write(chosen, Preprocessing(size), tmp_path / "out.onnx"),
+    ):
+        with pytest.raises(
+            ImgclfError, match="^fixed.onnx: takes images of 32 x 32 pixels only; set input_size=32$"
+        ):
+            use(fixed, 48)
+
+
+def test_a_size_that_the_network_cannot_compute_is_refused(tmp_path):
+    path = made(
+        tmp_path / "net.onnx",
+        BODY[0],
+        ("Add", "maps places", "placed"),
+        ("GlobalAveragePool", "placed", "out"),
+        shape=("N", 3, "H", "W"),
+    )
+    assert len(features(path, noise(2))) == 2
+    with pytest.raises(
+        ImgclfError,
+        match=r"net\.onnx: cannot compute 1 image of 64 x 64 pixels; try the input_size it was made for, or export it again",
+    ):
+        backbones.write(backbones.choose(str(path)), Preprocessing(64), tmp_path / "out.onnx")
+
+
+def test_a_network_that_mixes_the_images_of_a_batch_is_refused(tmp_path):
+    path = made(
+        tmp_path / "net.onnx",
+        *BODY,
+        ("Flatten", "means", "vector"),
+        ("Softmax", "vector", "out", {"axis": 0}),
+        shape=(1, 3, SIDE, SIDE),
+    )
+    with pytest.raises(
+        ImgclfError,
+        match=r"net\.onnx: does not compute several images at once as it does one; export it again with a dynamic first axis \(batch\)",
+    ):
+        backbones.write(backbones.choose(str(path)), Preprocessing(SIDE), tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "reason"),
+    [
+        (
+            ("N", 1, SIDE, SIDE),
+            TensorProto.FLOAT,
+            "its input is float ['N', 1, 32, 32]; it must be uint8, float32, float16, (N, 3, S, S) or (N, S, S, 3)",
+        ),
+        (("N", 3, SIDE, SIDE), TensorProto.DOUBLE, "its input is double ['N', 3, 32, 32]; it must be"),
+        (("N", 3, SIDE, 48), TensorProto.FLOAT, "takes images of 48 x 32 pixels; it must take squares"),
+        (
+            ("N", 3 * SIDE * SIDE),
+            TensorProto.FLOAT,
+            "must have one input of four axes, the images; it has pixels ['N', 3072]",
+        ),
+    ],
+)
+def test_an_input_that_is_no_colour_image_is_refused(shape, kind, reason, tmp_path):
+    path = made(tmp_path / "net.onnx", ("Identity", "pixels", "out"), shape=shape, kind=kind)
+    with pytest.raises(ImgclfError, match=f"^net.onnx: {re.escape(reason)}"):
+        backbones.choose(str(path))
+
+
+def test_several_inputs_are_refused_with_their_names(tmp_path):
+    model = onnx.load(made(tmp_path / "net.onnx", *BODY, *DENSE))
+    model.graph.input.append(helper.make_tensor_value_info("text", TensorProto.INT64, ["N", 77]))
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(
+        ImgclfError,
+        match=re.escape(
+            "must have one input of four axes, the images; it has pixels ['N', 3, 32, 32], text ['N', 77]"
+        ),
+    ):
+        backbones.choose(str(tmp_path / "net.onnx"))
+
+
+def test_a_sequence_of_vectors_is_not_features(tmp_path):
+    path = made(tmp_path / "net.onnx", *BODY[:2], ("Reshape", "positive rows", "out"))
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0, 8, -1]), "rows"))
+    onnx.save(model, path)
+    with pytest.raises(
+        ImgclfError,
+        match=r"net\.onnx: gives \(1, 8, 225\) for 1 image of 32 x 32 pixels; must be one vector of finite numbers an image",
+    ):
+        str(backbones.choose(str(path)))
+
+
+@pytest.mark.parametrize("content", [b"", b"no network at all", None], ids=["empty", "text", "half"])
+def test_a_damaged_file_is_refused(content, tmp_path):
+    path = made(tmp_path / "net.onnx", *BODY, *DENSE)
+    path.write_bytes(path.read_bytes()[:900] if content is None else content)
+    with pytest.raises(
+        ImgclfError,
+        match=r"net\.onnx: (not an ONNX network, or damaged; export it again|must have one input)",
+    ):
+        backbones.choose(str(path))
+
+
+def test_weights_in_a_second_file_are_taken_along_or_missed(tmp_path):
+    model = onnx.load(made(tmp_path / "net.onnx", *BODY, *DENSE))
+    onnx.save(
+        model, tmp_path / "net.onnx", save_as_external_data=True, size_threshold=0, location="net.onnx.data"
+    )
+    close(features(tmp_path / "net.onnx", noise(2)), expected(noise(2)))
+    (tmp_path / "net.onnx.data").unlink()
+    with pytest.raises(
+        ImgclfError,
+        match=r"net\.onnx: its weights are in a second file \(often net\.onnx\.data\), which is missing or damaged; put it beside this one",
+    ):
+        backbones.choose(str(tmp_path / "net.onnx"))
+
+
+def test_an_operator_that_no_opset_knows_is_refused(tmp_path):
+    path = made(tmp_path / "net.onnx", ("NoSuchOperator", "pixels", "out"), opset=9)
+    with pytest.raises(
+        ImgclfError,
+        match=r"net\.onnx: cannot be brought to opset 18 of ONNX; export it again with that opset or a later one",
+    ):
+        backbones.choose(str(path))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 0, 0), (-1, 3, -1, -1), (None, 3, None, None)])
+def test_open_axes_are_known_in_their_different_forms(shape, tmp_path):
+    path = made(tmp_path / "net.onnx", *BODY, *DENSE, shape=shape)
+    close(features(path, noise(2, 48)), expected(noise(2, 48)))
+
+
+def test_an_old_opset_with_weights_among_the_inputs_is_brought_to_ours(tmp_path):
+    model = onnx.load(made(tmp_path / "old.onnx", *BODY, *DENSE, opset=8, shape=(1, 3, SIDE, SIDE)))
+    model.ir_version = 3
+    model.graph.input.extend(
+        helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in model.graph.initializer
+    )
+    onnx.save(model, tmp_path / "old.onnx")
+    close(features(tmp_path / "old.onnx", noise(3)), expected(noise(3)))
+
+
+def test_what_is_written_is_whole_and_names_its_backbone_and_nothing_of_its_makers_machine(tmp_path):
+    features(made(tmp_path / "net.onnx", *BODY, *DENSE, author="somebody"), noise(2))
+    model = onnx.load(tmp_path / "dnn_fixed.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert {entry.key: json.loads(entry.value) for entry in model.metadata_props} == {
+        "backbone": "net.onnx",
+        "preprocessing": {"input_size": SIDE, "padding_colour": [114, 114, 114]},
+    }
+    assert b"somebody" not in (tmp_path / "dnn_fixed.onnx").read_bytes()
+    assert [tensor.name for tensor in model.graph.initializer if "dense" in tensor.name] == []
+    assert engines.preprocessing(tmp_path / "dnn_fixed.onnx").input_size == SIDE
+
+
+def test_a_network_with_names_like_ours_becomes_a_classifier(tmp_path):
+    path = made(
+        tmp_path / "net.onnx",
+        ("Conv", "images kernel", "features"),
+        ("GlobalAveragePool", "features", "scores"),
+        ("Flatten", "scores", "head_scaled"),
+        ("Gemm", "head_scaled dense offset", "out"),
+        entry="images",
+    )
+    features(path, noise(2))
+    head = Head(("a", "b"), np.ones((2, 8)), np.zeros(2), True, 1.0, 1.0)
+    test = SelfTest(np.zeros((1, 16, 16, 3), np.uint8), np.zeros((1, 2), np.float32))
+    export.write(tmp_path / "classifier.onnx", tmp_path / "dnn_fixed.onnx", head, test, metadata={})
+    scores, probabilities = next(engines.start(tmp_path / "classifier.onnx").run([noise(2)]))
+    assert scores.shape == probabilities.shape == (2, 2)
+
+
+def test_stages_of_any_network_are_its_convolutions_by_the_side_of_their_maps(tmp_path):
+    path = made(tmp_path / "net.onnx", *BODY, *DENSE)
+    assert backbones.stages(backbones.choose(str(path)), SIDE) == [
+        {
+            "stage": "maps 1",
+            "convolutions": 1,
+            "largest kernel, pixels": 3,
+            "channels": 8,
+            "side, pixels": 15,
+        },
+        {
+            "stage": "features",
+            "convolutions": 0,
+            "largest kernel, pixels": 0,
+            "channels": 8,
+            "side, pixels": 1,
+        },
+    ]
+
+
+def test_a_network_without_convolutions_has_a_table_of_its_features_alone(tmp_path):
+    path = made(tmp_path / "net.onnx", ("GlobalAveragePool", "pixels", "out"))
+    assert [
+        (row["stage"], row["channels"]) for row in backbones.stages(backbones.choose(str(path)), SIDE)
+    ] == [("features", 3)]
+
+
+class Theirs(torch.nn.Module):
+    """A small ResNet as others export it: normalized float planes in, scores of five classes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = ResNetArchitecture((1, 1, 1, 1), channels=(8, 16, 24, 32)).network()
+        self.fc = torch.nn.Linear(32, 5)
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.features(planes))
+
+    def features(self, planes: torch.Tensor) -> torch.Tensor:
+        """The input of the last layer, through a view as older networks have it."""
+        body = self.body
+        maps = torch.relu(body.bn1(body.conv1(planes)))
+        for stage in (body.layer1, body.layer2, body.layer3, body.layer4):
+            maps = stage(maps)
+        return torch.nn.functional.adaptive_avg_pool2d(maps, 1).view(planes.shape[0], -1)
+
+
+@pytest.mark.parametrize(
+    ("count", "options"),
+    [
+        (1, {"dynamo": True}),
+        (2, {"dynamo": True, "dynamic_shapes": ({0: torch.export.Dim("batch")},)}),
+        (1, {"dynamo": False, "opset_version": 11}),
+    ],
+    ids=["fixed", "dynamic", "old"],
+)
+def test_exports_of_torch_give_the_features_of_the_network(count, options, tmp_path):
+    network = Theirs().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network, (torch.zeros(count, 3, SIDE, SIDE),), tmp_path / "net.onnx", verbose=False, **options
+        )
+    images = noise(3)
+    planes = torch.from_numpy(((images / 255 - MEAN) / DEVIATION).astype(np.float32)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        wanted = network.features(planes).numpy()
+    for engine in engines.ENGINES:
+        close(features(tmp_path / "net.onnx", images, engine=engine), wanted)
+    assert onnx_import.read(tmp_path / "net.onnx").features == 32

@@ -1,0 +1,309 @@
+"""Weights come once, whole and checked, from a real server that behaves and misbehaves."""
+
+import hashlib
+import io
+import os
+import re
+import socket
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from imgclf import ImgclfError, downloads
+from imgclf.images.preprocessing import Preprocessing
+from imgclf.networks import backbones, weights
+from imgclf.networks.architectures import ResNetArchitecture
+from imgclf.networks.backbones import BACKBONES, Backbone
+
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+
+
+def named(content: bytes, stem: str = "net") -> str:
+    """The name of a file that holds this, as its publisher would give it."""
+    return f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+
+
+NAME = named(CONTENT)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Gives the server's files, from the byte that is asked for; of the first answers so many bytes as `server.gives` lists."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        begin = int(re.sub(r"\D", "", self.headers.get("Range", "0")))
+        self.server.asked.append(begin)
+        content = self.server.files.get(self.path[1:])
+        if content is None or begin >= len(content):
+            return self.head(404 if content is None else 416, 0)
+        begin = begin if self.server.gives_ranges else 0
+        first = self.server.gives.pop(0) if self.server.gives else len(content)
+        self.head(
+            206 if begin else 200,
+            len(content) - begin,
+            **{"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} if begin else {},
+        )
+        self.wfile.write(content[begin : begin + first])
+        if begin + first < len(content):
+            self.close_connection = True
+
+    def head(self, status, length, **headers):
+        self.send_response(status)
+        for key, value in (headers | {"Content-Length": str(length)}).items():
+            self.send_header(key, value)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(downloads, "BACK_OFF_SECONDS", 0.01)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.files, server.asked, server.gives, server.gives_ranges = {NAME: CONTENT}, [], [], True
+        server.address = f"http://127.0.0.1:{server.server_port}/"
+        server.handle_error = lambda *args: None  # a client that has gone
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def there(data_dir: Path) -> list[str]:
+    """What is in `networks/`, half files too."""
+    return sorted(path.name for path in (data_dir / "networks").iterdir() if path.name != ".lock")
+
+
+def test_a_file_is_fetched_once(server, data_dir):
+    path = weights.fetch(server.address + NAME)
+    assert path == data_dir / "networks" / NAME
+    assert path.read_bytes() == CONTENT
+    assert weights.fetch(server.address + NAME) == path
+    assert server.asked == [0] and there(data_dir) == [NAME]
+
+
+def test_progress_tells_bytes_up_to_the_whole(server):
+    told = []
+    weights.fetch(server.address + NAME, progress=lambda here, whole: told.append((here, whole)))
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert [here for here, _ in told] == sorted({here for here, _ in told}) and len(told) > 3
+
+
+def test_a_connection_cut_half_way_goes_on_where_it_stopped(server, data_dir):
+    server.gives = [1_500_000]
+    told = []
+    path = weights.fetch(server.address + NAME, progress=lambda here, whole: told.append((here, whole)))
+    assert path.read_bytes() == CONTENT and there(data_dir) == [NAME]
+    assert server.asked == [0, 1_500_000]
+    assert {whole for _, whole in told} == {len(CONTENT)}
+
+
+def test_a_connection_that_is_cut_again_and_again_gets_there_as_long_as_more_comes(server):
+    server.gives = [400_000] * 6
+    assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
+    assert server.asked == [400_000 * k for k in range(7)]
+
+
+def test_what_came_before_a_run_ended_is_not_asked_for_again(server, data_dir):
+    server.gives = [1_000_000, 0, 0]
+    with pytest.raises(
+        ImgclfError,
+        match=rf"^{NAME}: could not be fetched \(the server broke the answer off\); the 1 MB that came are kept; run again",
+    ):
+        weights.fetch(server.address + NAME)
+    assert there(data_dir) == [f"{NAME}.part"]
+    server.asked.clear()
+    assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
+    assert server.asked == [1_000_000] and there(data_dir) == [NAME]
+
+
+def test_a_whole_file_that_a_killed_run_had_not_named_yet_is_taken(server, data_dir):
+    (data_dir / "networks").mkdir(parents=True)
+    (data_dir / "networks" / f"{NAME}.part").write_bytes(CONTENT)
+    assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("begun", [b"of another file", CONTENT + b"more"], ids=["other", "longer"])
+def test_a_wrong_begin_is_thrown_away_and_all_is_fetched(begun, server, data_dir):
+    (data_dir / "networks").mkdir(parents=True)
+    (data_dir / "networks" / f"{NAME}.part").write_bytes(begun)
+    assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
+    assert server.asked[-1] == 0 and there(data_dir) == [NAME]
+
+
+def test_a_server_that_gives_no_parts_gives_all_again(server):
+    server.gives_ranges, server.gives = False, [1_500_000]
+    assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
+
+
+def test_a_file_with_another_hash_is_refused_and_not_kept(server, data_dir):
+    server.files[NAME] = b"<html>please log in</html>"
+    digits = hashlib.sha256(server.files[NAME]).hexdigest()[:8]
+    with pytest.raises(
+        ImgclfError,
+        match=rf"{NAME}: gives another file than its name says \(its sha256 begins with {digits}\), perhaps the page of a proxy or a login; "
+        f"run again on another network, or fetch {server.address}{NAME} by other means and put it at {data_dir}/networks/{NAME}$",
+    ):
+        weights.fetch(server.address + NAME)
+    assert there(data_dir) == []
+
+
+def test_a_wrong_file_put_by_hand_is_told_from_the_right_one(server, data_dir):
+    (data_dir / "networks").mkdir(parents=True)
+    (data_dir / "networks" / NAME).write_bytes(b"another")
+    with pytest.raises(
+        ImgclfError,
+        match=rf"networks/{NAME}: is another file than its name says, or damaged \(its sha256 begins with .*\); delete it and run again",
+    ):
+        weights.fetch(server.address + NAME)
+    (data_dir / "networks" / NAME).write_bytes(CONTENT)
+    assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
+    assert server.asked == []
+
+
+def test_a_missing_file_is_not_asked_for_again_and_says_where_to_put_it(server, data_dir):
+    server.files.clear()
+    with pytest.raises(
+        ImgclfError,
+        match=rf"^{NAME}: could not be fetched \(HTTP 404 Not Found\); run again on another network, or fetch .* and put it at {data_dir}",
+    ):
+        weights.fetch(server.address + NAME)
+    assert server.asked == [0] and there(data_dir) == []
+
+
+def test_no_network_says_where_to_put_the_file_by_hand(data_dir, monkeypatch):
+    monkeypatch.setattr(downloads, "BACK_OFF_SECONDS", 0.01)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with pytest.raises(
+        ImgclfError,
+        match=rf"^{NAME}: could not be fetched \(no connection .*\); .*put it at {data_dir}/networks/{NAME}$",
+    ):
+        weights.fetch(f"http://127.0.0.1:{port}/{NAME}")
+
+
+def test_a_full_disk_is_a_sentence_and_the_fetch_goes_on_when_there_is_room(server, tmp_path, monkeypatch):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("no permission to mount a small disk")
+    try:
+        monkeypatch.setenv("IMGCLF_DATA", str(disk))
+        with pytest.raises(
+            ImgclfError,
+            match=rf"^cannot write .*{NAME}\.part: the disk is full; free some space and run again$",
+        ):
+            weights.fetch(server.address + NAME)
+        assert there(disk) == [f"{NAME}.part"]
+        subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
+        assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
+        assert server.asked[1] > 1_000_000
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_two_runs_at_once_fetch_it_once(server, data_dir):
+    threads = [threading.Thread(target=weights.fetch, args=[server.address + NAME]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.asked == [0] and there(data_dir) == [NAME]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_published_weights_have_their_hash_in_their_name(name):
+    assert re.fullmatch(
+        rf"https://download\.pytorch\.org/models/{name}-[0-9a-f]{{8}}\.pth", BACKBONES[name].address
+    )
+
+
+def published(server, name: str, network: str) -> Backbone:
+    """A backbone whose weights, random and of the shapes of `network`, are behind a link of the server."""
+    torch.manual_seed(0)
+    classes = {"fc.weight": torch.zeros(1000, BACKBONES[network].features), "fc.bias": torch.zeros(1000)}
+    content = io.BytesIO()
+    torch.save(BACKBONES[network].architecture.network().state_dict() | classes, content)
+    address = server.address + named(content.getvalue(), name)
+    server.files[address.removeprefix(server.address)] = content.getvalue()
+    return Backbone(name, 224, BACKBONES[name].architecture, address=address)
+
+
+def test_fetched_weights_become_a_network_and_their_export_needs_them_no_more(server, tmp_path, data_dir):
+    backbone = published(server, "resnet18", "resnet18")
+    server.gives = [20_000_000]
+    backbones.write(backbone, Preprocessing(32), tmp_path / "first.onnx")
+    assert server.asked == [0, 20_000_000]
+    os.remove(data_dir / "networks" / backbone.address.removeprefix(server.address))
+    backbones.write(backbone, Preprocessing(32), tmp_path / "second.onnx")
+    assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
+    assert len(server.asked) == 2
+
+
+def test_weights_of_another_backbone_behind_the_link_are_refused_naming_both(server):
+    backbone = published(server, "resnet18", "resnet50")
+    with pytest.raises(
+        ImgclfError, match=r"^resnet18-.{8}\.pth: holds the weights of resnet50, not of resnet18: "
+    ):
+        backbones.build(backbone)
+
+
+def test_a_network_is_built_for_every_published_architecture():
+    assert {name for name, backbone in BACKBONES.items() if backbone.address} == {
+        name for name, backbone in BACKBONES.items() if isinstance(backbone.architecture, ResNetArchitecture)
+    }
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.system, ("touch harmed",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no weights", Harmful(), {"weight": Harmful()}, torch.nn.Linear(2, 2)],
+    ids=["empty", "text", "code", "hidden code", "module"],
+)
+def test_anything_but_weights_is_refused_and_no_code_is_run(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "own.pth"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(
+        ImgclfError,
+        match=r"own\.pth: cannot be read: damaged, or not a file of weights alone; write it by torch.save\(model.state_dict\(\), \.\.\.\)",
+    ):
+        weights.read(path)
+    assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [torch.zeros(3), {}, {"epoch": 3, "weight": torch.zeros(3)}, {"state_dict": {"weight": torch.zeros(3)}}],
+)
+def test_weights_without_names_or_among_other_things_are_refused(content, tmp_path):
+    torch.save(content, tmp_path / "own.pth")
+    with pytest.raises(ImgclfError, match=r"own\.pth: does not hold the named weights of one network; "):
+        weights.read(tmp_path / "own.pth")
+
+
+def test_a_file_of_weights_that_was_cut_off_is_refused(tmp_path):
+    torch.save({"weight": torch.zeros(1000)}, tmp_path / "own.pth")
+    content = (tmp_path / "own.pth").read_bytes()
+    for length in (len(content) // 2, len(content) - 10):
+        (tmp_path / "own.pth").write_bytes(content[:length])
+        with pytest.raises(ImgclfError, match="damaged"):
+            weights.read(tmp_path / "own.pth")

@@ -1,0 +1,177 @@
+"""The bqplot figures hold the same numbers as the evaluation."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from imgclf import plots
+from imgclf.evaluation import curves, metrics
+from imgclf.finetuning.learning_curve import Epoch
+from support.evaluations import evaluated, few_and_many, labels
+
+with warnings.catch_warnings():
+    warnings.simplefilter(
+        "ignore", DeprecationWarning
+    )  # of bqplot's own definitions, when it is first imported
+    from imgclf.widgets import charts
+
+
+def axis_labels(figure) -> list[str]:
+    return [axis.label for axis in figure.axes]
+
+
+@few_and_many
+def test_confusion_holds_shares_and_counts(count):
+    found = evaluated(count)
+    cells, *inks = charts.confusion(found).marks
+    np.testing.assert_allclose(cells.color, found.confusion / 5)
+    assert list(cells.row) == list(cells.column) == list(found.labels)
+    shown = {
+        (str(row), str(column)): int(text)
+        for numbers in inks
+        for row, column, text in zip(numbers.y, numbers.x, numbers.text, strict=True)
+    }
+    assert shown == {
+        (found.labels[i], found.labels[j]): n for (i, j), n in np.ndenumerate(found.confusion) if n
+    }
+    assert axis_labels(charts.confusion(found)) == ["predicted label", "true label"]
+
+
+def test_confusion_of_a_label_without_images_has_an_empty_row():
+    found = metrics.evaluate(["a", "b"], ["1"], ["a"], np.eye(2)[:1], np.eye(2)[:1])
+    cells, *_ = charts.confusion(found).marks
+    assert cells.color.tolist() == [[1, 0], [0, 0]]
+
+
+def test_a_click_on_a_cell_tells_its_labels():
+    clicked = []
+    cells, *_ = charts.confusion(evaluated(3), on_click=lambda *cell: clicked.append(cell)).marks
+    cells._handle_custom_msg(
+        {
+            "event": "element_click",
+            "data": {"row": "label 0", "column": "label 1", "rowNum": 0, "columnNum": 1},
+        },
+        [],
+    )
+    assert clicked == [("label 0", "label 1")]
+
+
+@few_and_many
+def test_the_numbers_let_the_mouse_through_to_the_cells(count):
+    _, *inks = charts.confusion(evaluated(count)).marks
+    assert all(
+        mark.selected.tolist() == list(range(len(mark.text)))
+        and mark.selected_style == {"pointer-events": "none"}
+        for mark in inks
+    )
+
+
+def test_long_labels_are_shortened_beside_the_axes_and_stay_whole_in_the_cells():
+    names = ["a very long label of coats", "a very long label of hats"]
+    figure = charts.confusion(metrics.evaluate(names, ["1", "2"], names, np.eye(2), np.eye(2)))
+    assert list(figure.marks[0].row) == names
+    assert all(
+        axis.tick_labels == {names[0]: "a very…coats", names[1]: "a very… hats"} for axis in figure.axes
+    )
+
+
+@few_and_many
+def test_bars_are_updated_in_place_and_name_the_true_label(count):
+    bars = charts.ProbabilityBars(labels(count))
+    mark, before = bars.marks[0], list(bars.marks)
+    probabilities = np.linspace(0, 1, count, dtype=np.float32)
+    bars.show(probabilities, "label 1")
+    assert list(mark.x) == labels(count) and bars.marks == before
+    np.testing.assert_array_equal(mark.y, probabilities)
+    assert bars.axes[0].tick_labels == {
+        **{label: label for label in labels(count)},
+        "label 1": "label 1 (true)",
+    }
+
+
+@few_and_many
+def test_the_roc_by_probability_has_a_point_a_label_that_follows_the_threshold(count):
+    found = evaluated(count)
+    figure = charts.ThresholdRoc(found)
+    *lines, points = figure.marks
+    curve = curves.roc_by_probability(found, "label 0")
+    assert set(zip(lines[0].x, lines[0].y, strict=True)) <= set(
+        zip(curve.false_positive_rate, curve.true_positive_rate, strict=True)
+    )
+    for threshold in (0, 0.4, 1):
+        figure.move(threshold)
+        np.testing.assert_array_equal(
+            np.stack([points.x, points.y], axis=1), curves.operating_points(found, threshold)
+        )
+    assert list(points.names) == labels(count) and all(axis_labels(figure))
+
+
+def test_only_the_corners_of_a_roc_are_drawn():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.1, 0.9]])
+    found = metrics.evaluate(list("ab"), list("1234"), list("aaab"), probabilities, probabilities)
+    curve = charts.ThresholdRoc(found).marks[0]
+    assert (curve.x.tolist(), curve.y.tolist()) == ([0, 0, 1], [0, 1, 1])
+
+
+def test_a_label_without_a_curve_has_no_point():
+    found = metrics.evaluate(list("abc"), ["1", "2"], ["a", "b"], np.eye(3)[:2], np.eye(3)[:2])
+    *lines, points = charts.ThresholdRoc(found).marks
+    assert len(lines) == len(points.x) == 2 and list(points.names) == ["a", "b"]
+
+
+@few_and_many
+def test_feature_map_holds_each_image_with_its_name(count):
+    points = np.random.default_rng(0).normal(size=(3 * count, 2))
+    names = [f"{i}.jpg" for i in range(3 * count)]
+    figure = charts.feature_map(points, names, np.array(labels(count)).repeat(3), labels(count))
+    assert [mark.labels for mark in figure.marks] == [[label] for label in labels(count)]
+    assert [str(name) for mark in figure.marks for name in mark.names] == names
+    np.testing.assert_allclose(np.concatenate([mark.x for mark in figure.marks]), points[:, 0])
+    np.testing.assert_allclose(np.concatenate([mark.y for mark in figure.marks]), points[:, 1])
+    assert all(axis_labels(figure))
+
+
+def test_a_label_has_the_same_colour_in_the_picture_and_in_the_chart():
+    figure = charts.feature_map(np.zeros((3, 2)), list("123"), list("abc"), list("abc"))
+    assert [mark.colors[0] for mark in figure.marks] == [plots.colour("abc", label) for label in "abc"]
+
+
+@pytest.mark.parametrize(
+    ("images", "drawn"),
+    [(charts.MOST_POINTS, charts.MOST_POINTS), (charts.MOST_POINTS + 2, charts.MOST_POINTS // 2 + 1)],
+)
+def test_a_large_feature_map_is_thinned_evenly(images, drawn):
+    points = np.arange(2 * images, dtype=float).reshape(images, 2)
+    (mark,) = charts.feature_map(points, list(map(str, range(images))), ["a"] * images, ["a"]).marks
+    assert len(mark.x) == drawn
+    assert [str(name) for name in mark.names[:2]] == (["0", "1"] if drawn == images else ["0", "2"])
+
+
+EPOCHS = [
+    Epoch(0, float("nan"), float("nan"), 0.2, 0.9),
+    Epoch(1, 0.5, 0.3, 0.1, 0.6),
+    Epoch(2, 0.2, 0.1, 0.15, 0.5),
+]
+
+
+def test_training_holds_the_errors_that_were_measured():
+    trained, validated = charts.training(EPOCHS).marks
+    assert (list(trained.x), list(trained.y)) == ([1, 2], [0.3, 0.1])
+    assert (list(validated.x), list(validated.y)) == ([0, 1, 2], [0.2, 0.1, 0.15])
+    assert all(axis_labels(charts.training(EPOCHS)))
+
+
+def test_live_training_shows_nothing_before_there_are_epochs_then_one_chart_that_grows(capsys):
+    with charts.LiveTraining() as live:
+        live.show([])
+        assert live.chart is None
+        live.show(EPOCHS[:1])
+        first = live.chart
+        live.progress(8, 16)
+        live.show(EPOCHS)
+    assert live.chart is first
+    assert list(first.marks[1].x) == [0, 1, 2]
+    assert first.title == "epoch 2: loss 0.20, training error 10.0%, validation error 15.0%"
+    assert repr(first) == f"[interactive chart, needs a running kernel: {first.title}]"
+    assert capsys.readouterr().out.count("interactive chart") == 1
