@@ -1,6 +1,7 @@
 """Every parameter of the notebooks, once: its name, default, type, allowed values, meaning."""
 
 import ast
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
