@@ -61,7 +61,7 @@ def test_roc_draws_a_curve_for_each_label_with_its_area(count, ax):
     check_drawn(ax)
     for line, label in zip(ax.lines, found.labels, strict=False):
         curve = curves.roc(found, label)
-        assert (line.get_xydata().T == [curve.false_positive_rate, curve.true_positive_rate]).all()
+        assert ([curve.false_positive_rate, curve.true_positive_rate] == line.get_xydata().T).all()
         assert (
             line.get_label()
             == f"{label}, area {curve.area:.2f} ({curve.interval[0]:.2f} to {curve.interval[1]:.2f})"

@@ -253,7 +253,7 @@ class Annotations:
     def _why_excluded(self, position: int, image: Image) -> str:
         """By a person, as the journal has it; else as it was when the folder was looked through, as far as that holds under this label."""
         verdict, found = self.journal.verdict(image.path), self.dataset.files[position]
-        if verdict and verdict.action == "exclude" or (not verdict and found.excluded == BY_HAND):
+        if (verdict and verdict.action == "exclude") or (not verdict and found.excluded == BY_HAND):
             return BY_HAND
         if not image.width:
             return "cannot be read" if found.excluded == BY_HAND else found.excluded

@@ -53,7 +53,7 @@ def score(guards: list) -> dict[str, Any]:
             "description": "the labels; the contract of the request decides the form",
             "content": {"application/json": {"examples": EXAMPLES}},
         },
-        **{status: FAULT for status in sorted(statuses)},
+        **dict.fromkeys(sorted(statuses), FAULT),
     }
     return {
         "dependencies": guards,

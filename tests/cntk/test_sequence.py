@@ -16,7 +16,7 @@ from imgclf.experiments import sequence
     [{}, {"classifier": "dnn", "trainable_stages": "0", "epochs": 3, "learning_rate": [0.01]}],
     ids=["svm", "dnn"],
 )
-def test_the_sequence_runs_through_with_an_old_model_in_cntk(more, plain, colour_folder):  # noqa: F811
+def test_the_sequence_runs_through_with_an_old_model_in_cntk(more, plain, colour_folder):
     sequence.run(
         {
             "dataset_name": "colours",

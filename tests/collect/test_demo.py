@@ -71,7 +71,7 @@ def test_a_picture_has_the_hash_that_the_manifest_lists(source, listed):
 
 def test_sides_are_400_to_1000_pixels(sample):
     sides = [side for images in sample.values() for image in images for side in image.shape[:2]]
-    assert 400 <= min(sides) and max(sides) <= 1000
+    assert min(sides) >= 400 and max(sides) <= 1000
 
 
 def test_unknown_and_gone_sources_are_not_found():

@@ -8,10 +8,10 @@ from imgclf.annotation.annotations import Annotations
 from imgclf.evaluation import metrics
 from imgclf.evaluation.metrics import Evaluation
 
-TRUTH = "a a a a b b b b c c".split()
+TRUTH = ["a", "a", "a", "a", "b", "b", "b", "b", "c", "c"]
 
 
-PREDICTED = "a a a b b b c c c c".split()
+PREDICTED = ["a", "a", "a", "b", "b", "b", "c", "c", "c", "c"]
 
 
 def by_hand(
