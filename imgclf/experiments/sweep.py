@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -40,12 +41,7 @@ def run(dataset_name: str, images_dir: str, grid: str) -> list[Trial]:
     ImgclfError : no images to learn from, or a grid that makes no sense.
     """
     chosen = trials.combinations(trials.choices(grid))
-    folder = dataset.images_folder(dataset_name, images_dir)
-    if not folder.is_dir():
-        raise ImgclfError(
-            f"{folder}: no images of {dataset_name} yet; run 00_get_images first, or set images_dir"
-        )
-    found = scan.look_through(dataset_name, folder)
+    found = scan.look_through(dataset_name, _images_folder(dataset_name, images_dir))
     dataset.check(found)
     done = []
     for number, values in enumerate(chosen, start=1):
@@ -70,9 +66,12 @@ def headless(values: Mapping[str, Value]) -> str:
         "grid": trials.as_grid(chosen),
     }  # paths in it are whole now: the notebook runs elsewhere
     parameters.check_together(set_values)
+    dataset_name = str(set_values["dataset_name"])
+    _images_folder(
+        dataset_name, str(set_values["images_dir"])
+    )  # what is wrong is said before a kernel starts
     folder = sequence.new_folder()
     sequence.execute(path, folder, set_values, output=sys.stdout)
-    dataset_name = str(set_values["dataset_name"])
     names = [trials.name_of(dataset_name, values) for values in trials.combinations(chosen)]
     done = [trial for name in names if (trial := trials.read(name))]
     failed = [f"{trials.told(trial.values)}: {trial.error}" for trial in done if trial.error]
@@ -93,6 +92,21 @@ def headless(values: Mapping[str, Value]) -> str:
             + "; ".join(failed)
         )
     return text
+
+
+def _images_folder(dataset_name: str, images_dir: str) -> Path:
+    """Return the folder of the images.
+
+    Raises
+    ------
+    ImgclfError : there is no such folder.
+    """
+    folder = dataset.images_folder(dataset_name, images_dir)
+    if not folder.is_dir():
+        raise ImgclfError(
+            f"{folder}: no images of {dataset_name} yet; run 00_get_images first, or set images_dir"
+        )
+    return folder
 
 
 def _trial(found: Dataset, values: dict[str, Value]) -> Trial:

@@ -66,6 +66,8 @@ def wait_until_it_answers(server: subprocess.Popen, url: str) -> None:
     raise AssertionError("mlflow models serve doesn't answer")
 
 
+@pytest.mark.service
+@pytest.mark.slow
 def test_mlflow_serves_the_scores_that_the_file_gives(folder):
     save, ask = blocks("MLflow", "python")
     _, serve = blocks("MLflow", "sh")

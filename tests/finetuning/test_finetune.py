@@ -3,10 +3,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from imgclf.images import decoding
 from imgclf.images.loading import load_all
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
-from support.pictures import picture
+from support.pictures import picture, write_colours
 
 killed_while_refining = Path(__file__).parents[1] / "support" / "killed_while_refining.py"
 LITE0 = backbones.BACKBONES["efficientnet_lite0"]
@@ -46,6 +47,36 @@ def colours(networks, data_dir, colour_folder) -> Path:
     look(colour_folder)
     backbones.write(LITE0, Preprocessing(SIZE), proc() / FIXED_NETWORK)
     return colour_folder
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run of the colours with `RECIPE`: its result, how many epochs it showed each time, and what it left."""
+
+    result: finetune.Result
+    shown: list[int]
+    proc: Path
+
+
+@pytest.fixture(scope="module")
+def finished(networks, tmp_path_factory) -> Finished:
+    data, shown = tmp_path_factory.mktemp("finished"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCLF_DATA", str(data))
+        (data / "networks").symlink_to(networks)
+        folder = write_colours(data / "images" / "colours")
+        look(folder)
+        backbones.write(LITE0, Preprocessing(SIZE), proc() / FIXED_NETWORK)
+        result = run(folder, show=lambda epochs: shown.append(len(epochs)))
+        return Finished(result, shown, proc())
+
+
+@pytest.fixture
+def refined(finished, colours) -> Path:
+    """The colours as that run left them; gives their folder."""
+    for path in finished.proc.glob("dnn_*"):
+        shutil.copy2(path, proc() / path.name)
+    return colours
 
 
 def proc() -> Path:
@@ -89,21 +120,20 @@ def test_with_classifier_svm_nothing_is_done_and_no_images_are_needed(data_dir):
     assert not data_dir.exists()
 
 
-def test_it_leaves_network_head_and_record_and_the_curve_begins_at_the_probe(colours):
-    shown: list[int] = []
-    result = run(colours, show=lambda epochs: shown.append(len(epochs)))
+def test_it_leaves_network_head_and_record_and_the_curve_begins_at_the_probe(finished):
+    result = finished.result
     assert [epoch.number for epoch in result.epochs] == [0, 1, 2]
     assert result.epochs[0].validation_error == 0
-    assert shown == [1, 2, 3, 3]
-    assert {path.name for path in proc().glob("dnn_*")} == {
+    assert finished.shown == [1, 2, 3, 3]
+    assert {path.name for path in finished.proc.glob("dnn_*")} == {
         FIXED_NETWORK,
         REFINED_NETWORK,
         "dnn_head.npz",
         "dnn_refined.json",
     }
-    assert not (proc() / finetune.FOLDER).exists()
+    assert not (finished.proc / finetune.FOLDER).exists()
     assert str(result).startswith("24 images to learn from, 3 to tell which epoch is best\n")
-    assert "NaN" not in (text := (proc() / "dnn_refined.json").read_text())
+    assert "NaN" not in (text := (finished.proc / "dnn_refined.json").read_text())
     assert [epoch["number"] for epoch in json.loads(text)["epochs"]] == [0, 1, 2]
 
 
@@ -131,12 +161,11 @@ def test_each_classifier_is_written_and_scores_as_its_head_does(colours):
         assert "3 training images that" in heads.about(search, train, kind)
 
 
-def test_the_same_seed_gives_the_same_curve_and_weights_and_another_seed_others(colours):
-    first, weights = run(colours).epochs, (proc() / "dnn_head.npz").read_bytes()
-    (proc() / "dnn_refined.json").unlink()
-    assert repr(run(colours).epochs) == repr(first)
-    assert (proc() / "dnn_head.npz").read_bytes() == weights
-    assert repr(run(colours, replace(RECIPE, seed=1)).epochs) != repr(first)
+def test_the_same_seed_gives_the_same_curve_and_weights_and_another_seed_others(finished, colours):
+    first = repr(finished.result.epochs)
+    assert repr(run(colours).epochs) == first
+    assert (proc() / "dnn_head.npz").read_bytes() == (finished.proc / "dnn_head.npz").read_bytes()
+    assert repr(run(colours, replace(RECIPE, seed=1)).epochs) != first
 
 
 def test_a_run_that_was_killed_goes_on_and_comes_to_the_same_result(colours):
@@ -181,14 +210,13 @@ def test_too_little_memory_on_the_gpu_is_a_sentence_and_what_was_done_goes_on(co
     assert len(run(colours, show=lambda epochs: shown.append(len(epochs))).epochs) == 3 and shown[0] == 2
 
 
-def test_what_was_refined_with_the_same_images_and_knobs_is_not_refined_again(colours):
-    run(colours)
+def test_what_was_refined_with_the_same_images_and_knobs_is_not_refined_again(refined):
     before = (proc() / REFINED_NETWORK).stat().st_mtime_ns
-    run(colours)
+    run(refined)
     assert (proc() / REFINED_NETWORK).stat().st_mtime_ns == before
-    (colours / "red" / "00.jpg").rename(colours / "blue" / "red00.jpg")
-    look(colours)
-    run(colours)
+    (refined / "red" / "00.jpg").rename(refined / "blue" / "red00.jpg")
+    look(refined)
+    run(refined)
     assert (proc() / REFINED_NETWORK).stat().st_mtime_ns != before
 
 
@@ -198,15 +226,14 @@ def test_a_damaged_checkpoint_is_begun_anew(colours):
     assert len(run(colours).epochs) == 3
 
 
-def test_another_split_than_it_was_refined_on_is_refused(colours):
-    run(colours)
-    (colours / "red" / "03.jpg").rename(colours / "blue" / "red03.jpg")
-    look(colours)
+def test_another_split_than_it_was_refined_on_is_refused(refined):
+    (refined / "red" / "03.jpg").rename(refined / "blue" / "red03.jpg")
+    look(refined)
     with pytest.raises(
         ImgclfError,
         match="was refined on other images or labels than split.tsv names now.*; run 02_refine_dnn again",
     ):
-        trained("dnn", colours)
+        trained("dnn", refined)
 
 
 def test_a_network_that_is_not_there_or_not_as_it_was_left_is_refused(colours):
@@ -301,6 +328,7 @@ def test_the_parts_of_a_network_do_together_what_it_does_itself():
     assert len(network.parts()) == 9
 
 
+@pytest.mark.slow
 def test_the_written_network_agrees_with_torch_to_a_thousandth(tmp_path):
     import torch
 

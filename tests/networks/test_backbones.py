@@ -307,6 +307,7 @@ def text_of(notebook: nbformat.NotebookNode) -> str:
     return "".join(output.get("text", "") or output["data"]["text/plain"] for output in outputs)
 
 
+@pytest.mark.notebooks
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
@@ -339,6 +340,7 @@ def test_notebook_02_takes_a_network_of_ones_own(kind, told, tiny_network, tmp_p
     assert engines.preprocessing(data_dir / "proc" / "fruit" / "dnn_fixed.onnx").input_size == 32
 
 
+@pytest.mark.notebooks
 def test_notebook_02_takes_a_published_network_whose_export_is_here_without_a_network(
     tiny_network, tmp_path, data_dir
 ):

@@ -89,6 +89,7 @@ def test_a_file_that_is_no_classifier_is_told(tmp_path):
         background.start(tmp_path / "classifier.onnx")
 
 
+@pytest.mark.notebooks
 def test_notebook_leaves_no_process_where_a_cell_fails(model, tmp_path, data_dir):
     """The notebook's own first cells, then one that fails: as when a person's images are bad."""
     proc = data_dir / "proc" / "colours"
