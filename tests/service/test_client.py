@@ -281,7 +281,7 @@ def test_serve_refuses_what_is_unsafe_or_not_there(model, tmp_path, data_dir, mo
                 "--host",
                 "0.0.0.0",
                 model,
-            ): "--host 0.0.0.0: other machines may reach it, so callers must show a token; set IMGCLF_TOKEN",
+            ): "--host 0.0.0.0: other machines may reach it, so it requires a token; set IMGCLF_TOKEN",
             ("--host", "::", model): "--host ::: other machines may reach it",
             ("--host", "example.org", model): "--host example.org: other machines may reach it",
             (
