@@ -150,8 +150,12 @@ def test_what_no_attempt_changes_is_told_at_once(status):
 
 
 def test_attempts_end_and_their_number_is_told():
-    with Moody(busy(), busy(), busy()) as server, Client(server.url, attempts=3) as client, pytest.raises(
-        ImgclfError, match=r"64 requests are waiting already; send it again \(after 3 attempts\)"
+    with (
+        Moody(busy(), busy(), busy()) as server,
+        Client(server.url, attempts=3) as client,
+        pytest.raises(
+            ImgclfError, match=r"64 requests are waiting already; send it again \(after 3 attempts\)"
+        ),
     ):
         client.metadata()
     with Moody(busy(**{"Retry-After": "3600"})) as server, Client(server.url) as client:
@@ -170,8 +174,10 @@ def test_an_answer_that_does_not_come_is_not_asked_for_again():
 
 def test_something_else_that_answers_is_told():
     for body in (b"<html>hello</html>", b"[]", b"{}"):
-        with Moody((200, {}, body)) as server, Client(server.url) as client, pytest.raises(
-            ImgclfError, match="something else than imgclf answers there; check the address"
+        with (
+            Moody((200, {}, body)) as server,
+            Client(server.url) as client,
+            pytest.raises(ImgclfError, match="something else than imgclf answers there; check the address"),
         ):
             client.metadata()
 

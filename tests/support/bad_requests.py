@@ -179,7 +179,10 @@ TYPES = {
     "an empty type": Bad(415, "Content-Type is missing", jpeg("red"), ""),
     "text": Bad(415, "Content-Type text/plain: not supported", b"hello", "text/plain"),
     "what curl sends by itself": Bad(
-        415, "application/x-www-form-urlencoded: not supported", jpeg("red"), "application/x-www-form-urlencoded"
+        415,
+        "application/x-www-form-urlencoded: not supported",
+        jpeg("red"),
+        "application/x-www-form-urlencoded",
     ),
     "xml": Bad(415, "application/xml: not supported", b"<a/>", "application/xml"),
     "octets": Bad(415, "application/octet-stream: not supported", jpeg("red"), "application/octet-stream"),
