@@ -1,6 +1,7 @@
-"""README.md, CONTRIBUTING.md and docs/: tables, commands, links, paths and the Python snippet are true of the package."""
+"""README.md, CONTRIBUTING.md, CHANGELOG.md and docs/: their tables, commands, names, links and paths fit the package."""
 
 import asyncio
+import pkgutil
 import re
 import runpy
 from collections.abc import Iterator
@@ -129,6 +130,15 @@ def test_each_path_in_contributing_exists():
         for found in re.findall(r"^(?:imgclf|tests|notebooks|docs|benchmarks)/[\w./]*$", each)
     }
     assert paths and [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_each_name_of_the_package_on_a_page_exists():
+    now = re.findall(r"^  \|.*\| (.*) \|$", text(ROOT / "CHANGELOG.md"), re.MULTILINE)  # not: before
+    sources = [*now, *(found for page in (*FOR_USERS, ROOT / "CONTRIBUTING.md") for found in code(page))]
+    names = {name for source in sources for name in re.findall(r"\bimgclf(?:\.\w+)+", source)}
+    assert "imgclf.classifier.predict.predict" in names
+    for name in names:
+        pkgutil.resolve_name(name)  # raises ImportError or AttributeError
 
 
 def test_python_snippet_of_the_readme_runs(tiny_network, colour_folder, tmp_path, monkeypatch, capsys):
