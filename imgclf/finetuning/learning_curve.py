@@ -1,14 +1,17 @@
 """How a refinement went, epoch by epoch, and what that says of its settings."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from imgclf.finetuning.recipe import Recipe
 
 SMALL_ERROR = 0.02  # share of images; a training error above it is not "near zero"
 WIDE_GAP = 0.08  # between training and validation error
+EXAMPLE = Path(__file__).parents[2] / "notebooks" / "example_learning_curve.json"
 FEW_VALIDATE = 100  # images; below, one of them more or less is a large step in the curve
 
 
@@ -38,6 +41,12 @@ class Epoch:
 def from_json(values: Mapping[str, Any]) -> Epoch:
     """An epoch from the plain values of its attributes, where null stands for NaN."""
     return Epoch(**{name: float("nan") if value is None else value for name, value in values.items()})
+
+
+def example() -> tuple[Epoch, ...]:
+    """Return the learning curve of one fine-tuning on the demo set, which is stored beside the notebooks."""
+    stored = json.loads(EXAMPLE.read_text(encoding="utf-8"))
+    return tuple(from_json(values) for values in stored["epochs"])
 
 
 def best(epochs: Sequence[Epoch]) -> Epoch:
