@@ -38,7 +38,10 @@ def _stored_output(name: str, text: str) -> str:
     """Return the first printed output of a notebook that contains `text`."""
     notebook = nbformat.read(notebooks.NOTEBOOKS / f"{name}.ipynb", as_version=4)
     printed = (output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
-    return next(output for output in printed if text in output)
+    found = next((output for output in printed if text in output), None)
+    if found is None:
+        raise SystemExit(f"{name}.ipynb: no cell has printed '{text}'; run make notebooks first")
+    return found
 
 
 def parameter_table() -> str:
