@@ -107,7 +107,7 @@ def test_a_refined_network_goes_through_all_notebooks_and_is_not_refined_twice(c
         assert (
             figures["classifier"] == classifier
             and figures["overall_accuracy"] > 0.6
-            and "refining, told by" in run.stdout
+            and "fine-tuning, validated on" in run.stdout
         )
         written.append((proc / "dnn_refined.onnx").stat().st_mtime_ns)
     assert written[0] == written[1] and (proc / "dnn_training.png").exists()

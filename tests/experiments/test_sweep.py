@@ -55,12 +55,12 @@ def test_a_failing_trial_does_not_stop_the_others_and_is_tried_again(
     first = run(command, tmp_path)
     assert first.returncode == 1 and "Traceback" not in first.stderr
     assert (
-        "1 of 2 trials failed (run it again to try those again; the others are kept)" in first.stderr
+        "1 of 2 trials failed (run the sweep again to retry them; the others are kept)" in first.stderr
         and "second.onnx" in first.stderr
     )
     assert (
         "1 of 2: backbone=" in first.stdout
-        and "held-out images" in first.stdout
+        and "held-out accuracy" in first.stdout
         and "2 of 2: backbone=" in first.stdout
         and "failed: " in first.stdout
     )
@@ -78,7 +78,7 @@ def test_a_failing_trial_does_not_stop_the_others_and_is_tried_again(
     )
     table = [line.split() for line in again.stdout.splitlines() if line.startswith(("1 ", "2 "))]
     assert (
-        len(table) == 6 and "ms an image" in again.stdout
+        len(table) == 6 and "ms per image" in again.stdout
     )  # a line while it runs, one of each table, for both
     executed = Path(again.stdout.partition("the notebook ")[2].split("\n")[0].strip())
     assert any(
@@ -146,7 +146,7 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_no_process(command, tiny_netw
             "no images of nothing yet; run 00_get_images first, or set images_dir",
         ),
         (("-p", "epochs=1,x"), "epochs='x': must be a whole number"),
-        (("-p", "dataset_name=fruit"), "grid: nothing to try"),
+        (("-p", "dataset_name=fruit"), "grid: empty"),
         (("-p", "images_dir=/nowhere", "-p", "epochs=1"), "images_dir is given, but dataset_name is still"),
     ],
 )
@@ -161,4 +161,4 @@ def test_what_cannot_be_tried_is_one_sentence(arguments, message, data_dir):
 
 
 def test_the_second_of_two_equal_values_is_no_trial_of_its_own():
-    assert trials.combinations(trials.choices("epochs=5,5")) == [{"epochs": 5}]
+    assert trials.combinations(trials.parse_grid("epochs=5,5")) == [{"epochs": 5}]
