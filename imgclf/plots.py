@@ -184,7 +184,7 @@ def trials(results: Sequence[Trial], *, ax: Axes | None = None) -> None:
             fmt="o",
             capsize=3,
             color=COLOURS[0] if first else "0.45",
-            label={1: "best held-out accuracy", 2: "the others"}.get(number),
+            label={1: "first in the table", 2: "the others"}.get(number),
         )
         ax.plot(
             trial.milliseconds,
@@ -192,7 +192,7 @@ def trials(results: Sequence[Trial], *, ax: Axes | None = None) -> None:
             "_",
             color=COLOURS[1],
             markersize=12,
-            label="accuracy on held-out images" if first else None,
+            label="held-out accuracy" if first else None,
         )
         ax.annotate(
             str(number),
@@ -209,7 +209,7 @@ def trials(results: Sequence[Trial], *, ax: Axes | None = None) -> None:
     ax.margins(x=0.12)
     ax.set_xlim(left=0)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8, loc="lower left")
+    ax.legend(fontsize=8)
 
 
 def feature_map(
@@ -299,7 +299,7 @@ def precision_recall(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
         "the nearer to the upper right, the better",
         aspect="equal",
     )
-    ax.legend(fontsize=8, loc="lower left")
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.13))  # below: curves end in every corner
 
 
 def confusion(evaluation: Evaluation, *, ax: Axes | None = None) -> None:

@@ -77,16 +77,17 @@ def precision_recall(evaluation: Evaluation, label: str) -> PrecisionRecall | No
 
     Source: J. Davis, M. Goadrich, "The relationship between precision-recall and ROC curves", ICML 2006.
     """
-    from sklearn.metrics import average_precision_score, precision_recall_curve
+    from sklearn.metrics import precision_recall_curve
 
     if (one := _one_against_rest(evaluation, label)) is None:
         return None
     is_label, ranks = one
     precision, recall, _ = precision_recall_curve(is_label, ranks)
+    levels = ranks.max() + 1
     return PrecisionRecall(
         precision,
         recall,
-        float(average_precision_score(is_label, ranks)),
+        _average_precision(_counts(ranks[is_label], levels), _counts(ranks[~is_label], levels)),
         _bootstrap(ranks, is_label, evaluation.seed, _average_precision),
         float(is_label.mean()),
     )
@@ -136,21 +137,29 @@ def _bootstrap(
     samples = np.empty(RESAMPLES)
     for i in range(RESAMPLES):
         samples[i] = statistic(
-            np.bincount(draws.choice(positive, len(positive)), minlength=levels),
-            np.bincount(draws.choice(negative, len(negative)), minlength=levels),
+            _counts(draws.choice(positive, len(positive)), levels),
+            _counts(draws.choice(negative, len(negative)), levels),
         )
     return percentile_interval(samples)
 
 
+def _counts(ranks: np.ndarray, levels: int) -> np.ndarray:
+    """Number of images at each rank, (levels,) int."""
+    return np.bincount(ranks, minlength=levels)
+
+
 def _auc(positive: np.ndarray, negative: np.ndarray) -> float:
     """Probability that a positive image scores above a negative one; ties count half."""
-    return positive @ (negative.cumsum() - negative / 2) / (positive.sum() * negative.sum())
+    return float(positive @ (negative.cumsum() - negative / 2) / (positive.sum() * negative.sum()))
 
 
 def _average_precision(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Precision at each rank from the highest down, weighted by the positive images of that rank."""
+    """Precision at each rank from the highest down, weighted by the positive images of that rank.
+
+    From counts it is exactly 1 for a perfect ranking; scikit-learn's sum of differences may round above 1.
+    """
     true_positives, predicted = positive[::-1].cumsum(), (positive + negative)[::-1].cumsum()
-    return positive[::-1] @ (true_positives / np.maximum(predicted, 1)) / positive.sum()
+    return float(positive[::-1] @ (true_positives / np.maximum(predicted, 1)) / positive.sum())
 
 
 def roc_by_probability(evaluation: Evaluation, label: str) -> ProbabilityRoc | None:

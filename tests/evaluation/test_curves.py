@@ -200,7 +200,15 @@ class TestPrecisionRecall:
         assert curve.baseline == curve.average_precision == 0.25
         assert curve.interval == (0.25, 0.25)  # resampling keeps the share of the label
 
-    def test_a_perfect_ranking_has_an_average_precision_of_1(self):
+    @pytest.mark.parametrize(
+        "images", [2, 9, 25, 57]
+    )  # of the last three, scikit-learn's sum is 1.0000000000000002
+    def test_a_perfect_ranking_has_an_average_precision_of_exactly_1(self, images):
+        is_label = np.arange(images + 1) > 0
+        curve = curves.precision_recall(with_scores(is_label, np.arange(images + 1)), "yes")
+        assert (curve.average_precision, curve.interval) == (1, (1, 1))
+
+    def test_the_baseline_of_a_perfect_ranking_is_the_share_of_the_label(self):
         curve = curves.precision_recall(with_scores([True, True, False], [3, 2, 1]), "yes")
         assert (curve.average_precision, curve.interval) == (1, (1, 1))
         assert curve.baseline == pytest.approx(2 / 3)
