@@ -39,32 +39,32 @@ def check_drawn(ax) -> None:
 
 @few_and_many
 def test_confusion_shows_every_count_at_its_place(count, ax):
-    found = evaluated(count)
-    assert plots.confusion(found, ax=ax) is None
+    evaluation = evaluated(count)
+    assert plots.confusion(evaluation, ax=ax) is None
     check_drawn(ax)
     shown = {
         (int(text.get_position()[1]), int(text.get_position()[0])): int(text.get_text()) for text in ax.texts
     }
-    assert shown == {place: images for place, images in np.ndenumerate(found.confusion) if images}
+    assert shown == {place: images for place, images in np.ndenumerate(evaluation.confusion) if images}
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted label", "true label")
     assert f"{5 * count} images" in ax.get_title()
 
 
 def test_long_labels_are_shortened_in_the_middle(ax):
     names = ["long_sleeved_blouse_with_collar", "short_sleeved_blouse_with_collar", "a b"]
-    found = metrics.evaluate(names, ["1", "2", "3"], names, np.eye(3), np.eye(3))
-    plots.confusion(found, ax=ax)
+    evaluation = metrics.evaluate(names, ["1", "2", "3"], names, np.eye(3), np.eye(3))
+    plots.confusion(evaluation, ax=ax)
     ticks = [tick.get_text() for tick in ax.get_xticklabels()]
     assert ticks == ["long_slee…h_collar", "short_sle…h_collar", "a b"]
 
 
 @few_and_many
 def test_roc_draws_a_curve_for_each_label_with_its_area(count, ax):
-    found = evaluated(count)
-    plots.roc(found, ax=ax)
+    evaluation = evaluated(count)
+    plots.roc(evaluation, ax=ax)
     check_drawn(ax)
-    for line, label in zip(ax.lines, found.labels, strict=False):
-        curve = curves.roc(found, label)
+    for line, label in zip(ax.lines, evaluation.labels, strict=False):
+        curve = curves.roc(evaluation, label)
         assert ([curve.false_positive_rate, curve.true_positive_rate] == line.get_xydata().T).all()
         assert (
             line.get_label()
@@ -75,8 +75,8 @@ def test_roc_draws_a_curve_for_each_label_with_its_area(count, ax):
 
 
 def test_roc_omits_a_label_without_images(ax):
-    found = metrics.evaluate(["a", "b", "c"], ["1", "2"], ["a", "b"], np.eye(3)[:2], np.eye(3)[:2])
-    plots.roc(found, ax=ax)
+    evaluation = metrics.evaluate(["a", "b", "c"], ["1", "2"], ["a", "b"], np.eye(3)[:2], np.eye(3)[:2])
+    plots.roc(evaluation, ax=ax)
     assert [line.get_label().split(",")[0] for line in ax.lines] == ["a", "b", "chance"]
 
 
@@ -112,8 +112,8 @@ def test_precision_recall_draws_the_steps_whose_area_is_the_average_precision(ax
 
 
 def test_precision_recall_omits_a_label_without_images(ax):
-    found = metrics.evaluate(["a", "b", "c"], ["1", "2"], ["a", "b"], np.eye(3)[:2], np.eye(3)[:2])
-    plots.precision_recall(found, ax=ax)
+    evaluation = metrics.evaluate(["a", "b", "c"], ["1", "2"], ["a", "b"], np.eye(3)[:2], np.eye(3)[:2])
+    plots.precision_recall(evaluation, ax=ax)
     legend = [text.get_text().split(",")[0] for text in ax.get_legend().get_texts()]
     assert legend == ["a", "b", "chance (baseline): the label's share of the images"]
 
@@ -182,14 +182,14 @@ def test_grid_of_one_or_no_image_is_drawn(count):
 
 
 def test_rejection_draws_accuracy_and_rejected_share_over_the_thresholds(ax):
-    found = metrics.evaluate(
+    evaluation = metrics.evaluate(
         ["a", "b"],
         list("123"),
         list("aab"),
         np.eye(2)[[0, 1, 1]],
         np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7]]),
     )
-    assert plots.rejection(found, ax=ax) is None
+    assert plots.rejection(evaluation, ax=ax) is None
     check_drawn(ax)
     accuracy, rejected = ax.lines
     np.testing.assert_array_equal(accuracy.get_xdata(), [0, 0.6, 0.7, 0.9, 1])
@@ -201,22 +201,24 @@ def test_rejection_draws_accuracy_and_rejected_share_over_the_thresholds(ax):
 
 
 def test_rejection_draws_the_interval_as_a_band(ax):
-    found = evaluated(3)
-    probabilities = np.exp(found.scores) / np.exp(found.scores).sum(axis=1, keepdims=True)
-    found = metrics.Evaluation(found.labels, found.paths, found.truth, found.scores, probabilities)
-    plots.rejection(found, ax=ax)
+    evaluation = evaluated(3)
+    probabilities = np.exp(evaluation.scores) / np.exp(evaluation.scores).sum(axis=1, keepdims=True)
+    evaluation = metrics.Evaluation(
+        evaluation.labels, evaluation.paths, evaluation.truth, evaluation.scores, probabilities
+    )
+    plots.rejection(evaluation, ax=ax)
     (band,) = ax.collections
-    low, high = found.overall_accuracy.interval
+    low, high = evaluation.overall_accuracy.interval
     heights = band.get_paths()[0].vertices[:, 1]
     assert {low, high} <= set(heights)  # the first threshold rejects nothing
 
 
 def test_reliability_draws_a_point_and_an_interval_for_each_bin(ax):
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.42, 0.58]])
-    found = calibration.reliability(
+    result = calibration.reliability(
         metrics.evaluate(["a", "b"], list("123"), list("aab"), np.eye(2)[[0, 1, 1]], probabilities)
     )
-    assert plots.reliability(found, ax=ax) is None
+    assert plots.reliability(result, ax=ax) is None
     check_drawn(ax)
     diagonal, points = ax.lines
     np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
@@ -224,7 +226,7 @@ def test_reliability_draws_a_point_and_an_interval_for_each_bin(ax):
     assert [text.get_text() for text in ax.texts] == ["2", "1"]
     (intervals,) = ax.collections
     np.testing.assert_allclose(
-        [segment[:, 1] for segment in intervals.get_segments()], [b.accuracy.interval for b in found.bins]
+        [segment[:, 1] for segment in intervals.get_segments()], [b.accuracy.interval for b in result.bins]
     )
 
 

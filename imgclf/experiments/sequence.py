@@ -136,13 +136,13 @@ def execute(path: Path, folder: Path, values: Mapping[str, Value], *, output: Te
 def closing_report(dataset_name: str, folder: Path) -> str:
     """Return the accuracies of a run and the paths of its files, as text."""
     proc = files.proc_dir(dataset_name)
-    found = dataset.read(dataset_name)
-    notes = [f"left out: {image.path}: {image.excluded}" for image in found.excluded]
+    scanned = dataset.read(dataset_name)
+    notes = [f"left out: {image.path}: {image.excluded}" for image in scanned.excluded]
     if len(notes) > 5:
         notes[5:] = [f"and {len(notes) - 5} more images left out; 01_prepare_data lists them"]
-    if found.other_files:
-        notes.append(found.other_files_note())
-    if caution := split.read(found).caution():
+    if scanned.other_files:
+        notes.append(scanned.other_files_note())
+    if caution := split.read(scanned).caution():
         notes.append(caution)
     figures = report.read(proc)
     if figures.get("classifier") != SVM and (done := record.read(proc)):

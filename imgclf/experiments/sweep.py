@@ -47,12 +47,12 @@ def run(dataset_name: str, images_dir: str, grid: str) -> list[Trial]:
         raise ImgclfError(
             f"{folder}: no images of {dataset_name} yet; run 00_get_images first, or set images_dir"
         )
-    found = scan.look_through(dataset_name, folder)
-    dataset.check(found)
+    scanned = scan.look_through(dataset_name, folder)
+    dataset.check(scanned)
     results = []
     for number, values in enumerate(combinations, start=1):
         print(f"{number} of {len(combinations)}: {trials.values_as_text(values)}: ", end="", flush=True)
-        results.append(_trial(found, values))
+        results.append(_trial(scanned, values))
         print(results[-1], flush=True)
     return results
 
@@ -96,11 +96,14 @@ def run_headless(values: Mapping[str, Value]) -> str:
     return text
 
 
-def _trial(found: Dataset, values: dict[str, Value]) -> Trial:
+def _trial(scanned: Dataset, values: dict[str, Value]) -> Trial:
     """Return the trial of these values: an earlier one, or run it now."""
-    name, settings = trials.trial_name(found.name, values), _settings(values)
+    name, settings = trials.trial_name(scanned.name, values), _settings(values)
     parts = split.split(
-        found, train_fraction=settings["train_fraction"], split_by=settings["split_by"], seed=settings["seed"]
+        scanned,
+        train_fraction=settings["train_fraction"],
+        split_by=settings["split_by"],
+        seed=settings["seed"],
     )
     fingerprint = _fingerprint(settings, parts)
     with files.lock(files.proc_dir(name)):
@@ -110,7 +113,7 @@ def _trial(found: Dataset, values: dict[str, Value]) -> Trial:
         trial = Trial(name, values, fingerprint, {}, error=UNFINISHED)
         trials.write(trial)
         try:
-            trial = _run(trial, found, parts)
+            trial = _run(trial, scanned, parts)
         except ImgclfError as error:
             trial = replace(trial, error=str(error))
         trials.write(trial)
@@ -134,19 +137,19 @@ def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _run(trial: Trial, found: Dataset, parts: Split) -> Trial:
-    own = replace(found, name=trial.name)
+def _run(trial: Trial, scanned: Dataset, parts: Split) -> Trial:
+    own = replace(scanned, name=trial.name)
     dataset.write(own)
     split.write(own, parts)
     folder, seconds = sequence.new_folder(), {}
-    given = {**trial.values, "dataset_name": trial.name, "images_dir": str(found.folder)}
+    given = {**trial.values, "dataset_name": trial.name, "images_dir": str(scanned.folder)}
     for path in notebooks.paths():
         if path.name[:2] in NOTEBOOKS:
             seconds[path.name[:2]] = sequence.execute(path, folder, given)
     return replace(trial, seconds=seconds, milliseconds=_milliseconds(trial, own, parts), error="")
 
 
-def _milliseconds(trial: Trial, found: Dataset, parts: Split) -> float:
+def _milliseconds(trial: Trial, scanned: Dataset, parts: Split) -> float:
     """Inference time per image, from pixels to probabilities; the fastest of three rounds."""
     settings = _settings(trial.values)
     loaded = Classifier.load(
@@ -156,7 +159,7 @@ def _milliseconds(trial: Trial, found: Dataset, parts: Split) -> float:
         batch_size=settings["inference_batch_size"],
     )
     some = parts.test[:: max(1, len(parts.test) // TIMED_IMAGES)][:TIMED_IMAGES]
-    pixels = load_all([found.file(image) for image in some], loaded.preprocessing)
+    pixels = load_all([scanned.file(image) for image in some], loaded.preprocessing)
     return min(_seconds(loaded, pixels) for _ in range(3)) / len(pixels) * 1000
 
 

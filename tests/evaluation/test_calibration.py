@@ -17,20 +17,20 @@ def simulated(seed: int, *, images: int, off: float) -> Evaluation:
 
 
 def test_bins_are_closed_above_and_those_without_images_are_left_out():
-    found = calibration.reliability(certain([0.55, 0.6, 0.65, 1], [False, True, True, True]))
-    assert [(b.low, b.high, b.accuracy.images) for b in found.bins] == [
+    result = calibration.reliability(certain([0.55, 0.6, 0.65, 1], [False, True, True, True]))
+    assert [(b.low, b.high, b.accuracy.images) for b in result.bins] == [
         (0.5, 0.6, 2),
         (0.6, 0.7, 1),
         (0.9, 1, 1),
     ]
-    assert [b.confidence for b in found.bins] == pytest.approx([0.575, 0.65, 1])
-    assert found.bins[0].accuracy == wilson(np.array([False, True]))
+    assert [b.confidence for b in result.bins] == pytest.approx([0.575, 0.65, 1])
+    assert result.bins[0].accuracy == wilson(np.array([False, True]))
 
 
 def test_expected_calibration_error_is_the_mean_gap_weighted_by_images():
-    found = calibration.reliability(certain([0.55, 0.59, 0.8, 0.8], [True, True, True, False]))
-    assert [b.gap for b in found.bins] == pytest.approx([1 - 0.57, 0.5 - 0.8])
-    assert found.expected_calibration_error == pytest.approx((2 * 0.43 + 2 * 0.3) / 4)
+    result = calibration.reliability(certain([0.55, 0.59, 0.8, 0.8], [True, True, True, False]))
+    assert [b.gap for b in result.bins] == pytest.approx([1 - 0.57, 0.5 - 0.8])
+    assert result.expected_calibration_error == pytest.approx((2 * 0.43 + 2 * 0.3) / 4)
 
 
 def test_deviations_of_opposite_sign_in_one_bin_cancel():
@@ -46,17 +46,17 @@ def test_points_of_the_diagram_are_those_of_scikit_learn(seed):
     accuracy, confidence = calibration_curve(
         evaluation.correct, evaluation.probabilities.max(axis=1), n_bins=calibration.BINS
     )
-    found = calibration.reliability(evaluation)
-    np.testing.assert_allclose([b.accuracy.value for b in found.bins], accuracy)
-    np.testing.assert_allclose([b.confidence for b in found.bins], confidence, rtol=1e-6)
+    result = calibration.reliability(evaluation)
+    np.testing.assert_allclose([b.accuracy.value for b in result.bins], accuracy)
+    np.testing.assert_allclose([b.confidence for b in result.bins], confidence, rtol=1e-6)
 
 
 def test_rounding_above_one_stays_in_the_last_bin():
-    found = calibration.reliability(certain([np.nextafter(np.float32(1), np.float32(2)), 1], [True, True]))
+    result = calibration.reliability(certain([np.nextafter(np.float32(1), np.float32(2)), 1], [True, True]))
     assert (
-        [b.accuracy.images for b in found.bins],
-        found.expected_calibration_error,
-        found.expected_calibration_error_by_chance,
+        [b.accuracy.images for b in result.bins],
+        result.expected_calibration_error,
+        result.expected_calibration_error_by_chance,
     ) == ([2], 0, (0, 0))
 
 
@@ -83,17 +83,17 @@ def test_the_error_is_biased_upwards_on_few_images_and_lies_in_the_range_by_chan
 
 @pytest.mark.parametrize(("off", "verdict"), [(0.2, "overconfident: "), (-0.2, "underconfident: ")])
 def test_overconfidence_and_underconfidence_are_detected_and_named(off, verdict):
-    found = calibration.reliability(simulated(1, images=2000, off=off))
-    assert found.verdict.startswith(verdict)
-    assert found.expected_calibration_error == pytest.approx(abs(off), abs=0.07)
+    result = calibration.reliability(simulated(1, images=2000, off=off))
+    assert result.verdict.startswith(verdict)
+    assert result.expected_calibration_error == pytest.approx(abs(off), abs=0.07)
 
 
 def test_gaps_that_cancel_over_all_images_are_named_as_such():
-    found = calibration.reliability(
+    result = calibration.reliability(
         certain([0.7] * 200 + [0.9] * 200, ([True] * 9 + [False]) * 20 + ([True] * 7 + [False] * 3) * 20)
     )
-    assert (found.confidence, found.accuracy.value) == (pytest.approx(0.8), 0.8)
-    assert found.verdict == (
+    assert (result.confidence, result.accuracy.value) == (pytest.approx(0.8), 0.8)
+    assert result.verdict == (
         "overconfident in some bins, underconfident in others; no bias on average "
         "(calibration error above what chance explains in 95 of 100 cases)"
     )
@@ -103,14 +103,14 @@ def test_bins_that_all_lie_on_one_side_are_never_called_mixed():
     # 950 of 1,000 images are correct. The 95 % interval holds the mean confidence, 96.15 %; but chance does not
     # explain the error, since 900 images have a confidence of 1.
     is_correct = [True] * 900 + [True] * 50 + [False] * 50
-    found = calibration.reliability(certain([1.0] * 900 + [0.615] * 100, is_correct))
-    assert found.accuracy.interval[0] < found.confidence < found.accuracy.interval[1]
-    assert found.verdict.startswith("overconfident: ")
+    result = calibration.reliability(certain([1.0] * 900 + [0.615] * 100, is_correct))
+    assert result.accuracy.interval[0] < result.confidence < result.accuracy.interval[1]
+    assert result.verdict.startswith("overconfident: ")
 
 
 def test_it_is_printed_in_two_lines():
-    found = calibration.reliability(certain([0.75] * 4, [True, True, True, False]))
-    assert str(found).splitlines() == [
+    result = calibration.reliability(certain([0.75] * 4, [True, True, True, False]))
+    assert str(result).splitlines() == [
         "mean confidence 75%, accuracy 75% (30% to 95%, 4 images)",
         "expected calibration error 0.000; exact probabilities show 0.000 to 0.500 by chance",
     ]

@@ -21,9 +21,9 @@ def pair(gained: int, lost: int, *, both: int = 80, neither: int = 5) -> compari
 
 
 def test_images_that_changed_are_counted():
-    found = pair(10, 4)
-    assert (found.images, found.gained, found.lost) == (99, 10, 4)
-    assert (found.before, found.after) == (84 / 99, 90 / 99)
+    result = pair(10, 4)
+    assert (result.images, result.gained, result.lost) == (99, 10, 4)
+    assert (result.before, result.after) == (84 / 99, 90 / 99)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_order_of_the_images_does_not_matter():
         evaluated([True, False, False]),
         evaluated([True, True, False][::-1], names=["2.jpg", "1.jpg", "0.jpg"]),
     )
-    found = comparison.compare(before, after)
-    assert (found.gained, found.lost) == (1, 0)
+    result = comparison.compare(before, after)
+    assert (result.gained, result.lost) == (1, 0)
 
 
 def test_significant_gain_significant_loss_and_insignificant_difference_are_named():
@@ -65,11 +65,11 @@ def test_four_of_five_samples_of_the_required_size_detect_the_gain():
     images, draws = pair(10, 5).required_sample_size, np.random.default_rng(0)
     from scipy.stats import binomtest
 
-    found = 0
+    detected = 0
     for _ in range(300):
         gained, lost, _ = draws.multinomial(images, [0.1, 0.05, 0.85])
-        found += binomtest(gained, gained + lost).pvalue <= 0.05
-    assert 0.72 < found / 300 < 0.88
+        detected += binomtest(gained, gained + lost).pvalue <= 0.05
+    assert 0.72 < detected / 300 < 0.88
 
 
 @pytest.mark.parametrize(

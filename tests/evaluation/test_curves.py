@@ -68,8 +68,8 @@ class TestRoc:
         assert first.interval == again.interval != other.interval
 
     def test_interval_is_that_of_a_plain_bootstrap(self):
-        found = curves.roc(with_scores(*few_with_ties()), "yes")
-        assert found.interval == pytest.approx(resampled(roc_auc_score), abs=0.03)
+        curve = curves.roc(with_scores(*few_with_ties()), "yes")
+        assert curve.interval == pytest.approx(resampled(roc_auc_score), abs=0.03)
 
     def test_a_score_of_minus_infinity_counts_as_the_lowest(self):
         unknown = with_scores([True, False, True, False], [0.9, -np.inf, 0.4, 0.5])
@@ -179,9 +179,9 @@ class TestPrecisionRecall:
     def test_several_labels_are_each_compared_with_the_rest(self, seed):
         evaluation = drawn(seed)
         for k, label in enumerate(evaluation.labels):
-            found = curves.precision_recall(evaluation, label)
+            curve = curves.precision_recall(evaluation, label)
             expected = average_precision_score(evaluation.truth == k, evaluation.scores[:, k])
-            assert found.average_precision == pytest.approx(expected)
+            assert curve.average_precision == pytest.approx(expected)
 
     def test_interval_contains_the_average_precision_and_depends_on_the_seed_alone(self):
         is_label, score = with_ties(0)
@@ -192,8 +192,8 @@ class TestPrecisionRecall:
         assert first.interval == again.interval != other.interval
 
     def test_interval_is_that_of_a_plain_bootstrap(self):
-        found = curves.precision_recall(with_scores(*few_with_ties()), "yes")
-        assert found.interval == pytest.approx(resampled(average_precision_score), abs=0.03)
+        curve = curves.precision_recall(with_scores(*few_with_ties()), "yes")
+        assert curve.interval == pytest.approx(resampled(average_precision_score), abs=0.03)
 
     def test_baseline_is_the_share_of_the_label_which_equal_scores_reach(self):
         curve = curves.precision_recall(with_scores([True, False, False, False], [0.5] * 4), "yes")

@@ -19,11 +19,11 @@ def test_confusion_has_a_row_for_the_true_and_a_column_for_the_predicted_label()
 
 
 def test_accuracies_are_shares_of_the_images():
-    found = by_hand()
-    assert found.overall_accuracy.value == pytest.approx(0.7)
-    assert [found.class_accuracy(label).value for label in "abc"] == [0.75, 0.5, 1.0]
-    assert found.class_averaged_accuracy.value == pytest.approx(0.75)
-    assert found.overall_accuracy.images == found.class_averaged_accuracy.images == 10
+    evaluation = by_hand()
+    assert evaluation.overall_accuracy.value == pytest.approx(0.7)
+    assert [evaluation.class_accuracy(label).value for label in "abc"] == [0.75, 0.5, 1.0]
+    assert evaluation.class_averaged_accuracy.value == pytest.approx(0.75)
+    assert evaluation.overall_accuracy.images == evaluation.class_averaged_accuracy.images == 10
 
 
 def test_baselines_are_chance_level_and_majority_class():
@@ -61,10 +61,10 @@ def test_interval_of_the_class_average_contains_it_and_is_repeatable():
 
 @pytest.mark.parametrize("right", [0, 3, 7, 8])
 def test_interval_of_the_class_average_is_jeffreys_for_a_single_label(right):
-    found = by_hand(truth=list("a" * 8), predicted=list("a" * right + "b" * (8 - right)))
+    evaluation = by_hand(truth=list("a" * 8), predicted=list("a" * right + "b" * (8 - right)))
     low, high = beta(right + 0.5, 8 - right + 0.5).ppf([0.025, 0.975])
     expected = (0 if right == 0 else low, 1 if right == 8 else high)  # it always holds the accuracy itself
-    assert found.class_averaged_accuracy.interval == pytest.approx(expected, abs=0.01)
+    assert evaluation.class_averaged_accuracy.interval == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("predicted", ["aaaabbbb", "bbbbaaaa"], ids=["all right", "all wrong"])
@@ -92,8 +92,8 @@ def test_interval_of_the_class_average_depends_on_the_seed():
 
 
 def test_figures_of_a_label_without_test_images_are_none():
-    found = by_hand(truth=list("aabb"), predicted=list("aabc"))
-    summary = report.summary(found)
+    evaluation = by_hand(truth=list("aabb"), predicted=list("aabc"))
+    summary = report.summary(evaluation)
     assert summary["classes"]["c"] == {
         "images": 0,
         **dict.fromkeys(
@@ -157,30 +157,30 @@ def test_labels_that_the_classifier_was_not_trained_on_are_named():
 
 def test_score_predicts_each_image_once(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
-    found = scan.look_through("colours", colour_folder)
+    scanned = scan.look_through("colours", colour_folder)
     counted: list[int] = []
-    scored, _ = metrics.score(loaded, found, found.images[::5], progress=counted.append)
-    assert scored.paths == tuple(image.path for image in found.images[::5])
-    assert scored.sha256 == tuple(image.sha256 for image in found.images[::5])
+    scored, _ = metrics.score(loaded, scanned, scanned.images[::5], progress=counted.append)
+    assert scored.paths == tuple(image.path for image in scanned.images[::5])
+    assert scored.sha256 == tuple(image.sha256 for image in scanned.images[::5])
     assert scored.overall_accuracy.value == 1.0
     assert counted == list(range(1, 9))
 
 
 def test_score_skips_an_image_that_cannot_be_read(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
-    found = scan.look_through("colours", colour_folder)
+    scanned = scan.look_through("colours", colour_folder)
     gone = Image("red/gone.jpg", "red", "0", "", 1, 1)
-    scored, skipped = metrics.score(loaded, found, [found.images[0], gone, found.images[-1]])
-    assert scored.paths == (found.images[0].path, found.images[-1].path)
+    scored, skipped = metrics.score(loaded, scanned, [scanned.images[0], gone, scanned.images[-1]])
+    assert scored.paths == (scanned.images[0].path, scanned.images[-1].path)
     assert [scored.labels[k] for k in scored.truth] == ["blue", "red"]
     assert [image.path for image in skipped] == [str(colour_folder / "red/gone.jpg")]
 
 
 def test_score_skips_an_image_that_was_replaced(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
-    found = scan.look_through("colours", colour_folder)
+    scanned = scan.look_through("colours", colour_folder)
     (colour_folder / "blue" / "00.jpg").write_bytes((colour_folder / "red" / "00.jpg").read_bytes())
-    scored, skipped = metrics.score(loaded, found, found.images)
+    scored, skipped = metrics.score(loaded, scanned, scanned.images)
     assert len(scored.truth) == 35
     assert [image.reason for image in skipped] == [
         "00.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"

@@ -32,13 +32,13 @@ def test_evaluation_json_holds_the_documented_figures(tmp_path):
 
 
 def test_scores_npz_holds_the_arrays_without_pickle(tmp_path):
-    found = by_hand()
-    report.write(found, tmp_path)
+    evaluation = by_hand()
+    report.write(evaluation, tmp_path)
     with np.load(tmp_path / "scores.npz", allow_pickle=False) as arrays:
         assert arrays["labels"].tolist() == ["a", "b", "c"]
-        assert arrays["paths"].tolist() == list(found.paths)
-        assert (arrays["scores"] == found.scores).all()
-        assert (arrays["truth"] == found.truth).all()
+        assert arrays["paths"].tolist() == list(evaluation.paths)
+        assert (arrays["scores"] == evaluation.scores).all()
+        assert (arrays["truth"] == evaluation.truth).all()
 
 
 def test_table_shows_accuracies_with_intervals_and_baselines():
@@ -94,19 +94,19 @@ def same(one: Evaluation, other: Evaluation) -> bool:
 
 @pytest.mark.parametrize("sha256", [(), tuple("0123456789")])
 def test_scores_are_read_as_they_were_written(tmp_path, sha256):
-    found = replace(by_hand(seed=3), sha256=sha256)
-    report.write_scores(found, tmp_path / "scores.npz")
-    assert same(report.read_scores(tmp_path / "scores.npz"), found)
+    evaluation = replace(by_hand(seed=3), sha256=sha256)
+    report.write_scores(evaluation, tmp_path / "scores.npz")
+    assert same(report.read_scores(tmp_path / "scores.npz"), evaluation)
 
 
 def test_scores_without_images_and_scores_of_minus_infinity_are_read_back(tmp_path):
     unknown = replace(by_hand(), scores=np.where(by_hand().scores == 1, 1, -np.inf))
-    for name, found in (
+    for name, evaluation in (
         ("unknown.npz", unknown),
         ("none.npz", Evaluation(("a", "é"), (), np.zeros(0, int), np.zeros((0, 2)), np.zeros((0, 2)))),
     ):
-        report.write_scores(found, tmp_path / name)
-        assert same(report.read_scores(tmp_path / name), found)
+        report.write_scores(evaluation, tmp_path / name)
+        assert same(report.read_scores(tmp_path / name), evaluation)
 
 
 @pytest.mark.parametrize(

@@ -14,24 +14,24 @@ from support.trials import write_scores, write_trial
 
 
 def test_a_grid_is_parsed():
-    found = trials.parse_grid(
+    grid = trials.parse_grid(
         "input_size: 224, 320; dropout=0.5,0,0.5; learning_rate: 0.01, [0.01, 0.001], [0.1]*2 + [0.01]; augment:true;classifier = svmDnnRefined;"
     )
-    assert found == {
+    assert grid == {
         "input_size": [224, 320],
         "dropout": [0.5, 0.0],
         "learning_rate": [[0.01], [0.01, 0.001], [0.1, 0.1, 0.01]],
         "augment": [True],
         "classifier": ["svm_dnn_refined"],
     }
-    assert trials.parse_grid(trials.grid_as_text(found)) == found
+    assert trials.parse_grid(trials.grid_as_text(grid)) == grid
 
 
 def test_a_path_becomes_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = trials.parse_grid("backbone: my networks/a.onnx, resnet18")
-    assert found == {"backbone": [f"{tmp_path}/my networks/a.onnx", "resnet18"]}
-    assert trials.parse_grid(trials.grid_as_text(found)) == found
+    grid = trials.parse_grid("backbone: my networks/a.onnx, resnet18")
+    assert grid == {"backbone": [f"{tmp_path}/my networks/a.onnx", "resnet18"]}
+    assert trials.parse_grid(trials.grid_as_text(grid)) == grid
 
 
 @pytest.mark.parametrize(
