@@ -76,9 +76,9 @@ def run_sweep(assignments: tuple[str, ...]) -> None:
     from imgclf import parameters
     from imgclf.experiments import sweep, trials
 
-    about = tuple(a for a in assignments if a.partition("=")[0] in trials.NOT_TRIED)
+    about = tuple(a for a in assignments if a.partition("=")[0] in trials.FIXED_PARAMETERS)
     values = parameters.parse([*about, "grid=" + ";".join(a for a in assignments if a not in about)])
-    click.echo("\n" + sweep.headless(values))
+    click.echo("\n" + sweep.run_headless(values))
 
 
 @main.command("set")

@@ -154,7 +154,7 @@ def test_from_takes_the_number_or_the_name_and_starts_there(start, tmp_path, mon
     )
     (copies / "03_run_dnn.ipynb").write_text(edited, encoding="utf-8")
     assert refusal("run", "--from", start) == (
-        "imgclf: 03_run_dnn.ipynb: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults"
+        "imgclf: 03_run_dnn.ipynb: its parameters cell has a line that is not NAME = VALUE; fix it, or run imgclf set --defaults"
     )
 
 

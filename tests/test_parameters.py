@@ -199,7 +199,7 @@ def test_a_schedule_written_as_in_the_tutorial_is_read(tmp_path):
 def test_a_cell_with_another_line_names_the_notebook(line, tmp_path):
     with pytest.raises(
         ImgclfError,
-        match=r"^07_own\.ipynb: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults$",
+        match=r"^07_own\.ipynb: its parameters cell has a line that is not NAME = VALUE; fix it, or run imgclf set --defaults$",
     ):
         notebooks.read(notebook(tmp_path, f"dataset_name = 'fruit'\n{line}"))
 

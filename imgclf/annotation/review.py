@@ -137,7 +137,7 @@ class Review:
         chosen, scored = self.filter, self.evaluation
         passes = (self.probability >= chosen.lowest) & (self.probability <= chosen.highest)
         if chosen.which != ALL:
-            passes &= scored.right if chosen.which == RIGHT else ~scored.right
+            passes &= scored.correct if chosen.which == RIGHT else ~scored.correct
         for label, column in ((chosen.true, scored.truth), (chosen.predicted, scored.predicted)):
             if label != ANY:
                 passes &= column == scored.labels.index(label)

@@ -69,7 +69,7 @@ def suspected_label_errors(evaluation: Evaluation) -> list[Suspect]:
     workshop at ICML 2022.
     """
     rows = np.arange(len(evaluation.truth))
-    disagree = rows[~evaluation.right & np.isfinite(evaluation.scores[rows, evaluation.truth])]
+    disagree = rows[~evaluation.correct & np.isfinite(evaluation.scores[rows, evaluation.truth])]
     if not len(disagree):
         return []
     from cleanlab.rank import get_label_quality_scores

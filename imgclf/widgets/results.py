@@ -247,7 +247,7 @@ class ResultsBrowser(Panel):
         )
         facts = [
             f"<b>{escape(image.path if image else scored.paths[row])}</b>",
-            f"<b>{'✓ right' if scored.right[row] else '✗ wrong'}</b>: label <b>{escape(true)}</b>, predicted <b>{escape(predicted)}</b>",
+            f"<b>{'✓ right' if scored.correct[row] else '✗ wrong'}</b>: label <b>{escape(true)}</b>, predicted <b>{escape(predicted)}</b>",
             f"probability {shown.probability[row]:.2f}, margin {shown.margin[row]:.2f}, loss {shown.loss[row]:.2f}"
             + (", rejected" if shown.is_rejected(row) else ""),
         ]

@@ -85,12 +85,12 @@ def _choices(values: Sequence[object]) -> Column:
 
 def _outcomes(done: Sequence[Trial]) -> dict[str, Column]:
     accuracies = {
-        "held-out accuracy": [trial.held_out.overall_accuracy.value for trial in done],
-        "test accuracy": [trial.tested.overall_accuracy.value for trial in done],
+        "held-out accuracy": [trial.held_out_evaluation.overall_accuracy.value for trial in done],
+        "test accuracy": [trial.test_evaluation.overall_accuracy.value for trial in done],
     }
     return {name: _measured(values, "{:.1%}") for name, values in accuracies.items()} | {
         "seconds": _measured([sum(trial.seconds.values()) for trial in done], "{:.0f}"),
-        "ms an image": _measured([trial.milliseconds for trial in done], "{:.1f}"),
+        "ms per image": _measured([trial.milliseconds for trial in done], "{:.1f}"),
     }
 
 

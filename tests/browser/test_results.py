@@ -50,7 +50,7 @@ def choose(face, field: str, value: str) -> None:
 
 
 def test_filters_cells_and_the_slider_show_exactly_what_they_say(lab, face, scored):
-    wrong = by_name(scored, ~scored.right)
+    wrong = by_name(scored, ~scored.correct)
     choose(face, "show", "wrong")
     walk(lab, face, wrong)
     choose(face, "show", "all images")
@@ -67,7 +67,7 @@ def test_filters_cells_and_the_slider_show_exactly_what_they_say(lab, face, scor
     lab.page.mouse.click(
         number["x"] + number["width"] / 2, number["y"] + number["height"] / 2
     )  # the number, and so the cell below it
-    walk(lab, face, by_name(scored, (scored.truth == 0) & scored.right))
+    walk(lab, face, by_name(scored, (scored.truth == 0) & scored.correct))
     lab.page.keyboard.press("a")
     slider = face.get_by_role("slider").first
     lab.expect(slider).to_have_attribute("aria-valuemax", f"{len(scored.truth)}.0")
@@ -97,7 +97,7 @@ def test_the_threshold_tells_what_it_leaves_and_moves_the_points(lab, face, scor
 def test_labels_are_corrected_on_disk_taken_back_and_seen_by_the_annotator_below(lab, face, scored, data_dir):
     folder, status = data_dir / "images" / "colours", face.locator(".imgclf-status")
     choose(face, "show", "wrong")
-    first, second = by_name(scored, ~scored.right)[:2]
+    first, second = by_name(scored, ~scored.correct)[:2]
     face.focus()
     lab.page.keyboard.press("3" if first[0] != "r" else "1")
     to = "red" if first[0] != "r" else "blue"

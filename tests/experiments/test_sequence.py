@@ -1,4 +1,4 @@
-"""`imgclf run`: the notebooks through papermill, on a small data set, and when one fails."""
+"""`imgclf run`: the notebooks through papermill on a small data set, and the failure of one."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ def imgclf(*arguments: str | Path, timeout: int = 300) -> subprocess.CompletedPr
     return subprocess.run([IMGCLF, *arguments], capture_output=True, text=True, timeout=timeout)
 
 
-def test_a_folder_of_ones_own_runs_through_and_nothing_is_written_into_it(colour_folder, data_dir):
+def test_a_run_on_an_image_folder_finishes_and_writes_nothing_into_it(colour_folder, data_dir):
     before = sorted(colour_folder.rglob("*"))
     run = imgclf("run", "--from", "01", *SMALL, "-p", f"images_dir={colour_folder}")
     assert run.returncode == 0, run.stderr
@@ -62,7 +62,7 @@ def test_unknown_notebook_is_refused(data_dir):
     ) and "there are 00_get_images, 01_prepare_data, " in run.stderr
 
 
-def test_photographs_reach_the_accuracy_that_is_promised(shared_data, data_dir):
+def test_photographs_reach_the_documented_accuracy(shared_data, data_dir):
     folder = shared_data / "clothing"
     run = imgclf(
         "run", "--from", "01", "-p", "dataset_name=clothing", "-p", f"images_dir={folder}", timeout=900
@@ -72,7 +72,7 @@ def test_photographs_reach_the_accuracy_that_is_promised(shared_data, data_dir):
     assert figures["images"] == 341 and figures["overall_accuracy"] >= 0.89
 
 
-def test_the_data_set_that_is_set_in_the_notebooks_is_the_one_reported(
+def test_the_report_is_about_the_data_set_set_in_the_notebooks(
     colour_folder, data_dir, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(
@@ -85,7 +85,7 @@ def test_the_data_set_that_is_set_in_the_notebooks_is_the_one_reported(
     assert "overall accuracy" in report and str(data_dir / "proc" / "colours") in report
 
 
-def test_a_refined_network_goes_through_all_notebooks_and_is_not_refined_twice(colour_folder, data_dir):
+def test_a_fine_tuned_network_goes_through_all_notebooks_and_is_trained_once(colour_folder, data_dir):
     refining = (
         *SMALL,
         "-p",
@@ -107,7 +107,7 @@ def test_a_refined_network_goes_through_all_notebooks_and_is_not_refined_twice(c
         assert (
             figures["classifier"] == classifier
             and figures["overall_accuracy"] > 0.6
-            and "refining, told by" in run.stdout
+            and "fine-tuning, validated on" in run.stdout
         )
         written.append((proc / "dnn_refined.onnx").stat().st_mtime_ns)
     assert written[0] == written[1] and (proc / "dnn_training.png").exists()

@@ -1,4 +1,4 @@
-"""`imgclf sweep` on a small data set: a trial that fails, one that is killed, and what is kept."""
+"""`imgclf sweep` on a small data set: failing, killed and kept trials."""
 
 import json
 import os
@@ -20,7 +20,7 @@ IMGCLF = Path(sys.executable).parent / "imgclf"
 
 @pytest.fixture
 def command(colour_folder, tmp_path) -> list[str | Path]:
-    """A sweep of two networks, of which the second is none."""
+    """A sweep of two networks, of which the second is not a network."""
     (tmp_path / "second.onnx").write_text("no network")
     return [
         IMGCLF,
@@ -49,18 +49,18 @@ def records(data: Path) -> dict[str, dict]:
     }
 
 
-def test_a_failing_trial_does_not_stop_the_others_and_is_tried_again(
+def test_a_failing_trial_does_not_stop_the_others_and_is_retried(
     command, tiny_network, colour_folder, tmp_path, data_dir
 ):
     first = run(command, tmp_path)
     assert first.returncode == 1 and "Traceback" not in first.stderr
     assert (
-        "1 of 2 trials failed (run it again to try those again; the others are kept)" in first.stderr
+        "1 of 2 trials failed (run the sweep again to retry them; the others are kept)" in first.stderr
         and "second.onnx" in first.stderr
     )
     assert (
         "1 of 2: backbone=" in first.stdout
-        and "held-out images" in first.stdout
+        and "held-out accuracy" in first.stdout
         and "2 of 2: backbone=" in first.stdout
         and "failed: " in first.stdout
     )
@@ -78,7 +78,7 @@ def test_a_failing_trial_does_not_stop_the_others_and_is_tried_again(
     )
     table = [line.split() for line in again.stdout.splitlines() if line.startswith(("1 ", "2 "))]
     assert (
-        len(table) == 6 and "ms an image" in again.stdout
+        len(table) == 6 and "ms per image" in again.stdout
     )  # a line while it runs, one of each table, for both
     executed = Path(again.stdout.partition("the notebook ")[2].split("\n")[0].strip())
     assert any(
@@ -101,7 +101,7 @@ def test_a_failing_trial_does_not_stop_the_others_and_is_tried_again(
 
 
 def kernels_of(data: Path) -> list[int]:
-    """Processes that work in this data folder."""
+    """Return the processes that work in this data folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*/environ"):
         try:
@@ -115,7 +115,7 @@ def kernels_of(data: Path) -> list[int]:
 @pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="reads /proc to find processes that are left"
 )
-def test_a_sweep_that_is_killed_goes_on_and_leaves_no_process(command, tiny_network, tmp_path, data_dir):
+def test_a_killed_sweep_leaves_no_process_and_resumes(command, tiny_network, tmp_path, data_dir):
     shutil.copy(tiny_network, tmp_path / "second.onnx")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path) as process:
         deadline = time.monotonic() + 200
@@ -146,11 +146,11 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_no_process(command, tiny_netw
             "no images of nothing yet; run 00_get_images first, or set images_dir",
         ),
         (("-p", "epochs=1,x"), "epochs='x': must be a whole number"),
-        (("-p", "dataset_name=fruit"), "grid: nothing to try"),
+        (("-p", "dataset_name=fruit"), "grid: empty"),
         (("-p", "images_dir=/nowhere", "-p", "epochs=1"), "images_dir is given, but dataset_name is still"),
     ],
 )
-def test_what_cannot_be_tried_is_one_sentence(arguments, message, data_dir):
+def test_an_invalid_sweep_fails_with_one_sentence(arguments, message, data_dir):
     refused = run([IMGCLF, "sweep", *arguments], Path())
     assert (
         refused.returncode == 1
@@ -160,5 +160,5 @@ def test_what_cannot_be_tried_is_one_sentence(arguments, message, data_dir):
     )
 
 
-def test_the_second_of_two_equal_values_is_no_trial_of_its_own():
-    assert trials.combinations(trials.choices("epochs=5,5")) == [{"epochs": 5}]
+def test_equal_values_of_a_parameter_are_one_trial():
+    assert trials.combinations(trials.parse_grid("epochs=5,5")) == [{"epochs": 5}]

@@ -91,7 +91,7 @@ def test_a_click_on_a_cell_shows_its_images(face):
 def test_the_threshold_tells_what_it_leaves_and_moves_the_points(face):
     before = face.roc.marks[-1].y.tolist()
     face.threshold.value = 0.5
-    assert face.rest.value.startswith("below 0.50: 1 of 6 images rejected (17%); the rest: 60%")
+    assert face.rest.value.startswith("below 0.50: 1 of 6 images rejected (17%); accuracy of the rest: 60%")
     assert before == [1, 1, 1] and face.roc.marks[-1].y.tolist() == [0.5, 0.5, 0.5]
     assert face.bars.marks[1].x.tolist() == [0.5, 0.5]
     face.slider.value = 5
