@@ -20,7 +20,7 @@ from imgclf import features, files, parameters
 from imgclf.classifier import heads
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import comparison, metrics
-from imgclf.finetuning import finetune, recipe, record
+from imgclf.finetuning import finetune, recipe
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
 
@@ -95,7 +95,7 @@ def evaluated(kind: str, folder: Path, settings: dict[str, Any]) -> metrics.Eval
         l2_normalize=settings["l2_normalize"],
     )
     scores = search.head.scores(test.matrix).astype(np.float32)
-    print(f"   {kind}: {record.about(search, train, kind)}", flush=True)
+    print(f"   {kind}: {heads.about(search, train, kind)}", flush=True)
     return metrics.evaluate(
         list(search.head.labels),
         [i.path for i in test.images],
