@@ -36,15 +36,6 @@ MAX_BYTES = 50_000_000
 UNREACHABLE_IN_A_ROW = 100  # so many one after another: it is the network, not the links
 STALE_SECONDS = 24 * 3600
 
-FORMATS = (
-    (rb"\xff\xd8\xff", ".jpg"),
-    (rb"\x89PNG", ".png"),
-    (rb"RIFF....WEBP", ".webp"),
-    (rb"GIF8", ".gif"),
-    (rb"....ftypavi[fs]", ".avif"),
-    (rb"BM", ".bmp"),
-    (rb"II\*\0|MM\0\*", ".tif"),
-)
 FAILURES = "fetch_failures.tsv"
 
 
@@ -295,13 +286,13 @@ def _checked(entry: Entry, answer: Answer, max_image_side: int) -> tuple[bytes, 
         raise DownloadError(str(error).removeprefix(f"{entry.file_name}: ").partition(";")[0]) from error
     if (entry.bytes and len(body) != entry.bytes) or (entry.sha256 and _sha256(body) != entry.sha256):
         raise DownloadError("the picture behind this link is another one now")
-    suffix = next((suffix for start, suffix in FORMATS if re.match(start, body, re.DOTALL)), "")
+    suffixes = decoding.detected_format(body, entry.file_name).suffixes
     is_large = 0 < max_image_side < max(pixels.shape[:2])
-    if is_large or not suffix:  # a format beyond those that a data set is searched for
-        return decoding.jpeg(
-            decoding.shrink(pixels, max_image_side) if is_large else pixels, quality=95
-        ), ".jpg"
-    return body, suffix
+    if is_large:
+        pixels = decoding.shrink(pixels, max_image_side)
+    if is_large or not suffixes:  # a format that a data set is not scanned for
+        return decoding.jpeg(pixels, quality=95), decoding.JPEG.suffixes[0]
+    return body, suffixes[0]
 
 
 def _sha256(content: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from imgclf.images import decoding
 from imgclf.service import answers, bodies
 from imgclf.service.faults import Fault
 
@@ -11,7 +12,7 @@ DESCRIPTION = (
 )
 FAULT = {"model": Fault, "description": "what is wrong, and what to do"}
 FAULTS = (400, 408, 413, 415, 422, 503)
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff", "image/avif")
+IMAGE_TYPES = tuple(known.media_type for known in decoding.FORMATS if known.media_type)
 BINARY = {"type": "string", "format": "binary"}
 FORM = {
     "type": "object",

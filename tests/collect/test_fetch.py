@@ -25,11 +25,11 @@ from imgclf.data.journal import Journal
 from imgclf.images import decoding
 
 
-def picture(suffix, *, width=40, height=30, seed=0):
+def picture(suffix, *, width=40, height=30, seed=0, **options):
     """The content of an image file of noise, which no format makes small."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, suffix)
+    Image.fromarray(pixels).save(content, suffix, **options)
     return content.getvalue()
 
 
@@ -170,6 +170,21 @@ def test_small_number_of_images_still_has_every_label(server, folder):
         "pear/7.jpg",
         "pear/8.jpg",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "suffix"),
+    [
+        ("bmp", {}, ".bmp"),
+        ("tiff", {}, ".tif"),
+        ("mpo", {"save_all": True, "append_images": [Image.new("RGB", (8, 6))]}, ".jpg"),
+    ],
+)
+def test_suffix_is_that_of_the_detected_format(server, folder, name, options, suffix):
+    content = picture(name, **options)
+    fetch_images([server.entry("a.png", (200, content))], folder)
+    assert names(folder) == [f"apple/a{suffix}"]
+    assert (folder / f"apple/a{suffix}").read_bytes() == content
 
 
 @pytest.mark.parametrize(
