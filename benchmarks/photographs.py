@@ -14,7 +14,7 @@ from imgclf.images.preprocessing import Preprocessing
 
 def garments(count: int) -> list[np.ndarray]:
     """Return `count` different garments, each (533, 400, 3) uint8."""
-    answers = (demo.answer(source) for _, source in demo.sources())
+    answers = (demo.response(source) for _, source in demo.sources())
     whole = (
         answer.body
         for answer in answers

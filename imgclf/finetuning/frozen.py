@@ -95,7 +95,7 @@ def _front_in_engine(backbone: Backbone, front: "torch.nn.Sequential", size: int
     kept = (
         files.data_dir()
         / "networks"
-        / f"{backbones.kept_as(backbone)}-front{len(front)}-{size}-opset{backbones.OPSET}-imgclf{__version__}.onnx"
+        / f"{backbones.cache_name(backbone)}-front{len(front)}-{size}-opset{backbones.OPSET}-imgclf{__version__}.onnx"
     )
     if not kept.exists():
         backbones.export_network(front, size, kept, metadata={}, output="maps")

@@ -4,6 +4,7 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -14,19 +15,41 @@ from PIL.Image import Transpose
 
 from imgclf import ImgclfError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-# What Pillow is allowed to open. It knows forty more; one of them (EPS) has a program run that writes temporary files.
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """A file format that images are decoded from.
+
+    Attributes
+    ----------
+    name : what Pillow calls it.
+    media_type : its Content-Type; "" for a format that the service does not offer.
+    suffixes : of the files of a data set, the first for a file that is written; none for a format that
+        comes from the web alone and is stored as JPEG.
+    """
+
+    name: str
+    media_type: str = ""
+    suffixes: tuple[str, ...] = ()
+
+
+JPEG = ImageFormat("JPEG", "image/jpeg", (".jpg", ".jpeg"))
+# All that Pillow may open. It knows forty more; one of them (EPS) runs a program that writes temporary files.
 FORMATS = (
-    "JPEG",
-    "PNG",
-    "WEBP",
-    "GIF",
-    "BMP",
-    "TIFF",
-    "AVIF",
-    "PPM",
-    "JPEG2000",
-)  # the last two come from the web, and are kept as JPEG
+    JPEG,
+    ImageFormat("PNG", "image/png", (".png",)),
+    ImageFormat("WEBP", "image/webp", (".webp",)),
+    ImageFormat("GIF", "image/gif", (".gif",)),
+    ImageFormat("BMP", "image/bmp", (".bmp",)),
+    ImageFormat("TIFF", "image/tiff", (".tif", ".tiff")),
+    ImageFormat("AVIF", "image/avif", (".avif",)),
+    ImageFormat("PPM"),
+    ImageFormat("JPEG2000"),
+)
+SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
+# MPO: a JPEG with more pictures behind it, as phones write. Pillow detects it in what is opened as JPEG.
+BY_PILLOW_NAME = {"MPO": JPEG, **{known.name: known for known in FORMATS}}
+
 MAX_PIXELS = 100_000_000
 TRANSPARENCY_GREY = 114  # grey level of what lies below a transparent image
 
@@ -84,17 +107,28 @@ def decode(
     if not encoded:
         raise ImgclfError(f"{name}: the file is empty; replace or delete it")
     with _open(encoded, name, max_pixels) as picture:
-        if picture.format in ("JPEG", "MPO"):  # MPO: a JPEG with more pictures behind it, as phones write
+        if BY_PILLOW_NAME[str(picture.format)] is JPEG:
             _check_complete(encoded, name)
             return _decode_jpeg(encoded, name, _reduction(picture.size, side))
         return _decode_other(picture, name)
+
+
+def detected_format(encoded: bytes, name: str = "image") -> ImageFormat:
+    """The format of an image file by its content, whatever its name says.
+
+    Raises
+    ------
+    ImgclfError : not an image, or more than `MAX_PIXELS` pixels.
+    """
+    with _open(encoded, name) as picture:
+        return BY_PILLOW_NAME[str(picture.format)]
 
 
 def _open(encoded: bytes, name: str, max_pixels: int = MAX_PIXELS) -> PillowImage.Image:
     """The image with its header read and nothing decoded yet."""
     try:
         with _without_limit_of_pillow():
-            picture = PillowImage.open(io.BytesIO(encoded), formats=FORMATS)
+            picture = PillowImage.open(io.BytesIO(encoded), formats=[known.name for known in FORMATS])
     except DAMAGED as error:
         raise ImgclfError(f"{name}: not an image that can be read; replace or delete it") from error
     width, height = picture.size

@@ -1,4 +1,4 @@
-"""The weights of pretrained networks: fetched once from where they are published, checked, and read without running code."""
+"""Weights of pretrained networks: downloaded once, verified by sha256, and loaded without running code."""
 
 import os
 import re
@@ -19,29 +19,32 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 
-def fetch(address: str, *, progress: Progress | None = None) -> Path:
-    """The file behind `address`, in `networks/` of the data folder; fetched if it is not there yet.
+def fetch(url: str, *, progress: Progress | None = None) -> Path:
+    """Download a file into `networks/` of the data folder, unless it is there; return its path.
 
-    What came before a connection broke, or a run was stopped, is kept beside it, and only the rest is asked for.
-    The file gets its name when it is whole and its sha256 begins as its name says.
+    A broken or interrupted download is resumed: the partial file stays, and a range request fetches the
+    rest. The file gets its name when it is complete and its sha256 matches.
 
     Parameters
     ----------
-    address : a link to NAME-DIGITS.SUFFIX; DIGITS are the first hexadecimal digits of the file's sha256.
-    progress : called as the file comes, with the bytes that are here and those of the whole file (0: not known).
+    url : ends with NAME-DIGITS.SUFFIX; DIGITS are the first hexadecimal digits of the file's sha256.
+    progress : called during the download with the bytes received so far and the size of the file
+        (0: unknown).
 
     Raises
     ------
-    ImgclfError : it cannot be had, is not what its name says, or cannot be written; says where to put it by hand.
+    ImgclfError : the download fails, the sha256 does not match, or the file cannot be written; the message
+        says where to put the file by hand.
     """
-    path = files.data_dir() / "networks" / address.rpartition("/")[2]
+    path = files.data_dir() / "networks" / url.rpartition("/")[2]
     if not path.exists():
         with files.lock(path.parent):
             if not path.exists():  # another run may have fetched it while this one waited
-                _fetch(address, path, progress or (lambda here, whole: None))
+                _fetch(url, path, progress or (lambda here, whole: None))
     elif not _is_whole(path, path.name):
         raise ImgclfError(
-            f"{path}: is another file than its name says, or damaged (its sha256 begins with {files.sha256(path)[:8]}); delete it and run again"
+            f"{path}: is another file than its name says, or damaged "
+            f"(its sha256 begins with {files.sha256(path)[:8]}); delete it and run again"
         )
     return path
 
@@ -58,8 +61,8 @@ def _fetch(address: str, path: Path, tell: Progress) -> None:
         found = files.sha256(part)[:8]
         part.unlink()
         raise ImgclfError(
-            f"{address}: gives another file than its name says (its sha256 begins with {found}), perhaps the page of a proxy "
-            f"or a login; {_by_hand(address, path)}"
+            f"{address}: returns another file than its name says (its sha256 begins with {found}), "
+            f"perhaps the page of a proxy or a login; {_by_hand(address, path)}"
         )
     with files.writable(path):
         os.replace(part, path)
@@ -111,7 +114,7 @@ def _append(client: httpx.Client, address: str, part: Path, tell: Progress) -> N
 
 
 def _start(response: httpx.Response, part: Path, asked: int) -> int:
-    """The byte that an answer begins with: `asked`, or 0 where the server gives the whole file."""
+    """The offset of a response, bytes: `asked`, or 0 if the server returns the whole file."""
     if response.status_code == httpx.codes.PARTIAL_CONTENT and response.headers.get(
         "content-range", ""
     ).startswith(f"bytes {asked}-"):
@@ -140,11 +143,12 @@ def _size(path: Path) -> int:
 
 def _is_whole(path: Path, name: str) -> bool:
     """Whether the sha256 of a file begins with the digits in `name`."""
-    return files.sha256(path).startswith(re.search(r"-([0-9a-f]{8,64})\.\w+$", name)[1])
+    digits = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    return digits is not None and files.sha256(path).startswith(digits[1])
 
 
 def read(path: Path) -> dict[str, "torch.Tensor"]:
-    """The weights in a `.pth` file, by the names of their layers; no code in it is run.
+    """The state dict of a `.pth` file: weights by name. No code in the file is run.
 
     Raises
     ------
@@ -167,7 +171,8 @@ def read(path: Path) -> dict[str, "torch.Tensor"]:
         TypeError,
     ) as error:
         raise ImgclfError(
-            f"{path}: cannot be read: damaged, or not a file of weights alone; write it by torch.save(model.state_dict(), ...)"
+            f"{path}: cannot be read: damaged, or not a file of weights alone; "
+            "write it by torch.save(model.state_dict(), ...)"
         ) from error
     if (
         not isinstance(found, dict)
@@ -175,6 +180,7 @@ def read(path: Path) -> dict[str, "torch.Tensor"]:
         or not all(isinstance(value, torch.Tensor) for value in found.values())
     ):
         raise ImgclfError(
-            f"{path}: does not hold the named weights of one network; write it by torch.save(model.state_dict(), ...)"
+            f"{path}: does not hold the named weights of one network; "
+            "write it by torch.save(model.state_dict(), ...)"
         )
     return found

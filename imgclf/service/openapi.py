@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi.params import Depends
 
+from imgclf.images import decoding
 from imgclf.service import requests, responses
 from imgclf.service.errors import Error
 
@@ -13,7 +14,7 @@ DESCRIPTION = (
 )
 ERROR: dict[str, Any] = {"model": Error, "description": "what is wrong, and what to do"}
 STATUSES = (400, 408, 413, 415, 422, 503)
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff", "image/avif")
+IMAGE_TYPES = tuple(known.media_type for known in decoding.FORMATS if known.media_type)
 BINARY = {"type": "string", "format": "binary"}
 FORM = {
     "type": "object",
