@@ -98,7 +98,7 @@ def change_labels(annotator: Annotator) -> None:
             for name in annotator.filter.options
         ],
     )
-    report("consequences of the changes, in a pause", [milliseconds(annotator._follow) for _ in range(10)])
+    report("consequences of the changes, in a pause", [milliseconds(annotator._sync) for _ in range(10)])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from imgclf import features, files, parameters, svm
-from imgclf.annotation.suspects import held_out, suspected_label_errors
+from imgclf.annotation.suspects import out_of_fold_evaluation, suspected_label_errors
 from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, scan, split
 from imgclf.images.preprocessing import Preprocessing
@@ -88,7 +88,7 @@ def planted(train: features.Features, clusters: np.ndarray, seed: int) -> Counts
     search = svm.train(
         train.matrix, labels, clusters, c_values=parameters.PARAMETERS["svm_c"].default, **defaults
     )
-    suspects = suspected_label_errors(held_out(search, images))
+    suspects = suspected_label_errors(out_of_fold_evaluation(search, images))
     wrong = {images[row].path for row in changed}
     first, first_by_margin, listed = (
         sum(suspect.path in wrong for suspect in some)

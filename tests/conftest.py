@@ -41,7 +41,7 @@ def distinct_folder(colour_folder: Path) -> Path:
 
 
 @pytest.fixture
-def notes(distinct_folder: Path) -> Annotations:
+def annotations(distinct_folder: Path) -> Annotations:
     return Annotations(scan.look_through("colours", distinct_folder))
 
 

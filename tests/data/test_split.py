@@ -454,5 +454,5 @@ def test_a_relabelled_dedicated_test_image_still_tests(colour_folder):
     (colour_folder / "red/03.jpg").rename(colour_folder / "red/listed.jpg")
     notes = Annotations(scan.look_through("colours", colour_folder))
     notes.relabel([[i.path for i in notes.images].index("red/listed.jpg")], "green")
-    parts = split.split(notes.now())
+    parts = split.split(notes.current_dataset())
     assert {image.path for image in parts.test} == {"green/listed.jpg", "blue/05.jpg"} and not parts.not_found

@@ -126,7 +126,7 @@ def test_each_classifier_is_written_and_scores_as_its_head_does(colours):
             )
             > 0.7
         )
-        held_out = suspects.held_out(search, train.images)
+        held_out = suspects.out_of_fold_evaluation(search, train.images)
         assert set(held_out.sha256) == set(record.read(proc()).held_back)
         assert "3 training images that" in heads.about(search, train, kind)
 

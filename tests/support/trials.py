@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import files
+from imgclf import files, parameters
 from imgclf.evaluation import metrics, report
 from imgclf.experiments import trials
 from imgclf.experiments.trials import Trial
@@ -18,7 +18,7 @@ def write_trial(
     images: int = 100,
     milliseconds: float = 12.5,
     others: bool = False,
-    **values: trials.Value,
+    **values: parameters.Value,
 ) -> Trial:
     """Write a trial with `correct` of `images` test images and `held_out` of 50 held-out ones.
 
