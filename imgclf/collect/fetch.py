@@ -19,13 +19,13 @@ from imgclf.collect.manifest import Entry, with_names
 from imgclf.data import test_list
 from imgclf.data.journal import Journal
 from imgclf.downloads import (
-    FINAL,
     NOT_TRIED,
-    PASSING,
+    PERMANENT,
+    TRANSIENT,
     UNREACHABLE,
-    Answer,
     Downloader,
     DownloadError,
+    Response,
     check_status,
 )
 from imgclf.images import decoding
@@ -136,9 +136,9 @@ def fetch_images(
             _Run(folder, max_image_side, web), todo, threads, lambda done: tell(settled + done)
         )
     fetched = len(missing) - len(problems)
-    if not web.has_answered:
+    if not web.has_response:
         _refuse_without_network(problems, present + fetched)
-    remembered_in = _remember(folder, known, problems, web.has_answered)
+    remembered_in = _remember(folder, known, problems, web.has_response)
     failures = tuple(Failure(entry, problems[entry].reason) for entry in chosen if entry in problems)
     return Fetched(len(chosen), present, fetched, failures, remembered_in)
 
@@ -263,24 +263,24 @@ def _fetch_one(run: _Run, entry: Entry) -> DownloadError | None:
         )  # a new one, whose traceback keeps no image in memory
     target = run.folder / entry.label / (entry.stem + suffix)
     if target.exists():
-        return DownloadError("an image that was relabelled has its name; rename that one", PASSING)
+        return DownloadError("an image that was relabelled has its name; rename that one", TRANSIENT)
     with files.replace_file(target) as file:
         file.write(content)
     return None
 
 
-def _answer(run: _Run, source: str) -> Answer:
+def _answer(run: _Run, source: str) -> Response:
     if not source.startswith("demo:"):
-        return run.web.ask(source)
+        return run.web.get(source)
     from imgclf.collect import demo  # only who fetches it needs it
 
     with run.cores:  # it is drawn: work, not waiting
         answer = demo.answer(source)
     check_status(answer.status)
-    return Answer(answer.body, answer.content_type)
+    return Response(answer.body, answer.content_type)
 
 
-def _checked(entry: Entry, answer: Answer, max_image_side: int) -> tuple[bytes, str]:
+def _checked(entry: Entry, answer: Response, max_image_side: int) -> tuple[bytes, str]:
     """What to store and its suffix, if the body is the image that was meant, whole."""
     body = answer.body
     if not body:
@@ -334,7 +334,7 @@ def _remember(folder: Path, known: dict, problems: dict[Entry, DownloadError], h
 
     A server out of reach is one of them only where others answered: else it is our own network.
     """
-    kinds = (FINAL, UNREACHABLE, NOT_TRIED) if has_answered else (FINAL,)
+    kinds = (PERMANENT, UNREACHABLE, NOT_TRIED) if has_answered else (PERMANENT,)
     lasting = {
         _row(entry): " ".join(problem.reason.split())
         for entry, problem in problems.items()

@@ -117,7 +117,7 @@ def test_what_came_before_a_run_ended_is_not_asked_for_again(server, data_dir):
     server.gives = [1_000_000, 0, 0]
     with pytest.raises(
         ImgclfError,
-        match=rf"^{NAME}: could not be fetched \(the server broke the answer off\); the 1 MB that came are kept; run again",
+        match=rf"^{NAME}: could not be fetched \(the connection broke before the response was complete\); the 1 MB that came are kept; run again",
     ):
         weights.fetch(server.address + NAME)
     assert there(data_dir) == [f"{NAME}.part"]
