@@ -145,7 +145,7 @@ def test_image_that_breaks_after_the_look_is_another_picture(colour_folder, tiny
     (colour_folder / "red" / "03.jpg").write_bytes(BROKEN[kind][1]())
     (skipped,) = features.compute(found, tiny_network, cache)
     assert skipped.path == str(colour_folder / "red" / "03.jpg")
-    assert skipped.reason == "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
+    assert skipped.reason == "03.jpg: has changed since 01_prepare_data; run 01_prepare_data again"
     assert cache.features(found.images).matrix.shape == (35, 8)
 
 

@@ -48,7 +48,7 @@ def test_a_bad_image_is_skipped_and_named(colours, tiny_network, cache):
     (colours.folder / "green" / "03.jpg").write_bytes(b"this is no image")
     (skipped,) = features.compute(colours, tiny_network, cache)
     assert skipped.path == str(colours.folder / "green" / "03.jpg")
-    assert skipped.reason == "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
+    assert skipped.reason == "03.jpg: has changed since 01_prepare_data; run 01_prepare_data again"
     good = [image for image in colours.images if image.path != "green/03.jpg"]
     kept = cache.features(colours.images)
     assert kept.images == tuple(good)
@@ -137,7 +137,7 @@ def test_a_good_picture_in_the_place_of_another_gives_no_features_under_its_name
     (skipped,) = features.compute(colours, tiny_network, cache)
     assert skipped == Skipped(
         str(colours.folder / "green/03.jpg"),
-        "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again",
+        "03.jpg: has changed since 01_prepare_data; run 01_prepare_data again",
     )
     assert len(cache.known()) == 35
 

@@ -228,7 +228,7 @@ def test_predict_skips_an_image_of_another_content_than_was_seen(written, colour
     told = dict(Classifier.load(written).predict(wanted))
     assert sorted(told) == [0, 1] and not isinstance(told[1], Skipped)
     assert [told[0].reason] == [
-        "01.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
+        "01.jpg: has changed since 01_prepare_data; run 01_prepare_data again"
     ]
 
 

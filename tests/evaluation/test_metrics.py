@@ -246,5 +246,5 @@ def test_score_leaves_out_a_picture_that_was_replaced(tiny_network, colour_folde
     scored, skipped = metrics.score(loaded, found, found.images)
     assert len(scored.truth) == 35
     assert [image.reason for image in skipped] == [
-        "00.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
+        "00.jpg: has changed since 01_prepare_data; run 01_prepare_data again"
     ]
