@@ -62,7 +62,7 @@ def chosen_folder(arguments: list[str], fetched: Path) -> Path:
 
 def training_features(folder: Path) -> tuple[features.Features, np.ndarray]:
     """The features of the training images, and their clusters."""
-    found = scan.look_through("planted", folder)
+    found = scan.scan_folder("planted", folder)
     parts = split.split(found)
     backbone = backbones.BACKBONES[parameters.PARAMETERS["backbone"].default]
     network = files.proc_dir("planted") / "dnn_fixed.onnx"

@@ -24,8 +24,8 @@ def main() -> None:
         os.environ["IMGCLF_DATA"] = folder
         photographs.write(Path(folder) / "images" / "many", IMAGES)
         found = watched(
-            "look_through",
-            lambda show: scan.look_through("many", Path(folder) / "images" / "many", progress=show),
+            "scan_folder",
+            lambda show: scan.scan_folder("many", Path(folder) / "images" / "many", progress=show),
         )
         network = Path(folder) / "network.onnx"
         backbones.export(backbones.BACKBONES["efficientnet_lite0"], 224, network)

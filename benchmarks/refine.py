@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as data:
         os.environ["IMGCLF_DATA"] = data
         folder = chosen_folder([argument for argument in sys.argv[1:] if "=" not in argument], fetched)
-        found = scan.look_through(NAME, folder)
+        found = scan.scan_folder(NAME, folder)
         dataset.write(found)
         split.write(found, split.split(found))
         backbones.write(

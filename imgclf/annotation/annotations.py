@@ -14,12 +14,12 @@ from imgclf.data.dataset import (
     UNLABELLED,
     Dataset,
     Image,
+    exclude_duplicates,
     is_current,
-    with_copies_left_out,
 )
 from imgclf.data.journal import Journal
 from imgclf.data.label_names import label_fault
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,9 @@ class Annotations:
                 raise ImgclfError(
                     "another window has changed something just now; look at it, and press again to take that back"
                 )
-            if not self.journal.standing:
+            if not self.journal.active:
                 raise ImgclfError("there is no change left to take back")
-            steps = [self._inverse(step) for step in reversed(list(self.journal.standing.values())[-1])]
+            steps = [self._inverse(step) for step in reversed(list(self.journal.active.values())[-1])]
             positions = self._carry_out(steps)
         gone = [step.path for step in steps if step.action == GONE]
         sentences = [f"took back: {_what(steps[0])}{f' and {len(steps) - 1} more' * (len(steps) > 1)}"] * (
@@ -205,7 +205,7 @@ class Annotations:
             journal_state=self.journal.fingerprint(),
             origins=self.journal.origins(),
         )
-        return with_copies_left_out(changed, near)
+        return exclude_duplicates(changed, near)
 
     def _change(self, positions: Iterable[int], step: Callable[[Image], Step], sentence: str) -> Done:
         positions = tuple(positions)
@@ -276,7 +276,7 @@ def _what(inverse: Step) -> str:
     return f"{words[inverse.action]} {inverse.path}"
 
 
-def consequences(annotations: Annotations, sides: Sides) -> str:
+def consequences(annotations: Annotations, sides: PreviousSplit) -> str:
     """What follows from the changes made since the folder was looked through: who changes sides, and which notebooks to run again; empty if nothing."""
     if is_current(annotations.dataset, annotations.journal):
         return ""
@@ -286,9 +286,9 @@ def consequences(annotations: Annotations, sides: Sides) -> str:
         for before, now in pairs
     )
     text = f"{changed} image{' differs' if changed == 1 else 's differ'} from what 01_prepare_data saw"
-    if sides.side:
+    if sides.subset_of:
         try:
-            text += f"; in the split, {sides.moved(sides.again(annotations.now()))}"
+            text += f"; in the split, {sides.moved(sides.repeat(annotations.now()))}"
         except ImgclfError as error:
             text += f"; they cannot be split: {error}"
     return f"{text}. Run 01_prepare_data to 05_evaluate again (features that are there are kept)."

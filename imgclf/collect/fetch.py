@@ -325,7 +325,7 @@ def _row(entry: Entry) -> tuple[str, str, str]:
 
 def _read_failures(folder: Path) -> dict[tuple[str, str, str], str]:
     """Reason of each failure that is remembered."""
-    rows = [line.split("\t") for line in files.text(files.proc_dir(folder.name) / FAILURES).split("\n")]
+    rows = [line.split("\t") for line in files.read_text(files.proc_dir(folder.name) / FAILURES).split("\n")]
     return {tuple(row[:3]): row[3] for row in rows if len(row) == 4}
 
 
@@ -347,4 +347,4 @@ def _remember(folder: Path, known: dict, problems: dict[Entry, DownloadError], h
         )
         rows = (known | lasting).items()
         files.write_text(path, head + "".join("\t".join((*row, reason)) + "\n" for row, reason in rows))
-    return files.shown(path) if lasting else ""
+    return files.display_path(path) if lasting else ""

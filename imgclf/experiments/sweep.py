@@ -45,7 +45,7 @@ def run(dataset_name: str, images_dir: str, grid: str) -> list[Trial]:
         raise ImgclfError(
             f"{folder}: no images of {dataset_name} yet; run 00_get_images first, or set images_dir"
         )
-    found = scan.look_through(dataset_name, folder)
+    found = scan.scan_folder(dataset_name, folder)
     dataset.check(found)
     done = []
     for number, values in enumerate(chosen, start=1):

@@ -13,7 +13,7 @@ from imgclf.annotation.annotations import Annotations, Done
 from imgclf.annotation.gallery import DIGITS, Gallery
 from imgclf.annotation.suspects import OutOfSampleScores, Suspect
 from imgclf.data.dataset import BY_HAND, COPY, NO_LABEL, UNLABELLED, Image
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets.panel import WAIT_SECONDS, Panel, key
 from imgclf.widgets.sheet import Sheet
@@ -46,7 +46,7 @@ class Annotator(Panel):
         self,
         annotations: Annotations,
         *,
-        sides: Sides = Sides({}),
+        sides: PreviousSplit = PreviousSplit({}),
         known: OutOfSampleScores = OutOfSampleScores(),
         suspects: Sequence[Suspect] = (),
     ) -> None:
@@ -229,7 +229,7 @@ class Annotator(Panel):
         rows = [
             f"<b>{escape(image.path)}</b>",
             f"{image.width} x {image.height} pixels" if image.width else "size unknown",
-            f"label <b>{escape(image.label)}</b>, {self.sides.side.get(image.sha256, 'not split yet')}",
+            f"label <b>{escape(image.label)}</b>, {self.sides.subset_of.get(image.sha256, 'not split yet')}",
         ]
         if prediction := self.known.prediction(image):
             rows.append(

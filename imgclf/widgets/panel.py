@@ -11,7 +11,7 @@ from imgclf import ImgclfError, plots
 from imgclf.annotation.annotations import Annotations, consequences
 from imgclf.annotation.gallery import DIGITS
 from imgclf.data.dataset import UNLABELLED, Image
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 from imgclf.widgets.keys import Keys
 
 WAIT_SECONDS = 0.06  # for pictures, at most; those that take longer come a little later
@@ -27,7 +27,11 @@ class Panel(VBox):
     """
 
     def __init__(
-        self, annotations: Annotations, sides: Sides, press: Callable[[str, bool], str], wanted: Sequence[str]
+        self,
+        annotations: Annotations,
+        sides: PreviousSplit,
+        press: Callable[[str, bool], str],
+        wanted: Sequence[str],
     ) -> None:
         """Listen to the keys `wanted`; `press(key, shift)` does what they stand for, and gives a sentence about it."""
         super().__init__()

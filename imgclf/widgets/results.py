@@ -21,7 +21,7 @@ from imgclf.annotation.annotations import Annotations
 from imgclf.annotation.gallery import DIGITS
 from imgclf.annotation.review import ANY, Review
 from imgclf.data.dataset import UNLABELLED
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets import charts
@@ -39,7 +39,9 @@ class ResultsBrowser(Panel):
     Thin over `annotations` and a `Review`, which hold all state; every change is on disk before it is shown.
     """
 
-    def __init__(self, evaluation: Evaluation, annotations: Annotations, *, sides: Sides = Sides({})) -> None:
+    def __init__(
+        self, evaluation: Evaluation, annotations: Annotations, *, sides: PreviousSplit = PreviousSplit({})
+    ) -> None:
         """Show the images of an evaluation.
 
         Parameters
@@ -253,7 +255,7 @@ class ResultsBrowser(Panel):
         ]
         if image is None:
             return [*facts, "not in the data set any more"]
-        side = self.sides.side.get(image.sha256)
+        side = self.sides.subset_of.get(image.sha256)
         notes = [
             f"in the split: {side}" if side else "",
             f"<b>now '{escape(image.label)}'</b>, was scored as '{escape(true)}'"

@@ -26,7 +26,7 @@ def notes(colour_folder) -> Annotations:
 
 
 def opened(folder: Path) -> Annotations:
-    return Annotations(scan.look_through("colours", folder))
+    return Annotations(scan.scan_folder("colours", folder))
 
 
 def at(notes: Annotations, path: str) -> int:
@@ -95,11 +95,11 @@ def test_excluded_images_stay_and_are_skipped_by_later_stages(notes):
     i = at(notes, "red/03.jpg")
     notes.exclude([i])
     assert (notes.dataset.folder / "red/03.jpg").exists() and notes.counts()["red"] == 11
-    found = scan.look_through("colours", notes.dataset.folder)
+    found = scan.scan_folder("colours", notes.dataset.folder)
     assert [(image.path, image.excluded) for image in found.excluded] == [("red/03.jpg", dataset.BY_HAND)]
     assert "red/03.jpg" not in {image.path for image in found.images}
     notes.include([i])
-    assert not scan.look_through("colours", notes.dataset.folder).excluded
+    assert not scan.scan_folder("colours", notes.dataset.folder).excluded
 
 
 def test_an_excluded_image_that_is_moved_by_hand_stays_excluded(notes):
@@ -209,10 +209,10 @@ def test_an_image_that_someone_moved_or_replaced_gives_a_message(notes):
     for path in ("red/03.jpg", "red/04.jpg"):
         with pytest.raises(
             ImgclfError,
-            match=rf"^{path}: is (not there any more|another image now); run 01_prepare_data again",
+            match=rf"^{path}: (no longer exists|is another image now); run 01_prepare_data again",
         ):
             notes.exclude([at(notes, path)])
-    assert not notes.journal.standing
+    assert not notes.journal.active
 
 
 def test_what_the_screen_says_of_an_exclusion_is_what_a_fresh_look_finds(colour_folder):
@@ -323,7 +323,7 @@ def test_a_file_whose_name_is_not_utf8_is_not_mistaken_for_another(colour_folder
 
 def test_a_folder_that_is_gone_gives_a_message(notes):
     notes.dataset.folder.rename(notes.dataset.folder.with_name("gone"))
-    with pytest.raises(ImgclfError, match="the folder is not there any more"):
+    with pytest.raises(ImgclfError, match="the folder no longer exists"):
         Annotations(notes.dataset)
 
 
@@ -333,17 +333,17 @@ def test_stages_after_01_refuse_a_list_that_is_older_than_the_labels(notes):
     notes.relabel([at(notes, "unlabelled/x.jpg")], "red")
     with pytest.raises(
         ImgclfError,
-        match="^labels of colours were changed after 01_prepare_data looked through its images; run 01_prepare_data again$",
+        match="^labels of colours were changed after 01_prepare_data scanned its images; run 01_prepare_data again$",
     ):
         dataset.read("colours")
     assert "1 image differs from what 01_prepare_data saw. Run 01_prepare_data" in consequences(
-        notes, split.Sides({})
+        notes, split.PreviousSplit({})
     )
     notes.undo()
-    assert dataset.read("colours") == notes.dataset and consequences(notes, split.Sides({})) == ""
+    assert dataset.read("colours") == notes.dataset and consequences(notes, split.PreviousSplit({})) == ""
     notes.exclude([0])
-    dataset.write(scan.look_through("colours", notes.dataset.folder))
-    assert consequences(notes, split.Sides({})) == ""  # 01 has run again
+    dataset.write(scan.scan_folder("colours", notes.dataset.folder))
+    assert consequences(notes, split.PreviousSplit({})) == ""  # 01 has run again
 
 
 def test_changed_today_counts_what_stands(notes):
@@ -378,7 +378,7 @@ def test_the_data_set_as_it_is_now_is_what_a_fresh_look_finds(notes):
     notes.add_label("odd")
     notes.relabel([at(notes, "red/03.jpg"), at(notes, "unlabelled/x.jpg")], "odd")
     notes.exclude([at(notes, "green/01.jpg")])
-    fresh = scan.look_through("colours", notes.dataset.folder)
+    fresh = scan.scan_folder("colours", notes.dataset.folder)
     assert sorted(notes.now().files, key=lambda image: image.path) == sorted(
         fresh.files, key=lambda image: image.path
     )
@@ -457,7 +457,7 @@ class Annotating(RuleBasedStateMachine):
     @rule()
     def take_all_back(self):
         notes = opened(self.folder)
-        while notes.journal.standing:
+        while notes.journal.active:
             notes.undo()
         assert contents(self.folder) == self.before
 
@@ -471,7 +471,7 @@ class Annotating(RuleBasedStateMachine):
             return
         fresh = {
             (image.path, image.label, image.sha256, image.excluded)
-            for image in scan.look_through("colours", self.folder).files
+            for image in scan.scan_folder("colours", self.folder).files
         }
         for notes in self.notes:
             notes.follow()

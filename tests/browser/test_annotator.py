@@ -146,7 +146,7 @@ def test_pages_orders_and_sizes(annotator):
 
 
 def test_what_another_window_does_and_what_somebody_moves_gives_a_message(annotator, folder):
-    other = Annotations(scan.look_through(DATASET, folder))
+    other = Annotations(scan.scan_folder(DATASET, folder))
     other.relabel([[image.path for image in other.images].index("blue/blue_00.jpg")], "red")
     press(
         annotator,
@@ -159,7 +159,7 @@ def test_what_another_window_does_and_what_somebody_moves_gives_a_message(annota
     press(
         annotator,
         "2",
-        says="Not done: blue/blue_01.jpg: is not there any more; run 01_prepare_data again to see what is there",
+        says="Not done: blue/blue_01.jpg: no longer exists; run 01_prepare_data again to see the present images",
     )
     annotator.page.keyboard.press("ArrowRight")
     shutil.copy(folder / "blue/blue_02.jpg", folder / "green/blue_02.jpg")

@@ -587,7 +587,7 @@ def test_list_of_test_images_grows_with_what_is_fetched_but_what_a_person_wrote_
         assert fetch.write_test_list(entries, folder).startswith(f"dedicatedTestImages.tsv lists {number} of")
     (folder / "dedicatedTestImages.tsv").write_text("apple\t1.jpg\n")
     assert re.search(
-        "fruit is not the one that imgclf wrote, .*; delete it to have it written anew",
+        "fruit was written or changed by hand, so it is kept; delete it to have it written again",
         fetch.write_test_list(entries, folder),
     )
     assert (folder / "dedicatedTestImages.tsv").read_text() == "apple\t1.jpg\n"

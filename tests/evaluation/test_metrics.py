@@ -220,7 +220,7 @@ def test_unknown_labels_are_named():
 
 def test_score_asks_the_classifier_about_each_image(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
-    found = scan.look_through("colours", colour_folder)
+    found = scan.scan_folder("colours", colour_folder)
     counted: list[int] = []
     scored, _ = metrics.score(loaded, found, found.images[::5], progress=counted.append)
     assert scored.paths == tuple(image.path for image in found.images[::5])
@@ -231,7 +231,7 @@ def test_score_asks_the_classifier_about_each_image(tiny_network, colour_folder)
 
 def test_score_leaves_out_what_cannot_be_read(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
-    found = scan.look_through("colours", colour_folder)
+    found = scan.scan_folder("colours", colour_folder)
     gone = Image("red/gone.jpg", "red", "0", "", 1, 1)
     scored, skipped = metrics.score(loaded, found, [found.images[0], gone, found.images[-1]])
     assert scored.paths == (found.images[0].path, found.images[-1].path)
@@ -241,7 +241,7 @@ def test_score_leaves_out_what_cannot_be_read(tiny_network, colour_folder):
 
 def test_score_leaves_out_a_picture_that_was_replaced(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
-    found = scan.look_through("colours", colour_folder)
+    found = scan.scan_folder("colours", colour_folder)
     (colour_folder / "blue" / "00.jpg").write_bytes((colour_folder / "red" / "00.jpg").read_bytes())
     scored, skipped = metrics.score(loaded, found, found.images)
     assert len(scored.truth) == 35

@@ -54,7 +54,7 @@ def proc() -> Path:
 
 def look(folder: Path) -> split.Split:
     """Look through and split a folder, as 01 does."""
-    found = scan.look_through("colours", folder)
+    found = scan.scan_folder("colours", folder)
     dataset.write(found)
     split.write(found, split.split(found))
     return split.read(found)

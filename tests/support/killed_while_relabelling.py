@@ -1,4 +1,4 @@
-"""Relabels in a child process that is killed at the k-th line of Python, for each k until it comes to its end; see test_journal.py."""
+"""Relabels in a child process that is killed at the k-th line of Python, for each k up to its end; see test_journal.py."""
 
 import os
 import shutil
@@ -14,9 +14,9 @@ from imgclf.data.journal import Journal
 
 
 def wanted(opened: Journal, what: str) -> list[Step]:
-    """Two moves, of which one has to make a folder; or what takes the latest change back; or a new label."""
+    """Two moves, one of which creates a folder; or the undo of the latest change; or a new label."""
     if what == "undo":
-        return [step.inverse() for step in reversed(list(opened.standing.values())[-1])]
+        return [step.inverse() for step in reversed(list(opened.active.values())[-1])]
     if what == "add label":
         return [Step("add label", "odd")]
     return [Step("relabel", "red/shop/1.jpg", "blue/shop/1.jpg"), Step("relabel", "red/2.jpg", "blue/2.jpg")]
@@ -29,7 +29,7 @@ def work(folder: Path, what: str) -> None:
 
 
 def die_at(line: int) -> None:
-    """Have the kernel kill this process when it comes to the line-th line of journal.py, changes.py and files.py."""
+    """Kill this process at the line-th line of journal.py, changes.py and files.py."""
     seen = 0
 
     def count(frame: FrameType, event: str, argument: object):
@@ -45,7 +45,7 @@ def die_at(line: int) -> None:
 
 
 def main(template: Path, folders: Path, what: str) -> None:
-    """Leave a folder for each line at which the work was killed."""
+    """Write a folder for each line at which the work was killed."""
     for line in range(1, 10_000):
         folder = folders / f"{line:04d}"
         shutil.copytree(template, folder)

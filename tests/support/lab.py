@@ -246,7 +246,7 @@ class Lab:
 
 def _write_parameters(path: Path, values: Mapping[str, parameters.Value]) -> None:
     number = path.name[:2]
-    strangers = set(values) - {parameter.name for parameter in parameters.of_notebook(number)}
+    strangers = set(values) - {parameter.name for parameter in parameters.for_notebook(number)}
     assert not strangers, f"{path.stem} takes no parameter {', '.join(sorted(strangers))}"
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:

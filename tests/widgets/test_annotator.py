@@ -55,7 +55,7 @@ def test_what_is_refused_says_why_and_changes_nothing(shown, folder):
 
 def test_names_are_shown_as_text(folder):
     (folder / "blue/b00.jpg").rename(folder / "blue/<img src=x>.jpg")
-    shown = Annotator(Annotations(scan.look_through("colours", folder)))
+    shown = Annotator(Annotations(scan.scan_folder("colours", folder)))
     assert "&lt;img src=x&gt;" in shown.facts.value and "<img" not in press(shown, "3")
 
 
@@ -106,7 +106,7 @@ def test_pictures_come_for_what_is_near_and_for_nothing_else(shown):
 
 def test_an_image_that_cannot_be_read_is_shown_as_such(folder):
     (folder / "blue/b00.jpg").write_bytes(b"not an image")
-    shown = Annotator(Annotations(scan.look_through("colours", folder)))
+    shown = Annotator(Annotations(scan.scan_folder("colours", folder)))
     assert (shown.sheet.tiles[0]["note"], shown.sheet.tiles[0]["dim"]) == ("unreadable", True)
     assert "not an image that can be read" in shown.facts.value
 
@@ -121,8 +121,8 @@ def test_a_pause_brings_what_another_window_did_and_what_follows(shown, notes, f
     found = notes.dataset
     dataset.write(found)
     split.write(found, split.split(found))
-    shown.sides = split.last("colours")
-    elsewhere = Annotations(scan.look_through("colours", folder))
+    shown.sides = split.read_previous("colours")
+    elsewhere = Annotations(scan.scan_folder("colours", folder))
     elsewhere.relabel(range(4), "red")
     shown.keyboard._handle_custom_msg({"idle": True}, [])
     assert [tile["label"] for tile in shown.sheet.tiles[:5]] == ["red"] * 4 + ["blue"]
@@ -134,7 +134,7 @@ def test_a_pause_brings_what_another_window_did_and_what_follows(shown, notes, f
 
 def test_doubt_and_side_are_told(notes):
     known = OutOfSampleScores(("blue", "green", "red"), {notes.images[0].sha256: np.array([0.25, 0.5, 0.25])})
-    shown = Annotator(notes, known=known, sides=split.Sides({notes.images[0].sha256: "test"}))
+    shown = Annotator(notes, known=known, sides=split.PreviousSplit({notes.images[0].sha256: "test"}))
     assert (
         "label <b>blue</b>, test<br>classifier: <b>green</b> 0.50, doubt in the label 0.75"
         in shown.facts.value
@@ -152,7 +152,7 @@ def test_suspects_come_first(notes):
 
 def test_a_folder_that_vanishes_gives_a_message(shown, folder):
     folder.rename(folder.with_name("gone"))
-    assert "the folder is not there any more" in press(shown, "3")
+    assert "the folder no longer exists" in press(shown, "3")
 
 
 def test_the_label_that_is_shown_can_be_taken_back(shown):

@@ -7,7 +7,7 @@ import pytest
 
 from imgclf.annotation import review
 from imgclf.data import dataset
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 from support.evaluations import scored
 
 with warnings.catch_warnings():
@@ -20,7 +20,7 @@ with warnings.catch_warnings():
 
 @pytest.fixture
 def face(notes) -> ResultsBrowser:
-    return ResultsBrowser(scored(notes), notes, sides=Sides({notes.images[0].sha256: "test"}))
+    return ResultsBrowser(scored(notes), notes, sides=PreviousSplit({notes.images[0].sha256: "test"}))
 
 
 def press(face: ResultsBrowser, *keys: str) -> None:
