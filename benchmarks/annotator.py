@@ -22,11 +22,11 @@ def main() -> None:
         os.environ["IMGCLF_DATA"] = folder
         originals = Path(folder) / "images" / "many"
         photographs.write(originals, IMAGES)
-        scanned = scan.look_through("many", originals)
+        scanned = scan.scan_folder("many", originals)
         dataset.write(scanned)
         split.write(scanned, split.split(scanned))
         start = time.perf_counter()
-        annotator = Annotator(Annotations(scanned), sides=split.last("many"))
+        annotator = Annotator(Annotations(scanned), sides=split.read_previous("many"))
         print(
             f"{IMAGES:,} JPEGs of 400 x 533 pixels, pages of {GRID[0]} x {GRID[1]}; opened in {time.perf_counter() - start:.2f} s"
         )

@@ -63,7 +63,7 @@ def chosen_folder(arguments: list[str], fetched: Path) -> Path:
 
 def training_features(folder: Path) -> tuple[features.Features, np.ndarray]:
     """Return the features of the training images, and their clusters."""
-    scanned = scan.look_through("planted", folder)
+    scanned = scan.scan_folder("planted", folder)
     parts = split.split(scanned)
     backbone = backbones.BACKBONES[parameters.PARAMETERS["backbone"].default]
     network = files.proc_dir("planted") / "dnn_fixed.onnx"

@@ -25,7 +25,7 @@ def main() -> None:
         photographs.write(Path(folder) / "images" / "many", IMAGES)
         scanned = watched(
             "scanning",
-            lambda show: scan.look_through("many", Path(folder) / "images" / "many", progress=show),
+            lambda show: scan.scan_folder("many", Path(folder) / "images" / "many", progress=show),
         )
         network = Path(folder) / "network.onnx"
         backbones.export(backbones.BACKBONES["efficientnet_lite0"], 224, network)

@@ -36,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as data:
         os.environ["IMGCLF_DATA"] = data
         folder = chosen_folder([argument for argument in sys.argv[1:] if "=" not in argument], fetched)
-        scanned = scan.look_through(NAME, folder)
+        scanned = scan.scan_folder(NAME, folder)
         dataset.write(scanned)
         split.write(scanned, split.split(scanned))
         backbones.write(

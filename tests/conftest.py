@@ -42,7 +42,7 @@ def distinct_folder(colour_folder: Path) -> Path:
 
 @pytest.fixture
 def annotations(distinct_folder: Path) -> Annotations:
-    return Annotations(scan.look_through("colours", distinct_folder))
+    return Annotations(scan.scan_folder("colours", distinct_folder))
 
 
 @pytest.fixture

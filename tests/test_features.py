@@ -15,7 +15,7 @@ from support.pictures import COLOURS, picture
 
 @pytest.fixture
 def colours(colour_folder) -> Dataset:
-    return scan.look_through("colours", colour_folder)
+    return scan.scan_folder("colours", colour_folder)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_bad_image_is_skipped_and_named(colours, tiny_network, cache):
     (colours.folder / "green" / "03.jpg").write_bytes(b"this is no image")
     (skipped,) = features.compute(colours, tiny_network, cache)
     assert skipped.path == str(colours.folder / "green" / "03.jpg")
-    assert skipped.reason == "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
+    assert skipped.reason == "03.jpg: has changed since 01_prepare_data; run 01_prepare_data again"
     good = [image for image in colours.images if image.path != "green/03.jpg"]
     kept = cache.features(colours.images)
     assert kept.images == tuple(good)
@@ -75,7 +75,7 @@ def test_one_new_image_costs_one_image(colours, tiny_network, cache):
     (colours.folder / "red" / "new.jpg").write_bytes(decoding.jpeg(picture(COLOURS["red"], seed=999)))
     counted: list[int] = []
     features.compute(
-        scan.look_through("colours", colours.folder), tiny_network, cache, progress=counted.append
+        scan.scan_folder("colours", colours.folder), tiny_network, cache, progress=counted.append
     )
     assert counted == [1]
     assert before.items() <= {shard: shard.stat().st_mtime_ns for shard in cache.folder.iterdir()}.items()
@@ -84,7 +84,7 @@ def test_one_new_image_costs_one_image(colours, tiny_network, cache):
 def test_a_new_label_keeps_the_features(colours, tiny_network, cache):
     features.compute(colours, tiny_network, cache)
     (colours.folder / "red" / "00.jpg").rename(colours.folder / "blue" / "was red.jpg")
-    moved = scan.look_through("colours", colours.folder)
+    moved = scan.scan_folder("colours", colours.folder)
     assert list(features.missing(moved.images, cache)) == []
     assert cache.features(moved.images).labels.tolist().count("blue") == 13
 
@@ -92,7 +92,7 @@ def test_a_new_label_keeps_the_features(colours, tiny_network, cache):
 def test_one_content_is_computed_once_and_serves_both_files(colours, tiny_network, cache):
     (colours.folder / "blue" / "twin.jpg").write_bytes((colours.folder / "red" / "00.jpg").read_bytes())
     counted: list[int] = []
-    found = scan.look_through("colours", colours.folder)
+    found = scan.scan_folder("colours", colours.folder)
     features.compute(found, tiny_network, cache, progress=counted.append)
     assert counted == [36]
     twins = cache.features([image for image in found.images if image.path in ("blue/twin.jpg", "red/00.jpg")])
@@ -137,7 +137,7 @@ def test_a_good_picture_in_the_place_of_another_gives_no_features_under_its_name
     (skipped,) = features.compute(colours, tiny_network, cache)
     assert skipped == Skipped(
         str(colours.folder / "green/03.jpg"),
-        "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again",
+        "03.jpg: has changed since 01_prepare_data; run 01_prepare_data again",
     )
     assert len(cache.known()) == 35
 

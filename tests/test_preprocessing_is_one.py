@@ -31,7 +31,7 @@ def network(folder: Path, preprocessing: Preprocessing) -> Path:
 
 @pytest.fixture
 def found(colour_folder) -> dataset.Dataset:
-    return scan.look_through("colours", colour_folder)
+    return scan.scan_folder("colours", colour_folder)
 
 
 def by_hand(path: Path, found: dataset.Dataset, preprocessing: Preprocessing) -> np.ndarray:

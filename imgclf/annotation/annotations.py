@@ -14,12 +14,12 @@ from imgclf.data.dataset import (
     UNLABELLED,
     Dataset,
     Image,
+    exclude_duplicates,
     is_current,
-    with_copies_left_out,
 )
 from imgclf.data.journal import Journal
 from imgclf.data.label_names import label_fault
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,9 @@ class Annotations:
                 raise ImgclfError(
                     "another window has just made a change; check it, and undo again to revert that change"
                 )
-            if not self.journal.standing:
+            if not self.journal.active:
                 raise ImgclfError("there is no change left to undo")
-            steps = [self._inverse(step) for step in reversed(list(self.journal.standing.values())[-1])]
+            steps = [self._inverse(step) for step in reversed(list(self.journal.active.values())[-1])]
             positions = self._carry_out(steps)
         gone = [step.path for step in steps if step.action == GONE]
         messages = []
@@ -212,7 +212,7 @@ class Annotations:
             journal_state=self.journal.fingerprint(),
             origins=self.journal.origins(),
         )
-        return with_copies_left_out(changed, near)
+        return exclude_duplicates(changed, near)
 
     def _change(self, positions: Iterable[int], step: Callable[[Image], Step], message: str) -> ChangeResult:
         positions = tuple(positions)
@@ -292,7 +292,7 @@ def _and_more(items: Sequence[object]) -> str:
     return f" and {len(items) - 1} more" if len(items) > 1 else ""
 
 
-def consequences(annotations: Annotations, sides: Sides) -> str:
+def consequences(annotations: Annotations, sides: PreviousSplit) -> str:
     """Return the consequences of the changes since 01_prepare_data ran; empty if there are none.
 
     The text says which images move between training and test set, and which notebooks to run again.
@@ -305,9 +305,9 @@ def consequences(annotations: Annotations, sides: Sides) -> str:
         for before, now in pairs
     )
     text = f"{changed} image{'' if changed == 1 else 's'} changed since 01_prepare_data ran"
-    if sides.side:
+    if sides.subset_of:
         try:
-            text += f"; in the split, {sides.moved(sides.again(annotations.current_dataset()))}"
+            text += f"; in the split, {sides.moved(sides.repeat(annotations.current_dataset()))}"
         except ImgclfError as error:
             text += f"; a new split is not possible: {error}"
     return f"{text}. Run 01_prepare_data to 05_evaluate again (cached features are reused)."

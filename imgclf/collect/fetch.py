@@ -19,13 +19,13 @@ from imgclf.collect.manifest import Entry, with_names
 from imgclf.data import test_list
 from imgclf.data.journal import Journal
 from imgclf.downloads import (
-    FINAL,
     NOT_TRIED,
-    PASSING,
+    PERMANENT,
+    TRANSIENT,
     UNREACHABLE,
-    Answer,
     Downloader,
     DownloadError,
+    Response,
     check_status,
 )
 from imgclf.images import decoding
@@ -125,9 +125,9 @@ def fetch_images(
             _Run(folder, max_image_side, web), pending, threads, lambda done: report(skipped + done)
         )
     fetched = len(missing) - len(problems)
-    if not web.has_answered:
+    if not web.has_response:
         _raise_if_offline(problems, present + fetched)
-    failures_file = _record_failures(folder, known, problems, web.has_answered)
+    failures_file = _record_failures(folder, known, problems, web.has_response)
     failures = tuple(Failure(entry, problems[entry].reason) for entry in selected if entry in problems)
     return FetchResult(len(selected), present, fetched, failures, failures_file)
 
@@ -257,24 +257,24 @@ def _fetch_one(run: _Run, entry: Entry) -> DownloadError | None:
         return DownloadError(problem.reason, problem.kind)
     target = run.folder / entry.label / (entry.stem + suffix)
     if target.exists():
-        return DownloadError("a relabelled image has the same file name; rename that one", PASSING)
+        return DownloadError("a relabelled image has the same file name; rename that one", TRANSIENT)
     with files.replace_file(target) as file:
         file.write(content)
     return None
 
 
-def _response(run: _Run, source: str) -> Answer:
+def _response(run: _Run, source: str) -> Response:
     if not source.startswith("demo:"):
-        return run.web.ask(source)
+        return run.web.get(source)
     from imgclf.collect import demo  # imported only where the demo set is fetched
 
     with run.cores:  # rendering is work, not waiting
         response = demo.response(source)
     check_status(response.status)
-    return Answer(response.body, response.content_type)
+    return Response(response.body, response.content_type)
 
 
-def _validated(entry: Entry, response: Answer, max_image_side: int) -> tuple[bytes, str]:
+def _validated(entry: Entry, response: Response, max_image_side: int) -> tuple[bytes, str]:
     """Content to store and its suffix, if the body is the complete image that the manifest lists.
 
     Raises
@@ -324,18 +324,18 @@ def _failure_key(entry: Entry) -> FailureKey:
 
 def _read_failures(folder: Path) -> dict[FailureKey, str]:
     """Reason of each recorded failure."""
-    rows = [line.split("\t") for line in files.text(files.proc_dir(folder.name) / FAILURES).split("\n")]
+    rows = [line.split("\t") for line in files.read_text(files.proc_dir(folder.name) / FAILURES).split("\n")]
     return {(row[0], row[1], row[2]): row[3] for row in rows if len(row) == 4}
 
 
 def _record_failures(
-    folder: Path, known: dict[FailureKey, str], problems: dict[Entry, DownloadError], has_answered: bool
+    folder: Path, known: dict[FailureKey, str], problems: dict[Entry, DownloadError], has_response: bool
 ) -> str:
     """Record permanent failures; return the file that lists them, "" if none of `problems` is permanent.
 
     An unreachable server is a permanent failure only if others answered: otherwise our own network is down.
     """
-    kinds = (FINAL, UNREACHABLE, NOT_TRIED) if has_answered else (FINAL,)
+    kinds = (PERMANENT, UNREACHABLE, NOT_TRIED) if has_response else (PERMANENT,)
     permanent = {
         _failure_key(entry): " ".join(problem.reason.split())
         for entry, problem in problems.items()
@@ -346,4 +346,4 @@ def _record_failures(
         head = "# URLs that failed permanently; later runs skip them. Delete this file to retry them.\n"
         rows = (known | permanent).items()
         files.write_text(path, head + "".join("\t".join((*row, reason)) + "\n" for row, reason in rows))
-    return files.shown(path) if permanent else ""
+    return files.display_path(path) if permanent else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgclf import ImgclfError, files
-from imgclf.parameters import Value, code, literal, of_notebook
+from imgclf.parameters import Value, code, for_notebook, literal
 
 if TYPE_CHECKING:
     import nbformat
@@ -20,7 +20,7 @@ def cell_source(number: str, values: Mapping[str, Value] | None = None) -> str:
     values = values or {}
     return "\n".join(
         f"{p.name}: {p.type} = {code(values.get(p.name, p.default))}  # {p.meaning}"
-        for p in of_notebook(number)
+        for p in for_notebook(number)
     )
 
 

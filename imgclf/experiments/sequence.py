@@ -104,7 +104,7 @@ def execute(path: Path, folder: Path, values: Mapping[str, Value], *, output: Te
     executed = folder / path.name
     taken = {
         parameter.name: values[parameter.name]
-        for parameter in parameters.of_notebook(path.name[:2])
+        for parameter in parameters.for_notebook(path.name[:2])
         if parameter.name in values
     }
     start = time.perf_counter()

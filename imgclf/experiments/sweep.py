@@ -47,7 +47,7 @@ def run(dataset_name: str, images_dir: str, grid: str) -> list[Trial]:
         raise ImgclfError(
             f"{folder}: no images of {dataset_name} yet; run 00_get_images first, or set images_dir"
         )
-    scanned = scan.look_through(dataset_name, folder)
+    scanned = scan.scan_folder(dataset_name, folder)
     dataset.check(scanned)
     results = []
     for number, values in enumerate(combinations, start=1):

@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from imgclf import ImgclfError, downloads, files
-from imgclf.downloads import FINAL, PASSING, UNREACHABLE, DownloadError
+from imgclf.downloads import PERMANENT, TRANSIENT, DownloadError
 
 if TYPE_CHECKING:
     import torch
@@ -73,27 +72,21 @@ def _by_hand(address: str, path: Path) -> str:
 
 
 def _complete(address: str, part: Path, tell: Progress) -> None:
-    """Fetch what is missing of `part`, again and again as long as more of it comes."""
-    failures = 0
-    with downloads.client("fetches a pretrained network") as client:
-        while True:
-            before = _size(part)
-            try:
-                return _append(client, address, part, tell)
-            except DownloadError as problem:
-                failures = 1 if _size(part) > before else failures + 1
-                wait = max(problem.wait_seconds, downloads.BACK_OFF_SECONDS * 2 ** (failures - 1))
-                if (
-                    failures == downloads.ATTEMPTS
-                    or problem.kind not in (PASSING, UNREACHABLE)
-                    or wait > downloads.RETRY_AFTER_SECONDS
-                ):
-                    kept = f"the {_size(part) / 1e6:.0f} MB that came are kept; " if _size(part) else ""
-                    target = part.with_name(part.name.removesuffix(".part"))
-                    raise ImgclfError(
-                        f"{target.name}: could not be fetched ({problem.reason}); {kept}{_by_hand(address, target)}"
-                    ) from problem
-                time.sleep(wait)
+    """Fetch what is missing of `part`, retried with back-off; the attempts count anew whenever more bytes came."""
+    try:
+        with downloads.client("fetches a pretrained network") as client:
+            downloads.retry(
+                lambda: _append(client, address, part, tell),
+                attempts=downloads.ATTEMPTS,
+                back_off_seconds=downloads.BACK_OFF_SECONDS,
+                received=lambda: _size(part),
+            )
+    except DownloadError as error:
+        kept = f"the {_size(part) / 1e6:.0f} MB that came are kept; " if _size(part) else ""
+        target = part.with_name(part.name.removesuffix(".part"))
+        raise ImgclfError(
+            f"{target.name}: could not be fetched ({error.reason}); {kept}{_by_hand(address, target)}"
+        ) from error
 
 
 def _append(client: httpx.Client, address: str, part: Path, tell: Progress) -> None:
@@ -110,7 +103,7 @@ def _append(client: httpx.Client, address: str, part: Path, tell: Progress) -> N
             length = response.headers.get("content-length", "")
             _write(response, part, start, tell=tell, whole=start + int(length) if length.isdecimal() else 0)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise downloads.problem_of(error) from error
+        raise downloads.as_download_error(error) from error
 
 
 def _start(response: httpx.Response, part: Path, asked: int) -> int:
@@ -122,7 +115,7 @@ def _start(response: httpx.Response, part: Path, asked: int) -> int:
     if response.status_code in (httpx.codes.PARTIAL_CONTENT, httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE):
         part.unlink(missing_ok=True)  # more than the whole file is here, or the server counts otherwise
         raise DownloadError(
-            "the server gave another part of the file than was asked for", PASSING if asked else FINAL
+            "the server gave another part of the file than was asked for", TRANSIENT if asked else PERMANENT
         )
     downloads.check_status(response.status_code, response.headers.get("retry-after", ""))
     return 0

@@ -14,7 +14,7 @@ from imgclf.annotation.annotations import Annotations, ChangeResult
 from imgclf.annotation.gallery import DIGITS, Gallery
 from imgclf.annotation.suspects import OutOfSampleScores, Suspect
 from imgclf.data.dataset import BY_HAND, COPY, NO_LABEL, UNLABELLED, Image
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets.panel import WAIT_SECONDS, Panel, picture_key
 from imgclf.widgets.sheet import Sheet
@@ -47,7 +47,7 @@ class Annotator(Panel):
         self,
         annotations: Annotations,
         *,
-        sides: Sides = Sides({}),
+        sides: PreviousSplit = PreviousSplit({}),
         out_of_sample: OutOfSampleScores = OutOfSampleScores(),
         suspects: Sequence[Suspect] = (),
     ) -> None:
@@ -231,7 +231,7 @@ class Annotator(Panel):
         rows = [
             f"<b>{escape(image.path)}</b>",
             f"{image.width} x {image.height} pixels" if image.width else "size unknown",
-            f"label <b>{escape(image.label)}</b>, {self.sides.side.get(image.sha256, 'not split yet')}",
+            f"label <b>{escape(image.label)}</b>, {self.sides.subset_of.get(image.sha256, 'not split yet')}",
         ]
         scores = self.gallery.out_of_sample
         if prediction := scores.prediction(image):

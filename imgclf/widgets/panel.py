@@ -12,7 +12,7 @@ from imgclf import ImgclfError, plots
 from imgclf.annotation.annotations import Annotations, consequences
 from imgclf.annotation.gallery import DIGITS
 from imgclf.data.dataset import UNLABELLED, Image
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 from imgclf.widgets.keys import Keys
 
 WAIT_SECONDS = 0.06  # for pictures, at most; slower ones appear later
@@ -33,7 +33,7 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
     def __init__(
         self,
         annotations: Annotations,
-        sides: Sides,
+        sides: PreviousSplit,
         press: Callable[[str, bool], str],
         captured: Sequence[str],
     ) -> None:

@@ -22,7 +22,7 @@ from imgclf.annotation.annotations import Annotations
 from imgclf.annotation.gallery import DIGITS
 from imgclf.annotation.review import ANY, Review
 from imgclf.data.dataset import UNLABELLED
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets import charts
@@ -41,7 +41,9 @@ class ResultsBrowser(Panel):
     `annotations` and a `Review` hold all state. Every change is on disk before it is shown.
     """
 
-    def __init__(self, evaluation: Evaluation, annotations: Annotations, *, sides: Sides = Sides({})) -> None:
+    def __init__(
+        self, evaluation: Evaluation, annotations: Annotations, *, sides: PreviousSplit = PreviousSplit({})
+    ) -> None:
         """Show the images of an evaluation.
 
         Parameters
@@ -242,7 +244,7 @@ class ResultsBrowser(Panel):
         ]
         if image is None:
             return [*lines, "no longer in the data set"]
-        if side := self.sides.side.get(image.sha256):
+        if side := self.sides.subset_of.get(image.sha256):
             lines.append(f"in the split: {side}")
         if state.is_relabelled(row):
             lines.append(f"<b>relabelled as '{escape(image.label)}'</b>; evaluated as '{true}'")

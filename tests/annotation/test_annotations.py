@@ -26,7 +26,7 @@ def annotations(colour_folder) -> Annotations:
 
 
 def open_folder(folder: Path) -> Annotations:
-    return Annotations(scan.look_through("colours", folder))
+    return Annotations(scan.scan_folder("colours", folder))
 
 
 def position(annotations: Annotations, path: str) -> int:
@@ -101,11 +101,11 @@ def test_excluded_images_keep_their_files_and_are_skipped_by_later_stages(annota
     i = position(annotations, "red/03.jpg")
     annotations.exclude([i])
     assert (annotations.dataset.folder / "red/03.jpg").exists() and annotations.label_counts()["red"] == 11
-    found = scan.look_through("colours", annotations.dataset.folder)
+    found = scan.scan_folder("colours", annotations.dataset.folder)
     assert [(image.path, image.excluded) for image in found.excluded] == [("red/03.jpg", dataset.BY_HAND)]
     assert "red/03.jpg" not in {image.path for image in found.images}
     annotations.include([i])
-    assert not scan.look_through("colours", annotations.dataset.folder).excluded
+    assert not scan.scan_folder("colours", annotations.dataset.folder).excluded
 
 
 def test_an_excluded_image_stays_excluded_when_its_file_is_moved_by_hand(annotations):
@@ -218,10 +218,10 @@ def test_excluding_a_moved_or_replaced_image_is_refused(annotations):
     for path in ("red/03.jpg", "red/04.jpg"):
         with pytest.raises(
             ImgclfError,
-            match=rf"^{path}: is (not there any more|another image now); run 01_prepare_data again",
+            match=rf"^{path}: (no longer exists|is another image now); run 01_prepare_data again",
         ):
             annotations.exclude([position(annotations, path)])
-    assert not annotations.journal.standing
+    assert not annotations.journal.active
 
 
 def test_undo_restores_the_exclusion_reasons_of_the_scan(colour_folder):
@@ -338,7 +338,7 @@ def test_a_file_name_that_is_not_utf8_is_not_confused_with_another(colour_folder
 
 def test_opening_a_folder_that_is_gone_is_refused(annotations):
     annotations.dataset.folder.rename(annotations.dataset.folder.with_name("gone"))
-    with pytest.raises(ImgclfError, match="the folder is not there any more"):
+    with pytest.raises(ImgclfError, match="the folder no longer exists"):
         Annotations(annotations.dataset)
 
 
@@ -348,17 +348,20 @@ def test_later_stages_refuse_a_list_of_images_that_is_older_than_the_labels(anno
     annotations.relabel([position(annotations, "unlabelled/x.jpg")], "red")
     with pytest.raises(
         ImgclfError,
-        match="^labels of colours were changed after 01_prepare_data looked through its images; run 01_prepare_data again$",
+        match="^labels of colours were changed after 01_prepare_data scanned its images; run 01_prepare_data again$",
     ):
         dataset.read("colours")
     assert "1 image changed since 01_prepare_data ran. Run 01_prepare_data" in consequences(
-        annotations, split.Sides({})
+        annotations, split.PreviousSplit({})
     )
     annotations.undo()
-    assert dataset.read("colours") == annotations.dataset and consequences(annotations, split.Sides({})) == ""
+    assert (
+        dataset.read("colours") == annotations.dataset
+        and consequences(annotations, split.PreviousSplit({})) == ""
+    )
     annotations.exclude([0])
-    dataset.write(scan.look_through("colours", annotations.dataset.folder))
-    assert consequences(annotations, split.Sides({})) == ""  # 01 has run again
+    dataset.write(scan.scan_folder("colours", annotations.dataset.folder))
+    assert consequences(annotations, split.PreviousSplit({})) == ""  # 01 has run again
 
 
 def test_is_changed_ignores_confirmations_undone_changes_and_other_days(annotations):
@@ -395,7 +398,7 @@ def test_the_current_data_set_equals_a_new_scan(annotations):
         [position(annotations, "red/03.jpg"), position(annotations, "unlabelled/x.jpg")], "odd"
     )
     annotations.exclude([position(annotations, "green/01.jpg")])
-    fresh = scan.look_through("colours", annotations.dataset.folder)
+    fresh = scan.scan_folder("colours", annotations.dataset.folder)
     assert sorted(annotations.current_dataset().files, key=lambda image: image.path) == sorted(
         fresh.files, key=lambda image: image.path
     )
@@ -474,7 +477,7 @@ class Annotating(RuleBasedStateMachine):
     @rule()
     def undo_everything(self):
         annotations = open_folder(self.folder)
-        while annotations.journal.standing:
+        while annotations.journal.active:
             annotations.undo()
         assert contents(self.folder) == self.before
 
@@ -488,7 +491,7 @@ class Annotating(RuleBasedStateMachine):
             return
         fresh = {
             (image.path, image.label, image.sha256, image.excluded)
-            for image in scan.look_through("colours", self.folder).files
+            for image in scan.scan_folder("colours", self.folder).files
         }
         for annotations in self.annotations:
             annotations.sync()

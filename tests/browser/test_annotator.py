@@ -146,7 +146,7 @@ def test_pages_sort_orders_and_grids(annotator):
 
 
 def test_changes_of_another_window_and_moved_files_give_a_message(annotator, folder):
-    other = Annotations(scan.look_through(DATASET, folder))
+    other = Annotations(scan.scan_folder(DATASET, folder))
     other.relabel([[image.path for image in other.images].index("blue/blue_00.jpg")], "red")
     press(
         annotator,

@@ -176,7 +176,7 @@ def test_self_test_holds_three_images_and_their_scores(written):
 def test_self_test_tells_what_auto_meant_where_it_was_trained(
     has, precision, tiny_network, colour_folder, written, monkeypatch
 ):
-    found = scan.look_through("colours", colour_folder)
+    found = scan.scan_folder("colours", colour_folder)
     monkeypatch.setattr(openvino, "has_bf16", lambda: has)
     monkeypatch.setattr(
         features, "of_pixels", lambda network, pixels, **options: np.ones((len(pixels), 8), np.float32)
@@ -227,9 +227,7 @@ def test_predict_skips_an_image_of_another_content_than_was_seen(written, colour
     wanted = [Source(other, files.sha256(good)), Source(good, files.sha256(good))]
     told = dict(Classifier.load(written).predict(wanted))
     assert sorted(told) == [0, 1] and not isinstance(told[1], Skipped)
-    assert [told[0].reason] == [
-        "01.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
-    ]
+    assert [told[0].reason] == ["01.jpg: has changed since 01_prepare_data; run 01_prepare_data again"]
 
 
 def test_pixels_of_unreadable_images_are_refused(tmp_path):
@@ -249,7 +247,7 @@ def test_a_classifier_tells_its_labels_and_size(written):
 def test_evaluation_beside_another_split_label_network_or_kind_is_refused(
     tiny_network, colour_folder, tmp_path
 ):
-    found = scan.look_through("colours", colour_folder)
+    found = scan.scan_folder("colours", colour_folder)
     train = found.images[::2]
     loaded = Classifier.load(
         trained(

@@ -72,7 +72,7 @@ def small_network(path: Path, *, is_colour_blind: bool = False) -> Path:
 @pytest.fixture
 def colours(colour_folder: Path) -> Path:
     """The colours, looked through and split, with the network beside them; gives their folder."""
-    found = scan.look_through("colours", colour_folder)
+    found = scan.scan_folder("colours", colour_folder)
     dataset.write(found)
     split.write(found, split.split(found))
     small_network(proc() / FIXED_NETWORK)

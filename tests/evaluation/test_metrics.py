@@ -157,7 +157,7 @@ def test_labels_that_the_classifier_was_not_trained_on_are_named():
 
 def test_score_predicts_each_image_once(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
-    scanned = scan.look_through("colours", colour_folder)
+    scanned = scan.scan_folder("colours", colour_folder)
     counted: list[int] = []
     scored, _ = metrics.score(loaded, scanned, scanned.images[::5], progress=counted.append)
     assert scored.paths == tuple(image.path for image in scanned.images[::5])
@@ -168,7 +168,7 @@ def test_score_predicts_each_image_once(tiny_network, colour_folder):
 
 def test_score_skips_an_image_that_cannot_be_read(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
-    scanned = scan.look_through("colours", colour_folder)
+    scanned = scan.scan_folder("colours", colour_folder)
     gone = Image("red/gone.jpg", "red", "0", "", 1, 1)
     scored, skipped = metrics.score(loaded, scanned, [scanned.images[0], gone, scanned.images[-1]])
     assert scored.paths == (scanned.images[0].path, scanned.images[-1].path)
@@ -178,10 +178,10 @@ def test_score_skips_an_image_that_cannot_be_read(tiny_network, colour_folder):
 
 def test_score_skips_an_image_that_was_replaced(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
-    scanned = scan.look_through("colours", colour_folder)
+    scanned = scan.scan_folder("colours", colour_folder)
     (colour_folder / "blue" / "00.jpg").write_bytes((colour_folder / "red" / "00.jpg").read_bytes())
     scored, skipped = metrics.score(loaded, scanned, scanned.images)
     assert len(scored.truth) == 35
     assert [image.reason for image in skipped] == [
-        "00.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
+        "00.jpg: has changed since 01_prepare_data; run 01_prepare_data again"
     ]

@@ -54,7 +54,7 @@ def proc() -> Path:
 
 def look(folder: Path) -> split.Split:
     """Look through and split a folder, as 01 does."""
-    found = scan.look_through("colours", folder)
+    found = scan.scan_folder("colours", folder)
     dataset.write(found)
     split.write(found, split.split(found))
     return split.read(found)
@@ -282,10 +282,7 @@ def test_an_image_that_cannot_be_read_any_more_is_left_out_and_told(colours):
     path = split.read(dataset.read("colours", str(colours))).train[0].path
     (colours / path).write_bytes(decoding.jpeg(picture((9, 9, 9), 5)))
     result = run(colours)
-    assert (
-        f"1 images could not be read; {Path(path).name}: is another picture than 01_prepare_data saw"
-        in str(result)
-    )
+    assert f"1 images could not be read; {Path(path).name}: has changed since 01_prepare_data" in str(result)
     assert str(result).startswith("23 images to learn from")
 
 

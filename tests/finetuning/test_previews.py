@@ -16,7 +16,7 @@ from support.pictures import picture
 @pytest.fixture
 def prepared(colour_folder):
     """The data set of 01_prepare_data, with its split."""
-    images = scan.look_through("colours", colour_folder)
+    images = scan.scan_folder("colours", colour_folder)
     datasets.write(images)
     parts = split.split(images)
     split.write(images, parts)

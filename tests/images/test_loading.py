@@ -17,7 +17,7 @@ SIZE = Preprocessing(16)
 @pytest.fixture
 def many(tmp_path: Path) -> list[Path]:
     """More JPEGs than are decoded ahead."""
-    paths = [tmp_path / f"{i:03d}.jpg" for i in range(2 * loading.LOOK_AHEAD + 3)]
+    paths = [tmp_path / f"{i:03d}.jpg" for i in range(2 * loading.PREFETCH + 3)]
     for i, path in enumerate(paths):
         path.write_bytes(decoding.jpeg(picture(COLOURS["red"], seed=i)))
     return paths
@@ -47,7 +47,7 @@ def test_files_are_opened_only_a_little_ahead(many):
             yield Source(path)
 
     next(loading.load(watched(), SIZE))
-    assert len(opened) == loading.LOOK_AHEAD + 1
+    assert len(opened) == loading.PREFETCH + 1
 
 
 def test_all_images_at_once_or_the_first_reason(many, tmp_path):

@@ -120,7 +120,7 @@ def test_a_later_run_resumes_a_failed_download(server, data_dir):
     server.breaks = [1_000_000, 0, 0]
     with pytest.raises(
         ImgclfError,
-        match=rf"^{NAME}: could not be fetched \(the server broke the answer off\); the 1 MB that came are kept; run again",
+        match=rf"^{NAME}: could not be fetched \(the connection broke before the response was complete\); the 1 MB that came are kept; run again",
     ):
         weights.fetch(server.url + NAME)
     assert stored(data_dir) == [f"{NAME}.part"]

@@ -27,7 +27,7 @@ def trained(
     **about: Any,
 ) -> Path:
     """Train on the label folders of `folder` and write classifier.onnx and svm.npz beside the network."""
-    found = scan.look_through("colours", folder)
+    found = scan.scan_folder("colours", folder)
     labels = np.array([(names or {}).get(image.label, image.label) for image in found.images])
     matrix = features.of_pixels(network, prepared(found))
     alone = np.arange(len(labels)).astype(str)

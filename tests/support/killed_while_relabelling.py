@@ -17,7 +17,7 @@ from imgclf.data.journal import Journal
 def steps_of(journal: Journal, change: str) -> list[Step]:
     """Return two moves, one of which creates a folder; or the steps that undo the latest change; or a new label."""
     if change == "undo":
-        return [step.inverse() for step in reversed(list(journal.standing.values())[-1])]
+        return [step.inverse() for step in reversed(list(journal.active.values())[-1])]
     if change == "add label":
         return [Step("add label", "odd")]
     return [Step("relabel", "red/shop/1.jpg", "blue/shop/1.jpg"), Step("relabel", "red/2.jpg", "blue/2.jpg")]

@@ -247,7 +247,7 @@ class Lab:
 
 def _write_parameters(path: Path, values: Mapping[str, parameters.Value]) -> None:
     number = path.name[:2]
-    unknown = set(values) - {parameter.name for parameter in parameters.of_notebook(number)}
+    unknown = set(values) - {parameter.name for parameter in parameters.for_notebook(number)}
     assert not unknown, f"{path.stem} has no parameter {', '.join(sorted(unknown))}"
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:

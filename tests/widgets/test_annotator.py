@@ -57,7 +57,7 @@ def test_a_refused_change_shows_the_reason_and_changes_nothing(annotator, folder
 
 def test_names_are_shown_as_text(folder):
     (folder / "blue/b00.jpg").rename(folder / "blue/<img src=x>.jpg")
-    annotator = Annotator(Annotations(scan.look_through("colours", folder)))
+    annotator = Annotator(Annotations(scan.scan_folder("colours", folder)))
     assert "&lt;img src=x&gt;" in annotator.details.value and "<img" not in press(annotator, "3")
 
 
@@ -113,7 +113,7 @@ def test_pictures_of_near_pages_are_sent_and_no_others(annotator):
 
 def test_an_image_that_cannot_be_read_is_shown_as_such(folder):
     (folder / "blue/b00.jpg").write_bytes(b"not an image")
-    annotator = Annotator(Annotations(scan.look_through("colours", folder)))
+    annotator = Annotator(Annotations(scan.scan_folder("colours", folder)))
     assert (annotator.sheet.tiles[0]["badge"], annotator.sheet.tiles[0]["dimmed"]) == ("unreadable", True)
     assert "not an image that can be read" in annotator.details.value
 
@@ -128,8 +128,8 @@ def test_a_pause_shows_changes_of_another_window_and_their_consequences(annotato
     found = annotations.dataset
     dataset.write(found)
     split.write(found, split.split(found))
-    annotator.sides = split.last("colours")
-    elsewhere = Annotations(scan.look_through("colours", folder))
+    annotator.sides = split.read_previous("colours")
+    elsewhere = Annotations(scan.scan_folder("colours", folder))
     elsewhere.relabel(range(4), "red")
     annotator.keyboard._handle_custom_msg({"idle": True}, [])
     assert [tile["label"] for tile in annotator.sheet.tiles[:5]] == ["red"] * 4 + ["blue"]
@@ -144,7 +144,7 @@ def test_details_have_prediction_label_quality_and_split(annotations):
         ("blue", "green", "red"), {annotations.images[0].sha256: np.array([0.25, 0.5, 0.25])}
     )
     annotator = Annotator(
-        annotations, out_of_sample=scores, sides=split.Sides({annotations.images[0].sha256: "test"})
+        annotations, out_of_sample=scores, sides=split.PreviousSplit({annotations.images[0].sha256: "test"})
     )
     assert (
         "label <b>blue</b>, test<br>predicted <b>green</b> 0.50, label quality 0.25"

@@ -7,7 +7,7 @@ import pytest
 
 from imgclf.annotation import review
 from imgclf.data import dataset
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 from support.evaluations import scored
 
 with warnings.catch_warnings():
@@ -21,7 +21,7 @@ with warnings.catch_warnings():
 @pytest.fixture
 def browser(annotations) -> ResultsBrowser:
     return ResultsBrowser(
-        scored(annotations), annotations, sides=Sides({annotations.images[0].sha256: "test"})
+        scored(annotations), annotations, sides=PreviousSplit({annotations.images[0].sha256: "test"})
     )
 
 
