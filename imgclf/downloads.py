@@ -308,6 +308,7 @@ class _Connection:
                 self.shut_down()
 
     def shut_down(self) -> None:
+        """Shut the sockets down, which ends any wait of the other thread at once."""
         self.is_shut_down.set()
         for opened in self.sockets:
             with suppress(OSError):  # closed already

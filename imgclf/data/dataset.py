@@ -46,10 +46,12 @@ class DuplicatePair:
 
     @property
     def is_exact(self) -> bool:
+        """Whether the two files have the same content."""
         return self.kept.sha256 == self.other.sha256
 
     @property
     def kind(self) -> str:
+        """The kind of the pair: "exact" or "near"."""
         return "exact" if self.is_exact else "near"
 
     @property
@@ -60,18 +62,25 @@ class DuplicatePair:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All images of a folder, the excluded ones with their reason."""
+    """All images of a folder, the excluded ones with their reason.
+
+    Attributes
+    ----------
+    files : all image files, the excluded ones too.
+    other_files : paths of files that are no images by their suffix, and of images in no label folder.
+    last_change : number of the latest change in the journal at the time of the scan.
+    journal_state : the journal's fingerprint at the time of the scan.
+    origins : for the path of each relabelled image, its path before.
+    """
 
     name: str
     folder: Path
     files: tuple[Image, ...]
     duplicates: tuple[DuplicatePair, ...] = ()
-    other_files: tuple[str, ...] = ()  # no image by their suffix, or in no label folder
-    last_change: int = 0  # number of the latest change in the journal, at the time of the scan
-    journal_state: str = ""  # the journal's fingerprint, at the time of the scan
-    origins: dict[str, str] = field(
-        default_factory=dict
-    )  # path: path before relabelling, of relabelled images
+    other_files: tuple[str, ...] = ()
+    last_change: int = 0
+    journal_state: str = ""
+    origins: dict[str, str] = field(default_factory=dict)
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -94,6 +103,7 @@ class Dataset:
         return sorted({image.label for image in self.images})
 
     def file(self, image: Image) -> Path:
+        """Return the path of an image file."""
         return self.folder / image.path
 
     def thumbnail(self, path: str, *, side: int = 200) -> np.ndarray:

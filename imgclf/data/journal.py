@@ -1,6 +1,6 @@
 """`annotations.jsonl`: a journal of what a person changed in a folder of images, by which changes are undone.
 
-It is a write-ahead log: a process that is killed at any moment loses neither an image nor a change.
+It is a write-ahead log: after a kill at any moment, the change in progress is either completed or dropped.
 """
 
 import hashlib

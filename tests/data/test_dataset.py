@@ -14,7 +14,7 @@ from support.pictures import COLOURS, picture
 
 
 def put(folder, path, *, seed=0, side=64, quality=95):
-    """A JPEG at `path`; the same seed gives the same picture at every size."""
+    """Write a JPEG at `path`; the same seed makes the same picture at every size."""
     pixels = cv2.resize(
         picture((120, 120, 120), seed, width=64, height=64), (side, side), interpolation=cv2.INTER_CUBIC
     )
