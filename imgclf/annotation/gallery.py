@@ -20,7 +20,7 @@ LABEL = "label: "  # followed by the label's name
 BY_NAME = "name"
 BY_LABEL = "label"
 BY_LABEL_QUALITY = "label quality"
-BY_SUSPECTS = "suspected errors first"
+BY_SUSPECTS = "suspects first"
 
 DIGITS = "1234567890"  # the keys of the first ten labels
 

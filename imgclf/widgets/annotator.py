@@ -71,7 +71,7 @@ class Annotator(Panel):
     def _toolbar(self) -> HBox:
         state = self.gallery
         self.filter = Dropdown(
-            options=state.filters, value=state.filter, description="Filter", layout=Layout(width="205px")
+            options=state.filters, value=state.filter, description="Filter", layout=Layout(width="228px")
         )
         self.sorting = Dropdown(
             options=state.sortings, value=state.sorting, description="Sort by", layout=Layout(width="195px")

@@ -129,9 +129,7 @@ class ResultsBrowser(Panel):
         self.confusion.layout, self.confusion.title, self.confusion.display_toolbar = _filling(), "", False
         self.confusion.min_aspect_ratio = 0.5
         self.confusion.fig_margin = {**self.confusion.fig_margin, "top": 4}
-        heading = (
-            f"{len(evaluation.truth)} images, right ones on the diagonal; click a cell to see its images"
-        )
+        heading = f"{len(evaluation.truth)} images, right ones on the diagonal; click a cell to filter"
         return VBox([_heading(heading), self.confusion])
 
     def _on_cell(self, true: str, predicted: str) -> None:
