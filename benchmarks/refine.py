@@ -19,7 +19,7 @@ from imgclf import features, files, parameters
 from imgclf.classifier import heads
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import comparison, metrics
-from imgclf.finetuning import finetune, recipe, record
+from imgclf.finetuning import finetune, recipe
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
 
@@ -59,8 +59,8 @@ def one_seed(
 ) -> tuple[float, float, float, float]:
     """Accuracies of the two refined classifiers, and what the refining took."""
     processor, wall = time.process_time(), time.perf_counter()
-    result = finetune.refine(
-        NAME, str(folder), "dnn", backbones.BACKBONES[settings["backbone"]], recipe.of_parameters(settings)
+    result = finetune.finetune(
+        NAME, str(folder), "dnn", backbones.BACKBONES[settings["backbone"]], recipe.from_parameters(settings)
     )
     processor, wall = time.process_time() - processor, time.perf_counter() - wall
     print(f"seed {settings['seed']}: " + "; ".join(map(str, result.epochs[1:])), flush=True)
@@ -78,7 +78,7 @@ def judged(kind: str, folder: Path, settings: dict[str, Any]) -> metrics.Evaluat
     """The scores of the test images by a classifier, on features as 03 computes them."""
     found = dataset.read(NAME, str(folder))
     parts, network = split.read(found), heads.network(NAME, kind)
-    cache = features.Cache.of(NAME, network)
+    cache = features.Cache.for_network(NAME, network)
     features.compute(found, network, cache)
     train, test = cache.features(parts.train), cache.features(parts.test)
     search = heads.train(
@@ -91,7 +91,7 @@ def judged(kind: str, folder: Path, settings: dict[str, Any]) -> metrics.Evaluat
         l2_normalize=settings["l2_normalize"],
     )
     scores = search.head.scores(test.matrix).astype(np.float32)
-    print(f"   {kind}: {record.about(search, train, kind)}", flush=True)
+    print(f"   {kind}: {heads.summary(search, train, kind)}", flush=True)
     return metrics.evaluate(
         list(search.head.labels),
         [i.path for i in test.images],

@@ -31,7 +31,7 @@ def left_out(found):
 def vectors(folder, network):
     """All features of a folder, computed anew or taken from the cache, and the images that were skipped."""
     found = look(folder)
-    cache = features.Cache.of("colours", network)
+    cache = features.Cache.for_network("colours", network)
     skipped = features.compute(found, network, cache)
     return cache.features(found.images), skipped
 
@@ -141,7 +141,7 @@ def test_broken_image_is_listed_and_stops_nothing(colour_folder, tiny_network, k
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_image_that_breaks_after_the_look_is_another_picture(colour_folder, tiny_network, kind):
-    found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
+    found, cache = look(colour_folder), features.Cache.for_network("colours", tiny_network)
     (colour_folder / "red" / "03.jpg").write_bytes(BROKEN[kind][1]())
     (skipped,) = features.compute(found, tiny_network, cache)
     assert skipped.path == str(colour_folder / "red" / "03.jpg")
@@ -269,7 +269,7 @@ def fill(disk):
 def test_full_disk_stops_features_with_a_sentence_and_the_rest_is_kept(
     colour_folder, tiny_network, small_disk
 ):
-    found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
+    found, cache = look(colour_folder), features.Cache.for_network("colours", tiny_network)
     with pytest.raises(
         ImgclfError, match=r"cannot write .*\.npz: the disk is full; free some space and run again"
     ):
@@ -294,7 +294,7 @@ def test_full_disk_leaves_the_old_table(colour_folder, small_disk):
 
 
 def test_read_only_data_directory_is_a_sentence(colour_folder, tiny_network, small_disk):
-    found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
+    found, cache = look(colour_folder), features.Cache.for_network("colours", tiny_network)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     remedy = "the file system is read-only; set IMGCLF_DATA to a folder that you may write to"
     for write in (
@@ -348,7 +348,7 @@ def test_kill_in_the_middle_of_features_costs_only_what_was_not_written(
     program = (
         "import sys, time, pathlib\nfrom imgclf import features\nfrom imgclf.data import scan\n"
         "folder, network = map(pathlib.Path, sys.argv[1:])\n"
-        "features.compute(scan.look_through('colours', folder), network, features.Cache.of('colours', network),\n"
+        "features.compute(scan.look_through('colours', folder), network, features.Cache.for_network('colours', network),\n"
         "                 batch_size=2, shard_images=2, progress=lambda done: print(done, flush=True) or time.sleep(0.05))\n"
     )
     with subprocess.Popen(
@@ -356,7 +356,7 @@ def test_kill_in_the_middle_of_features_costs_only_what_was_not_written(
     ) as run:
         assert [run.stdout.readline() for _ in range(3)] == ["2\n", "4\n", "6\n"]
         run.send_signal(signal.SIGKILL)
-    cache = features.Cache.of("colours", tiny_network)
+    cache = features.Cache.for_network("colours", tiny_network)
     (cache.folder / ".half.part").write_bytes(b"PK")  # what a kill within a write leaves
     assert 6 <= len(cache.known()) < 36
     assert cache.features(look(colour_folder).images).matrix.shape == (len(cache.known()), 8)

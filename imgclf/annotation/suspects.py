@@ -11,7 +11,7 @@ from imgclf import ImgclfError, files
 from imgclf.data.dataset import UNLABELLED, Image
 from imgclf.evaluation import report
 from imgclf.evaluation.metrics import Evaluation
-from imgclf.svm import Search
+from imgclf.svm import CSearch
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Suspect:
         return f"{self.path}: {self.label}? {self.predicted} {self.probability:.2f}"
 
 
-def held_out(search: Search, images: Sequence[Image]) -> Evaluation:
+def held_out(search: CSearch, images: Sequence[Image]) -> Evaluation:
     """The scores that the training images got from machines that had not learned from them, in the cross-validation.
 
     Images that were never held out are left out; the evaluation is empty if none was. Where an image's machine did not know a label, that
@@ -41,8 +41,8 @@ def held_out(search: Search, images: Sequence[Image]) -> Evaluation:
     """
     from scipy.special import softmax
 
-    rows = np.flatnonzero(np.isfinite(search.held_out).any(axis=1))
-    scores, labels = search.held_out[rows], search.head.labels
+    rows = search.held_out
+    scores, labels = search.oof_scores[rows], search.head.labels
     probabilities = (
         softmax(scores / search.head.temperature, axis=1).astype(np.float32) if len(rows) else scores
     )

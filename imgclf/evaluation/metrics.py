@@ -9,7 +9,7 @@ import numpy as np
 from imgclf import ImgclfError
 from imgclf.classifier.model import Classifier, Prediction
 from imgclf.data.dataset import Dataset, Image
-from imgclf.features import sources
+from imgclf.features import image_sources
 from imgclf.images.loading import Skipped
 
 CONFIDENCE = 0.95
@@ -150,7 +150,7 @@ def score(
     """
     scored: list[tuple[Image, Prediction]] = []
     skipped: list[Skipped] = []
-    for done, (i, found) in enumerate(classifier.predict(sources(dataset, images)), start=1):
+    for done, (i, found) in enumerate(classifier.predict(image_sources(dataset, images)), start=1):
         if isinstance(found, Skipped):
             skipped.append(found)
         else:

@@ -141,7 +141,7 @@ def closing_report(dataset_name: str, folder: Path) -> str:
     notes += [caution] if (caution := split.read(found).caution()) else []
     figures = report.read(proc)
     if figures.get("classifier") != SVM and (done := record.read(proc)):
-        notes.append(f"refining, told by {len(done.held_back)} images: {learning_curve.gained(done.epochs)}")
+        notes.append(f"refining, told by {len(done.held_back)} images: {learning_curve.summary(done.epochs)}")
     return "\n".join(
         [
             report.table(figures),

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from imgclf import ImgclfError
-from imgclf.classifier.model import TOLERANCE, Classifier, disagreement
+from imgclf.classifier.model import TOLERANCE, Classifier, largest_relative_difference
 from imgclf.classifier.verify import Check
 from imgclf.files import sha256
 from imgclf.images import decoding
@@ -42,7 +42,7 @@ def verify(client: Client, model: Path, paths: Sequence[Path]) -> list[Check]:
         Check(
             f"the service's {what} and the file's",
             len(answers),
-            disagreement(told[what], found),
+            largest_relative_difference(told[what], found),
             TOLERANCE["f32"],
         )
         for what, found in (("scores", scores), ("probabilities", probabilities))

@@ -350,7 +350,7 @@ def set_epochs(chart: Chart, epochs: Sequence[Epoch]) -> None:
 class LiveTraining:
     """A chart that grows while a network is refined, and below it how far the epoch is; neither appears before there is something to show.
 
-    Use it in a `with` statement, and hand its `show` and `progress` to `refine.refine`.
+    Use it in a `with` statement, and hand its `show` and `progress` to `finetune.finetune`.
     """
 
     def __init__(self) -> None:

@@ -53,7 +53,7 @@ def clustered(*, wrong: tuple[int, ...] = ()) -> tuple[np.ndarray, list[Image]]:
     return matrix, [image(i, LABELS[(i // 12 + (i in wrong)) % 3]) for i in range(36)]
 
 
-def trained(matrix: np.ndarray, images: list[Image]) -> svm.Search:
+def trained(matrix: np.ndarray, images: list[Image]) -> svm.CSearch:
     return svm.train(
         matrix, np.array([i.label for i in images]), np.arange(len(images)).astype(str), c_values=[1.0]
     )
@@ -115,7 +115,7 @@ def test_held_out_scores_become_probabilities_by_the_temperature_of_the_head():
     assert found.labels == tuple(LABELS)
     assert found.paths == tuple(i.path for i in images)
     assert found.sha256 == tuple(i.sha256 for i in images)
-    powers = np.exp(search.held_out.astype(float) / search.head.temperature)
+    powers = np.exp(search.oof_scores.astype(float) / search.head.temperature)
     np.testing.assert_allclose(found.probabilities, powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
     assert found.overall_accuracy.value == 1
 
@@ -127,7 +127,7 @@ def test_held_out_is_of_those_that_were_and_knows_labels_that_were_not_taught():
     assert np.isneginf(found.scores[24]).tolist() == [False, False, True]
     assert found.probabilities[24, 2] == 0
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(25))
-    search = replace(alone, held_out=np.where(np.arange(25)[:, None] < 3, -np.inf, alone.held_out))
+    search = replace(alone, oof_scores=np.where(np.arange(25)[:, None] < 3, -np.inf, alone.oof_scores))
     assert suspects.held_out(search, images[:25]).paths == tuple(i.path for i in images[3:25])
 
 
