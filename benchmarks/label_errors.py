@@ -68,7 +68,7 @@ def training_features(folder: Path) -> tuple[features.Features, np.ndarray]:
     backbone = backbones.BACKBONES[parameters.PARAMETERS["backbone"].default]
     network = files.proc_dir("planted") / "dnn_fixed.onnx"
     backbones.write(backbone, Preprocessing(backbone.input_size), network)
-    cache = features.Cache.of("planted", network)
+    cache = features.Cache.for_network("planted", network)
     features.compute(scanned, network, cache, subset=parts.train)
     train = cache.features(parts.train)
     return train, parts.clusters_of(train.images)

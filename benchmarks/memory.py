@@ -29,7 +29,7 @@ def main() -> None:
         )
         network = Path(folder) / "network.onnx"
         backbones.export(backbones.BACKBONES["efficientnet_lite0"], 224, network)
-        cache = features.Cache.of("many", network, precision="auto")
+        cache = features.Cache.for_network("many", network, precision="auto")
         watched(
             "features",
             lambda show: features.compute(scanned, network, cache, precision="auto", progress=show),

@@ -63,8 +63,8 @@ def one_seed(
 ) -> tuple[float, float, float, float]:
     """Return the accuracies of the two fine-tuned classifiers, and processor and wall seconds of fine-tuning."""
     processor, wall = time.process_time(), time.perf_counter()
-    result = finetune.refine(
-        NAME, str(folder), "dnn", backbones.BACKBONES[settings["backbone"]], recipe.of_parameters(settings)
+    result = finetune.finetune(
+        NAME, str(folder), "dnn", backbones.BACKBONES[settings["backbone"]], recipe.from_parameters(settings)
     )
     processor, wall = time.process_time() - processor, time.perf_counter() - wall
     print(f"seed {settings['seed']}: " + "; ".join(map(str, result.epochs[1:])), flush=True)
@@ -82,7 +82,7 @@ def evaluated(kind: str, folder: Path, settings: dict[str, Any]) -> metrics.Eval
     """Return the evaluation of a classifier on the test images, with features as 03 computes them."""
     scanned = dataset.read(NAME, str(folder))
     parts, network = split.read(scanned), heads.network(NAME, kind)
-    cache = features.Cache.of(NAME, network)
+    cache = features.Cache.for_network(NAME, network)
     features.compute(scanned, network, cache)
     train, test = cache.features(parts.train), cache.features(parts.test)
     search = heads.train(
@@ -95,7 +95,7 @@ def evaluated(kind: str, folder: Path, settings: dict[str, Any]) -> metrics.Eval
         l2_normalize=settings["l2_normalize"],
     )
     scores = search.head.scores(test.matrix).astype(np.float32)
-    print(f"   {kind}: {heads.about(search, train, kind)}", flush=True)
+    print(f"   {kind}: {heads.summary(search, train, kind)}", flush=True)
     return metrics.evaluate(
         list(search.head.labels),
         [i.path for i in test.images],

@@ -26,7 +26,7 @@ import numpy as np
 import photographs
 
 from imgclf import engines
-from imgclf.classifier.model import TOLERANCE, Classifier, disagreement
+from imgclf.classifier.model import TOLERANCE, Classifier, largest_relative_difference
 from imgclf.images.loading import load_all
 
 BIN = Path(sys.executable).parent
@@ -76,7 +76,7 @@ def load(ask: Ask, expected: np.ndarray, *, requests: int, callers: int) -> Load
             seconds.append(time.perf_counter() - start)
             if (
                 scores.argmax() != expected[number % len(expected)].argmax()
-                or disagreement(scores, expected[number % len(expected)]) > TOLERANCE["f32"]
+                or largest_relative_difference(scores, expected[number % len(expected)]) > TOLERANCE["f32"]
             ):
                 faults.append(None)
 

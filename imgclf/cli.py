@@ -351,4 +351,4 @@ def convert_model(model: Path, target: Path, labels: str, replace: bool) -> None
     """
     from imgclf.classifier import convert
 
-    click.echo(convert.convert(model, target, convert.labels_of(labels), replace=replace))
+    click.echo(convert.convert(model, target, convert.parse_labels(labels), replace=replace))

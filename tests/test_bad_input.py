@@ -31,7 +31,7 @@ def excluded(scanned):
 def vectors(folder, network):
     """All features of a folder, computed or from the cache, and the images that were skipped."""
     found = scan_colours(folder)
-    cache = features.Cache.of("colours", network)
+    cache = features.Cache.for_network("colours", network)
     skipped = features.compute(found, network, cache)
     return cache.features(found.images), skipped
 
@@ -136,7 +136,7 @@ def test_broken_image_is_excluded_and_the_others_are_processed(colour_folder, ti
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_image_that_breaks_after_the_scan_is_skipped_as_changed(colour_folder, tiny_network, kind):
-    found, cache = scan_colours(colour_folder), features.Cache.of("colours", tiny_network)
+    found, cache = scan_colours(colour_folder), features.Cache.for_network("colours", tiny_network)
     (colour_folder / "red" / "03.jpg").write_bytes(BROKEN[kind][1]())
     (skipped,) = features.compute(found, tiny_network, cache)
     assert skipped.path == str(colour_folder / "red" / "03.jpg")
@@ -264,7 +264,7 @@ def fill(disk):
 def test_full_disk_stops_features_with_a_message_and_keeps_what_was_computed(
     colour_folder, tiny_network, small_disk
 ):
-    found, cache = scan_colours(colour_folder), features.Cache.of("colours", tiny_network)
+    found, cache = scan_colours(colour_folder), features.Cache.for_network("colours", tiny_network)
     with pytest.raises(
         ImgclfError, match=r"cannot write .*\.npz: the disk is full; free some space and run again"
     ):
@@ -289,7 +289,7 @@ def test_full_disk_keeps_the_old_table(colour_folder, small_disk):
 
 
 def test_read_only_data_directory_raises_a_message(colour_folder, tiny_network, small_disk):
-    found, cache = scan_colours(colour_folder), features.Cache.of("colours", tiny_network)
+    found, cache = scan_colours(colour_folder), features.Cache.for_network("colours", tiny_network)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     remedy = "the file system is read-only; set IMGCLF_DATA to a folder that you may write to"
     for write in (
@@ -341,7 +341,7 @@ def test_after_a_kill_only_unwritten_features_are_computed_again(colour_folder, 
     program = (
         "import sys, time, pathlib\nfrom imgclf import features\nfrom imgclf.data import scan\n"
         "folder, network = map(pathlib.Path, sys.argv[1:])\n"
-        "features.compute(scan.scan_folder('colours', folder), network, features.Cache.of('colours', network),\n"
+        "features.compute(scan.scan_folder('colours', folder), network, features.Cache.for_network('colours', network),\n"
         "                 batch_size=2, shard_images=2, progress=lambda done: print(done, flush=True) or time.sleep(0.05))\n"
     )
     with subprocess.Popen(
@@ -349,7 +349,7 @@ def test_after_a_kill_only_unwritten_features_are_computed_again(colour_folder, 
     ) as run:
         assert [run.stdout.readline() for _ in range(3)] == ["2\n", "4\n", "6\n"]
         run.send_signal(signal.SIGKILL)
-    cache = features.Cache.of("colours", tiny_network)
+    cache = features.Cache.for_network("colours", tiny_network)
     (cache.folder / ".half.part").write_bytes(b"PK")  # what a kill within a write leaves
     assert 6 <= len(cache.known()) < 36
     assert cache.features(scan_colours(colour_folder).images).matrix.shape == (len(cache.known()), 8)

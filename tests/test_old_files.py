@@ -41,7 +41,7 @@ def test_the_data_set_its_split_and_its_journal_are_read(old):
 
 def test_cached_features_are_used_and_none_is_computed_again(old):
     found = dataset.read("colours")
-    cache = features.Cache.of("colours", old / files.FIXED_NETWORK)
+    cache = features.Cache.for_network("colours", old / files.FIXED_NETWORK)
     assert list(features.missing(found.images, cache)) == []
     assert cache.features(found.images).matrix.shape == (23, 8)
 

@@ -36,13 +36,13 @@ def found(colour_folder) -> dataset.Dataset:
 
 def by_hand(path: Path, found: dataset.Dataset, preprocessing: Preprocessing) -> np.ndarray:
     pixels = np.stack([preprocessing.apply(found.file(image).read_bytes()) for image in found.images])
-    return features.of_pixels(path, pixels)
+    return features.extract(path, pixels)
 
 
 @pytest.mark.parametrize("preprocessing", [RED, GREY], ids=["red", "grey"])
 def test_features_use_the_padding_colour_of_the_network(preprocessing, found, tmp_path):
     path = network(tmp_path / "net", preprocessing)
-    cache = features.Cache.of("colours", path)
+    cache = features.Cache.for_network("colours", path)
     features.compute(found, path, cache)
     np.testing.assert_allclose(
         cache.features(found.images).matrix, by_hand(path, found, preprocessing), rtol=1e-4, atol=1e-5
@@ -51,7 +51,7 @@ def test_features_use_the_padding_colour_of_the_network(preprocessing, found, tm
 
 def test_features_of_another_preprocessing_are_kept_apart(tmp_path):
     folders = {
-        features.Cache.of("colours", network(tmp_path / name, p)).folder
+        features.Cache.for_network("colours", network(tmp_path / name, p)).folder
         for name, p in (("a", RED), ("b", GREY))
     }
     assert len(folders) == 2

@@ -11,7 +11,6 @@ from imgclf import ImgclfError, files
 from imgclf.data.dataset import UNLABELLED, Image
 from imgclf.evaluation import report
 from imgclf.evaluation.metrics import Evaluation
-from imgclf.svm import Search
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Suspect:
         return f"{self.path}: {self.label}? {self.predicted} {self.probability:.2f}"
 
 
-def out_of_fold_evaluation(search: Search, images: Sequence[Image]) -> Evaluation:
+def out_of_fold_evaluation(search: CSearch, images: Sequence[Image]) -> Evaluation:
     """Return the out-of-fold scores of the training images, from the cross-validation, as an evaluation.
 
     Images that were in no held-out fold are left out; the evaluation is empty if that is true of all. Where
@@ -42,9 +41,8 @@ def out_of_fold_evaluation(search: Search, images: Sequence[Image]) -> Evaluatio
     """
     from scipy.special import softmax
 
-    rows = np.flatnonzero(np.isfinite(search.held_out).any(axis=1))
-    scores, labels = search.held_out[rows], search.head.labels
-    held_out = [images[row] for row in rows.tolist()]
+    scores, labels = search.oof_scores[search.held_out], search.head.labels
+    held_out = [images[row] for row in search.held_out.tolist()]
     probabilities = scores
     if held_out:
         probabilities = softmax(scores / search.head.temperature, axis=1).astype(np.float32)

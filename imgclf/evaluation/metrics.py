@@ -9,7 +9,6 @@ import numpy as np
 from imgclf import ImgclfError
 from imgclf.classifier.model import Classifier, Prediction
 from imgclf.data.dataset import Dataset, Image
-from imgclf.features import sources
 from imgclf.images.loading import Skipped
 
 CONFIDENCE_LEVEL = 0.95  # of every interval
@@ -152,7 +151,7 @@ def score(
     """
     scored: list[tuple[Image, Prediction]] = []
     skipped: list[Skipped] = []
-    for done, (i, prediction) in enumerate(classifier.predict(sources(dataset, images)), start=1):
+    for done, (i, prediction) in enumerate(classifier.predict(image_sources(dataset, images)), start=1):
         if isinstance(prediction, Skipped):
             skipped.append(prediction)
         else:

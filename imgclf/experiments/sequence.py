@@ -147,7 +147,7 @@ def closing_report(dataset_name: str, folder: Path) -> str:
     figures = report.read(proc)
     if figures.get("classifier") != SVM and (done := record.read(proc)):
         notes.append(
-            f"fine-tuning, validated on {len(done.held_back)} images: {learning_curve.gained(done.epochs)}"
+            f"fine-tuning, validated on {len(done.held_back)} images: {learning_curve.summary(done.epochs)}"
         )
     if notes:
         notes.append("")

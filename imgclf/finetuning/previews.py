@@ -72,7 +72,7 @@ def augmented(images: Sequence[np.ndarray], recipe: Recipe, input_size: int) -> 
     views = [augment.draw(recipe.seed, number) for number in range(VIEWS)]
     size = recipe.train_size(input_size)
     squares = [Preprocessing(input_size).letterbox(image) for image in images]
-    return [(augment.seen(square, view, size), view) for square in squares for view in views]
+    return [(augment.apply(square, view, size), view) for square in squares for view in views]
 
 
 def caption(view: View) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from imgclf import ImgclfError
-from imgclf.classifier.model import TOLERANCE, Classifier, disagreement
+from imgclf.classifier.model import TOLERANCE, Classifier
 from imgclf.classifier.verify import Check
 from imgclf.files import sha256
 from imgclf.images import decoding
@@ -43,7 +43,7 @@ def verify(client: Client, model: Path, paths: Sequence[Path]) -> list[Check]:
         Check(
             f"the service's {what} and the file's",
             len(labelled),
-            disagreement(served_arrays[what], array),
+            largest_relative_difference(served_arrays[what], array),
             TOLERANCE["f32"],
         )
         for what, array in (("scores", scores), ("probabilities", probabilities))

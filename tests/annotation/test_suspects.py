@@ -55,7 +55,7 @@ def clustered(*, wrong: tuple[int, ...] = ()) -> tuple[np.ndarray, list[Image]]:
     return matrix, [image(i, LABELS[(i // 12 + (i in wrong)) % 3]) for i in range(36)]
 
 
-def trained(matrix: np.ndarray, images: list[Image]) -> svm.Search:
+def trained(matrix: np.ndarray, images: list[Image]) -> svm.CSearch:
     return svm.train(
         matrix, np.array([i.label for i in images]), np.arange(len(images)).astype(str), c_values=[1.0]
     )
@@ -121,7 +121,7 @@ def test_out_of_fold_probabilities_are_scaled_by_the_temperature():
     assert found.labels == tuple(LABELS)
     assert found.paths == tuple(i.path for i in images)
     assert found.sha256 == tuple(i.sha256 for i in images)
-    powers = np.exp(search.held_out.astype(float) / search.head.temperature)
+    powers = np.exp(search.oof_scores.astype(float) / search.head.temperature)
     np.testing.assert_allclose(found.probabilities, powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
     assert found.overall_accuracy.value == 1
 
@@ -134,7 +134,7 @@ def test_out_of_fold_evaluation_has_held_out_images_only_and_marks_untrained_lab
     assert np.isneginf(found.scores[24]).tolist() == [False, False, True]
     assert found.probabilities[24, 2] == 0
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(25))
-    search = replace(alone, held_out=np.where(np.arange(25)[:, None] < 3, -np.inf, alone.held_out))
+    search = replace(alone, oof_scores=np.where(np.arange(25)[:, None] < 3, -np.inf, alone.oof_scores))
     assert suspects.out_of_fold_evaluation(search, images[:25]).paths == tuple(i.path for i in images[3:25])
 
 

@@ -8,7 +8,7 @@ from imgclf.finetuning.recipe import Recipe
 
 def test_the_example_is_a_run_with_the_default_settings_and_all_its_epochs():
     stored = json.loads(learning_curve.EXAMPLE.read_text(encoding="utf-8"))
-    assert stored["recipe"] == Recipe().about()
+    assert stored["recipe"] == Recipe().as_json()
     assert [epoch.number for epoch in learning_curve.example()] == list(range(Recipe().epochs + 1))
 
 

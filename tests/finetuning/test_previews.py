@@ -56,7 +56,7 @@ def test_augmented_views_are_those_that_training_draws_at_the_size_it_trains_wit
     found = previews.augmented([square], Recipe(seed=3), 128)
     assert [view for _, view in found] == [augment.draw(3, k) for k in range(previews.VIEWS)]
     assert {pixels.shape for pixels, _ in found} == {(112, 112, 3)}  # 7/8 of 128
-    np.testing.assert_array_equal(found[2][0], augment.seen(square, found[2][1], 112))
+    np.testing.assert_array_equal(found[2][0], augment.apply(square, found[2][1], 112))
 
 
 def test_without_augmentation_there_are_no_views():

@@ -109,6 +109,6 @@ def test_features_are_the_global_average_of_the_last_feature_maps():
 def test_a_network_cut_in_two_computes_the_same(stages):
     network = random_network("resnet18")
     images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
-    front, behind = frozen.cut(network, stages)
+    front, behind = frozen.split_network(network, stages)
     with torch.no_grad():
         torch.testing.assert_close(behind(front(images)), network(images))
