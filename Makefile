@@ -4,6 +4,7 @@
 #
 # make serve   the newest classifier as a REST API
 # make cntk    CNTK 2.7 beside it, for old models and engine=cntk (CNTK_PYTHON=/path/to/python3.6)
+# make docs    the tables in README.md, CONTRIBUTING.md and docs/ that code makes
 #
 # LAB="--no-browser --allow-root"  options for JupyterLab
 # SERVE="--port 9000"              options for imgclf serve
@@ -19,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 LAB_SETTINGS := .venv/share/jupyter/lab/settings
 NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: run lint check test lab serve cntk bench notebooks lock
+.PHONY: run lint check test lab serve cntk bench notebooks docs lock
 
 run: $(INSTALLED)
 	@$(BIN)/imgclf run
@@ -51,6 +52,9 @@ cntk: $(INSTALLED)
 # Runs the notebooks in place, in order, with their defaults, and takes out what differs from machine to machine.
 notebooks: $(INSTALLED)
 	$(BIN)/python tests/notebooks/refresh.py
+
+docs: $(INSTALLED)
+	@$(BIN)/python docs/write_tables.py
 
 # Needs uv. One lock for Python 3.11 to 3.13.
 lock:

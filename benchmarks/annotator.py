@@ -1,4 +1,4 @@
-"""How long the annotator keeps a person waiting with 20,000 images, and whether its memory stays flat over 500 pages."""
+"""Latency of the annotator with 20,000 images, and its memory over 500 pages."""
 
 import os
 import tempfile
@@ -22,11 +22,11 @@ def main() -> None:
         os.environ["IMGCLF_DATA"] = folder
         originals = Path(folder) / "images" / "many"
         photographs.write(originals, IMAGES)
-        found = scan.look_through("many", originals)
-        dataset.write(found)
-        split.write(found, split.split(found))
+        scanned = scan.scan_folder("many", originals)
+        dataset.write(scanned)
+        split.write(scanned, split.split(scanned))
         start = time.perf_counter()
-        annotator = Annotator(Annotations(found), sides=split.last("many"))
+        annotator = Annotator(Annotations(scanned), sides=split.read_previous("many"))
         print(
             f"{IMAGES:,} JPEGs of 400 x 533 pixels, pages of {GRID[0]} x {GRID[1]}; opened in {time.perf_counter() - start:.2f} s"
         )
@@ -46,12 +46,12 @@ def report(what: str, times: list[float]) -> None:
 
 
 def press(annotator: Annotator, key: str) -> None:
-    """What the kernel does when a key comes."""
+    """Handle a key as the kernel does when the browser sends it."""
     annotator.keyboard._handle_custom_msg({"key": key, "shift": False, "ctrl": False}, [])
 
 
 def turn_pages(annotator: Annotator) -> None:
-    """Turn pages as fast as the kernel can, first to last, with a browser that asks for every picture and for those ahead."""
+    """Turn all pages as fast as the kernel can, for a browser that requests every picture and prefetches the next page."""
     turns, answers, whole, early = [], [], [], 0.0
     sheet = annotator.sheet
     for page in range(PAGES):
@@ -68,10 +68,10 @@ def turn_pages(annotator: Annotator) -> None:
         if page == 49:
             early = resident_mb()
     report("a page is turned", turns)
-    report("an answer to the browser's request for pictures", answers)
-    report("until all pictures of the page are there, nothing ahead", whole)
+    report("a response to the browser's request for pictures", answers)
+    report("until all pictures of a page are there, not prefetched", whole)
     print(f"memory after 50 pages {early:.0f} MB, after {PAGES} {resident_mb():.0f} MB")
-    time.sleep(2)  # a person looks at the page, while the next one is prepared
+    time.sleep(2)  # a person looks at the page, while the next one is prefetched
     press(annotator, "Home")
     time.sleep(2)
     waited = []
@@ -79,7 +79,7 @@ def turn_pages(annotator: Annotator) -> None:
         press(annotator, "PageDown")
         waited.append(milliseconds(annotator._pictures, [tile["key"] for tile in sheet.tiles]))
         time.sleep(1)
-    report("all pictures of a page that was prepared meanwhile", waited)
+    report("all pictures of a prefetched page", waited)
 
 
 def change_labels(annotator: Annotator) -> None:
@@ -88,7 +88,7 @@ def change_labels(annotator: Annotator) -> None:
         "an image is relabelled: file moved, journal on disk",
         [milliseconds(press, annotator, "2") for _ in range(100)],
     )
-    report("the same, taken back", [milliseconds(press, annotator, "z") for _ in range(100)])
+    report("the same, undone", [milliseconds(press, annotator, "z") for _ in range(100)])
     report("a page of images is confirmed", [milliseconds(press, annotator, "Enter") for _ in range(100)])
     report("the frame moves", [milliseconds(press, annotator, "ArrowRight") for _ in range(100)])
     report(
@@ -98,7 +98,7 @@ def change_labels(annotator: Annotator) -> None:
             for name in annotator.filter.options
         ],
     )
-    report("what follows from the changes, in a pause", [milliseconds(annotator._follow) for _ in range(10)])
+    report("consequences of the changes, in a pause", [milliseconds(annotator._sync) for _ in range(10)])
 
 
 if __name__ == "__main__":

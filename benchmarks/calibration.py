@@ -1,4 +1,4 @@
-"""How often intervals of the expected calibration error hold the true one, on simulated test images whose truth is known."""
+"""Coverage of intervals of the expected calibration error, in simulations whose true error is known."""
 
 import numpy as np
 
@@ -12,26 +12,29 @@ OFF = (0.0, 0.05)  # by how much every probability is too high
 
 
 def simulated(draws: np.random.Generator, count: int, off: float) -> Evaluation:
-    """Images of two labels that are right with their probability less `off`; nearly all probabilities are high, as those of a good classifier."""
+    """Images of two labels whose prediction is correct with their probability minus `off`.
+
+    Nearly all probabilities are high, as those of a good classifier.
+    """
     confidence = np.clip(0.5 + 0.5 * draws.beta(6, 1.2, count), 0.51, 0.999)
-    right = draws.random(count) < confidence - off
+    is_correct = draws.random(count) < confidence - off
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
     return metrics.evaluate(
         ["given", "other"],
         [""] * count,
-        np.where(right, "given", "other").tolist(),
+        np.where(is_correct, "given", "other").tolist(),
         probabilities,
         probabilities,
     )
 
 
-def errors_of_resamples(found: Evaluation, draws: np.random.Generator) -> np.ndarray:
-    """The expected calibration errors of the images drawn again, (RESAMPLES,)."""
-    confidence, right = found.probabilities.max(axis=1), found.right
+def errors_of_resamples(evaluation: Evaluation, draws: np.random.Generator) -> np.ndarray:
+    """Expected calibration errors of bootstrap resamples of the images, (RESAMPLES,)."""
+    confidence, correct = evaluation.probabilities.max(axis=1), evaluation.correct
     position = np.ceil(confidence * calibration.BINS).astype(int)
-    rows = draws.integers(0, len(right), (RESAMPLES, len(right)))
+    rows = draws.integers(0, len(correct), (RESAMPLES, len(correct)))
     return np.array(
-        [np.abs(np.bincount(position[row], (right - confidence)[row])).sum() / len(row) for row in rows]
+        [np.abs(np.bincount(position[row], (correct - confidence)[row])).sum() / len(row) for row in rows]
     )
 
 
@@ -39,25 +42,24 @@ def main() -> None:
     draws = np.random.default_rng(0)
     for off in OFF:
         for count in IMAGES:
-            held = np.zeros(
-                3
-            )  # by the percentile bootstrap, by the basic one; inside the range of exact probabilities
+            # Covered by the percentile and by the basic bootstrap; error inside the range by chance.
+            covered = np.zeros(3)
             errors = []
             for _ in range(SETS):
-                found = simulated(draws, count, off)
-                told = calibration.reliability(found)
-                errors.append(told.expected_error)
-                low, high = np.quantile(errors_of_resamples(found, draws), [0.025, 0.975])
-                by_chance = told.expected_error_by_chance
-                held += (
+                evaluation = simulated(draws, count, off)
+                reliability = calibration.reliability(evaluation)
+                errors.append(reliability.expected_calibration_error)
+                low, high = np.quantile(errors_of_resamples(evaluation, draws), [0.025, 0.975])
+                by_chance = reliability.expected_calibration_error_by_chance
+                covered += (
                     low <= off <= high,
                     max(0, 2 * errors[-1] - high) <= off <= 2 * errors[-1] - low,
                     by_chance[0] <= errors[-1] <= by_chance[1],
                 )
-            percentile, basic, inside = held / SETS
+            percentile, basic, inside = covered / SETS
             print(
-                f"{count:>5} images, off by {off:.2f}: mean error found {np.mean(errors):.3f}; held by the percentile bootstrap {percentile:.0%}, "
-                f"by the basic one {basic:.0%}; inside the range by chance {inside:.0%}",
+                f"{count:>5} images, off by {off:.2f}: mean measured error {np.mean(errors):.3f}; coverage of the percentile bootstrap {percentile:.0%}, "
+                f"of the basic bootstrap {basic:.0%}; inside the range by chance {inside:.0%}",
                 flush=True,
             )
 

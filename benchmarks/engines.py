@@ -1,7 +1,7 @@
-"""Images per second of each engine on one network, as ratios: same weights, same batches, one run.
+"""Throughput of each engine on one network, as ratios: same weights, same batches, one run.
 
-Every engine may choose its batch size; rounds are interleaved, and the median of them counts, so that another process
-on the machine slows all alike.
+Each engine runs at its best batch size. Rounds are interleaved and the median counts, so that another process on the
+machine slows all engines alike.
 """
 
 import statistics
@@ -29,7 +29,7 @@ Run = Callable[[list[np.ndarray]], object]
 
 
 def torch_run() -> Run:
-    """torch at its best float32 settings for this network: normalization folded into convolutions, channels last."""
+    """torch at its fastest float32 settings for this network: batch norm folded into convolutions, channels last."""
     import torch
     from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -131,7 +131,7 @@ def compare_with_cntk() -> None:
         }
         times = {
             name: [seconds(run, batches)] for name, run in runs.items()
-        }  # the first round warms up and does not count
+        }  # a warm-up, which does not count
         for _ in range(RESNET_ROUNDS):
             for name, run in runs.items():
                 times[name].append(seconds(run, batches))

@@ -1,7 +1,7 @@
-"""From JPEG files to features: how near to what the cores can do at most.
+"""Throughput from JPEG files to features, compared with the limit of the cores.
 
-At most: all cores busy with nothing but decoding, resizing and the network. So the limit is cores / (core-seconds of decoding and
-resizing an image + core-seconds of the network an image), each measured alone in the same run, interleaved.
+The limit: all cores do nothing but decode, resize and run the network, so cores / (core-seconds per image of decoding and resizing
++ core-seconds per image of the network). Each is measured alone in the same run, interleaved.
 """
 
 import statistics
@@ -38,13 +38,13 @@ def main() -> None:
             )
             ratio = statistics.median(r[1] / r[0] for r in rounds)
             print(
-                f"{BACKBONE.name} {engine.precision}: decoding {decoding * 1e3:.2f} + network {inference * 1e3:.2f} core-ms an image; "
+                f"{BACKBONE.name} {engine.precision}: decoding {decoding * 1e3:.2f} + network {inference * 1e3:.2f} core-ms per image; "
                 f"limit {limit:.0f}, reached {reached:.0f} images/s; median ratio {ratio:.2f}"
             )
 
 
 def one_round(engine: engines.Engine, paths: list[Path]) -> tuple[float, float, float, float]:
-    """Limit and reached images/s; core-seconds of decoding and of the network, an image."""
+    """Return limit and reached throughput, images/s; core-seconds per image of decoding and of the network."""
     start = time.process_time()
     prepared = [Preprocessing(BACKBONE.input_size).apply(path.read_bytes()) for path in paths]
     decoding = (time.process_time() - start) / len(paths)

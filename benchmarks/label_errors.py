@@ -1,8 +1,8 @@
-"""Planted label errors: how many of them stand where a person would look first.
+"""Recall of planted label errors at the top of the list of suspects.
 
 `python benchmarks/label_errors.py [FOLDER_OF_LABEL_FOLDERS]`; by default the clothing photographs if 00 has fetched them, else the demo set.
-A share of the training labels is changed to another label, drawn by a seed; the SVM is trained on what then stands there, with the default
-parameters; and the suspects are compared with what was changed. The features know no labels and are computed once.
+A share of the training labels is changed to another label, drawn with a seed. The SVM is trained on the changed labels with the default
+parameters, and the suspects are compared with the changed images. The features do not depend on labels and are computed once.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from imgclf import features, files, parameters, svm
-from imgclf.annotation.suspects import held_out, suspected_label_errors
+from imgclf.annotation.suspects import out_of_fold_evaluation, suspected_label_errors
 from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, scan, split
 from imgclf.images.preprocessing import Preprocessing
@@ -25,10 +25,11 @@ SEEDS = range(5)
 
 
 @dataclass(frozen=True)
-class Found:
-    """What one seed gave, in images. `first`: planted errors in the first `planted` suspects, as many as were planted.
+class Counts:
+    """Counts of one seed, in images.
 
-    `first_by_margin`: the same if the suspects stood in the order of cleanlab's other score, the normalized margin.
+    `first`: planted errors among the first `planted` suspects, as many as were planted. `first_by_margin`: the same with the
+    suspects ranked by cleanlab's other score, the normalized margin.
     """
 
     planted: int
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def chosen_folder(arguments: list[str], fetched: Path) -> Path:
-    """The folder that was named, else the clothing photographs, else the demo set, rendered."""
+    """Return the given folder, else the clothing photographs, else the rendered demo set."""
     if arguments:
         return Path(arguments[0]).absolute()
     if fetched.exists():
@@ -61,20 +62,20 @@ def chosen_folder(arguments: list[str], fetched: Path) -> Path:
 
 
 def training_features(folder: Path) -> tuple[features.Features, np.ndarray]:
-    """The features of the training images, and their clusters."""
-    found = scan.look_through("planted", folder)
-    parts = split.split(found)
+    """Return the features of the training images, and their clusters."""
+    scanned = scan.scan_folder("planted", folder)
+    parts = split.split(scanned)
     backbone = backbones.BACKBONES[parameters.PARAMETERS["backbone"].default]
     network = files.proc_dir("planted") / "dnn_fixed.onnx"
     backbones.write(backbone, Preprocessing(backbone.input_size), network)
-    cache = features.Cache.of("planted", network)
-    features.compute(found, network, cache, subset=parts.train)
+    cache = features.Cache.for_network("planted", network)
+    features.compute(scanned, network, cache, subset=parts.train)
     train = cache.features(parts.train)
     return train, parts.clusters_of(train.images)
 
 
-def planted(train: features.Features, clusters: np.ndarray, seed: int) -> Found:
-    """Change some labels, train, and count the changed ones among the suspects."""
+def planted(train: features.Features, clusters: np.ndarray, seed: int) -> Counts:
+    """Change some labels, train, and count the changed images among the suspects."""
     draws, names = np.random.default_rng(seed), sorted(set(train.labels))
     changed = draws.choice(len(train.images), round(SHARE * len(train.images)), replace=False)
     images = list(train.images)
@@ -87,7 +88,7 @@ def planted(train: features.Features, clusters: np.ndarray, seed: int) -> Found:
     search = svm.train(
         train.matrix, labels, clusters, c_values=parameters.PARAMETERS["svm_c"].default, **defaults
     )
-    suspects = suspected_label_errors(held_out(search, images))
+    suspects = suspected_label_errors(out_of_fold_evaluation(search, images))
     wrong = {images[row].path for row in changed}
     first, first_by_margin, listed = (
         sum(suspect.path in wrong for suspect in some)
@@ -97,22 +98,22 @@ def planted(train: features.Features, clusters: np.ndarray, seed: int) -> Found:
             suspects,
         )
     )
-    return Found(len(changed), first, first_by_margin, listed, len(suspects))
+    return Counts(len(changed), first, first_by_margin, listed, len(suspects))
 
 
-def report(found: list[Found], images: int) -> None:
-    """The table: a line for each part of the list that a person may look through."""
-    count, suspects = found[0].planted, round(float(np.mean([f.suspects for f in found])))
+def report(results: list[Counts], images: int) -> None:
+    """Print a line for each part of the list that a person may review."""
+    count, suspects = results[0].planted, round(float(np.mean([f.suspects for f in results])))
     rows = (
-        (f"among the first {count} ({SHARE:.0%} of the images)", [f.first for f in found], count),
-        ("the same, by the margin instead", [f.first_by_margin for f in found], count),
-        (f"among all suspects ({suspects}, {suspects / images:.0%})", [f.listed for f in found], suspects),
+        (f"among the first {count} ({SHARE:.0%} of the images)", [f.first for f in results], count),
+        ("the same, by the margin instead", [f.first_by_margin for f in results], count),
+        (f"among all suspects ({suspects}, {suspects / images:.0%})", [f.listed for f in results], suspects),
     )
     print(f"{'':<42}{f'of {count} planted':>26}{'share':>8}{'in random order':>17}")
-    for name, counts, looked_at in rows:
+    for name, counts, reviewed in rows:
         span = f"{np.mean(counts):.1f} ({min(counts)} to {max(counts)})"
-        print(f"{name:<42}{span:>26}{np.mean(counts) / count:>8.0%}{looked_at / images:>17.0%}")
-    lengths = [f.suspects for f in found]
+        print(f"{name:<42}{span:>26}{np.mean(counts) / count:>8.0%}{reviewed / images:>17.0%}")
+    lengths = [f.suspects for f in results]
     print(f"suspects: {np.mean(lengths):.0f} ({min(lengths)} to {max(lengths)})")
 
 

@@ -1,4 +1,4 @@
-"""Memory of looking through, and of computing features of, 20,000 images: flat after the first thousand."""
+"""Memory of scanning 20,000 images and of computing their features: flat after the first thousand."""
 
 import os
 import resource
@@ -23,15 +23,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["IMGCLF_DATA"] = folder
         photographs.write(Path(folder) / "images" / "many", IMAGES)
-        found = watched(
-            "look_through",
-            lambda show: scan.look_through("many", Path(folder) / "images" / "many", progress=show),
+        scanned = watched(
+            "scanning",
+            lambda show: scan.scan_folder("many", Path(folder) / "images" / "many", progress=show),
         )
         network = Path(folder) / "network.onnx"
         backbones.export(backbones.BACKBONES["efficientnet_lite0"], 224, network)
-        cache = features.Cache.of("many", network, precision="auto")
+        cache = features.Cache.for_network("many", network, precision="auto")
         watched(
-            "features", lambda show: features.compute(found, network, cache, precision="auto", progress=show)
+            "features",
+            lambda show: features.compute(scanned, network, cache, precision="auto", progress=show),
         )
         print(f"peak of the whole run: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
 

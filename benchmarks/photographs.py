@@ -13,8 +13,8 @@ from imgclf.images.preprocessing import Preprocessing
 
 
 def garments(count: int) -> list[np.ndarray]:
-    """`count` different garments, each (533, 400, 3) uint8."""
-    answers = (demo.answer(source) for _, source in demo.sources())
+    """Return `count` different garments, each (533, 400, 3) uint8."""
+    answers = (demo.response(source) for _, source in demo.sources())
     whole = (
         answer.body
         for answer in answers
@@ -44,7 +44,7 @@ def _altered(pixels: np.ndarray, number: int) -> np.ndarray:
 
 
 def batches(pixels: list[np.ndarray], input_size: int, batch_size: int) -> Iterator[np.ndarray]:
-    """The images as a network sees them, in whole batches."""
+    """Yield the preprocessed images in full batches, as a network takes them."""
     prepared = np.stack([Preprocessing(input_size).letterbox(p) for p in pixels])
     for start in range(0, len(prepared) - batch_size + 1, batch_size):
         yield prepared[start : start + batch_size]

@@ -1,7 +1,8 @@
-"""What refining gains and what it costs: accuracy on the test images, and seconds of processor time, for several seeds.
+"""Gain and cost of fine-tuning: accuracy on the test images, and seconds of processor time, for several seeds.
 
 `python benchmarks/refine.py [FOLDER_OF_LABEL_FOLDERS] [NAME=VALUE…]`; by default the clothing photographs if 00 has fetched them, else the demo set.
-NAME=VALUE changes a knob of the recipe; `seeds=0,1` and `backbone=` too. The seed changes which images validate, their order, views and dropout.
+NAME=VALUE changes a hyperparameter; `seeds=0,1` and `backbone=` work too. The seed changes the validation images, the order of
+the training images, their augmentation and dropout.
 """
 
 import os
@@ -19,7 +20,7 @@ from imgclf import features, files, parameters
 from imgclf.classifier import heads
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import comparison, metrics
-from imgclf.finetuning import finetune, recipe, record
+from imgclf.finetuning import finetune, recipe
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
 
@@ -35,17 +36,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as data:
         os.environ["IMGCLF_DATA"] = data
         folder = chosen_folder([argument for argument in sys.argv[1:] if "=" not in argument], fetched)
-        found = scan.look_through(NAME, folder)
-        dataset.write(found)
-        split.write(found, split.split(found))
+        scanned = scan.scan_folder(NAME, folder)
+        dataset.write(scanned)
+        split.write(scanned, split.split(scanned))
         backbones.write(
             backbones.BACKBONES[settings["backbone"]],
             Preprocessing(settings["input_size"]),
             files.proc_dir(NAME) / files.FIXED_NETWORK,
         )
-        fixed = judged("svm", folder, settings)
-        print(f"{found}; svm on fixed features {fixed.right.mean():.4f}; {values or 'defaults'}", flush=True)
-        rows = [one_seed(folder, {**settings, "seed": seed}, fixed) for seed in seeds]
+        baseline = evaluated("svm", folder, settings)
+        print(
+            f"{scanned}; svm on fixed features {baseline.correct.mean():.4f}; {values or 'defaults'}",
+            flush=True,
+        )
+        rows = [one_seed(folder, {**settings, "seed": seed}, baseline) for seed in seeds]
     for k, name in enumerate(("dnn", "svm_dnn_refined", "processor seconds", "seconds")):
         print(f"median {name}: {statistics.median(row[k] for row in rows):.4g}")
 
@@ -55,31 +59,31 @@ def defaults() -> dict[str, Any]:
 
 
 def one_seed(
-    folder: Path, settings: dict[str, Any], fixed: metrics.Evaluation
+    folder: Path, settings: dict[str, Any], baseline: metrics.Evaluation
 ) -> tuple[float, float, float, float]:
-    """Accuracies of the two refined classifiers, and what the refining took."""
+    """Return the accuracies of the two fine-tuned classifiers, and processor and wall seconds of fine-tuning."""
     processor, wall = time.process_time(), time.perf_counter()
-    result = finetune.refine(
-        NAME, str(folder), "dnn", backbones.BACKBONES[settings["backbone"]], recipe.of_parameters(settings)
+    result = finetune.finetune(
+        NAME, str(folder), "dnn", backbones.BACKBONES[settings["backbone"]], recipe.from_parameters(settings)
     )
     processor, wall = time.process_time() - processor, time.perf_counter() - wall
     print(f"seed {settings['seed']}: " + "; ".join(map(str, result.epochs[1:])), flush=True)
     print("   " + " ".join(result.notes), flush=True)
-    judgements = [judged(kind, folder, settings) for kind in ("dnn", "svm_dnn_refined")]
-    dnn, svm = (judgement.right.mean() for judgement in judgements)
+    evaluations = [evaluated(kind, folder, settings) for kind in ("dnn", "svm_dnn_refined")]
+    dnn, svm = (evaluation.correct.mean() for evaluation in evaluations)
     print(
-        f"   dnn {dnn:.4f}, svm_dnn_refined {svm:.4f}; {processor:.0f} s of processor time, {wall:.0f} s; dnn: {comparison.compare(fixed, judgements[0])}",
+        f"   dnn {dnn:.4f}, svm_dnn_refined {svm:.4f}; {processor:.0f} s of processor time, {wall:.0f} s; dnn: {comparison.compare(baseline, evaluations[0])}",
         flush=True,
     )
     return dnn, svm, processor, wall
 
 
-def judged(kind: str, folder: Path, settings: dict[str, Any]) -> metrics.Evaluation:
-    """The scores of the test images by a classifier, on features as 03 computes them."""
-    found = dataset.read(NAME, str(folder))
-    parts, network = split.read(found), heads.network(NAME, kind)
-    cache = features.Cache.of(NAME, network)
-    features.compute(found, network, cache)
+def evaluated(kind: str, folder: Path, settings: dict[str, Any]) -> metrics.Evaluation:
+    """Return the evaluation of a classifier on the test images, with features as 03 computes them."""
+    scanned = dataset.read(NAME, str(folder))
+    parts, network = split.read(scanned), heads.network(NAME, kind)
+    cache = features.Cache.for_network(NAME, network)
+    features.compute(scanned, network, cache)
     train, test = cache.features(parts.train), cache.features(parts.test)
     search = heads.train(
         NAME,
@@ -91,7 +95,7 @@ def judged(kind: str, folder: Path, settings: dict[str, Any]) -> metrics.Evaluat
         l2_normalize=settings["l2_normalize"],
     )
     scores = search.head.scores(test.matrix).astype(np.float32)
-    print(f"   {kind}: {record.about(search, train, kind)}", flush=True)
+    print(f"   {kind}: {heads.summary(search, train, kind)}", flush=True)
     return metrics.evaluate(
         list(search.head.labels),
         [i.path for i in test.images],

@@ -1,4 +1,4 @@
-"""Seconds of `imgclf run` on the demo set: with nothing there, and again."""
+"""Seconds of `imgclf run` on the demo set: with an empty data folder, and again."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from pathlib import Path
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "IMGCLF_DATA": folder}
-        for name in ("nothing there", "again"):
+        for name in ("empty data folder", "again"):
             start = time.perf_counter()
             subprocess.run(
                 [Path(sys.executable).parent / "imgclf", "run"],

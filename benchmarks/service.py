@@ -1,8 +1,8 @@
-"""The service under load, beside `mlflow models serve` on the same model and the bare model, in one run.
+"""The service under load, compared with `mlflow models serve` on the same model and with the bare model, in one run.
 
-Usage: service.py [DATA_FOLDER]: where `imgclf run` has been; without, it is run on the demo set first. Rounds are interleaved, so that
-another process on the machine slows all alike. MLflow is sent pixels that were prepared and written as JSON beforehand, which its
-caller would have to do too; the service is sent JPEGs, and decodes them. The bare model decodes and scores in this process.
+Usage: service.py [DATA_FOLDER]: the data folder of an `imgclf run`; without it, the demo set is run first. Rounds are interleaved, so that
+another process on the machine slows all alike. Requests to MLflow hold preprocessed pixels as JSON, prepared beforehand, which a client
+would have to do too; requests to the service hold JPEGs, which it decodes. The bare model decodes and scores in this process.
 """
 
 import json
@@ -26,7 +26,7 @@ import numpy as np
 import photographs
 
 from imgclf import engines
-from imgclf.classifier.model import TOLERANCE, Classifier, disagreement
+from imgclf.classifier.model import TOLERANCE, Classifier, largest_relative_difference
 from imgclf.images.loading import load_all
 
 BIN = Path(sys.executable).parent
@@ -35,16 +35,16 @@ CALLERS = (1, 4, 16)
 ROUNDS = 3
 REQUESTS = {"service": 200, "mlflow": 50, "bare": 200}  # a round
 MANY = 10_000
-EARLY = 1_000  # requests, after which memory is read for the first time
-AT_ONCE = 60  # requests, in the middle of which the service is told to end
+EARLY = 1_000  # requests before the first measurement of memory
+AT_ONCE = 60  # concurrent requests when SIGTERM is sent
 MLFLOW_PORT = 5077
 
-Ask = Callable[[int], np.ndarray]  # scores of the image of this number
+Ask = Callable[[int], np.ndarray]  # returns the scores of the image with this number
 
 
 @dataclass(frozen=True)
 class Load:
-    """What callers saw: (n,) seconds of each answer, seconds of all, and how many answers were missing or wrong."""
+    """Latency of each response, (n,) seconds; wall time, seconds; and the number of lost and of wrong responses."""
 
     seconds: np.ndarray
     wall: float
@@ -53,16 +53,16 @@ class Load:
 
     @property
     def throughput(self) -> float:
-        """Answers a second."""
+        """Responses per second."""
         return len(self.seconds) / self.wall
 
     def percentile(self, share: float) -> float:
-        """Milliseconds that `share` (0 to 100) of the answers took at most."""
+        """Latency percentile in milliseconds; `share` is 0 to 100."""
         return 1000 * float(np.percentile(self.seconds, share))
 
 
 def load(ask: Ask, expected: np.ndarray, *, requests: int, callers: int) -> Load:
-    """Ask `requests` times, by as many threads as there are callers, and compare each answer with `expected`, (images, k) scores."""
+    """Send `requests` requests from `callers` threads, and compare each response with `expected`, (images, k) scores."""
     numbers, seconds, faults = count(), [], []
 
     def call() -> None:
@@ -76,7 +76,7 @@ def load(ask: Ask, expected: np.ndarray, *, requests: int, callers: int) -> Load
             seconds.append(time.perf_counter() - start)
             if (
                 scores.argmax() != expected[number % len(expected)].argmax()
-                or disagreement(scores, expected[number % len(expected)]) > TOLERANCE["f32"]
+                or largest_relative_difference(scores, expected[number % len(expected)]) > TOLERANCE["f32"]
             ):
                 faults.append(None)
 
@@ -89,7 +89,7 @@ def load(ask: Ask, expected: np.ndarray, *, requests: int, callers: int) -> Load
 
 
 def joined(loads: list[Load]) -> Load:
-    """Several rounds as one."""
+    """Return several rounds as one."""
     return Load(
         np.concatenate([one.seconds for one in loads]),
         sum(one.wall for one in loads),
@@ -101,24 +101,24 @@ def joined(loads: list[Load]) -> Load:
 def http_asker(
     url: str, contents: list[bytes], content_type: str, scores: Callable[[dict], list[float]]
 ) -> Ask:
-    """Posts an image to a server; each thread has a connection of its own."""
+    """Return a function that posts an image to a server; each thread has its own connection."""
     mine = local()
 
     def ask(number: int) -> np.ndarray:
         if not hasattr(mine, "client"):
             mine.client = httpx.Client(timeout=120)
-        answer = (
+        payload = (
             mine.client.post(url, content=contents[number], headers={"Content-Type": content_type})
             .raise_for_status()
             .json()
         )
-        return np.array(scores(answer))
+        return np.array(scores(payload))
 
     return ask
 
 
 def bare_asker(model: Path, contents: list[bytes]) -> Ask:
-    """Decodes and scores in this process; the model scores for one thread at a time."""
+    """Return a function that decodes and scores in this process; a lock gives the model to one thread at a time."""
     loaded, turn = Classifier.load(model, batch_size=1), Lock()
 
     def ask(number: int) -> np.ndarray:
@@ -131,7 +131,7 @@ def bare_asker(model: Path, contents: list[bytes]) -> Ask:
 
 @contextmanager
 def service(model: Path) -> Iterator[tuple[subprocess.Popen, str]]:
-    """`imgclf serve`, and its address."""
+    """Run `imgclf serve`; yield the process and its URL."""
     server = subprocess.Popen(
         [BIN / "imgclf", "serve", model, "--port", "0"], stderr=subprocess.PIPE, text=True
     )
@@ -144,7 +144,7 @@ def service(model: Path) -> Iterator[tuple[subprocess.Popen, str]]:
 
 @contextmanager
 def mlflow(model: Path, folder: Path) -> Iterator[str]:
-    """`mlflow models serve` on the same file, as docs/serving.md has it, and its address."""
+    """Run `mlflow models serve` on the same file, as in docs/serving.md; yield its URL."""
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": f"{BIN}:{os.environ['PATH']}"}
     page = (Path(__file__).parents[1] / "docs" / "serving.md").read_text(encoding="utf-8")
     save = next(
@@ -173,7 +173,7 @@ def mlflow(model: Path, folder: Path) -> Iterator[str]:
     )
     try:
         url = f"http://127.0.0.1:{MLFLOW_PORT}"
-        while not _answers(f"{url}/ping"):
+        while not _is_ready(f"{url}/ping"):
             time.sleep(0.2)
         yield url
     finally:
@@ -181,7 +181,7 @@ def mlflow(model: Path, folder: Path) -> Iterator[str]:
         server.wait()
 
 
-def _answers(url: str) -> bool:
+def _is_ready(url: str) -> bool:
     try:
         return httpx.get(url).is_success
     except httpx.ConnectError:
@@ -189,14 +189,14 @@ def _answers(url: str) -> bool:
 
 
 def predicted(model: Path, paths: list[Path]) -> np.ndarray:
-    """The scores that `imgclf predict` prints, (images, k)."""
-    told = subprocess.run(
+    """Return the scores that `imgclf predict` prints, (images, k)."""
+    printed = subprocess.run(
         [BIN / "imgclf", "predict", "--json", "--model", model, *paths],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    return np.array([list(answer["scores"].values()) for answer in json.loads(told)])
+    return np.array([list(answer["scores"].values()) for answer in json.loads(printed)])
 
 
 def resident_mb(process: subprocess.Popen) -> float:
@@ -206,7 +206,7 @@ def resident_mb(process: subprocess.Popen) -> float:
 
 
 def compare(askers: dict[str, Ask], expected: np.ndarray) -> None:
-    """Print throughput and times of all, for each number of callers."""
+    """Print throughput and latency of all, for each number of callers."""
     for ask in askers.values():
         load(ask, expected, requests=10, callers=1)  # the first requests are slower
     for callers in CALLERS:
@@ -217,31 +217,31 @@ def compare(askers: dict[str, Ask], expected: np.ndarray) -> None:
             }
             for _ in range(ROUNDS)
         ]
-        found = {name: joined([one[name] for one in rounds]) for name in askers}
-        for name, one in found.items():
+        total = {name: joined([one[name] for one in rounds]) for name in askers}
+        for name, one in total.items():
             print(
-                f"{callers:>2} callers, {name:<8} {one.throughput:6.1f} answers/s  p50 {one.percentile(50):6.0f} ms  p99 {one.percentile(99):6.0f} ms  "
+                f"{callers:>2} callers, {name:<8} {one.throughput:6.1f} responses/s  p50 {one.percentile(50):6.0f} ms  p99 {one.percentile(99):6.0f} ms  "
                 f"lost {one.lost}, wrong {one.wrong}",
                 flush=True,
             )
         ratio, late = (
-            found["service"].throughput / found["mlflow"].throughput,
-            found["service"].percentile(99) / found["bare"].percentile(99),
+            total["service"].throughput / total["mlflow"].throughput,
+            total["service"].percentile(99) / total["bare"].percentile(99),
         )
         print(
-            f"{callers:>2} callers: {ratio:.1f} x the answers of mlflow; p99 is {late:.2f} x that of the bare model",
+            f"{callers:>2} callers: {ratio:.1f} x the throughput of mlflow; p99 is {late:.2f} x that of the bare model",
             flush=True,
         )
 
 
-def hold_on(server: subprocess.Popen, ask: Ask, expected: np.ndarray) -> None:
-    """Print what many requests lose, and what they do to memory."""
+def endurance(server: subprocess.Popen, ask: Ask, expected: np.ndarray) -> None:
+    """Print how many of many requests are lost, and memory before and after."""
     first = load(ask, expected, requests=EARLY, callers=CALLERS[-1])
     early = resident_mb(server)
     rest = load(ask, expected, requests=MANY - EARLY, callers=CALLERS[-1])
     all_of_them = joined([first, rest])
     print(
-        f"{len(all_of_them.seconds)} answers to {MANY} requests: lost {all_of_them.lost}, wrong {all_of_them.wrong}, {all_of_them.throughput:.1f} a second"
+        f"{len(all_of_them.seconds)} responses to {MANY} requests: lost {all_of_them.lost}, wrong {all_of_them.wrong}, {all_of_them.throughput:.1f} per second"
     )
     print(
         f"memory of the service: {early:.0f} MB after {EARLY} requests, {resident_mb(server):.0f} MB after {MANY}",
@@ -249,34 +249,34 @@ def hold_on(server: subprocess.Popen, ask: Ask, expected: np.ndarray) -> None:
     )
 
 
-def end_in_the_middle(model: Path, contents: list[bytes], expected: np.ndarray) -> None:
-    """Print how many of the requests that the service has taken on are answered when it is told to end."""
+def shut_down_under_load(model: Path, contents: list[bytes], expected: np.ndarray) -> None:
+    """Print how many of the accepted requests are answered when the service gets SIGTERM."""
     with service(model) as (server, url), ThreadPoolExecutor(AT_ONCE) as pool:
         ask = http_asker(f"{url}/score", contents, "image/jpeg", own_scores)
         asked = [pool.submit(load, ask, expected, requests=1, callers=1) for _ in range(AT_ONCE)]
-        while sum(counted := _taken_on(url)) < AT_ONCE:
+        while sum(counted := _accepted(url)) < AT_ONCE:
             time.sleep(0.005)
         server.send_signal(signal.SIGTERM)
-        found = joined([future.result() for future in asked])
+        total = joined([future.result() for future in asked])
         print(
-            f"told to end with {counted[0]} of {AT_ONCE} requests under way: {len(found.seconds)} answered, lost {found.lost}, wrong {found.wrong}; "
+            f"SIGTERM with {counted[0]} of {AT_ONCE} requests in progress: {len(total.seconds)} answered, lost {total.lost}, wrong {total.wrong}; "
             f"exit {server.wait()}"
         )
 
 
-def _taken_on(url: str) -> tuple[int, int]:
-    """Requests under way, and answered."""
-    told = httpx.get(f"{url}/metrics").text
+def _accepted(url: str) -> tuple[int, int]:
+    """Return the number of requests in progress, and of answered ones."""
+    text = httpx.get(f"{url}/metrics").text
     counts = [
-        re.search(rf"^{name} (\S+)$", told, re.MULTILINE)
+        re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
         for name in ("imgclf_requests_under_way", r'imgclf_requests_total{status="200"}')
     ]
-    under_way, answered = (int(float(found[1])) if found else 0 for found in counts)
+    under_way, answered = (int(float(match[1])) if match else 0 for match in counts)
     return under_way, answered
 
 
 def own_scores(answer: dict) -> list[float]:
-    """The scores in an answer of the service."""
+    """Return the scores in a response of the service."""
     return list(answer["images"][0]["scores"].values())
 
 
@@ -306,8 +306,8 @@ def main() -> None:
                 lambda answer: answer["predictions"]["scores"][0],
             )
             compare({"service": ask, "mlflow": ask_mlflow, "bare": bare_asker(model, contents)}, expected)
-            hold_on(server, ask, expected)
-        end_in_the_middle(model, contents, expected)
+            endurance(server, ask, expected)
+        shut_down_under_load(model, contents, expected)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-# The service with its model inside: one image is one version of the classifier.
+# The service with its model: one image is one version of the classifier.
 #
 #   docker build -f deploy/model.Dockerfile -t registry.example/fashion_texture:1 ~/imgclf_data/proc/fashion_texture
 ARG SERVICE=imgclf

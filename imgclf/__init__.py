@@ -5,17 +5,17 @@ import sys
 
 __version__ = "0.1.0"
 
-# `import openvino` writes a client id into the home folder and sends an event when it finds this
-# package; without it OpenVINO falls back to its own do-nothing stub.
-sys.modules.setdefault("openvino_telemetry", None)
+# `import openvino` writes a client id into the home folder and sends an event if it finds this package.
+# None makes its import fail, and OpenVINO uses its own stub, which does nothing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is allowed here
 
-# ONNX Runtime writes a device id into the home folder when it is imported, before its own switch can be reached.
+# ONNX Runtime writes a device id into the home folder on import, before its own switch can be set.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# Threads of torch that wait by spinning make two busy cores 3 to 5 times slower than one; OpenMP
-# reads this when torch is first imported.
+# With two busy cores, torch is 3 to 5 times slower if its idle OpenMP threads spin. OpenMP reads this
+# variable when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 class ImgclfError(Exception):
-    """Something a person can mend: one sentence with what is wrong, where, and what to do."""
+    """An error that the user can fix. The message says what is wrong, where, and what to do."""

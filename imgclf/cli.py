@@ -10,9 +10,10 @@ from imgclf import ImgclfError, __version__
 
 
 class Commands(click.Group):
-    """Prints what a person can mend as one line, without a traceback."""
+    """A group of commands that prints an ImgclfError as one line, without a traceback."""
 
     def invoke(self, context: click.Context) -> None:
+        """Run a command; on an ImgclfError, print it to stderr and exit with code 1."""
         try:
             super().invoke(context)
         except ImgclfError as error:
@@ -23,7 +24,10 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """From a folder of images to a classifier you can trust: numbered notebooks, and what they leave."""
+    """Train, evaluate and serve image classifiers.
+
+    Numbered notebooks explain each step. These commands run the notebooks and use their results.
+    """
 
 
 @main.command()
@@ -33,19 +37,20 @@ def main() -> None:
     "assignments",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Set a parameter; may be given many times.",
+    help="Set a parameter. Can be repeated.",
 )
 @click.option(
     "--from",
     "start_from",
     default="00",
     metavar="NUMBER",
-    help="Number of the notebook to begin with, 00 to 05.",
+    help="Notebook to start from, 00 to 05.",
 )
 def run(assignments: tuple[str, ...], start_from: str) -> None:
     """Run the notebooks in order.
 
-    Executed notebooks go to $IMGCLF_DATA/runs, results to $IMGCLF_DATA/proc/NAME. `imgclf parameters` lists the parameters.
+    Executed notebooks go to $IMGCLF_DATA/runs, results to $IMGCLF_DATA/proc/NAME. `imgclf parameters` lists
+    the parameters.
 
     Example: imgclf run --from 01 -p dataset_name=fruit -p images_dir=~/pictures/fruit
     """
@@ -64,28 +69,29 @@ def run(assignments: tuple[str, ...], start_from: str) -> None:
     multiple=True,
     required=True,
     metavar="NAME=VALUE[,VALUE]...",
-    help="Values to try; may be given many times.",
+    help="A parameter and the values to try. Can be repeated.",
 )
 def run_sweep(assignments: tuple[str, ...]) -> None:
-    """Run notebooks 02 to 05 for each combination of parameters, and compare what comes of it.
+    """Run a parameter sweep (grid search) and compare the trials.
 
-    Run it again to try again what failed; what was done is kept. The results of the data set itself stay as they are.
+    Each combination of the values is a trial, which runs notebooks 02 to 05. A second call skips finished
+    trials and retries failed ones. The results of the data set itself are not changed.
 
     Example: imgclf sweep -p dataset_name=fruit -p classifier=dnn -p epochs=5,10 -p dropout=0.2,0.5
     """
     from imgclf import parameters
     from imgclf.experiments import sweep, trials
 
-    about = tuple(a for a in assignments if a.partition("=")[0] in trials.NOT_TRIED)
-    values = parameters.parse([*about, "grid=" + ";".join(a for a in assignments if a not in about)])
-    click.echo("\n" + sweep.headless(values))
+    fixed = tuple(a for a in assignments if a.partition("=")[0] in trials.FIXED_PARAMETERS)
+    values = parameters.parse([*fixed, "grid=" + ";".join(a for a in assignments if a not in fixed)])
+    click.echo("\n" + sweep.run_headless(values))
 
 
 @main.command("set")
 @click.argument("assignments", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option("--defaults", is_flag=True, help="Put all defaults back.")
+@click.option("--defaults", is_flag=True, help="Restore all defaults.")
 def set_parameters(assignments: tuple[str, ...], defaults: bool) -> None:
-    """Write parameters into every notebook that has them.
+    """Set parameters in every notebook that has them.
 
     Example: imgclf set dataset_name=fruit train_fraction=0.8
     """
@@ -93,14 +99,14 @@ def set_parameters(assignments: tuple[str, ...], defaults: bool) -> None:
     from imgclf.experiments import notebooks
 
     if bool(assignments) == defaults:
-        raise click.UsageError("give NAME=VALUE, or --defaults")
+        raise click.UsageError("give NAME=VALUE or --defaults")
     changed = notebooks.change_defaults(None if defaults else parameters.parse(assignments))
     click.echo("\n".join(f"changed {path.name}" for path in changed) or "nothing to change")
 
 
 @main.command("parameters")
 def list_parameters() -> None:
-    """List all parameters of the notebooks.
+    """List the parameters of the notebooks.
 
     Example: imgclf parameters
     """
@@ -117,13 +123,14 @@ def list_parameters() -> None:
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
-    help="The classifier.onnx; by default the newest that 04 wrote.",
+    help="A classifier.onnx. Default: the newest one that 04_train_svm wrote.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list with all scores.")
 def predict(paths: tuple[Path, ...], model: Path | None, as_json: bool) -> None:
-    """Print label, score, probability and path of images, with tabs between; every image gets the most fitting label.
+    """Predict the labels of images.
 
-    Images that cannot be read are named on stderr and skipped.
+    The predicted label is the one with the highest score. Prints label, score, probability and path of each
+    image, separated by tabs. Images that cannot be read are skipped and listed on stderr.
 
     Example: imgclf predict --json ~/pictures/blouse.jpg
     """
@@ -131,25 +138,23 @@ def predict(paths: tuple[Path, ...], model: Path | None, as_json: bool) -> None:
     from imgclf.classifier.model import Classifier
 
     model = model or prediction.newest_classifier()
-    click.echo(f"with {model}", err=True)
-    loaded = Classifier.load(model)
-    found, skipped = prediction.predict(loaded, paths)
-    if found or as_json:
-        click.echo(
-            json.dumps([prediction.as_json(loaded, p) for p in found], indent=2)
-            if as_json
-            else "\n".join(map(prediction.as_line, found))
-        )
+    click.echo(f"using {model}", err=True)
+    classifier = Classifier.load(model)
+    predictions, skipped = prediction.predict(classifier, paths)
+    if as_json:
+        click.echo(json.dumps([prediction.as_json(classifier, p) for p in predictions], indent=2))
+    elif predictions:
+        click.echo("\n".join(map(prediction.as_line, predictions)))
     for image in skipped:
         click.echo(f"skipped {image.path}: {image.reason.partition(': ')[2]}", err=True)
-    if not found:
+    if not predictions:
         raise ImgclfError("none of the images could be read")
 
 
 token_file = click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="File with the bearer token; by default $IMGCLF_TOKEN.",
+    help="File with the bearer token. Default: $IMGCLF_TOKEN.",
 )
 
 
@@ -158,13 +163,14 @@ token_file = click.option(
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="IMAGE_OR_FOLDER...")
 @click.option(
     "--url",
-    help="Address of a service that is to answer as the file does. Without MODEL the newest that 04 wrote is meant.",
+    help="URL of a service to compare with MODEL. Default of MODEL: the newest that 04_train_svm wrote.",
 )
 @token_file
 def verify(model: Path | None, paths: tuple[Path, ...], url: str | None, token_file: Path | None) -> None:
-    """Prove that a classifier scores the same in OpenVINO, in ONNX Runtime, and as the training code did.
+    """Verify the scores of a classifier or a service.
 
-    With --url: that a service gives images the scores that the file gives them here.
+    A classifier must compute the same scores in OpenVINO, in ONNX Runtime and in the training code. With
+    --url, verify that a service returns the scores that MODEL computes on this machine.
 
     Example: imgclf verify ~/imgclf_data/proc/fashion_texture/classifier.onnx ~/pictures/blouse.jpg
     """
@@ -176,15 +182,14 @@ def verify(model: Path | None, paths: tuple[Path, ...], url: str | None, token_f
     if url and model and model.suffix != ".onnx":
         model, paths = newest_classifier(), (model, *paths)
     if model is None or not paths:
-        raise click.UsageError(
-            "name a classifier.onnx, and images or folders" if not url else "name images or folders"
-        )
+        needed = "images or folders" if url else "a classifier.onnx, and images or folders"
+        raise click.UsageError(f"give {needed}")
     if url:
         _verify_service(url, token_file, model, image_files(paths))
         return
-    found = verification.verify(model, load_all(image_files(paths), engines.preprocessing(model)))
-    click.echo(found)
-    verification.check_agreement(model, found.checks)
+    result = verification.verify(model, load_all(image_files(paths), engines.preprocessing(model)))
+    click.echo(result)
+    verification.check_agreement(model, result.checks)
 
 
 def _verify_service(url: str, token_file: Path | None, model: Path, paths: list[Path]) -> None:
@@ -195,7 +200,7 @@ def _verify_service(url: str, token_file: Path | None, model: Path, paths: list[
     with Client(url, token=tokens.read(token_file)) as client:
         checks = verification.verify(client, model, paths)
     click.echo("\n".join(map(str, checks)))
-    check_agreement(url, checks, remedy="start the service again, on this model")
+    check_agreement(url, checks, remedy="restart the service with this model")
 
 
 @main.command()
@@ -204,17 +209,21 @@ def _verify_service(url: str, token_file: Path | None, model: Path, paths: list[
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on; one that other machines can reach needs a token.",
+    help="Address to listen on. If other machines can reach it, a token is required.",
 )
 @click.option(
-    "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free."
+    "--port",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0: any free port.",
 )
 @click.option(
     "--workers",
     default=1,
     show_default=True,
     type=click.IntRange(1),
-    help="Processes; each loads the model and uses all cores.",
+    help="Worker processes. Each loads the model and uses all cores.",
 )
 @token_file
 @click.option(
@@ -222,36 +231,48 @@ def _verify_service(url: str, token_file: Path | None, model: Path, paths: list[
     default=0.0,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="Give no label where its probability is smaller.",
+    help="Return no label if its probability is below this.",
 )
 @click.option(
     "--queue",
     default=64,
     show_default=True,
     type=click.IntRange(1),
-    help="Requests that may wait, in each process; others are answered 503.",
+    help="Requests that may wait per process; the service answers others with 503.",
 )
 @click.option(
-    "--max-images", default=32, show_default=True, type=click.IntRange(1), help="Images in one request."
+    "--max-images", default=32, show_default=True, type=click.IntRange(1), help="Limit of images per request."
 )
 @click.option(
-    "--max-megabytes", default=32, show_default=True, type=click.IntRange(1), help="Size of one request."
+    "--max-megabytes",
+    default=32,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Limit of a request's size.",
 )
 @click.option(
-    "--max-megapixels", default=50, show_default=True, type=click.IntRange(1), help="Size of one image."
+    "--max-megapixels",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Limit of an image's size.",
 )
 def serve(
     model: Path | None,
+    host: str,
+    port: int,
+    workers: int,
     token_file: Path | None,
+    reject_below: float,
     queue: int,
     max_images: int,
     max_megabytes: int,
     max_megapixels: int,
-    **how,
 ) -> None:
-    """Serve a classifier as a REST API, with a page for people at its address; by default the newest that 04 wrote.
+    """Serve the classifier as a REST API.
 
-    Ctrl-C or SIGTERM ends it when all requests are answered; SIGHUP loads the model anew.
+    A web page is at the root URL. Default of MODEL: the newest classifier.onnx that 04_train_svm wrote.
+    Ctrl-C or SIGTERM shuts down gracefully: accepted requests are answered. SIGHUP reloads the model.
 
     Example: imgclf serve --reject-below 0.6 ~/imgclf_data/proc/fashion_texture/classifier.onnx
     """
@@ -260,7 +281,7 @@ def serve(
         from imgclf.service.limits import Limits
     except ModuleNotFoundError as error:
         raise ImgclfError(
-            f"the service needs the package {error.name}; pip install 'imgclf[serve]'"
+            f"imgclf serve needs the package {error.name}; pip install 'imgclf[serve]'"
         ) from error
     limits = Limits(
         body_bytes=max_megabytes * 10**6,
@@ -271,10 +292,13 @@ def serve(
     )
     server.serve(
         model,
+        host=host,
+        port=port,
+        workers=workers,
         token=tokens.read(token_file),
+        reject_below=reject_below,
         limits=limits,
         say=lambda text: click.echo(text, err=True),
-        **how,
     )
 
 
@@ -286,7 +310,7 @@ def serve(
 @token_file
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list with all scores.")
 def call(url: str, paths: tuple[Path, ...], token_file: Path | None, as_json: bool) -> None:
-    """Have a service label images; prints what predict prints.
+    """Predict the labels of images with a running service. The output is that of `imgclf predict`.
 
     Example: imgclf call http://127.0.0.1:8080 ~/pictures/blouse.jpg
     """
@@ -296,17 +320,15 @@ def call(url: str, paths: tuple[Path, ...], token_file: Path | None, as_json: bo
 
     with Client(url, token=tokens.read(token_file)) as client:
         answers = list(client.label_files(image_files(paths)))
-    found = [(path, answer) for path, answer in answers if not isinstance(answer, Refused)]
-    if found or as_json:
-        click.echo(
-            json.dumps([answer.as_json(path) for path, answer in found], indent=2)
-            if as_json
-            else "\n".join(answer.as_line(path) for path, answer in found)
-        )
+    labelled = [(path, answer) for path, answer in answers if not isinstance(answer, Refused)]
+    if as_json:
+        click.echo(json.dumps([answer.as_json(path) for path, answer in labelled], indent=2))
+    elif labelled:
+        click.echo("\n".join(answer.as_line(path) for path, answer in labelled))
     for path, answer in answers:
         if isinstance(answer, Refused):
             click.echo(f"skipped {path}: {answer.reason}", err=True)
-    if not found:
+    if not labelled:
         raise ImgclfError("none of the images could be read")
 
 
@@ -317,14 +339,16 @@ def call(url: str, paths: tuple[Path, ...], token_file: Path | None, as_json: bo
     "--labels",
     required=True,
     metavar="NAME,NAME...",
-    help="In the order of its outputs; or a JSON or text file of them.",
+    help="Labels in the order of the model's outputs, or a JSON or text file with them.",
 )
-@click.option("--replace", is_flag=True, help="Write over a file that is there.")
+@click.option("--replace", is_flag=True, help="Overwrite an existing file.")
 def convert_model(model: Path, target: Path, labels: str, replace: bool) -> None:
-    """Turn an old CNTK model into a classifier that needs CNTK no more; this needs it once (make cntk).
+    """Convert a CNTK model to a classifier.onnx.
+
+    The conversion needs CNTK (`make cntk` installs it), the classifier does not.
 
     Example: imgclf convert cntk_refined.model fashion.onnx --labels dotted,leopard,striped
     """
     from imgclf.classifier import convert
 
-    click.echo(convert.convert(model, target, convert.labels_of(labels), replace=replace))
+    click.echo(convert.convert(model, target, convert.parse_labels(labels), replace=replace))

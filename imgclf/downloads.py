@@ -1,63 +1,116 @@
-"""Ask for what is behind a web address, as often as makes sense and no longer than is bearable."""
+"""HTTP downloads: one client with timeouts, retry with exponential back-off, and a deadline for each URL."""
 
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from itertools import count
+from math import inf
 from queue import SimpleQueue
 from threading import Event, Timer
+from typing import Any, TypeVar
 
 import httpx
 
 from imgclf import ImgclfError, __version__
 
-CONNECT_SECONDS = 10
-READ_SECONDS = 15  # between two pieces of an answer
+CONNECT_SECONDS = 10  # connect timeout
+READ_SECONDS = 15  # read timeout, between two chunks of a response
 ATTEMPTS = 3
-BACK_OFF_SECONDS = 0.5  # after the first attempt; doubled after each
-RETRY_AFTER_SECONDS = 30  # a server that asks for a longer pause is left alone
+BACK_OFF_SECONDS = 0.5  # before the second attempt; doubled before each later one
+MAX_WAIT_SECONDS = 30  # a server whose Retry-After is longer is given up
+RETRY_STATUSES = (408, 425, 429)  # and all from 500 on
 
-# Why something was not had. Only what another attempt can change is tried again.
-FINAL = "final"
-PASSING = "passing"
+# The kinds of DownloadError. TRANSIENT and UNREACHABLE are retried.
+PERMANENT = "permanent"
+TRANSIENT = "transient"
 UNREACHABLE = "unreachable"
-NOT_TRIED = "not tried"  # another address has shown that this server cannot be reached
+NOT_TRIED = "not tried"  # an earlier URL has shown that this server is unreachable
+
+Result = TypeVar("Result")
 
 
 @dataclass(eq=False)  # an exception must have a hash
 class DownloadError(Exception):
-    """Why what is behind one address was not had."""
+    """Why a URL could not be fetched."""
 
     reason: str
-    kind: str = FINAL
-    wait_seconds: float = 0  # at least, before another attempt
+    kind: str = PERMANENT
+    retry_after: float = 0  # seconds to wait at least before another attempt
+    attempts: int = 1  # failed requests in a row
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether another attempt may succeed."""
+        return self.kind in (TRANSIENT, UNREACHABLE)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a server gave: all of it, and what the server takes it for."""
+class Response:
+    """The whole body of a response and its Content-Type header."""
 
     body: bytes
     content_type: str = ""
 
 
-class Downloader:
-    """The servers as one run asks them, from several threads; close it by `with`.
-
-    A server that was found out of reach is not tried again for each of its addresses.
+def retry(
+    request: Callable[[], Result],
+    *,
+    attempts: int,
+    back_off_seconds: float,
+    deadline: float = inf,
+    stop: Event | None = None,
+    received: Callable[[], int] = lambda: 0,
+) -> Result:
+    """Return the result of `request`, retried with exponential back-off and jitter.
 
     Parameters
     ----------
-    threads : how many may ask at once; others wait.
-    max_bytes : no body may be larger.
-    seconds : for one address, with all attempts.
-    purpose : what servers are told that the program does.
+    request : sends one request; raises DownloadError if it fails.
+    attempts : requests at most, at least 1.
+    back_off_seconds : wait before the second attempt, times a random factor from 0.5 to 1.5 (jitter); doubled
+        before each later attempt. A longer Retry-After takes its place.
+    deadline : no attempt begins later, on the clock `time.monotonic`.
+    stop : when it is set, a wait ends at once and no further attempt is made.
+    received : bytes received so far. Attempts and back-off start anew after a request that received more.
+
+    Raises
+    ------
+    DownloadError : of the last attempt, if its error is not retryable, its Retry-After is longer than
+        `MAX_WAIT_SECONDS`, or no attempts or no time are left.
+    """
+    if attempts < 1:
+        raise ValueError(f"attempts={attempts}: must be at least 1")
+    stop = stop or Event()
+    failures = 0
+    while True:
+        before = received()
+        try:
+            return request()
+        except DownloadError as error:
+            error.attempts = failures = 1 if received() > before else failures + 1
+            back_off = back_off_seconds * 2 ** (failures - 1) * random.uniform(0.5, 1.5)
+            wait = max(error.retry_after, back_off)
+            is_last = failures == attempts or not error.is_retryable or wait > MAX_WAIT_SECONDS
+            if is_last or time.monotonic() + wait >= deadline or stop.wait(wait):
+                raise
+
+
+class Downloader:
+    """Downloads from several threads with a pool of connections; use it as a context manager.
+
+    A server that was found to be unreachable is not tried again for each of its URLs.
+
+    Parameters
+    ----------
+    threads : size of the pool: so many requests at once; others wait for a free connection.
+    max_bytes : a larger body is refused.
+    seconds : time limit for one URL, all attempts together.
+    purpose : what the program does, for the User-Agent header.
 
     Raises
     ------
@@ -67,101 +120,99 @@ class Downloader:
     def __init__(self, threads: int, *, max_bytes: int, seconds: float, purpose: str):
         self.max_bytes, self.seconds = max_bytes, seconds
         self._stop = Event()
-        self._answered: set[bytes] = set()  # servers that have answered anything
-        self._dead: dict[bytes, str] = {}  # servers out of reach, and the reason
+        self._responsive: set[bytes] = set()  # servers that have sent any response
+        self._unreachable: dict[bytes, str] = {}  # servers without a connection, and the reason
         shared = {
-            "event_hooks": {"response": [self._note]},
+            "event_hooks": {"response": [self._record_response]},
             "verify": httpx.create_ssl_context() if threads else True,
         }  # slow to make, so one for all
-        self._lines = [_Line(client(purpose, **shared)) for _ in range(threads)]
-        self._idle: SimpleQueue[_Line] = SimpleQueue()
-        for line in self._lines:
-            self._idle.put(line)
+        self._connections = [_Connection(client(purpose, **shared)) for _ in range(threads)]
+        self._idle: SimpleQueue[_Connection] = SimpleQueue()
+        for connection in self._connections:
+            self._idle.put(connection)
 
     def __enter__(self) -> "Downloader":
         return self
 
     def __exit__(self, *error: object) -> None:
-        for line in self._lines:
-            line.client.close()
+        for connection in self._connections:
+            connection.client.close()
 
     @property
-    def has_answered(self) -> bool:
-        """Whether any server has answered anything: if so, the network works."""
-        return bool(self._answered)
+    def has_response(self) -> bool:
+        """Whether any server has sent a response: if so, the network works."""
+        return bool(self._responsive)
 
     def stop(self) -> None:
-        """End all that is asked now, at once, by `DownloadError`; nothing is asked any more."""
+        """Abort all requests in progress with a DownloadError, at once, and refuse further ones."""
         self._stop.set()
-        for line in self._lines:
-            line.cut()
+        for connection in self._connections:
+            connection.shut_down()
 
-    def ask(self, address: str) -> Answer:
-        """What is behind `address`, after as many attempts as make sense.
+    def get(self, url: str) -> Response:
+        """Return the response to a GET request, retried with back-off.
 
         Raises
         ------
-        DownloadError : it could not be had; the kind tells whether a later run may have it.
+        DownloadError : `url` could not be fetched; the kind says whether a later run may succeed.
         """
-        line = self._idle.get()
+        connection = self._idle.get()
+        deadline = time.monotonic() + self.seconds
         try:
-            return self._persist(line, address)
-        except DownloadError as problem:
-            if problem.kind == UNREACHABLE:
-                self._dead.setdefault(_server(address), problem.reason)
+            return retry(
+                lambda: self._get_once(connection, url, deadline - time.monotonic()),
+                attempts=ATTEMPTS,
+                back_off_seconds=BACK_OFF_SECONDS,
+                deadline=deadline,
+                stop=self._stop,
+            )
+        except DownloadError as error:
+            if error.kind == UNREACHABLE:
+                self._unreachable.setdefault(_server(url), error.reason)
             raise
         finally:
-            self._idle.put(line)
+            self._idle.put(connection)
 
-    def _persist(self, line: "_Line", address: str) -> Answer:
-        end = time.monotonic() + self.seconds
-        for attempt in count(1):
-            try:
-                return self._attempt(line, address, end - time.monotonic())
-            except DownloadError as problem:
-                wait = max(
-                    problem.wait_seconds, BACK_OFF_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
-                )
-                is_last = attempt == ATTEMPTS or problem.kind not in (PASSING, UNREACHABLE)
-                if is_last or time.monotonic() + wait >= end or self._stop.wait(wait):
-                    raise
-
-    def _attempt(self, line: "_Line", address: str, seconds: float) -> Answer:
-        """One attempt of at most `seconds`."""
+    def _get_once(self, connection: "_Connection", url: str, seconds: float) -> Response:
+        """Return the response to one attempt of at most `seconds`."""
         try:
-            with line.limited(seconds):
-                self._refuse(address)
-                with line.client.stream("GET", address, extensions={"trace": line.trace}) as response:
+            with connection.time_limit(seconds):
+                self._check_server(url)
+                with connection.client.stream("GET", url, extensions={"trace": connection.trace}) as response:
                     check_status(response.status_code, response.headers.get("retry-after", ""))
                     body = self._body(response)
-                if line.is_cut.is_set():  # an answer without length looks complete when it is cut
+                if (
+                    connection.is_shut_down.is_set()
+                ):  # a response without a length looks complete when it is cut
                     raise httpx.ReadTimeout("")
-                return Answer(body, response.headers.get("content-type", ""))
+                return Response(body, response.headers.get("content-type", ""))
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             if self._stop.is_set():
-                raise DownloadError("the run was stopped", PASSING) from error
-            if line.is_cut.is_set():
-                raise DownloadError(f"no whole answer within {self.seconds:g} seconds", PASSING) from error
-            raise problem_of(error) from error
+                raise DownloadError("the run was stopped", TRANSIENT) from error
+            if connection.is_shut_down.is_set():
+                raise DownloadError(
+                    f"no complete response within {self.seconds:g} seconds", TRANSIENT
+                ) from error
+            raise as_download_error(error) from error
 
-    def _refuse(self, address: str) -> None:
-        """Give up a server that is known to be out of reach; one that has answered before may come back."""
+    def _check_server(self, url: str) -> None:
+        """Refuse a server that is known to be unreachable, unless it has responded before."""
         if self._stop.is_set():
-            raise DownloadError("the run was stopped", PASSING)
-        server = _server(address)
-        if server in self._dead and server not in self._answered:
-            raise DownloadError(self._dead[server], NOT_TRIED)
+            raise DownloadError("the run was stopped", TRANSIENT)
+        server = _server(url)
+        if server in self._unreachable and server not in self._responsive:
+            raise DownloadError(self._unreachable[server], NOT_TRIED)
 
-    def _note(self, response: httpx.Response) -> None:
-        self._answered.add(response.url.netloc)
+    def _record_response(self, response: httpx.Response) -> None:
+        self._responsive.add(response.url.netloc)
 
     def _body(self, response: httpx.Response) -> bytes:
-        """The body, as far as it is not too large."""
+        """Return the body, unless it is larger than `max_bytes`."""
         length = response.headers.get("content-length", "")
         body = bytearray()
         if not length.isdecimal() or int(length) <= self.max_bytes:
-            for piece in response.iter_bytes():
-                body += piece
+            for chunk in response.iter_bytes():
+                body += chunk
                 if len(body) > self.max_bytes:
                     break
             else:
@@ -170,12 +221,12 @@ class Downloader:
 
 
 def check_status(status: int, retry_after: str = "") -> None:
-    """Let an answer pass that has what was asked for.
+    """Raise an error for a response that does not hold what was requested.
 
     Parameters
     ----------
-    status : the HTTP status.
-    retry_after : the header of that name, if there is one.
+    status : the HTTP status code.
+    retry_after : the Retry-After header; empty if there is none.
 
     Raises
     ------
@@ -184,18 +235,16 @@ def check_status(status: int, retry_after: str = "") -> None:
     if status == HTTPStatus.OK:
         return
     reason = f"HTTP {status} {httpx.codes.get_reason_phrase(status)}".strip()
-    if status not in (408, 425, 429) and status < 500:
+    if status not in RETRY_STATUSES and status < 500:
         raise DownloadError(reason)
-    wait = pause_asked_for(retry_after)
-    if wait > RETRY_AFTER_SECONDS:
-        raise DownloadError(
-            f"{reason}, and the server asks to wait {wait:.0f} seconds", PASSING, float("inf")
-        )
-    raise DownloadError(reason, PASSING, wait)
+    wait = retry_after_seconds(retry_after)
+    if wait > MAX_WAIT_SECONDS:
+        reason += f", and the server asks to wait {wait:.0f} seconds"
+    raise DownloadError(reason, TRANSIENT, wait)
 
 
-def pause_asked_for(header: str) -> float:
-    """Seconds that a server asks to wait by the header Retry-After, a number or a date; 0 if it does not."""
+def retry_after_seconds(header: str) -> float:
+    """Seconds to wait by a Retry-After header, which holds a number or a date; 0 if it holds neither."""
     if header.isdecimal():
         return float(header)
     try:
@@ -205,43 +254,43 @@ def pause_asked_for(header: str) -> float:
     return max(0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def problem_of(error: Exception) -> DownloadError:
-    """What httpx found, for a person."""
+def as_download_error(error: Exception) -> DownloadError:
+    """Return an exception of httpx as a DownloadError, with a reason that a person understands."""
     if isinstance(error, httpx.ConnectTimeout):
         return DownloadError(f"no connection within {CONNECT_SECONDS:g} seconds", UNREACHABLE)
     if isinstance(error, (httpx.ConnectError, httpx.ProxyError)):
         return DownloadError(f"no connection ({error})", UNREACHABLE)
     if isinstance(error, httpx.TimeoutException):
-        return DownloadError(f"the server was silent for {READ_SECONDS:g} seconds", PASSING)
+        return DownloadError(f"the server sent nothing for {READ_SECONDS:g} seconds", TRANSIENT)
     if isinstance(error, httpx.TooManyRedirects):
-        return DownloadError("the link is redirected without end")
+        return DownloadError("too many redirects")
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError)):
-        return DownloadError(f"the link leads to no web address ({error})")
-    return DownloadError("the server broke the answer off", PASSING)
+        return DownloadError(f"not a URL that can be fetched ({error})")
+    return DownloadError("the connection broke before the response was complete", TRANSIENT)
 
 
-def _server(address: str) -> bytes:
-    return httpx.URL(address).netloc
+def _server(url: str) -> bytes:
+    return httpx.URL(url).netloc
 
 
 @dataclass
-class _Line:
-    """An HTTP client for one thread at a time, which can be cut off from another.
+class _Connection:
+    """An HTTP client for one thread at a time, which another thread can shut down.
 
-    httpx limits the time between two pieces of an answer, not the whole: a server that sends a byte
-    now and then would hold a thread for ever. Shutting its sockets down ends any wait at once. As no
-    two threads share a client, what is cut off belongs to one address alone.
+    httpx has a timeout between two chunks of a response, not for the whole: a server that sends a byte now
+    and then would block a thread for ever. Shutting down its sockets ends any wait at once. As no two threads
+    share a client, this aborts the request for one URL only.
     """
 
     client: httpx.Client
     sockets: list[socket.socket] = field(default_factory=list)
-    is_cut: Event = field(default_factory=Event)
+    is_shut_down: Event = field(default_factory=Event)
 
     @contextmanager
-    def limited(self, seconds: float) -> Iterator[None]:
-        """Cut the line if what is done within takes longer."""
-        self.is_cut.clear()
-        timer = Timer(max(seconds, 0), self.cut)
+    def time_limit(self, seconds: float) -> Iterator[None]:
+        """Shut the connection down if the block takes longer."""
+        self.is_shut_down.clear()
+        timer = Timer(max(seconds, 0), self.shut_down)
         timer.daemon = True
         timer.start()
         try:
@@ -250,33 +299,34 @@ class _Line:
             timer.cancel()
             timer.join()
 
-    def trace(self, event: str, details: dict) -> None:
-        """Called by httpx at each step of a request; notes the sockets that it opens."""
+    def trace(self, event: str, details: dict[str, Any]) -> None:
+        """Remember the sockets of a request; httpx calls this at each of its steps."""
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             opened = details["return_value"].get_extra_info("socket")
             self.sockets = [known for known in self.sockets if known.fileno() != -1] + [opened]
-            if self.is_cut.is_set():
-                self.cut()
+            if self.is_shut_down.is_set():
+                self.shut_down()
 
-    def cut(self) -> None:
-        self.is_cut.set()
+    def shut_down(self) -> None:
+        """Shut the sockets down, which ends any wait of the other thread at once."""
+        self.is_shut_down.set()
         for opened in self.sockets:
             with suppress(OSError):  # closed already
-                # Not the method of SSLSocket, which forgets the encryption under the reader's hands.
+                # The method of SSLSocket would drop the encryption while another thread reads.
                 socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
 
-def client(purpose: str, **settings) -> httpx.Client:
-    """An HTTP client with our limits of time, which tells servers what the program does.
+def client(purpose: str, **settings: Any) -> httpx.Client:
+    """Return an HTTP client with our timeouts, whose User-Agent header says what the program does.
 
     Raises
     ------
     ImgclfError : the proxy that the environment names cannot be used.
     """
     headers = {"User-Agent": f"imgclf/{__version__} ({purpose})", "Accept-Encoding": "identity"}
-    limits = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     try:
-        return httpx.Client(follow_redirects=True, timeout=limits, headers=headers, **settings)
+        return httpx.Client(follow_redirects=True, timeout=timeout, headers=headers, **settings)
     except (ValueError, ImportError, httpx.InvalidURL) as error:
         raise ImgclfError(
             f"the proxy set in the environment cannot be used: {error}; "

@@ -1,4 +1,4 @@
-"""The vectors by which a network describes images, computed once for each image content and kept."""
+"""Feature vectors of images by a network, computed once per image content and cached on disk."""
 
 import hashlib
 import time
@@ -15,12 +15,12 @@ from imgclf.engines import pipeline
 from imgclf.images.loading import Skipped, Source
 
 SHARD_IMAGES = 512  # written to disk at once: what a killed run loses at most
-MOST_ABSENT = 0.05  # share of images without features that 04 goes on with
+MAX_MISSING = 0.05  # share of images without features that 04 accepts
 
 
 @dataclass(frozen=True)
 class Features:
-    """One vector for each image.
+    """One feature vector per image.
 
     Attributes
     ----------
@@ -36,35 +36,38 @@ class Features:
         """(n,) array of the images' labels."""
         return np.array([image.label for image in self.images])
 
-    def of(self, subset: Iterable[Image]) -> "Features":
-        """The features of some of the images."""
+    def subset(self, images: Iterable[Image]) -> "Features":
+        """Return the features of some of the images, in their order; images without features are left out."""
         row = {image.path: i for i, image in enumerate(self.images)}
-        chosen = tuple(image for image in subset if image.path in row)
+        chosen = tuple(image for image in images if image.path in row)
         return Features(self.matrix[[row[image.path] for image in chosen]], chosen)
 
     def __str__(self) -> str:
         return f"{self.matrix.shape[0]} images x {self.matrix.shape[1]} features"
 
 
-def sources(dataset: Dataset, wanted: Iterable[Image]) -> list[Source]:
-    """The files of images of a data set, with the content that they had when they were looked through."""
-    return [Source(dataset.file(image), image.sha256) for image in wanted]
+def image_sources(dataset: Dataset, images: Iterable[Image]) -> list[Source]:
+    """Return the files of images of a data set, with the sha256 of their content when it was scanned."""
+    return [Source(dataset.file(image), image.sha256) for image in images]
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Features on disk, by content: a folder for each network and precision, in it shards of (sha256, features).
+    """Features on disk: a folder per network and precision, and in it shards of (sha256, features).
 
-    Changing a label, the split or the SVM recomputes nothing; one new image costs one image.
+    The key of a feature vector is all that it depends on: the image's content (its sha256), the network
+    (sha256 of the ONNX file, whose metadata hold the preprocessing: input size and padding colour) and the
+    precision of inference. So a change of label, split or SVM recomputes nothing, and one new image costs one
+    image; another network, input size or precision has a folder of its own.
     """
 
     folder: Path
 
     @classmethod
-    def of(
+    def for_network(
         cls, dataset_name: str, network: Path, *, engine: str = "openvino", precision: str = "f32"
     ) -> "Cache":
-        """The features of a data set by this network; "auto" is what it means on this machine."""
+        """Return the cache of a data set's features by a network; "auto" is resolved for this machine."""
         precision = engines.resolved_precision(engine, precision)
         fingerprint = files.sha256(network)[:16]
         return cls(files.proc_dir(dataset_name) / "features" / f"{network.stem}-{fingerprint}-{precision}")
@@ -73,38 +76,42 @@ class Cache:
         return sorted(self.folder.glob("*.npz"))
 
     def known(self) -> set[str]:
-        """The sha256 of the images whose features are here."""
+        """Return the sha256 of the images whose features are cached."""
         return {
             sha256 for shard in self._shards() for sha256 in _read_shard(shard, "sha256")["sha256"].tolist()
         }
 
     def add(self, sha256: Sequence[str], matrix: np.ndarray) -> None:
-        """Write features as one more shard, whole."""
-        name = hashlib.sha256("".join(sha256).encode()).hexdigest()[
-            :16
-        ]  # so that two runs never write the same shard differently
+        """Write features as one more shard, by an atomic write."""
+        # Named by its images, so that two runs never write the same shard differently.
+        name = hashlib.sha256("".join(sha256).encode()).hexdigest()[:16]
         files.write_npz(
             self.folder / f"{name}.npz",
             {"sha256": np.array(sha256), "features": matrix.astype(np.float32, copy=False)},
         )
 
-    def features(self, wanted: Sequence[Image]) -> Features:
-        """The features of those of the `wanted` images that are here."""
+    def features(self, images: Sequence[Image]) -> Features:
+        """Return the features of those of the images that are cached, in the order of `images`.
+
+        Raises
+        ------
+        ImgclfError : none of them is cached, or a shard is damaged.
+        """
         known = self.known()
-        found = tuple(image for image in wanted if image.sha256 in known)
+        found = tuple(image for image in images if image.sha256 in known)
+        if not found:
+            raise ImgclfError(f"{self.folder}: no features of these images yet; run 03_run_dnn first")
         rows: dict[str, list[int]] = {}
         for row, image in enumerate(found):
             rows.setdefault(image.sha256, []).append(row)
-        matrix = None
+        matrix = np.empty((0, 0), np.float32)
         for shard in self._shards():
             arrays = _read_shard(shard)
-            part = arrays["features"]
-            if matrix is None:
-                matrix = np.empty((len(found), part.shape[1]), np.float32)
-            for vector, sha256 in zip(part, arrays["sha256"].tolist(), strict=True):
+            vectors = arrays["features"]
+            if not len(matrix):
+                matrix = np.empty((len(found), vectors.shape[1]), np.float32)
+            for vector, sha256 in zip(vectors, arrays["sha256"].tolist(), strict=True):
                 matrix[rows.get(sha256, [])] = vector
-        if not found:
-            raise ImgclfError(f"{self.folder}: no features of these images yet; run 03_run_dnn first")
         return Features(matrix, found)
 
 
@@ -127,7 +134,7 @@ def compute(
     shard_images: int = SHARD_IMAGES,
     progress: Callable[[int], None] | None = None,
 ) -> list[Skipped]:
-    """Compute what is missing of the features of a data set, and write it to `cache` as it comes.
+    """Compute the missing features of a data set and write them to `cache`; return the skipped images.
 
     Parameters
     ----------
@@ -138,7 +145,7 @@ def compute(
 
     Returns
     -------
-    The images that could not be read. They are skipped, the rest goes on.
+    The images that cannot be read, with the reasons. The others are computed.
     """
     todo = list(missing(subset if subset is not None else dataset.images, cache))
     skipped: list[Skipped] = []
@@ -147,7 +154,7 @@ def compute(
     ready = engines.start(network, engine=engine, precision=precision, batch_size=batch_size)
     done = 0
     results = pipeline.run(
-        ready, sources(dataset, todo), engines.preprocessing(network), batch_size=batch_size
+        ready, image_sources(dataset, todo), engines.preprocessing(network), batch_size=batch_size
     )
     while shard := list(islice(results, shard_images)):
         found = {i: outputs[0] for i, outputs in shard if not isinstance(outputs, Skipped)}
@@ -160,67 +167,95 @@ def compute(
     return skipped
 
 
-def coverage(features: Features, wanted: Sequence[Image]) -> str:
-    """How many of the wanted images have features, in words.
+def coverage(features: Features, images: Sequence[Image]) -> str:
+    """Return a sentence about how many of the images have features.
 
     Raises
     ------
-    ImgclfError : more than `MOST_ABSENT` of them have none; 03 was stopped, or left out after new images came.
+    ImgclfError : more than `MAX_MISSING` of them have none; 03 was stopped, or not run after new images came.
     """
-    absent = len(wanted) - len(features.images)
-    note = f"{features}; {absent} of {len(wanted)} images have none, run 03_run_dnn (it names those that cannot be read)"
-    if absent > MOST_ABSENT * len(wanted):
+    absent = len(images) - len(features.images)
+    if not absent:
+        return str(features)
+    note = (
+        f"{features}; {absent} of {len(images)} images have none, "
+        "run 03_run_dnn (it names those that cannot be read)"
+    )
+    if absent > MAX_MISSING * len(images):
         raise ImgclfError(note)
-    return note if absent else str(features)
+    return note
 
 
-def missing(wanted: Iterable[Image], cache: Cache) -> Iterator[Image]:
-    """The images without features in the cache, each content once."""
+def missing(images: Iterable[Image], cache: Cache) -> Iterator[Image]:
+    """Yield the images without features in the cache, each content once."""
     seen = cache.known()
-    for image in wanted:
+    for image in images:
         if image.sha256 not in seen:
             seen.add(image.sha256)
             yield image
 
 
-def forecast(dataset: Dataset, network: Path, cache: Cache, *, few: int = 32, **options: str | int) -> str:
-    """How long the missing features will take, in words; a few are computed (and kept) to tell."""
+def estimate_time(
+    dataset: Dataset,
+    network: Path,
+    cache: Cache,
+    *,
+    few: int = 32,
+    engine: str = "openvino",
+    precision: str = "f32",
+    batch_size: int = engines.BATCH_SIZE,
+) -> str:
+    """Return a sentence about the time that the missing features will take.
+
+    Parameters
+    ----------
+    few : images whose features are computed, and kept, to measure the speed.
+    """
     todo = list(missing(dataset.images, cache))
     if not todo:
-        return f"the features of all {len(dataset.images)} images are here already"
+        return f"the features of all {len(dataset.images)} images are cached already"
     times: list[float] = []
     compute(
         dataset,
         network,
         cache,
         subset=todo[:few],
+        engine=engine,
+        precision=precision,
+        batch_size=batch_size,
         shard_images=few // 4,
         progress=lambda done: times.append(time.perf_counter()),
-        **options,
     )
     if len(times) < 2:
         return f"there are only {len(todo)} new images; they are done"
-    per_second = (
-        (len(times) - 1) * (few // 4) / (times[-1] - times[0])
-    )  # the first part also starts the engine
-    return f"{per_second:.0f} images a second; the remaining {len(todo[few:])} will take about {len(todo[few:]) / per_second:.0f} seconds"
+    # The first shard is left out, since it also starts the engine.
+    per_second = (len(times) - 1) * (few // 4) / (times[-1] - times[0])
+    left = len(todo[few:])
+    return (
+        f"{per_second:.0f} images a second; "
+        f"the remaining {left} will take about {left / per_second:.0f} seconds"
+    )
 
 
-def nearest(features: Features, image: Image, *, most: int) -> list[tuple[Image, float]]:
-    """The images whose features point most nearly the same way as those of `image`, with the cosine (-1 to 1), nearest first."""
+def nearest_neighbours(features: Features, image: Image, *, most: int) -> list[tuple[Image, float]]:
+    """Return the images whose feature vectors have the largest cosine (-1 to 1) with that of `image`.
+
+    The largest comes first; `image` itself is left out. An image whose features are all 0 has a cosine of 0.
+    """
     from sklearn.preprocessing import normalize
 
-    directions = normalize(features.matrix)
-    here = [i.path for i in features.images].index(image.path)
-    cosine = directions @ directions[here]
-    order = [i for i in np.argsort(-cosine, kind="stable") if i != here][:most]
+    vectors = normalize(features.matrix)
+    row = [i.path for i in features.images].index(image.path)
+    cosine = vectors @ vectors[row]
+    order = [i for i in np.argsort(-cosine, kind="stable") if i != row][:most]
     return [(features.images[i], float(cosine[i])) for i in order]
 
 
-def flat_map(features: Features) -> np.ndarray:
-    """The two directions in which the L2-normalized features vary most; (n, 2) float array.
+def pca_projection(features: Features) -> np.ndarray:
+    """Return the L2-normalized features along their first two principal components; (n, 2) float array.
 
-    Source: principal component analysis; signs are fixed such that the largest entry of each direction is positive.
+    Source: principal component analysis; signs are fixed such that the largest entry of each component is
+    positive.
     """
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import normalize
@@ -228,9 +263,9 @@ def flat_map(features: Features) -> np.ndarray:
     return PCA(2, random_state=0).fit_transform(normalize(features.matrix))
 
 
-def of_pixels(
+def extract(
     network: Path, pixels: np.ndarray, *, engine: str = "openvino", precision: str = "f32"
 ) -> np.ndarray:
-    """The features (n, d) of prepared images (n, S, S, 3) uint8, RGB, by a network; nothing is kept."""
+    """Return the features (n, d) of preprocessed images (n, S, S, 3) uint8, RGB; nothing is cached."""
     ready = engines.start(network, engine=engine, precision=precision)
     return np.concatenate([vectors for (vectors,) in ready.run(engines.batches(pixels, engines.BATCH_SIZE))])

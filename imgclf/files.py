@@ -1,4 +1,4 @@
-"""Where files live, and how they are written: whole or not at all."""
+"""Paths of the data folder, and atomic writes: a file has its old content or the new one, never a part."""
 
 import errno
 import hashlib
@@ -25,7 +25,7 @@ SVM_HEAD, DNN_HEAD = "svm.npz", "dnn_head.npz"
 HELD_OUT, SCORES, EVALUATION = "held_out.npz", "scores.npz", "evaluation.json"
 TRIAL_RECORD = "trial.json"  # marks a folder below proc/ as one of a sweep
 
-# What numpy raises when it reads an .npz file with a few wrong bytes, as an array or as a zip archive.
+# What numpy raises for a damaged .npz file, as an array or as a zip archive.
 DAMAGED_NPZ = (
     OSError,
     ValueError,
@@ -50,17 +50,17 @@ UNWRITABLE = {
 
 
 def data_dir() -> Path:
-    """The data folder: `$IMGCLF_DATA`, or `~/imgclf_data`."""
+    """Return the data folder: `$IMGCLF_DATA`, or `~/imgclf_data`."""
     return Path(os.environ.get("IMGCLF_DATA") or "~/imgclf_data").expanduser().absolute()
 
 
 def proc_dir(dataset_name: str) -> Path:
-    """The folder of everything computed from a data set; safe to delete."""
+    """Return the folder of everything computed from a data set; safe to delete."""
     return data_dir() / "proc" / dataset_name
 
 
-def shown(path: Path, *, whole: bool = False) -> str:
-    """`path` below the data folder without that folder's own path; elsewhere its name, or with `whole` all of it."""
+def display_path(path: Path, *, whole: bool = False) -> str:
+    """Return `path` relative to the data folder; outside of it the name, or with `whole` the full path."""
     if path.is_relative_to(data_dir()):
         return path.relative_to(data_dir()).as_posix()
     return path.as_posix() if whole else path.name
@@ -70,7 +70,7 @@ def shown(path: Path, *, whole: bool = False) -> str:
 def writable(
     path: Path, *, remedy: str = "set IMGCLF_DATA to a folder that you may write to"
 ) -> Iterator[None]:
-    """Turn "cannot write" of the operating system into a sentence that names `path` and the remedy.
+    """Raise an OSError of the block as an ImgclfError that names `path` and the remedy.
 
     Raises
     ------
@@ -86,26 +86,26 @@ def writable(
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[BinaryIO]:
-    """Write `path` whole: to a neighbour name, flushed to disk, then renamed over it.
+    """Write `path` atomically: to a temporary file beside it, flushed to disk, then renamed.
 
-    A stopped run leaves the old file or the new one, never half of one.
+    A killed process leaves the old content or the new one, never a part of it.
     """
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        neighbour = path.with_name(f".{uuid.uuid4().hex}.part")
+        temporary = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
-            with neighbour.open("xb") as file:
+            with temporary.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(neighbour, path)
+            os.replace(temporary, path)
         except BaseException:
-            neighbour.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
 
 
-def text(path: Path) -> str:
-    """The content of a file as text, bytes that are not UTF-8 as question marks; empty if there is none."""
+def read_text(path: Path) -> str:
+    """Return the content of a file as text, question marks for what is not UTF-8; empty without a file."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -113,13 +113,13 @@ def text(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole."""
+    """Write `text` as UTF-8, atomically."""
     with replace_file(path) as file:
         file.write(text.encode())
 
 
 def append(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 at the end of a file, and wait until it is on disk."""
+    """Append `text` as UTF-8 to a file, and wait until it is on disk."""
     with path.open("ab") as file:
         file.write(text.encode())
         file.flush()
@@ -127,12 +127,12 @@ def append(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole; see `to_json`."""
+    """Write `content` as indented JSON, atomically; see `to_json`."""
     write_text(path, to_json(content, indent=2) + "\n")
 
 
 def to_json(content: Any, *, indent: int | None = None) -> str:
-    """`content` as JSON, with null for NaN and infinity, which JSON does not have and strict parsers refuse."""
+    """Return `content` as JSON, with null for NaN and infinity, which strict parsers refuse."""
     return json.dumps(_finite(content), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
@@ -145,24 +145,22 @@ def _finite(content: Any) -> Any:
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write named arrays as an .npz file, whole; no pickle inside."""
+    """Write named arrays as an .npz file without pickle, atomically."""
     with replace_file(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file with these names, or all of them; nothing in the file is run.
+    """Return the arrays of an .npz file with these names, or all; no pickle is loaded, so no code is run.
 
     Raises
     ------
-    FileNotFoundError : there is none.
+    FileNotFoundError : there is no such file.
     ValueError : it is damaged, lacks one of the names, or holds Python objects.
     """
     try:
-        with (
-            path.open("rb") as file,
-            np.load(file, allow_pickle=False) as arrays,
-        ):  # opened here: np.load leaves a damaged file open
+        # Opened here, since np.load leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in names or arrays}
     except FileNotFoundError:
         raise
@@ -171,14 +169,14 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
+    """Return the sha256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold `folder` for one run; a second run says that it waits, and goes on when the first is done."""
+    """Lock `folder` for one run; a second run prints that it waits, and continues when the first is done."""
     with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / ".lock")

@@ -1,4 +1,4 @@
-"""Every parameter of the notebooks, once: its name, default, type, allowed values, meaning."""
+"""The parameters of the notebooks: name, type, default, allowed values and meaning of each, in one place."""
 
 import ast
 import json
@@ -11,22 +11,22 @@ from typing import Any
 from imgclf import ImgclfError
 
 SVM, DNN, SVM_ON_REFINED = "svm", "dnn", "svm_dnn_refined"  # values of `classifier`
-MOST_REPEATS = 1000  # of a list, as many as there may be epochs
+MOST_REPEATS = 1000  # of a list; the largest number of epochs
 
 Value = str | int | float | bool | list[float]
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter.
+    """One parameter of the notebooks.
 
     Attributes
     ----------
-    type : "str", "int", "float", "bool" or "list[float]", as it stands in the notebook.
-    notebooks : the numbers of the notebooks that take it.
-    allowed : the values it may have; empty if any of its type between `least` and `most` will do.
-    suffixes : what else it may be: the path of a file of such a kind.
-    tutorial : what Microsoft's tutorial of 2017 called it. synonyms : its values there, and ours for them.
+    type : "str", "int", "float", "bool" or "list[float]", as in the notebook.
+    notebooks : the numbers of the notebooks that have it.
+    allowed : the allowed values; empty if every value of the type from `minimum` to `maximum` is allowed.
+    suffixes : suffixes of files whose path is allowed, too.
+    tutorial : its name in Microsoft's tutorial of 2017. synonyms : its values there, and our names for them.
     """
 
     name: str
@@ -36,18 +36,18 @@ class Parameter:
     notebooks: tuple[str, ...]
     allowed: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
-    least: float | None = None
-    most: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
     tutorial: str = ""
     synonyms: Mapping[str, str] = field(default_factory=dict)
 
     def allows(self, value: Any) -> bool:
-        """Whether a value of the right type is one of those it may have."""
+        """Whether a value of the right type is among the allowed ones."""
         return not self.allowed or value in self.allowed or Path(value).suffix in self.suffixes
 
     @property
     def expected(self) -> str:
-        """What a value must be, in words."""
+        """The allowed values, in words."""
         if self.allowed:
             paths = f", or a path ending in {' or '.join(self.suffixes)}" if self.suffixes else ""
             return "one of " + ", ".join(self.allowed) + paths
@@ -60,7 +60,7 @@ class Parameter:
         }[self.type]
         limits = [
             f"{word} {limit:g}"
-            for word, limit in (("at least", self.least), ("at most", self.most))
+            for word, limit in (("at least", self.minimum), ("at most", self.maximum))
             if limit is not None
         ]
         return " ".join([kind, " and ".join(limits)]).strip()
@@ -87,7 +87,7 @@ PARAMETERS = {
             0,
             "images to fetch at most, over all labels; 0: all",
             ("00",),
-            least=0,
+            minimum=0,
             tutorial="downloadTopNImages",
         ),
         Parameter(
@@ -96,7 +96,7 @@ PARAMETERS = {
             1000,
             "larger images are downscaled to this when fetched, pixels; 0: never",
             ("00",),
-            least=0,
+            minimum=0,
             tutorial="maxSize",
         ),
         Parameter(
@@ -105,8 +105,8 @@ PARAMETERS = {
             0.75,
             "fraction of each label's images in the training set, 0 to 1",
             ("01",),
-            least=0.01,
-            most=0.99,
+            minimum=0.01,
+            maximum=0.99,
             tutorial="ratioTrainTest",
         ),
         Parameter(
@@ -122,7 +122,8 @@ PARAMETERS = {
             "classifier",
             "str",
             "svm",
-            "svm: linear SVM on the pretrained DNN's features; dnn: the refined DNN; svm_dnn_refined: SVM on its features",
+            "svm: linear SVM on the pretrained DNN's features; dnn: the refined DNN; "
+            "svm_dnn_refined: SVM on its features",
             ("02", *RUNS),
             (SVM, DNN, SVM_ON_REFINED),
             tutorial="classifier",
@@ -144,8 +145,8 @@ PARAMETERS = {
             240,
             "width and height of the DNN's input, pixels",
             ("02",),
-            least=32,
-            most=2048,
+            minimum=32,
+            maximum=2048,
             tutorial="rf_inputResoluton",
         ),
         Parameter(
@@ -154,8 +155,8 @@ PARAMETERS = {
             5,
             "passes over the training images while fine-tuning; 0: only the new last layer is trained",
             ("02",),
-            least=0,
-            most=1000,
+            minimum=0,
+            maximum=1000,
             tutorial="rf_maxEpochs",
         ),
         Parameter(
@@ -164,8 +165,8 @@ PARAMETERS = {
             32,
             "images per gradient step",
             ("02",),
-            least=1,
-            most=1024,
+            minimum=1,
+            maximum=1024,
             tutorial="rf_mbSize",
         ),
         Parameter(
@@ -174,17 +175,18 @@ PARAMETERS = {
             0.2,
             "dropout rate before the new last layer, 0 to 1",
             ("02",),
-            least=0,
-            most=0.99,
+            minimum=0,
+            maximum=0.99,
             tutorial="rf_dropoutRate",
         ),
         Parameter(
             "learning_rate",
             "list[float]",
             [0.0004],
-            "one value: linear warm-up, then a cosine schedule to 0; several: one per epoch, the last repeats",
+            "one value: linear warm-up, then a cosine schedule to 0; "
+            "several: one per epoch, the last repeats",
             ("02",),
-            least=0,
+            minimum=0,
             tutorial="rf_lrPerMb",
         ),
         Parameter(
@@ -196,8 +198,8 @@ PARAMETERS = {
             0.9,
             "momentum of the optimizer (AdamW: beta 1), 0 to 1",
             ("02",),
-            least=0,
-            most=0.999,
+            minimum=0,
+            maximum=0.999,
             tutorial="rf_momentumPerMb",
         ),
         Parameter(
@@ -206,7 +208,7 @@ PARAMETERS = {
             0.05,
             "weight decay of the optimizer; more of it regularizes more",
             ("02",),
-            least=0,
+            minimum=0,
             tutorial="rf_l2RegWeight",
         ),
         Parameter(
@@ -232,7 +234,7 @@ PARAMETERS = {
             0,
             "training images per epoch at most; 0: all",
             ("02",),
-            least=0,
+            minimum=0,
             tutorial="rf_maxTrainImages",
         ),
         Parameter(
@@ -254,7 +256,8 @@ PARAMETERS = {
             "precision",
             "str",
             "f32",
-            "numeric precision of inference. f32; bf16: faster on processors that support it; auto: bf16 if supported",
+            "numeric precision of inference. f32; bf16: faster on processors that support it; "
+            "auto: bf16 if supported",
             RUNS,
             ("f32", "bf16", "auto"),
         ),
@@ -264,8 +267,8 @@ PARAMETERS = {
             2,
             "images per batch of inference",
             ("03", "05"),
-            least=1,
-            most=1024,
+            minimum=1,
+            maximum=1024,
             tutorial="run_mbSize",
         ),
         Parameter(
@@ -282,7 +285,7 @@ PARAMETERS = {
             [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0],
             "candidates for C; a smaller C regularizes more",
             ("04",),
-            least=0,
+            minimum=0,
             tutorial="svm_CVals",
         ),
         Parameter(
@@ -300,8 +303,8 @@ PARAMETERS = {
             0.0,
             "the service gives no label if its probability is below this, 0 to 1; 0: it always gives one",
             ("06",),
-            least=0,
-            most=1,
+            minimum=0,
+            maximum=1,
         ),
         Parameter(
             "grid",
@@ -316,18 +319,18 @@ PARAMETERS = {
             0,
             "random seed of the split, fine-tuning, cross-validation and bootstrap",
             ("01", "02", "04", "05"),
-            least=0,
+            minimum=0,
         ),
     )
 }
 
 
 def check(name: str, value: Any) -> Value:
-    """The value of a parameter, in our spelling; refused if it is unknown, of a wrong type, or not allowed.
+    """Return the value of a parameter, a synonym of the tutorial as our name for it.
 
     Raises
     ------
-    ImgclfError : with the names or values that would do.
+    ImgclfError : unknown parameter, wrong type, or a value that is not allowed; names the allowed ones.
     """
     if name not in PARAMETERS:
         raise ImgclfError(f"unknown parameter '{name}'; the parameters are {', '.join(PARAMETERS)}")
@@ -342,7 +345,8 @@ def check(name: str, value: Any) -> Value:
     }[parameter.type]
     if name == "dataset_name" and isinstance(value, str) and not re.fullmatch(r"[^/\\.\0][^/\\\0]*", value):
         raise ImgclfError(
-            f"dataset_name={value!r}: must be the name of one folder, without slashes, not beginning with a dot"
+            f"dataset_name={value!r}: must be the name of one folder, "
+            "without slashes, not beginning with a dot"
         )
     numbers = value if isinstance(value, list) else [value]
     if not fits(value) or not parameter.allows(value) or not all(_in_limits(parameter, n) for n in numbers):
@@ -359,13 +363,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _in_limits(parameter: Parameter, value: Any) -> bool:
-    below = parameter.least is not None and value < parameter.least
-    above = parameter.most is not None and value > parameter.most
+    below = parameter.minimum is not None and value < parameter.minimum
+    above = parameter.maximum is not None and value > parameter.maximum
     return not below and not above
 
 
 def parse(assignments: Iterable[str]) -> dict[str, Value]:
-    """`NAME=VALUE` texts, as the command line takes them, as checked values.
+    """Return the checked values of `NAME=VALUE` texts, as given on the command line.
 
     Raises
     ------
@@ -390,18 +394,20 @@ def _literal(name: str, text: str) -> Any:
     if kind == "bool":
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
-        value = literal(
-            ast.parse(
-                f"[{text}]" if kind == "list[float]" and "[" not in text else text.strip(), mode="eval"
-            ).body
-        )
+        source = f"[{text}]" if kind == "list[float]" and "[" not in text else text.strip()
+        value = literal(ast.parse(source, mode="eval").body)
     except (ValueError, SyntaxError):
         return text
     return float(value) if kind == "float" and _is_whole(value) else value
 
 
 def literal(node: ast.expr) -> Any:
-    """A literal, or lists repeated and joined as the tutorial wrote them: `[0.01]*20 + [0.001]*20`; a ValueError for anything else."""
+    """Return the value of a literal, or of lists as in the tutorial: `[0.01]*20 + [0.001]*20`.
+
+    Raises
+    ------
+    ValueError : any other expression.
+    """
     if not isinstance(node, ast.BinOp):
         return ast.literal_eval(node)
     left, right = literal(node.left), literal(node.right)
@@ -417,35 +423,41 @@ def literal(node: ast.expr) -> Any:
     raise ValueError("neither a literal nor lists")
 
 
-def of_notebook(number: str) -> list[Parameter]:
-    """The parameters that a notebook, given by its number such as "05", takes."""
+def for_notebook(number: str) -> list[Parameter]:
+    """Return the parameters of a notebook, given by its number such as "05"."""
     return [parameter for parameter in PARAMETERS.values() if number in parameter.notebooks]
 
 
-def of_namespace(namespace: Mapping[str, Any], *, without: str = "") -> dict[str, Value]:
-    """The parameters of a notebook, given as its `globals()`, checked; all but the one named `without`."""
+def from_namespace(namespace: Mapping[str, Any], *, without: str = "") -> dict[str, Value]:
+    """Return the checked parameters of a notebook from its `globals()`, except the one named `without`."""
     return {
         name: check(name, namespace[name]) for name in PARAMETERS if name in namespace and name != without
     }
 
 
 def check_together(values: Mapping[str, Value]) -> None:
-    """Refuse values that are fine alone and wrong together.
+    """Refuse values that are allowed alone but not together.
 
     Raises
     ------
-    ImgclfError : a folder of one's own under the demo set's name, whose results it would overwrite.
+    ImgclfError : `images_dir` is given with the name of the demo set, whose results it would overwrite.
     """
     demo = PARAMETERS["dataset_name"].default
     if values.get("images_dir") and values.get("dataset_name") == demo:
         raise ImgclfError(
-            f"images_dir is given, but dataset_name is still '{demo}', the demo set; give your images a name: dataset_name=fruit"
+            f"images_dir is given, but dataset_name is still '{demo}', the demo set; "
+            "give your images a name: dataset_name=fruit"
         )
 
 
 def announce(namespace: dict[str, Any]) -> None:
-    """Check the parameters of a notebook, given as its `globals()`, put the tutorial's spelling into ours, and print those that differ from their defaults."""
-    values = of_namespace(namespace)
+    """Check the parameters of a notebook and print those that differ from their defaults.
+
+    Parameters
+    ----------
+    namespace : the notebook's `globals()`; the tutorial's synonyms in it are replaced by our names.
+    """
+    values = from_namespace(namespace)
     check_together(values)
     namespace.update(values)
     changed = [f"{name} = {value!r}" for name, value in values.items() if value != PARAMETERS[name].default]
@@ -453,18 +465,17 @@ def announce(namespace: dict[str, Any]) -> None:
 
 
 def code(value: Value) -> str:
-    """A value as it is written in a notebook."""
+    """Return a value as Python source, as it is written in a notebook."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def table() -> str:
-    """All parameters as a Markdown table, as it stands in the README."""
+    """Return all parameters as a Markdown table, which the README holds."""
     rows = ["| parameter | default | notebooks | meaning | in the tutorial |", "|---|---|---|---|---|"]
     for p in PARAMETERS.values():
         values = re.sub(r"(\w+)", r"`\1`", ", ".join(p.allowed)) if p.allowed else ""
         where = {ALL: "all", RUNS: f"{RUNS[0]} to {RUNS[-1]}"}.get(p.notebooks, ", ".join(p.notebooks))
         meaning = f"{p.meaning} ({values})" if values and p.name in ("backbone", "engine") else p.meaning
-        rows.append(
-            f"| `{p.name}` | `{code(p.default)}` | {where} | {meaning} | {f'`{p.tutorial}`' if p.tutorial else ''} |"
-        )
+        tutorial = f"`{p.tutorial}`" if p.tutorial else ""
+        rows.append(f"| `{p.name}` | `{code(p.default)}` | {where} | {meaning} | {tutorial} |")
     return "\n".join(rows)

@@ -1,4 +1,4 @@
-"""Pictures of data and results, for notebooks, files, and readers without a kernel."""
+"""Matplotlib figures of data and results, for notebooks and for PNG files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,30 +20,34 @@ from imgclf.finetuning.learning_curve import Epoch
 
 COLOURS = [
     to_hex(colour) for colour in mpl.color_sequences["petroff10"]
-]  # ten that colour-blind readers tell apart
+]  # ten that colour-blind readers can distinguish
 MARKERS = "osD^vP*X<>"
+LINES = ("-", "--", "-.", ":")  # of labels that share a colour
 TILE_INCHES = 1.6
 LONGEST = 18  # letters of a label beside an axis
 
 
 def colour(labels: Sequence[str], label: str) -> str:
-    """The colour of a label, by its position; above ten labels all have the same, and names must tell."""
+    """Return the colour of a label, by its position; the same one for all of more than ten labels."""
     return COLOURS[list(labels).index(label)] if len(labels) <= len(COLOURS) else COLOURS[0]
 
 
 def plain(text: str) -> str:
-    """A label or file name to be drawn as it is: matplotlib sets what is between dollar signs as mathematics."""
+    """Escape a label or file name, so that matplotlib draws it literally.
+
+    Unescaped, text between two dollar signs is set as mathematics.
+    """
     return text.replace("$", r"\$")
 
 
 def short(text: str, most: int = LONGEST) -> str:
-    """A text of at most `most` letters: the middle of a longer one is left out."""
+    """Shorten a text to at most `most` letters: an ellipsis replaces the middle of a longer one."""
     half = most // 2
     return text if len(text) <= most else f"{text[:half]}…{text[len(text) - most + half + 1 :]}"
 
 
 def save(path: Path) -> None:
-    """Write the current figure as PNG, whole; nothing where there is none."""
+    """Write the current figure as PNG, atomically; nothing if there is no figure."""
     if not plt.get_fignums():
         return
     with files.replace_file(path) as file:
@@ -51,7 +55,7 @@ def save(path: Path) -> None:
 
 
 def grid(pixels: Sequence[np.ndarray], captions: Sequence[str], *, title: str, columns: int = 6) -> None:
-    """Images in tiles of one size, each with its caption above.
+    """Draw images as tiles of one size, each below its caption.
 
     Parameters
     ----------
@@ -84,14 +88,17 @@ def c_curve(
     *,
     ax: Axes | None = None,
 ) -> None:
-    """Class-averaged accuracy over C, on images learned from and on held-out ones; the chosen C is ringed. Nothing where no C was tried."""
+    """Draw the class-averaged accuracy over C, on training and on held-out images; the chosen C is ringed.
+
+    Nothing is drawn if no C was tried.
+    """
     if not len(c):
         return
     ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
     ax.set_xscale("log")
     ax.set_xticks(c, [f"{value:g}" for value in c])
     ax.minorticks_off()
-    ax.plot(c, train_accuracy, "s--", color=COLOURS[1], label="images it learned from")
+    ax.plot(c, train_accuracy, "s--", color=COLOURS[1], label="training images")
     ax.plot(c, cv_accuracy, "o-", color=COLOURS[0], label="held-out images (cross-validation)")
     ax.plot(
         c[best],
@@ -103,17 +110,20 @@ def c_curve(
         label=f"chosen: C = {c[best]:g}",
     )
     ax.set(
-        xlabel="C (smaller is smoother)",
+        xlabel="C (a smaller C regularizes more)",
         ylabel="class-averaged accuracy (share)",
         ylim=(0, 1.03),
-        title="Where the two curves part, more C only learns by heart",
+        title="Where the two curves diverge, a larger C only overfits",
     )
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
 
 
 def training_curve(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> None:
-    """Errors over the epochs of a refinement; the epoch that was kept is ringed. Nothing where there were none."""
+    """Draw training and validation error over the epochs of fine-tuning; the epoch that was kept is ringed.
+
+    Nothing is drawn if there were no epochs.
+    """
     if not epochs:
         return
     ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
@@ -123,7 +133,7 @@ def training_curve(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> None:
         [epoch.train_error for epoch in epochs],
         "s--",
         color=COLOURS[1],
-        label="training images, while it learns",
+        label="training images, during the epoch",
     )
     ax.plot(
         numbers,
@@ -142,109 +152,161 @@ def training_curve(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> None:
         label=f"kept: epoch {kept.number}",
     )
     ax.set(
-        xlabel="epoch (0: only the new last layer has learned)",
+        xlabel="epoch (0: only the new last layer is trained)",
         ylabel="error (share of images)",
         xticks=numbers[:: -(-len(numbers) // 15)],
-        title="The lower, the better; where the two part, it learns by heart",
+        title="The lower, the better; where the two diverge, the DNN overfits",
     )
     ax.set_ylim(bottom=0)
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
 
 
-def trials(of: Sequence[Trial], *, ax: Axes | None = None) -> None:
-    """Accuracy of trials on the test images, with its 95 % interval, against the seconds they took; the numbers are those of `trials.table`."""
-    done = ranked(of)
+def trials(results: Sequence[Trial], *, ax: Axes | None = None) -> None:
+    """Draw the test accuracy of trials with its 95 % interval against the inference time per image.
+
+    Their numbers are those of `trials.table`. Nothing is drawn if all trials failed.
+    """
+    done = ranked(results)
     if not done:
         return
     ax = ax or plt.subplots(figsize=(6.5, 4))[1]
     for number, trial in enumerate(done, start=1):
-        accuracy, seconds, held_out = (
-            trial.tested.overall_accuracy,
-            sum(trial.seconds.values()),
-            trial.held_out.overall_accuracy.value,
+        accuracy, held_out = (
+            trial.test_evaluation.overall_accuracy,
+            trial.held_out_evaluation.overall_accuracy,
         )
         first = number == 1
         ax.errorbar(
-            seconds,
+            trial.milliseconds,
             accuracy.value,
             yerr=np.abs(np.subtract(accuracy.interval, accuracy.value))[:, None],
             fmt="o",
             capsize=3,
             color=COLOURS[0] if first else "0.45",
-            label={1: "best on held-out images", 2: "the others"}.get(number),
+            label={1: "first in the table", 2: "the others"}.get(number),
         )
         ax.plot(
-            seconds,
-            held_out,
+            trial.milliseconds,
+            held_out.value,
             "_",
             color=COLOURS[1],
             markersize=12,
-            label="accuracy on held-out images" if first else None,
+            label="held-out accuracy" if first else None,
         )
         ax.annotate(
-            str(number), (seconds, accuracy.value), xytext=(6, 4), textcoords="offset points", fontsize=9
+            str(number),
+            (trial.milliseconds, accuracy.value),
+            xytext=(6, 4),
+            textcoords="offset points",
+            fontsize=9,
         )
     ax.set(
-        xlabel="notebooks 02 to 05, seconds",
+        xlabel="milliseconds per image at inference",
         ylabel="accuracy on the test images (share)",
-        title="Does the time pay? Numbers as in the table, bars: 95 % interval",
+        title="Is the accuracy worth the inference time?\nNumbers as in the table, bars: 95 % interval",
     )
     ax.margins(x=0.12)
     ax.set_xlim(left=0)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8, loc="lower left")
+    ax.legend(fontsize=8)
 
 
 def feature_map(
     points: np.ndarray, image_labels: Sequence[str], labels: Sequence[str], *, ax: Axes | None = None
 ) -> None:
-    """Images as points on their two main directions; (n, 2) `points`, one colour and marker a label."""
+    """Draw images as points on their first two principal components, one colour and marker per label.
+
+    Parameters
+    ----------
+    points : (n, 2) float. image_labels : the label of each image.
+    """
     ax = ax or plt.subplots(figsize=(6.5, 5))[1]
     for k, label in enumerate(labels):
-        here = np.array(image_labels) == label
+        x, y = points[np.array(image_labels) == label].T
         ax.scatter(
-            *points[here].T,
+            x,
+            y,
             s=14,
             alpha=0.7,
             color=colour(labels, label),
             marker=MARKERS[k % len(MARKERS)],
-            label=plain(f"{label} ({here.sum()})"),
+            label=plain(f"{label} ({len(x)})"),
         )
     ax.set(
-        xlabel="first direction (no unit)",
-        ylabel="second direction (no unit)",
-        title=f"{len(points)} images: the closer, the more alike to the DNN",
+        xlabel="first principal component (no unit)",
+        ylabel="second principal component (no unit)",
+        title=f"{len(points)} images: the closer, the more similar are their features",
     )
     ax.legend(fontsize=8, ncols=1 + len(labels) // 12)
 
 
 def roc(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
-    """ROC curve of each label against the rest, with its area."""
+    """Draw the ROC curve of each label against the rest, with its area."""
     ax = ax or plt.subplots(figsize=(5.5, 5))[1]
-    styles = ("-", "--", "-.", ":")
     for k, label in enumerate(evaluation.labels):
         if curve := curves.roc(evaluation, label):
+            low, high = curve.interval
             ax.plot(
                 curve.false_positive_rate,
                 curve.true_positive_rate,
-                styles[k % 4],
+                LINES[k % len(LINES)],
                 color=colour(evaluation.labels, label),
-                label=plain(label)
-                + f", area {curve.area:.2f} ({curve.interval[0]:.2f} to {curve.interval[1]:.2f})",
+                label=f"{plain(label)}, area {curve.auc:.2f} ({low:.2f} to {high:.2f})",
             )
     ax.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="chance, area 0.50")
     ax.set(
         xlabel="false positive rate (share of the other labels' images)",
         ylabel="true positive rate (share of the label's images)",
-        title=f"ROC, each label against the rest, {len(evaluation.truth)} images:\nthe nearer to the upper left, the better",
+        title=f"ROC, each label against the rest, {len(evaluation.truth)} images:\n"
+        "the nearer to the upper left, the better",
         aspect="equal",
     )
     ax.legend(fontsize=8, loc="lower right")
 
 
+def precision_recall(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
+    """Draw the precision-recall curve of each label against the rest, with its average precision."""
+    ax = ax or plt.subplots(figsize=(5.5, 5))[1]
+    baselines = {}
+    for k, label in enumerate(evaluation.labels):
+        if curve := curves.precision_recall(evaluation, label):
+            low, high = curve.interval
+            ax.plot(
+                curve.recall,
+                curve.precision,
+                LINES[k % len(LINES)],
+                drawstyle="steps-post",  # the area below these steps is the average precision
+                color=colour(evaluation.labels, label),
+                label=f"{plain(label)}, average precision {curve.average_precision:.2f} "
+                f"({low:.2f} to {high:.2f})",
+            )
+            baselines[label] = curve.baseline
+    for number, (label, share) in enumerate(baselines.items()):
+        ax.axhline(
+            share,
+            color=colour(evaluation.labels, label),
+            linewidth=0.8,
+            linestyle=":",
+            label=None if number else "chance (baseline): the label's share of the images",
+        )
+    ax.set(
+        xlabel="recall (share of the label's images that are found)",
+        ylabel="precision (share of the images given the label that have it)",
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.04),
+        title=f"Precision-recall, each label against the rest, {len(evaluation.truth)} images:\n"
+        "the nearer to the upper right, the better",
+        aspect="equal",
+    )
+    ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.13))  # below: curves end in every corner
+
+
 def confusion(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
-    """Confusion matrix: row, the true label; column, the predicted one; colour, the share of the row; number, images."""
+    """Draw the confusion matrix. Row: true label; column: predicted label.
+
+    The number is that of the images, the colour their share of the row.
+    """
     k = len(evaluation.labels)
     ax = ax or plt.subplots(figsize=(2.5 + 0.55 * k, 2 + 0.5 * k))[1]
     counts = evaluation.confusion
@@ -266,69 +328,84 @@ def confusion(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
     ax.set(
         xlabel="predicted label",
         ylabel="true label",
-        title=f"{len(evaluation.truth)} images: right ones on the diagonal",
+        title=f"{len(evaluation.truth)} images: correct ones on the diagonal",
     )
     ax.figure.colorbar(picture, ax=ax, label="share of the true label's images", shrink=0.8)
 
 
 def rejection(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
-    """What a threshold on the probability does: how often the rest is right, with its 95 % interval, and the share of images rejected."""
+    """Draw the accuracy of the accepted images with its 95 % interval, and the share of rejected images.
+
+    Both are functions of the threshold on the largest probability.
+    """
     ax = ax or plt.subplots(figsize=(6.5, 3.6))[1]
     curve = rejection_curve(evaluation)
-    ax.step(
-        curve.threshold, curve.accuracy, where="pre", color=COLOURS[0], label="right, of the rest (accuracy)"
-    )
+    ax.step(curve.threshold, curve.accuracy, where="pre", color=COLOURS[0], label="accuracy of the rest")
+    low, high = curve.interval.T
     ax.fill_between(
         curve.threshold,
-        *curve.interval.T,
+        low,
+        high,
         step="pre",
         color=COLOURS[0],
         alpha=0.25,
         linewidth=0,
         label="its 95 % interval",
     )
-    ax.step(curve.threshold, curve.rejected, "--", where="pre", color="0.25", label="rejected, of all images")
+    ax.step(
+        curve.threshold,
+        curve.rejected,
+        "--",
+        where="pre",
+        color="0.25",
+        label="rejected share (1 - coverage)",
+    )
     ax.set(
         xlabel="threshold: images whose largest probability is below it are rejected",
         ylabel="share of images",
         xlim=(0, 1),
         ylim=(0, 1.03),
-        title=f"{len(evaluation.truth)} images: what rejecting the unsure ones gains and costs",
+        title=f"{len(evaluation.truth)} images: what rejecting uncertain ones gains and costs",
     )
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="center left")
 
 
-def reliability(found: Reliability, *, ax: Axes | None = None) -> None:
-    """Confidence against accuracy, a point a bin with its 95 % interval and number of images; on the diagonal, probabilities are right."""
+def reliability(result: Reliability, *, ax: Axes | None = None) -> None:
+    """Draw the reliability diagram: accuracy against confidence, one point per bin.
+
+    Each point has its 95 % interval and its number of images. On the diagonal, probabilities are exact.
+    """
     ax = ax or plt.subplots(figsize=(5.5, 5))[1]
-    low, high = found.expected_error_by_chance
-    confidence, share = [b.confidence for b in found.bins], [b.accuracy.value for b in found.bins]
-    ax.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="probabilities exactly right")
+    low, high = result.expected_calibration_error_by_chance
+    confidence, share = [b.confidence for b in result.bins], [b.accuracy.value for b in result.bins]
+    ax.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="perfect calibration")
     ax.vlines(
         confidence,
-        *zip(*(b.accuracy.interval for b in found.bins), strict=True),
+        [b.accuracy.interval[0] for b in result.bins],
+        [b.accuracy.interval[1] for b in result.bins],
         color=COLOURS[0],
         alpha=0.4,
         linewidth=4,
         label="95 % interval",
     )
     ax.plot(confidence, share, "o", color=COLOURS[0], label="accuracy of a bin, with its number of images")
-    for b in found.bins:
+    for b in result.bins:
         ax.annotate(
-            b.accuracy.images,
+            str(b.accuracy.images),
             (b.confidence, b.accuracy.value),
             xytext=(6, -3),
             textcoords="offset points",
             fontsize=8,
         )
     ax.set(
-        xlabel="confidence (mean probability of the given label)",
+        xlabel="confidence (mean probability of the predicted label)",
         ylabel="accuracy (share of images)",
         xlim=(0, 1.08),
         ylim=(-0.03, 1.05),
-        title=f"{found.accuracy.images} images: the nearer to the diagonal, the better.\n"
-        f"Expected calibration error {found.expected_error:.3f} (by chance {low:.3f} to {high:.3f})",
+        title=f"{result.accuracy.images} images: the nearer to the diagonal, the better.\n"
+        f"Expected calibration error {result.expected_calibration_error:.3f} "
+        f"(by chance {low:.3f} to {high:.3f})",
     )
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2)

@@ -79,8 +79,8 @@ def distinct_folder(colour_folder: Path) -> Path:
 
 
 @pytest.fixture
-def notes(distinct_folder: Path) -> Annotations:
-    return Annotations(scan.look_through("colours", distinct_folder))
+def annotations(distinct_folder: Path) -> Annotations:
+    return Annotations(scan.scan_folder("colours", distinct_folder))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What people have in their folders, and what happens to their machines: handled, or one sentence with the remedy."""
+"""Bad input and bad environments are handled, or raise one sentence with the remedy."""
 
 import os
 import shutil
@@ -20,18 +20,18 @@ from imgclf.images.preprocessing import Preprocessing
 from support.pictures import corners, encoded, picture, png, rotated
 
 
-def look(folder):
-    return scan.look_through("colours", folder)
+def scan_colours(folder):
+    return scan.scan_folder("colours", folder)
 
 
-def left_out(found):
-    return {image.path: image.excluded for image in found.excluded}
+def excluded(scanned):
+    return {image.path: image.excluded for image in scanned.excluded}
 
 
 def vectors(folder, network):
-    """All features of a folder, computed anew or taken from the cache, and the images that were skipped."""
-    found = look(folder)
-    cache = features.Cache.of("colours", network)
+    """All features of a folder, computed or from the cache, and the images that were skipped."""
+    found = scan_colours(folder)
+    cache = features.Cache.for_network("colours", network)
     skipped = features.compute(found, network, cache)
     return cache.features(found.images), skipped
 
@@ -40,21 +40,18 @@ def half(content):
     return content[: len(content) // 2]
 
 
-# The folder
-
-
 def test_missing_folder_names_the_notebook(tmp_path):
     with pytest.raises(
         ImgclfError, match=r"gone: no such folder; correct images_dir, or run 00_get_images first"
     ):
-        look(tmp_path / "gone")
+        scan_colours(tmp_path / "gone")
 
 
 def test_empty_folder_says_where_images_go(tmp_path):
     with pytest.raises(
         ImgclfError, match="no label folders in it; put the images of each label into a folder of that name"
     ):
-        look(tmp_path)
+        scan_colours(tmp_path)
 
 
 def test_images_without_label_folders_say_where_they_go(tmp_path):
@@ -62,7 +59,7 @@ def test_images_without_label_folders_say_where_they_go(tmp_path):
     with pytest.raises(
         ImgclfError, match="no label folders in it; put the images of each label into a folder of that name"
     ):
-        look(tmp_path)
+        scan_colours(tmp_path)
 
 
 def test_label_folders_without_images_are_refused(tmp_path):
@@ -71,7 +68,7 @@ def test_label_folders_without_images_are_refused(tmp_path):
         ImgclfError,
         match=r"no usable images \(no image files in it\); put the images of each label into a folder of that name",
     ):
-        dataset.check(look(tmp_path))
+        dataset.check(scan_colours(tmp_path))
 
 
 def test_folder_of_nothing_but_damaged_images_says_why(tmp_path):
@@ -82,7 +79,7 @@ def test_folder_of_nothing_but_damaged_images_says_why(tmp_path):
         ImgclfError,
         match=r"no usable images \(2 x not an image that can be read; .*; 1 x the file is empty; ",
     ):
-        dataset.check(look(tmp_path))
+        dataset.check(scan_colours(tmp_path))
 
 
 def test_one_class_alone_is_refused(colour_folder):
@@ -91,19 +88,17 @@ def test_one_class_alone_is_refused(colour_folder):
     with pytest.raises(
         ImgclfError, match="only the label 'blue' has images; add a folder for at least one more label"
     ):
-        dataset.check(look(colour_folder))
+        dataset.check(scan_colours(colour_folder))
 
 
 @pytest.mark.parametrize(("count", "train", "test"), [(1, 1, 0), (2, 1, 1)])
 def test_class_with_one_or_two_images_is_split(colour_folder, count, train, test):
     for path in sorted((colour_folder / "red").iterdir())[count:]:
         path.unlink()
-    found = look(colour_folder)
+    found = scan_colours(colour_folder)
     dataset.check(found)
     assert split.split(found).counts().loc["red"].to_dict() == {"train": train, "test": test}
 
-
-# The images
 
 BROKEN = {
     "a text file named .jpg": (
@@ -131,26 +126,26 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_broken_image_is_listed_and_stops_nothing(colour_folder, tiny_network, kind):
+def test_broken_image_is_excluded_and_the_others_are_processed(colour_folder, tiny_network, kind):
     name, content, reason = BROKEN[kind]
     (colour_folder / "red" / name).write_bytes(content())
-    assert left_out(look(colour_folder)) == {f"red/{name}": reason}
+    assert excluded(scan_colours(colour_folder)) == {f"red/{name}": reason}
     found, skipped = vectors(colour_folder, tiny_network)
     assert (found.matrix.shape, skipped) == ((36, 8), [])
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_image_that_breaks_after_the_look_is_another_picture(colour_folder, tiny_network, kind):
-    found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
+def test_image_that_breaks_after_the_scan_is_skipped_as_changed(colour_folder, tiny_network, kind):
+    found, cache = scan_colours(colour_folder), features.Cache.for_network("colours", tiny_network)
     (colour_folder / "red" / "03.jpg").write_bytes(BROKEN[kind][1]())
     (skipped,) = features.compute(found, tiny_network, cache)
     assert skipped.path == str(colour_folder / "red" / "03.jpg")
-    assert skipped.reason == "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
+    assert skipped.reason == "03.jpg: has changed since 01_prepare_data; run 01_prepare_data again"
     assert cache.features(found.images).matrix.shape == (35, 8)
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_broken_image_that_nobody_looked_at_is_skipped_with_the_reason(tmp_path, kind):
+def test_broken_image_that_was_not_scanned_is_skipped_with_the_reason(tmp_path, kind):
     name, content, reason = BROKEN[kind]
     (tmp_path / name).write_bytes(content())
     assert list(load([Source(tmp_path / name)], Preprocessing(32))) == [
@@ -172,13 +167,16 @@ UNUSUAL = {
     "WebP": ("x.webp", lambda: encoded(corners(), "WEBP")),
     "upper-case suffix": ("X.JPG", lambda: encoded(corners(), "JPEG")),
     "PNG named .jpg": ("x.jpg", lambda: encoded(corners(), "PNG")),
-    "spaces and non-ASCII letters": ("größte Hüte/ein Bild – 图片.jpg", lambda: encoded(corners(), "JPEG")),
+    "spaces and non-ASCII letters": (
+        "größte Hüte/ein Bild \u2013 图片.jpg",
+        lambda: encoded(corners(), "JPEG"),
+    ),
     **{f"EXIF orientation {k}": ("x.jpg", lambda k=k: rotated(k, "JPEG", corners())) for k in range(1, 9)},
 }
 
 
 @pytest.mark.parametrize("kind", UNUSUAL)
-def test_unusual_image_is_one_like_the_others(colour_folder, tiny_network, kind):
+def test_unusual_image_is_processed_like_the_others(colour_folder, tiny_network, kind):
     name, content = UNUSUAL[kind]
     (colour_folder / "red" / name).parent.mkdir(exist_ok=True)
     (colour_folder / "red" / name).write_bytes(content())
@@ -188,24 +186,24 @@ def test_unusual_image_is_one_like_the_others(colour_folder, tiny_network, kind)
     assert (found.matrix.shape, skipped) == ((37, 8), [])
 
 
-def test_name_that_is_not_utf8_is_listed_and_stops_nothing(colour_folder):
+def test_name_that_is_not_utf8_is_excluded_and_the_others_are_processed(colour_folder):
     try:
         (colour_folder / "red" / os.fsdecode(b"gr\xfcn.jpg")).write_bytes(decoding.jpeg(corners()))
     except OSError:
         pytest.skip("this file system takes no names that are not UTF-8")
-    found = look(colour_folder)
+    found = scan_colours(colour_folder)
     dataset.write(found)
-    assert left_out(found) == {"red/gr?n.jpg": "the name is not UTF-8; rename it"} and len(found.images) == 36
+    assert excluded(found) == {"red/gr?n.jpg": "the name is not UTF-8; rename it"} and len(found.images) == 36
 
 
-def test_links_in_a_loop_end_and_bring_no_image_twice(colour_folder):
+def test_links_in_a_loop_end_and_list_no_image_twice(colour_folder):
     (colour_folder / "red" / "loop").symlink_to(colour_folder / "red")
     (colour_folder / "red" / "above").symlink_to("../..")
     (colour_folder / "red" / "itself.jpg").symlink_to("itself.jpg")
     (colour_folder / "circle").symlink_to("circle")
-    found = look(colour_folder)
+    found = scan_colours(colour_folder)
     assert len(found.images) == 36 and found.duplicates == ()
-    assert left_out(found) == {
+    assert excluded(found) == {
         "red/itself.jpg": "Too many levels of symbolic links; check that it exists and that you may read it"
     }
 
@@ -214,17 +212,14 @@ def test_link_to_a_folder_elsewhere_is_followed(colour_folder, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "x.jpg").write_bytes(decoding.jpeg(corners()))
     (colour_folder / "red" / "more").symlink_to(tmp_path / "elsewhere")
-    assert [image.path for image in look(colour_folder).images if image.group] == ["red/more/x.jpg"]
+    assert [image.path for image in scan_colours(colour_folder).images if image.group] == ["red/more/x.jpg"]
 
 
-def test_link_to_a_file_that_is_gone_is_listed(colour_folder):
+def test_broken_link_is_excluded(colour_folder):
     (colour_folder / "red" / "gone.jpg").symlink_to("nowhere.jpg")
-    assert left_out(look(colour_folder)) == {
+    assert excluded(scan_colours(colour_folder)) == {
         "red/gone.jpg": "No such file or directory; check that it exists and that you may read it"
     }
-
-
-# The machine
 
 
 @pytest.fixture
@@ -245,8 +240,8 @@ def small_disk(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def stranger():
-    """A folder, while the test runs as a user to whom it does not belong."""
+def foreign_folder():
+    """A folder of another user than the one that the test runs as."""
     folder = Path(tempfile.mkdtemp())
     (folder / "red").mkdir()
     (folder / "red").chmod(0)
@@ -266,10 +261,10 @@ def fill(disk):
             file.write(bytes(4096))
 
 
-def test_full_disk_stops_features_with_a_sentence_and_the_rest_is_kept(
+def test_full_disk_stops_features_with_a_message_and_keeps_what_was_computed(
     colour_folder, tiny_network, small_disk
 ):
-    found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
+    found, cache = scan_colours(colour_folder), features.Cache.for_network("colours", tiny_network)
     with pytest.raises(
         ImgclfError, match=r"cannot write .*\.npz: the disk is full; free some space and run again"
     ):
@@ -279,22 +274,22 @@ def test_full_disk_stops_features_with_a_sentence_and_the_rest_is_kept(
     assert features.compute(found, tiny_network, cache) == [] and len(cache.known()) == 36
 
 
-def test_full_disk_leaves_the_old_table(colour_folder, small_disk):
-    table = dataset.write(look(colour_folder))
+def test_full_disk_keeps_the_old_table(colour_folder, small_disk):
+    table = dataset.write(scan_colours(colour_folder))
     before = table.read_bytes()
     fill(small_disk)
     with pytest.raises(
         ImgclfError, match=r"cannot write .*images.tsv: the disk is full; free some space and run again"
     ):
-        dataset.write(look(colour_folder))
+        dataset.write(scan_colours(colour_folder))
     assert table.read_bytes() == before and [path.name for path in table.parent.iterdir()] == [
         "images.json",
         "images.tsv",
     ]
 
 
-def test_read_only_data_directory_is_a_sentence(colour_folder, tiny_network, small_disk):
-    found, cache = look(colour_folder), features.Cache.of("colours", tiny_network)
+def test_read_only_data_directory_raises_a_message(colour_folder, tiny_network, small_disk):
+    found, cache = scan_colours(colour_folder), features.Cache.for_network("colours", tiny_network)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     remedy = "the file system is read-only; set IMGCLF_DATA to a folder that you may write to"
     for write in (
@@ -307,22 +302,22 @@ def test_read_only_data_directory_is_a_sentence(colour_folder, tiny_network, sma
             write()
 
 
-def test_folder_of_somebody_else_is_a_sentence(stranger):
+def test_folder_of_another_user_raises_a_message(foreign_folder):
     with pytest.raises(
         ImgclfError,
         match="^cannot write .*a.txt: no permission to write there; set IMGCLF_DATA to a folder that you may write to$",
     ):
-        files.write_text(stranger / "a.txt", "")
+        files.write_text(foreign_folder / "a.txt", "")
 
 
-def test_label_folder_that_may_not_be_read_is_named(stranger):
+def test_label_folder_that_may_not_be_read_is_named(foreign_folder):
     with pytest.raises(
         ImgclfError, match="red: Permission denied; make it readable, or move it out of the label folders"
     ):
-        look(stranger)
+        scan_colours(foreign_folder)
 
 
-def test_second_run_on_a_data_directory_waits_and_goes_on(data_dir):
+def test_second_run_on_a_data_directory_waits_for_the_first(data_dir):
     program = "from imgclf import files\nwith files.lock(files.proc_dir('colours')):\n    print('in', flush=True)\n    input()\n"
     first, second = (
         subprocess.Popen(
@@ -342,13 +337,11 @@ def test_second_run_on_a_data_directory_waits_and_goes_on(data_dir):
     assert (first.returncode, second.returncode) == (0, 0)
 
 
-def test_kill_in_the_middle_of_features_costs_only_what_was_not_written(
-    colour_folder, tiny_network, data_dir
-):
+def test_after_a_kill_only_unwritten_features_are_computed_again(colour_folder, tiny_network, data_dir):
     program = (
         "import sys, time, pathlib\nfrom imgclf import features\nfrom imgclf.data import scan\n"
         "folder, network = map(pathlib.Path, sys.argv[1:])\n"
-        "features.compute(scan.look_through('colours', folder), network, features.Cache.of('colours', network),\n"
+        "features.compute(scan.scan_folder('colours', folder), network, features.Cache.for_network('colours', network),\n"
         "                 batch_size=2, shard_images=2, progress=lambda done: print(done, flush=True) or time.sleep(0.05))\n"
     )
     with subprocess.Popen(
@@ -356,10 +349,10 @@ def test_kill_in_the_middle_of_features_costs_only_what_was_not_written(
     ) as run:
         assert [run.stdout.readline() for _ in range(3)] == ["2\n", "4\n", "6\n"]
         run.send_signal(signal.SIGKILL)
-    cache = features.Cache.of("colours", tiny_network)
+    cache = features.Cache.for_network("colours", tiny_network)
     (cache.folder / ".half.part").write_bytes(b"PK")  # what a kill within a write leaves
     assert 6 <= len(cache.known()) < 36
-    assert cache.features(look(colour_folder).images).matrix.shape == (len(cache.known()), 8)
+    assert cache.features(scan_colours(colour_folder).images).matrix.shape == (len(cache.known()), 8)
     resumed, _ = vectors(colour_folder, tiny_network)
     shutil.rmtree(data_dir)
     undisturbed, _ = vectors(colour_folder, tiny_network)

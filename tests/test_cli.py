@@ -1,4 +1,4 @@
-"""The command line: quick to answer, one line for what a person can mend, and the promised exit codes."""
+"""The command line: short start-up time, errors as one line, and documented exit codes."""
 
 import json
 import os
@@ -37,12 +37,12 @@ def imgclf(*arguments: object) -> Result:
     return CliRunner().invoke(cli.main, list(map(str, arguments)))
 
 
-def refusal(*arguments: object) -> str:
-    """The one line on stderr of a command that ends with exit code 1; `predict` says before with which classifier."""
+def error_line(*arguments: object) -> str:
+    """Return the error line on stderr of a command that exits with code 1; `predict` also prints the classifier."""
     result = imgclf(*arguments)
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
-    (line,) = (line for line in result.stderr.splitlines() if not line.startswith("with "))
+    (line,) = (line for line in result.stderr.splitlines() if not line.startswith("using "))
     assert line.startswith("imgclf: ")
     return line
 
@@ -81,33 +81,33 @@ def test_help_of_each_command_has_an_example(name):
     assert f"Example: imgclf {name}" in " ".join(shown.stdout.split())
 
 
-def test_there_are_the_promised_commands():
+def test_the_documented_commands_exist():
     assert {"run", "set", "parameters", "predict", "verify"} <= set(cli.main.commands)
 
 
-def test_version_is_told():
+def test_version_is_printed():
     assert imgclf("--version").stdout.strip().endswith(__version__)
 
 
 @pytest.mark.parametrize("command", [["run", "-p"], ["set"]])
-def test_unknown_parameter_is_refused_and_the_known_are_listed(command):
-    line = refusal(*command, "epocs=3")
+def test_unknown_parameter_is_refused_with_a_list_of_the_parameters(command):
+    line = error_line(*command, "epocs=3")
     assert line.startswith("imgclf: unknown parameter 'epocs'; the parameters are ")
     assert all(name in line for name in parameters.PARAMETERS)
 
 
-def test_unknown_parameter_leaves_no_traceback_in_a_real_process():
+def test_unknown_parameter_prints_no_traceback_in_a_real_process():
     code = "import sys; sys.argv = ['imgclf', 'set', 'epocs=3']; from imgclf.cli import main; main()"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr.count("\n")) == (1, "", 1)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [["set", "seed"], ["set", "seed=much"], ["run", "-p", "train_fraction=2"], ["run", "--from", "42"]],
 )
-def test_wrong_values_end_with_one_line_and_exit_code_1(arguments):
-    refusal(*arguments)
+def test_wrong_values_give_one_line_and_exit_code_1(arguments):
+    error_line(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_wrong_values_end_with_one_line_and_exit_code_1(arguments):
         ["parameters", "seed"],
     ],
 )
-def test_wrong_use_ends_with_exit_code_2(arguments):
+def test_wrong_usage_gives_exit_code_2(arguments):
     result = imgclf(*arguments)
     assert result.exit_code == 2
     assert "Error: " in result.stderr
@@ -132,15 +132,15 @@ def test_wrong_use_ends_with_exit_code_2(arguments):
 
 
 @pytest.mark.parametrize("start", ["42", "03_run", "3_run_dnn", "003", "run_dnn", "-1"])
-def test_from_a_notebook_that_there_is_not_lists_those_there_are(start):
-    assert refusal("run", f"--from={start}") == (
+def test_from_an_unknown_notebook_lists_the_notebooks(start):
+    assert error_line("run", f"--from={start}") == (
         f"imgclf: --from {start}: no such notebook; there are 00_get_images, 01_prepare_data, "
         "02_refine_dnn, 03_run_dnn, 04_train_svm, 05_evaluate"
     )
 
 
 @pytest.mark.parametrize("start", ["3", "03", "03_run_dnn", "03_run_dnn.ipynb"])
-def test_from_takes_the_number_or_the_name_and_starts_there(start, tmp_path, monkeypatch):
+def test_from_accepts_the_number_or_the_name_of_a_notebook(start, tmp_path, monkeypatch):
     copies = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
     monkeypatch.setattr(notebooks, "NOTEBOOKS", copies)
     edited = (
@@ -149,18 +149,18 @@ def test_from_takes_the_number_or_the_name_and_starts_there(start, tmp_path, mon
         .replace("dataset_name: str =", "dataset_name: str +")
     )
     (copies / "03_run_dnn.ipynb").write_text(edited, encoding="utf-8")
-    assert refusal("run", "--from", start) == (
-        "imgclf: 03_run_dnn.ipynb: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults"
+    assert error_line("run", "--from", start) == (
+        "imgclf: 03_run_dnn.ipynb: its parameters cell has a line that is not NAME = VALUE; fix it, or run imgclf set --defaults"
     )
 
 
-def test_parameters_are_listed_with_what_they_may_be():
+def test_parameters_are_listed_with_their_allowed_values():
     lines = imgclf("parameters").stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(parameters.PARAMETERS)
     assert "one of openvino, onnxruntime, cntk" in next(line for line in lines if line.startswith("engine"))
 
 
-def test_set_tells_what_it_changed_and_defaults_put_it_back(tmp_path, monkeypatch):
+def test_set_prints_the_changed_notebooks_and_defaults_restores_them(tmp_path, monkeypatch):
     copies = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
     monkeypatch.setattr(notebooks, "NOTEBOOKS", copies)
     assert imgclf("set", "max_images=12").stdout == "changed 00_get_images.ipynb\n"
@@ -168,7 +168,7 @@ def test_set_tells_what_it_changed_and_defaults_put_it_back(tmp_path, monkeypatc
     assert imgclf("set", "--defaults").stdout == "changed 00_get_images.ipynb\n"
 
 
-def test_predict_prints_a_line_an_image(model, colour_folder):
+def test_predict_prints_one_line_per_image(model, colour_folder):
     result = imgclf("predict", "--model", model, colour_folder / "red" / "00.jpg")
     label, score, probability, path = result.stdout.rstrip("\n").split("\t")
     assert (result.exit_code, label, path) == (0, "red", str(colour_folder / "red" / "00.jpg"))
@@ -176,7 +176,7 @@ def test_predict_prints_a_line_an_image(model, colour_folder):
     assert probability.endswith("%")
 
 
-def test_predict_json_is_a_list_with_all_scores(model, colour_folder):
+def test_predict_json_prints_a_list_with_all_scores(model, colour_folder):
     paths = [colour_folder / "red" / "00.jpg", colour_folder / "blue" / "01.jpg"]
     rows = json.loads(imgclf("predict", "--json", "--model", model, *paths).stdout)
     assert [(row["image"], row["label"]) for row in rows] == [(str(paths[0]), "red"), (str(paths[1]), "blue")]
@@ -185,15 +185,15 @@ def test_predict_json_is_a_list_with_all_scores(model, colour_folder):
         assert row["score"] == row["scores"][row["label"]] == max(row["scores"].values())
 
 
-def test_predict_takes_the_newest_classifier_by_itself(model, colour_folder, data_dir):
+def test_predict_uses_the_newest_classifier_by_default(model, colour_folder, data_dir):
     (data_dir / "proc" / "colours").mkdir(parents=True, exist_ok=True)
     shutil.copy(model, data_dir / "proc" / "colours" / "classifier.onnx")
     result = imgclf("predict", colour_folder / "red" / "00.jpg")
     assert result.stdout.startswith("red\t")
-    assert result.stderr == f"with {data_dir / 'proc' / 'colours' / 'classifier.onnx'}\n"
+    assert result.stderr == f"using {data_dir / 'proc' / 'colours' / 'classifier.onnx'}\n"
 
 
-def test_predict_on_a_folder_skips_a_bad_image_and_says_so(model, tmp_path):
+def test_predict_skips_an_unreadable_image_in_a_folder_and_prints_the_reason(model, tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "bad.jpg").write_bytes(b"this is no image")
     (tmp_path / "new" / "good.jpg").write_bytes(decoding.jpeg(picture(COLOURS["green"], seed=7)))
@@ -202,41 +202,43 @@ def test_predict_on_a_folder_skips_a_bad_image_and_says_so(model, tmp_path):
     assert [row["label"] for row in json.loads(result.stdout)] == ["green"]
     assert (
         result.stderr
-        == f"with {model}\nskipped {tmp_path / 'new' / 'bad.jpg'}: not an image that can be read; replace or delete it\n"
+        == f"using {model}\nskipped {tmp_path / 'new' / 'bad.jpg'}: not an image that can be read; replace or delete it\n"
     )
 
 
-def test_predict_with_bad_images_only_ends_with_exit_code_1(model, tmp_path):
+def test_predict_with_unreadable_images_only_gives_exit_code_1(model, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"this is no image")
     result = imgclf("predict", "--json", "--model", model, tmp_path / "bad.jpg")
     assert (result.exit_code, json.loads(result.stdout)) == (1, [])
     assert result.stderr.splitlines()[-1] == "imgclf: none of the images could be read"
 
 
-def test_predict_without_a_classifier_says_what_to_do(colour_folder):
-    assert "no classifier.onnx yet; run the notebooks first, or name one with --model" in refusal(
+def test_predict_without_a_classifier_is_refused(colour_folder):
+    assert "no classifier.onnx yet; run the notebooks first, or name one with --model" in error_line(
         "predict", colour_folder
     )
 
 
-def test_predict_with_a_file_that_is_no_classifier_is_refused(tiny_network, colour_folder):
-    assert "not a classifier that imgclf wrote" in refusal("predict", "--model", tiny_network, colour_folder)
+def test_predict_with_another_onnx_file_is_refused(tiny_network, colour_folder):
+    assert "not a classifier that imgclf wrote" in error_line(
+        "predict", "--model", tiny_network, colour_folder
+    )
 
 
-def test_predict_on_a_path_that_is_not_there_is_refused(model, tmp_path):
+def test_predict_on_a_missing_path_is_refused(model, tmp_path):
     assert (
-        refusal("predict", "--model", model, tmp_path / "gone")
+        error_line("predict", "--model", model, tmp_path / "gone")
         == f"imgclf: {tmp_path / 'gone'}: no such file or folder"
     )
 
 
-def test_verify_agrees_with_exit_code_0(model, colour_folder):
+def test_verify_gives_exit_code_0_if_all_scores_agree(model, colour_folder):
     result = imgclf("verify", model, colour_folder)
     assert result.exit_code == 0
     assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["agrees"] * 5
 
 
-def test_verify_disagrees_with_exit_code_1(model, colour_folder):
+def test_verify_gives_exit_code_1_if_scores_disagree(model, colour_folder):
     head = svm.read(model.with_name("svm.npz"))
     svm.write(replace(head, weights=head.weights * 2), model.with_name("svm.npz"))
     result = imgclf("verify", model, colour_folder / "red")

@@ -1,4 +1,4 @@
-"""Features are what the network says, computed once for each content, and kept whatever the label."""
+"""Features are computed once for each content, network and precision, and cached whatever the label."""
 
 import numpy as np
 import pytest
@@ -9,27 +9,28 @@ from imgclf.data.dataset import Dataset, Image
 from imgclf.features import Cache, Features
 from imgclf.images import decoding
 from imgclf.images.loading import Skipped, Source
-from imgclf.images.preprocessing import Preprocessing
+from imgclf.images.preprocessing import KEY, Preprocessing
+from imgclf.networks import onnx_graph
 from support.pictures import COLOURS, picture
 
 
 @pytest.fixture
 def colours(colour_folder) -> Dataset:
-    return scan.look_through("colours", colour_folder)
+    return scan.scan_folder("colours", colour_folder)
 
 
 @pytest.fixture
 def cache(tiny_network) -> Cache:
-    return Cache.of("colours", tiny_network)
+    return Cache.for_network("colours", tiny_network)
 
 
-def by_hand(*vectors: list[float]) -> Features:
+def features_of(*vectors: list[float]) -> Features:
     """Features of images 0.jpg, 1.jpg ... with these vectors."""
     found = tuple(Image(f"{i}.jpg", "a", str(i), "", 1, 1) for i in range(len(vectors)))
     return Features(np.array(vectors, np.float32), found)
 
 
-def test_features_are_what_the_network_says_of_each_image(colours, tiny_network, cache):
+def test_features_are_the_output_of_the_network_for_each_image(colours, tiny_network, cache):
     assert features.compute(colours, tiny_network, cache) == []
     pixels = np.stack([Preprocessing(32).apply(colours.file(image).read_bytes()) for image in colours.images])
     ((expected,),) = engines.start(tiny_network, engine="onnxruntime").run([pixels])
@@ -44,21 +45,21 @@ def test_features_come_in_the_order_asked_for(colours, tiny_network, cache):
     assert (backwards.matrix == cache.features(colours.images).matrix[::-1]).all()
 
 
-def test_a_bad_image_is_skipped_and_named(colours, tiny_network, cache):
+def test_an_unreadable_image_is_skipped_and_named(colours, tiny_network, cache):
     (colours.folder / "green" / "03.jpg").write_bytes(b"this is no image")
     (skipped,) = features.compute(colours, tiny_network, cache)
     assert skipped.path == str(colours.folder / "green" / "03.jpg")
-    assert skipped.reason == "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
+    assert skipped.reason == "03.jpg: has changed since 01_prepare_data; run 01_prepare_data again"
     good = [image for image in colours.images if image.path != "green/03.jpg"]
     kept = cache.features(colours.images)
     assert kept.images == tuple(good)
     ((expected,),) = engines.start(tiny_network, engine="onnxruntime").run(
         [np.stack([Preprocessing(32).apply(colours.file(i).read_bytes()) for i in good])]
     )
-    np.testing.assert_allclose(kept.matrix, expected, rtol=1e-5, atol=1e-5)  # each still has its own
+    np.testing.assert_allclose(kept.matrix, expected, rtol=1e-5, atol=1e-5)  # each row is that of its image
 
 
-def test_a_lost_image_is_skipped_with_the_reason(colours, tiny_network, cache):
+def test_a_deleted_image_is_skipped_with_the_reason(colours, tiny_network, cache):
     (colours.folder / "red" / "00.jpg").unlink()
     (skipped,) = features.compute(colours, tiny_network, cache)
     assert "No such file" in skipped.reason
@@ -66,7 +67,7 @@ def test_a_lost_image_is_skipped_with_the_reason(colours, tiny_network, cache):
 
 def test_nothing_is_computed_where_nothing_is_missing(colours, tiny_network, cache):
     features.compute(colours, tiny_network, cache)
-    assert features.compute(colours, tiny_network, cache, engine="none would start") == []
+    assert features.compute(colours, tiny_network, cache, engine="no such engine") == []
 
 
 def test_one_new_image_costs_one_image(colours, tiny_network, cache):
@@ -75,7 +76,7 @@ def test_one_new_image_costs_one_image(colours, tiny_network, cache):
     (colours.folder / "red" / "new.jpg").write_bytes(decoding.jpeg(picture(COLOURS["red"], seed=999)))
     counted: list[int] = []
     features.compute(
-        scan.look_through("colours", colours.folder), tiny_network, cache, progress=counted.append
+        scan.scan_folder("colours", colours.folder), tiny_network, cache, progress=counted.append
     )
     assert counted == [1]
     assert before.items() <= {shard: shard.stat().st_mtime_ns for shard in cache.folder.iterdir()}.items()
@@ -84,7 +85,7 @@ def test_one_new_image_costs_one_image(colours, tiny_network, cache):
 def test_a_new_label_keeps_the_features(colours, tiny_network, cache):
     features.compute(colours, tiny_network, cache)
     (colours.folder / "red" / "00.jpg").rename(colours.folder / "blue" / "was red.jpg")
-    moved = scan.look_through("colours", colours.folder)
+    moved = scan.scan_folder("colours", colours.folder)
     assert list(features.missing(moved.images, cache)) == []
     assert cache.features(moved.images).labels.tolist().count("blue") == 13
 
@@ -92,14 +93,14 @@ def test_a_new_label_keeps_the_features(colours, tiny_network, cache):
 def test_one_content_is_computed_once_and_serves_both_files(colours, tiny_network, cache):
     (colours.folder / "blue" / "twin.jpg").write_bytes((colours.folder / "red" / "00.jpg").read_bytes())
     counted: list[int] = []
-    found = scan.look_through("colours", colours.folder)
+    found = scan.scan_folder("colours", colours.folder)
     features.compute(found, tiny_network, cache, progress=counted.append)
     assert counted == [36]
     twins = cache.features([image for image in found.images if image.path in ("blue/twin.jpg", "red/00.jpg")])
     assert (twins.matrix[0] == twins.matrix[1]).all()
 
 
-def test_a_stopped_run_keeps_what_it_had_written(colours, tiny_network, cache):
+def test_an_interrupted_run_keeps_the_shards_that_it_wrote(colours, tiny_network, cache):
     def stop(done: int) -> None:
         raise KeyboardInterrupt
 
@@ -110,40 +111,38 @@ def test_a_stopped_run_keeps_what_it_had_written(colours, tiny_network, cache):
     assert len(cache.known()) == 36
 
 
-def test_features_are_written_in_parts_of_the_size_asked_for(colours, tiny_network, cache):
+def test_features_are_written_in_shards_of_the_given_size(colours, tiny_network, cache):
     counted: list[int] = []
     features.compute(colours, tiny_network, cache, shard_images=15, progress=counted.append)
     assert counted == [15, 30, 36]
     assert len(list(cache.folder.iterdir())) == 3
 
 
-def test_a_source_is_read_if_its_content_is_the_one_seen_or_if_any_will_do(colours):
+def test_a_source_is_read_if_its_sha256_matches_or_is_not_given(colours):
     image = colours.images[0]
     expected = Preprocessing(32).apply(colours.file(image).read_bytes())
     for source in (Source(colours.file(image), image.sha256), Source(colours.file(image))):
         assert (source.pixels(Preprocessing(32)) == expected).all()
 
 
-def test_sources_are_the_files_with_the_content_that_was_seen(colours):
-    assert features.sources(colours, colours.images[:2]) == [
+def test_image_sources_are_the_files_with_the_sha256_of_the_scan(colours):
+    assert features.image_sources(colours, colours.images[:2]) == [
         Source(colours.folder / image.path, image.sha256) for image in colours.images[:2]
     ]
 
 
-def test_a_good_picture_in_the_place_of_another_gives_no_features_under_its_name(
-    colours, tiny_network, cache
-):
+def test_a_file_with_other_content_than_at_the_scan_has_no_features(colours, tiny_network, cache):
     (colours.folder / "green" / "03.jpg").write_bytes(decoding.jpeg(picture(COLOURS["red"], seed=999)))
     (skipped,) = features.compute(colours, tiny_network, cache)
     assert skipped == Skipped(
         str(colours.folder / "green/03.jpg"),
-        "03.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again",
+        "03.jpg: has changed since 01_prepare_data; run 01_prepare_data again",
     )
     assert len(cache.known()) == 35
 
 
 @pytest.mark.parametrize(
-    ("there", "told"),
+    ("cached", "sentence"),
     [
         (40, "40 images x 1 features"),
         (
@@ -152,28 +151,40 @@ def test_a_good_picture_in_the_place_of_another_gives_no_features_under_its_name
         ),
     ],
 )
-def test_coverage_tells_how_many_images_have_features(there, told):
-    found = by_hand(*[[1.0]] * 40)
-    assert features.coverage(found.of(found.images[:there]), found.images) == told
+def test_coverage_says_how_many_images_have_features(cached, sentence):
+    found = features_of(*[[1.0]] * 40)
+    assert features.coverage(found.subset(found.images[:cached]), found.images) == sentence
 
 
 def test_coverage_refuses_more_than_five_percent_missing():
-    found = by_hand(*[[1.0]] * 40)
+    found = features_of(*[[1.0]] * 40)
     with pytest.raises(
         ImgclfError, match="^37 images x 1 features; 3 of 40 images have none, run 03_run_dnn"
     ):
-        features.coverage(found.of(found.images[:37]), found.images)
+        features.coverage(found.subset(found.images[:37]), found.images)
 
 
-def test_network_and_precision_have_their_own_features(tiny_network, tmp_path):
+def test_each_network_and_precision_has_its_own_cache(tiny_network, tmp_path):
     other = tmp_path / "dnn_other.onnx"
     other.write_bytes(tiny_network.read_bytes() + b"\x08\x0a")  # the field that names the IR version, again
     folders = {
-        Cache.of("colours", network, precision=precision).folder
+        Cache.for_network("colours", network, precision=precision).folder
         for network in (tiny_network, other)
         for precision in ("f32", "bf16")
     }
     assert len(folders) == 4
+
+
+def test_each_preprocessing_has_its_own_cache_since_the_network_holds_it(tiny_network, tmp_path):
+    folders = set()
+    for grey in (114, 0):
+        network = tmp_path / "dnn_other.onnx"
+        preprocessing = Preprocessing(32, (grey, grey, grey))
+        network.write_bytes(
+            onnx_graph.with_metadata(tiny_network.read_bytes(), {KEY: preprocessing.as_json()})
+        )
+        folders.add(Cache.for_network("colours", network).folder)
+    assert len(folders) == 2
 
 
 def test_a_damaged_shard_is_named_with_the_remedy(colours, tiny_network, cache):
@@ -184,50 +195,53 @@ def test_a_damaged_shard_is_named_with_the_remedy(colours, tiny_network, cache):
         cache.features(colours.images)
 
 
-def test_features_before_03_say_what_to_run(colours, cache):
+def test_a_missing_cache_says_what_to_run(colours, cache):
     with pytest.raises(ImgclfError, match="no features of these images yet; run 03_run_dnn first"):
         cache.features(colours.images)
 
 
-def test_forecast_computes_a_few_and_tells_how_long_the_rest_takes(colours, tiny_network, cache):
-    told = features.forecast(colours, tiny_network, cache, few=6)
+def test_estimate_time_computes_a_few_and_says_how_long_the_rest_takes(colours, tiny_network, cache):
+    sentence = features.estimate_time(colours, tiny_network, cache, few=6)
     assert len(cache.known()) == 6
-    assert "images a second; the remaining 30 will take about" in told
+    assert "images a second; the remaining 30 will take about" in sentence
 
 
-def test_forecast_times_the_parts_after_the_first(colours, tiny_network, cache, monkeypatch):
+def test_estimate_time_measures_the_shards_after_the_first(colours, tiny_network, cache, monkeypatch):
     moments = iter(
         [100.0, 101.0, 102.0, 104.0]
-    )  # the end of each part of 2 images; the first ends after the engine started
+    )  # the end of each shard of 2 images; the first ends after the engine started
     monkeypatch.setattr(features.time, "perf_counter", lambda: next(moments))
     assert (
-        features.forecast(colours, tiny_network, cache, few=8)
+        features.estimate_time(colours, tiny_network, cache, few=8)
         == "2 images a second; the remaining 28 will take about 19 seconds"
     )  # 6 in 4 s
 
 
-def test_forecast_of_a_handful_says_that_they_are_done(colours, tiny_network, cache):
+def test_estimate_time_of_a_handful_says_that_they_are_done(colours, tiny_network, cache):
     few = Dataset(colours.name, colours.folder, colours.images[:5])
-    assert features.forecast(few, tiny_network, cache) == "there are only 5 new images; they are done"
+    assert features.estimate_time(few, tiny_network, cache) == "there are only 5 new images; they are done"
     assert len(cache.known()) == 5
 
 
-def test_forecast_says_when_all_is_there(colours, tiny_network, cache):
+def test_estimate_time_says_when_all_are_cached(colours, tiny_network, cache):
     features.compute(colours, tiny_network, cache)
-    assert features.forecast(colours, tiny_network, cache) == "the features of all 36 images are here already"
+    assert (
+        features.estimate_time(colours, tiny_network, cache)
+        == "the features of all 36 images are cached already"
+    )
 
 
-def test_features_of_a_subset_keep_its_order_and_leave_out_the_unknown():
-    found = by_hand([1, 1], [2, 2], [3, 3])
-    stranger = Image("9.jpg", "a", "9", "", 1, 1)
-    chosen = found.of([found.images[2], stranger, found.images[0]])
+def test_a_subset_keeps_its_order_and_leaves_out_images_without_features():
+    found = features_of([1, 1], [2, 2], [3, 3])
+    unknown = Image("9.jpg", "a", "9", "", 1, 1)
+    chosen = found.subset([found.images[2], unknown, found.images[0]])
     assert chosen.matrix.tolist() == [[3, 3], [1, 1]]
     assert str(chosen) == "2 images x 2 features"
 
 
-def test_nearest_points_the_same_way_whatever_its_length():
-    found = by_hand([1, 0], [0, 5], [7, 0], [3, 4], [-2, 0])
-    near = features.nearest(found, found.images[0], most=3)
+def test_nearest_neighbours_have_the_largest_cosine_whatever_their_length():
+    found = features_of([1, 0], [0, 5], [7, 0], [3, 4], [-2, 0])
+    near = features.nearest_neighbours(found, found.images[0], most=3)
     assert [(image.path, round(cosine, 6)) for image, cosine in near] == [
         ("2.jpg", 1.0),
         ("3.jpg", 0.6),
@@ -235,22 +249,25 @@ def test_nearest_points_the_same_way_whatever_its_length():
     ]
 
 
-def test_nearest_in_a_tie_keeps_the_order_and_never_gives_the_image_itself():
-    found = by_hand([1, 0], [1, 0], [1, 0])
-    assert [image.path for image, _ in features.nearest(found, found.images[1], most=9)] == ["0.jpg", "2.jpg"]
+def test_nearest_neighbours_of_equal_cosine_keep_the_order_and_leave_out_the_image_itself():
+    found = features_of([1, 0], [1, 0], [1, 0])
+    assert [image.path for image, _ in features.nearest_neighbours(found, found.images[1], most=9)] == [
+        "0.jpg",
+        "2.jpg",
+    ]
 
 
-def test_an_image_without_any_feature_is_like_no_other():
-    found = by_hand([1, 0], [0, 0], [0, 1])
-    assert [cosine for _, cosine in features.nearest(found, found.images[0], most=2)] == [0.0, 0.0]
+def test_an_image_whose_features_are_all_zero_has_a_cosine_of_zero():
+    found = features_of([1, 0], [0, 0], [0, 1])
+    assert [cosine for _, cosine in features.nearest_neighbours(found, found.images[0], most=2)] == [0.0, 0.0]
 
 
-def test_flat_map_keeps_the_directions_that_vary_most():
-    found = by_hand([1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0], [1, 0, 0], [-1, 0, 0])
-    points = features.flat_map(found)
+def test_pca_projection_keeps_the_components_of_largest_variance():
+    found = features_of([1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0], [1, 0, 0], [-1, 0, 0])
+    points = features.pca_projection(found)
     np.testing.assert_allclose(points, [[1, 0], [0, 1], [-1, 0], [0, -1], [1, 0], [-1, 0]], atol=1e-6)
 
 
-def test_flat_map_looks_at_directions_and_not_at_lengths():
-    near, far = by_hand([1, 0], [0, 1], [1, 1]), by_hand([9, 0], [0, 2], [5, 5])
-    np.testing.assert_allclose(features.flat_map(near), features.flat_map(far), atol=1e-6)
+def test_pca_projection_does_not_depend_on_the_lengths_of_features():
+    near, far = features_of([1, 0], [0, 1], [1, 1]), features_of([9, 0], [0, 2], [5, 5])
+    np.testing.assert_allclose(features.pca_projection(near), features.pca_projection(far), atol=1e-6)

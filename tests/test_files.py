@@ -12,18 +12,18 @@ def test_data_dir_is_taken_from_the_environment(monkeypatch, tmp_path):
     assert files.proc_dir("fruit") == tmp_path / "here" / "proc" / "fruit"
 
 
-def test_data_dir_is_in_the_home_folder_without_a_setting(monkeypatch, tmp_path):
+def test_data_dir_is_in_the_home_folder_by_default(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("IMGCLF_DATA", "")
     assert files.data_dir() == tmp_path / "imgclf_data"
 
 
-def test_shown_path_starts_below_the_data_folder(data_dir, tmp_path):
-    assert files.shown(data_dir / "proc" / "fruit" / "roc.png") == "proc/fruit/roc.png"
-    assert files.shown(tmp_path / "elsewhere" / "roc.png") == "roc.png"
+def test_display_path_is_relative_to_the_data_folder(data_dir, tmp_path):
+    assert files.display_path(data_dir / "proc" / "fruit" / "roc.png") == "proc/fruit/roc.png"
+    assert files.display_path(tmp_path / "elsewhere" / "roc.png") == "roc.png"
 
 
-def test_replaced_file_holds_the_new_content_and_has_no_neighbour(tmp_path):
+def test_replaced_file_has_the_new_content_and_no_temporary_file_is_left(tmp_path):
     files.write_text(tmp_path / "new folder" / "a.txt", "first")
     files.write_text(tmp_path / "new folder" / "a.txt", "größer")
     assert (tmp_path / "new folder" / "a.txt").read_bytes() == "größer".encode()
@@ -31,7 +31,7 @@ def test_replaced_file_holds_the_new_content_and_has_no_neighbour(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [ValueError, KeyboardInterrupt])
-def test_stopped_write_leaves_the_old_content_and_nothing_else(tmp_path, stop):
+def test_interrupted_write_keeps_the_old_content_and_leaves_no_temporary_file(tmp_path, stop):
     (tmp_path / "a.txt").write_text("old")
     with pytest.raises(stop), files.replace_file(tmp_path / "a.txt") as file:
         file.write(b"half of the new")
@@ -40,7 +40,7 @@ def test_stopped_write_leaves_the_old_content_and_nothing_else(tmp_path, stop):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_old_content_is_read_until_the_new_one_is_complete(tmp_path):
+def test_write_is_atomic_for_readers(tmp_path):
     (tmp_path / "a.txt").write_text("old")
     with files.replace_file(tmp_path / "a.txt") as file:
         file.write(b"new")
@@ -48,7 +48,7 @@ def test_old_content_is_read_until_the_new_one_is_complete(tmp_path):
     assert (tmp_path / "a.txt").read_text() == "new"
 
 
-def test_json_is_readable_by_eye(tmp_path):
+def test_json_is_indented_and_not_escaped(tmp_path):
     files.write_json(tmp_path / "a.json", {"label": "Rüsche"})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "label": "Rüsche"\n}\n'
     assert json.loads((tmp_path / "a.json").read_bytes()) == {"label": "Rüsche"}
@@ -75,7 +75,7 @@ def test_other_system_errors_keep_their_traceback(tmp_path):
         raise OSError(errno.EISDIR, "as the system says it")
 
 
-def test_lock_is_free_again_after_an_error(tmp_path, capsys):
+def test_lock_is_released_after_an_error(tmp_path, capsys):
     with pytest.raises(ValueError, match="stopped"), files.lock(tmp_path / "fruit"):
         raise ValueError("stopped")
     with files.lock(tmp_path / "fruit"):

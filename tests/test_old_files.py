@@ -1,4 +1,4 @@
-"""What version 0.1.0 wrote still loads; the samples were written by it."""
+"""Files that version 0.1.0 wrote still load; the samples were written by it."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ SAMPLE = ROOT / "tests" / "samples" / "data_folder_0.1.0"
 
 @pytest.fixture
 def old(data_dir: Path) -> Path:
-    """A data folder of version 0.1.0; gives the folder below proc/."""
+    """A data folder of version 0.1.0; returns the folder below proc/."""
     shutil.copytree(SAMPLE, data_dir)
     return files.proc_dir("colours")
 
@@ -35,19 +35,19 @@ def test_the_data_set_its_split_and_its_journal_are_read(old):
         "blue/r00.jpg",
         "green/g07.jpg",
     ]
-    again = split.split(scan.look_through("colours", found.folder))
+    again = split.split(scan.scan_folder("colours", found.folder))
     assert (again.train, again.test) == (parts.train, parts.test)
 
 
-def test_features_are_found_and_nothing_is_computed_again(old):
+def test_cached_features_are_used_and_none_is_computed_again(old):
     found = dataset.read("colours")
-    cache = features.Cache.of("colours", old / files.FIXED_NETWORK)
+    cache = features.Cache.for_network("colours", old / files.FIXED_NETWORK)
     assert list(features.missing(found.images, cache)) == []
     assert cache.features(found.images).matrix.shape == (23, 8)
 
 
 @pytest.mark.parametrize("engine", engines.ENGINES)
-def test_the_classifier_passes_its_self_test_and_gives_the_scores_that_were_kept(old, engine):
+def test_the_classifier_passes_its_self_test_and_its_scores_are_those_on_disk(old, engine):
     found = dataset.read("colours")
     parts = split.read(found)
     loaded = Classifier.load(old / files.CLASSIFIER, engine=engine)
@@ -59,7 +59,7 @@ def test_the_classifier_passes_its_self_test_and_gives_the_scores_that_were_kept
     assert abs(scored.scores - kept.scores).max() < 1e-3
 
 
-def test_the_training_code_still_gives_the_scores_of_the_classifier(old):
+def test_the_training_code_still_computes_the_scores_of_the_classifier(old):
     found = verify.verify(
         old / files.CLASSIFIER,
         Preprocessing(32).letterbox(dataset.read("colours").thumbnail("red/r01.jpg"))[None],
@@ -67,7 +67,7 @@ def test_the_training_code_still_gives_the_scores_of_the_classifier(old):
     assert all(check.agrees for check in found.checks) and not found.not_compared
 
 
-def test_a_record_of_a_refinement_a_head_and_an_evaluation_are_read(old):
+def test_a_fine_tuning_record_a_head_and_an_evaluation_are_read(old):
     done = record.read(old)
     assert (
         done is not None

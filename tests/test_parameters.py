@@ -1,4 +1,4 @@
-"""The parameters, and that the notebooks have them just as the list says."""
+"""The parameters, and that the notebooks hold exactly those of the list."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 
 @pytest.fixture
 def copies(tmp_path, monkeypatch):
-    """The notebooks, copied to where they may be written."""
+    """A copy of the notebooks that tests may change."""
     folder = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
     monkeypatch.setattr(notebooks, "NOTEBOOKS", folder)
     return folder
@@ -40,7 +40,7 @@ def test_there_are_notebooks_for_all_numbers():
 
 
 @each_notebook
-def test_second_cell_of_each_notebook_is_the_parameters_cell_of_the_list(path):
+def test_second_cell_of_each_notebook_is_its_parameters_cell(path):
     cells = nbformat.read(path, as_version=4).cells
     tagged = [i for i, cell in enumerate(cells) if notebooks.TAG in cell.metadata.get("tags", [])]
     assert tagged == [1]
@@ -50,7 +50,7 @@ def test_second_cell_of_each_notebook_is_the_parameters_cell_of_the_list(path):
 @each_notebook
 def test_papermill_shows_each_parameter_with_its_meaning(path):
     shown = papermill.inspect_notebook(path)
-    taken = parameters.of_notebook(path.name[:2])
+    taken = parameters.for_notebook(path.name[:2])
     assert {name: row["help"] for name, row in shown.items()} == {p.name: p.meaning for p in taken}
     assert {name: row["inferred_type_name"] for name, row in shown.items()} == {p.name: p.type for p in taken}
 
@@ -80,7 +80,7 @@ def test_each_default_is_allowed_and_has_a_meaning_on_one_line(parameter):
         ("images_dir=", ""),
     ],
 )
-def test_parse_gives_values_of_the_right_type(assignment, value):
+def test_parse_returns_values_of_the_right_type(assignment, value):
     (found,) = parameters.parse([assignment]).values()
     assert found == value
     assert type(found) is type(value)
@@ -127,7 +127,7 @@ def test_path_of_a_backbone_becomes_absolute_and_a_name_stays(name, tmp_path, mo
         ("input_size=16", "input_size=16: must be a whole number at least 32 and at most 2048"),
     ],
 )
-def test_a_wrong_assignment_is_told_what_would_do(assignment, message):
+def test_a_wrong_assignment_is_refused_with_the_allowed_values(assignment, message):
     with pytest.raises(ImgclfError, match=re.escape(message)):
         parameters.parse([assignment])
 
@@ -141,14 +141,14 @@ def test_check_refuses_a_wrong_type(name, value):
         parameters.check(name, value)
 
 
-def test_announce_tells_what_differs_from_the_default(capsys):
+def test_announce_prints_what_differs_from_the_defaults(capsys):
     parameters.announce({"seed": 3, "train_fraction": 0.75, "dataset_name": "fruit", "other": object()})
     assert capsys.readouterr().out == "dataset_name = 'fruit'\nseed = 3\n"
     parameters.announce({"seed": 0})
     assert capsys.readouterr().out == "all parameters have their defaults\n"
 
 
-def test_announce_puts_the_tutorials_spelling_into_ours(capsys):
+def test_announce_replaces_the_tutorials_synonyms(capsys):
     namespace = {"classifier": "svmDnnRefined"}
     parameters.announce(namespace)
     assert (
@@ -157,26 +157,26 @@ def test_announce_puts_the_tutorials_spelling_into_ours(capsys):
     )
 
 
-def test_announce_refuses_what_is_not_allowed():
+def test_announce_refuses_values_that_are_not_allowed():
     with pytest.raises(ImgclfError, match="precision='f16': must be one of f32, bf16, auto"):
         parameters.announce({"precision": "f16"})
 
 
 @pytest.mark.parametrize("text", ["fruit", 'a "quoted" name', "back\\slash", "two\nlines", "äpfel 緑", ""])
-def test_a_cell_gives_back_any_text(text, tmp_path):
+def test_parameters_cell_round_trip_of_any_text(text, tmp_path):
     source = notebooks.cell_source("00", {"dataset_name": text})
     assert notebooks.read(notebook(tmp_path, source))["dataset_name"] == text
-    assert len(source.splitlines()) == len(parameters.of_notebook("00"))
+    assert len(source.splitlines()) == len(parameters.for_notebook("00"))
 
 
-def test_a_cell_is_read_with_or_without_the_types(tmp_path):
+def test_parameters_cell_is_read_with_or_without_types(tmp_path):
     path = notebook(
         tmp_path, "# mine\nseed = 3\nsvm_c: list[float] = [0.1, 1]  # more\n\ndataset_name = 'fruit'"
     )
     assert notebooks.read(path) == {"seed": 3, "svm_c": [0.1, 1], "dataset_name": "fruit"}
 
 
-def test_a_schedule_written_as_in_the_tutorial_is_read(tmp_path):
+def test_a_learning_rate_schedule_written_as_in_the_tutorial_is_read(tmp_path):
     path = notebook(tmp_path, "learning_rate = [0.001]*2 + [0.0001]*2 + [0.00001]")
     assert notebooks.read(path) == {"learning_rate": [0.001, 0.001, 0.0001, 0.0001, 0.00001]}
 
@@ -199,7 +199,7 @@ def test_a_schedule_written_as_in_the_tutorial_is_read(tmp_path):
 def test_a_cell_with_another_line_names_the_notebook(line, tmp_path):
     with pytest.raises(
         ImgclfError,
-        match=r"^07_own\.ipynb: its parameters cell has a line that is not NAME = VALUE; mend it, or run imgclf set --defaults$",
+        match=r"^07_own\.ipynb: its parameters cell has a line that is not NAME = VALUE; fix it, or run imgclf set --defaults$",
     ):
         notebooks.read(notebook(tmp_path, f"dataset_name = 'fruit'\n{line}"))
 
@@ -209,7 +209,7 @@ def test_a_notebook_without_a_parameters_cell_is_named(tmp_path):
         notebooks.read(notebook(tmp_path, "seed = 3", tag="another"))
 
 
-def test_set_on_a_cell_edited_by_hand_keeps_its_values_and_writes_the_list_again(copies):
+def test_set_keeps_the_values_of_a_cell_edited_by_hand_and_restores_its_other_lines(copies):
     path = copies / "01_prepare_data.ipynb"
     content = nbformat.read(path, as_version=4)
     content.cells[1].source = "dataset_name = 'fruit'\nseed = 7"
@@ -220,7 +220,7 @@ def test_set_on_a_cell_edited_by_hand_keeps_its_values_and_writes_the_list_again
     )
 
 
-def test_set_refuses_a_cell_that_it_cannot_read_and_defaults_mend_it(copies):
+def test_set_refuses_an_unreadable_cell_and_defaults_repair_it(copies):
     before, path = contents(), copies / "01_prepare_data.ipynb"
     path.write_text(
         path.read_text(encoding="utf-8").replace("seed: int = 0", "seed: int = now()"), encoding="utf-8"
@@ -231,10 +231,10 @@ def test_set_refuses_a_cell_that_it_cannot_read_and_defaults_mend_it(copies):
     assert contents() == before
 
 
-def test_values_of_a_namespace_may_leave_out_one():
+def test_from_namespace_can_omit_one_parameter():
     namespace = {"seed": 3, "dataset_name": "fruit", "other": object()}
-    assert parameters.of_namespace(namespace) == {"seed": 3, "dataset_name": "fruit"}
-    assert parameters.of_namespace(namespace, without="seed") == {"dataset_name": "fruit"}
+    assert parameters.from_namespace(namespace) == {"seed": 3, "dataset_name": "fruit"}
+    assert parameters.from_namespace(namespace, without="seed") == {"dataset_name": "fruit"}
 
 
 def test_set_writes_into_every_notebook_that_has_the_parameter(copies):
@@ -268,7 +268,7 @@ def test_set_changes_one_line_of_a_notebook(copies):
     ]
 
 
-def test_defaults_put_all_back_byte_for_byte(copies):
+def test_defaults_are_restored_byte_for_byte(copies):
     before = contents()
     notebooks.change_defaults(
         {"dataset_name": 'a "b" \\ ü', "svm_c": [0.5, 2.0], "l2_normalize": False, "seed": 9}
@@ -285,7 +285,7 @@ def test_table_has_a_row_for_each_parameter():
     assert all(row.count(" | ") == 4 for row in rows)
 
 
-def test_a_folder_of_ones_own_under_the_demo_sets_name_is_refused():
+def test_images_dir_with_the_name_of_the_demo_set_is_refused():
     with pytest.raises(
         ImgclfError,
         match="images_dir is given, but dataset_name is still 'fashion_texture', the demo set; give your images a name: dataset_name=fruit",

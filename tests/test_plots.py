@@ -1,17 +1,21 @@
-"""Pictures show the numbers they are given, name both axes, and hold for few labels and for many."""
+"""Figures show the numbers they are given, name both axes, draw text literally, and work for few and many labels."""
 
+import inspect
 import io
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from imgclf import plots
 from imgclf.evaluation import calibration, curves, metrics
+from imgclf.experiments.trials import Trial
 from imgclf.finetuning.learning_curve import Epoch
 from support.evaluations import evaluated, few_and_many, labels
+from support.trials import write_trial
 
 
 @pytest.fixture(autouse=True)
@@ -35,49 +39,87 @@ def check_drawn(ax) -> None:
 
 @few_and_many
 def test_confusion_shows_every_count_at_its_place(count, ax):
-    found = evaluated(count)
-    assert plots.confusion(found, ax=ax) is None
+    evaluation = evaluated(count)
+    assert plots.confusion(evaluation, ax=ax) is None
     check_drawn(ax)
     shown = {
         (int(text.get_position()[1]), int(text.get_position()[0])): int(text.get_text()) for text in ax.texts
     }
-    assert shown == {place: images for place, images in np.ndenumerate(found.confusion) if images}
+    assert shown == {place: images for place, images in np.ndenumerate(evaluation.confusion) if images}
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted label", "true label")
     assert f"{5 * count} images" in ax.get_title()
 
 
-def test_long_labels_stay_recognizable(ax):
+def test_long_labels_are_shortened_in_the_middle(ax):
     names = ["long_sleeved_blouse_with_collar", "short_sleeved_blouse_with_collar", "a b"]
-    found = metrics.evaluate(names, ["1", "2", "3"], names, np.eye(3), np.eye(3))
-    plots.confusion(found, ax=ax)
+    evaluation = metrics.evaluate(names, ["1", "2", "3"], names, np.eye(3), np.eye(3))
+    plots.confusion(evaluation, ax=ax)
     ticks = [tick.get_text() for tick in ax.get_xticklabels()]
     assert ticks == ["long_slee…h_collar", "short_sle…h_collar", "a b"]
 
 
 @few_and_many
 def test_roc_draws_a_curve_for_each_label_with_its_area(count, ax):
-    found = evaluated(count)
-    plots.roc(found, ax=ax)
+    evaluation = evaluated(count)
+    plots.roc(evaluation, ax=ax)
     check_drawn(ax)
-    for line, label in zip(ax.lines, found.labels, strict=False):
-        curve = curves.roc(found, label)
+    for line, label in zip(ax.lines, evaluation.labels, strict=False):
+        curve = curves.roc(evaluation, label)
         assert ([curve.false_positive_rate, curve.true_positive_rate] == line.get_xydata().T).all()
         assert (
             line.get_label()
-            == f"{label}, area {curve.area:.2f} ({curve.interval[0]:.2f} to {curve.interval[1]:.2f})"
+            == f"{label}, area {curve.auc:.2f} ({curve.interval[0]:.2f} to {curve.interval[1]:.2f})"
         )
     assert len(ax.lines) == count + 1
     assert f"{5 * count} images" in ax.get_title()
 
 
-def test_roc_leaves_out_a_label_without_images(ax):
-    found = metrics.evaluate(["a", "b", "c"], ["1", "2"], ["a", "b"], np.eye(3)[:2], np.eye(3)[:2])
-    plots.roc(found, ax=ax)
+def test_roc_omits_a_label_without_images(ax):
+    evaluation = metrics.evaluate(["a", "b", "c"], ["1", "2"], ["a", "b"], np.eye(3)[:2], np.eye(3)[:2])
+    plots.roc(evaluation, ax=ax)
     assert [line.get_label().split(",")[0] for line in ax.lines] == ["a", "b", "chance"]
 
 
 @few_and_many
-def test_feature_map_shows_each_image_under_its_label(count, ax):
+def test_precision_recall_draws_a_curve_for_each_label_with_its_average_precision_and_baseline(count, ax):
+    evaluation = evaluated(count)
+    assert plots.precision_recall(evaluation, ax=ax) is None
+    check_drawn(ax)
+    lines, baselines = ax.lines[:count], ax.lines[count:]
+    for line, baseline, label in zip(lines, baselines, evaluation.labels, strict=True):
+        curve = curves.precision_recall(evaluation, label)
+        low, high = curve.interval
+        np.testing.assert_array_equal(line.get_xydata().T, [curve.recall, curve.precision])
+        assert (
+            line.get_label()
+            == f"{label}, average precision {curve.average_precision:.2f} ({low:.2f} to {high:.2f})"
+        )
+        assert set(baseline.get_ydata()) == {curve.baseline} == {1 / count}
+        assert line.get_color() == baseline.get_color() == plots.colour(evaluation.labels, label)
+    assert ax.get_xlabel() == "recall (share of the label's images that are found)"
+    assert ax.get_ylabel().startswith("precision (")
+    assert f"{5 * count} images" in ax.get_title()
+
+
+def test_precision_recall_draws_the_steps_whose_area_is_the_average_precision(ax):
+    evaluation = evaluated(3)
+    plots.precision_recall(evaluation, ax=ax)
+    for line, label in zip(ax.lines[:3], evaluation.labels, strict=True):
+        recall, precision = line.get_data()
+        assert line.get_drawstyle() == "steps-post"  # from each point to the next, at the height of the first
+        area = -np.diff(recall) @ precision[:-1]
+        assert area == pytest.approx(curves.precision_recall(evaluation, label).average_precision)
+
+
+def test_precision_recall_omits_a_label_without_images(ax):
+    evaluation = metrics.evaluate(["a", "b", "c"], ["1", "2"], ["a", "b"], np.eye(3)[:2], np.eye(3)[:2])
+    plots.precision_recall(evaluation, ax=ax)
+    legend = [text.get_text().split(",")[0] for text in ax.get_legend().get_texts()]
+    assert legend == ["a", "b", "chance (baseline): the label's share of the images"]
+
+
+@few_and_many
+def test_feature_map_draws_a_point_for_each_image_by_label(count, ax):
     points = np.random.default_rng(0).normal(size=(3 * count, 2))
     plots.feature_map(points, np.array(labels(count)).repeat(3), labels(count), ax=ax)
     check_drawn(ax)
@@ -86,7 +128,7 @@ def test_feature_map_shows_each_image_under_its_label(count, ax):
     assert ax.get_title().startswith(f"{3 * count} images")
 
 
-def test_feature_map_shows_a_label_without_images(ax):
+def test_feature_map_lists_a_label_without_images(ax):
     plots.feature_map(np.zeros((1, 2)), ["a"], ["a", "b"], ax=ax)
     check_drawn(ax)
     assert [scatter.get_label() for scatter in ax.collections] == ["a (1)", "b (0)"]
@@ -95,14 +137,14 @@ def test_feature_map_shows_a_label_without_images(ax):
 def test_c_curve_rings_the_chosen_c(ax):
     plots.c_curve([0.1, 1.0, 10.0], [0.6, 0.8, 1.0], [0.5, 0.7, 0.6], 1, ax=ax)
     check_drawn(ax)
-    learned, held_out, ring = ax.lines
-    assert learned.get_ydata().tolist() == [0.6, 0.8, 1.0]
+    train, held_out, ring = ax.lines
+    assert train.get_ydata().tolist() == [0.6, 0.8, 1.0]
     assert held_out.get_ydata().tolist() == [0.5, 0.7, 0.6]
     assert ring.get_xydata().tolist() == [[1.0, 0.7]]
     assert ring.get_label() == "chosen: C = 1"
 
 
-def test_ten_labels_have_ten_colours_and_more_have_one():
+def test_up_to_ten_labels_have_different_colours_and_more_share_one():
     assert len({plots.colour(labels(10), label) for label in labels(10)}) == 10
     assert {plots.colour(labels(11), label) for label in labels(11)} == {plots.COLOURS[0]}
 
@@ -112,12 +154,13 @@ def test_a_label_keeps_its_colour_when_others_lack_images(ax):
     assert plt.matplotlib.colors.to_hex(ax.collections[2].get_facecolor()[0]) == plots.COLOURS[2]
 
 
-def test_roc_of_more_labels_than_colours_differs_by_the_line(ax):
-    plots.roc(evaluated(12), ax=ax)
+@pytest.mark.parametrize("draw", [plots.roc, plots.precision_recall])
+def test_curves_of_more_labels_than_colours_differ_by_the_line_style(draw, ax):
+    draw(evaluated(12), ax=ax)
     assert len({line.get_linestyle() for line in ax.lines[:12]}) == 4
 
 
-def test_functions_draw_a_figure_of_their_own_without_ax():
+def test_without_ax_a_figure_is_created():
     plots.confusion(evaluated(3))
     assert plt.gca().get_xlabel() == "predicted label"
 
@@ -133,47 +176,49 @@ def test_grid_shows_each_image_under_its_caption():
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_grid_of_few_or_no_images_is_no_crash(count):
+def test_grid_of_one_or_no_image_is_drawn(count):
     plots.grid([np.zeros((8, 8, 3), np.uint8)] * count, ["one"] * count, title="few")
     plt.gcf().canvas.draw()
 
 
-def test_rejection_draws_the_curve_of_the_thresholds(ax):
-    found = metrics.evaluate(
+def test_rejection_draws_accuracy_and_rejected_share_over_the_thresholds(ax):
+    evaluation = metrics.evaluate(
         ["a", "b"],
         list("123"),
         list("aab"),
         np.eye(2)[[0, 1, 1]],
         np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7]]),
     )
-    assert plots.rejection(found, ax=ax) is None
+    assert plots.rejection(evaluation, ax=ax) is None
     check_drawn(ax)
-    right, rejected = ax.lines
-    np.testing.assert_array_equal(right.get_xdata(), [0, 0.6, 0.7, 0.9, 1])
-    np.testing.assert_array_equal(right.get_ydata(), [2 / 3, 2 / 3, 1, 1, np.nan])
+    accuracy, rejected = ax.lines
+    np.testing.assert_array_equal(accuracy.get_xdata(), [0, 0.6, 0.7, 0.9, 1])
+    np.testing.assert_array_equal(accuracy.get_ydata(), [2 / 3, 2 / 3, 1, 1, np.nan])
     np.testing.assert_array_equal(rejected.get_ydata(), [0, 0, 1 / 3, 2 / 3, 1])
     assert {line.get_drawstyle() for line in ax.lines} == {"steps-pre"}
-    assert right.get_linestyle() != rejected.get_linestyle()
+    assert accuracy.get_linestyle() != rejected.get_linestyle()
     assert ax.get_title().startswith("3 images")
 
 
-def test_rejection_draws_the_band_of_the_interval(ax):
-    found = evaluated(3)
-    probabilities = np.exp(found.scores) / np.exp(found.scores).sum(axis=1, keepdims=True)
-    found = metrics.Evaluation(found.labels, found.paths, found.truth, found.scores, probabilities)
-    plots.rejection(found, ax=ax)
+def test_rejection_draws_the_interval_as_a_band(ax):
+    evaluation = evaluated(3)
+    probabilities = np.exp(evaluation.scores) / np.exp(evaluation.scores).sum(axis=1, keepdims=True)
+    evaluation = metrics.Evaluation(
+        evaluation.labels, evaluation.paths, evaluation.truth, evaluation.scores, probabilities
+    )
+    plots.rejection(evaluation, ax=ax)
     (band,) = ax.collections
-    low, high = found.overall_accuracy.interval
+    low, high = evaluation.overall_accuracy.interval
     heights = band.get_paths()[0].vertices[:, 1]
     assert {low, high} <= set(heights)  # the first threshold rejects nothing
 
 
 def test_reliability_draws_a_point_and_an_interval_for_each_bin(ax):
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.42, 0.58]])
-    found = calibration.reliability(
+    result = calibration.reliability(
         metrics.evaluate(["a", "b"], list("123"), list("aab"), np.eye(2)[[0, 1, 1]], probabilities)
     )
-    assert plots.reliability(found, ax=ax) is None
+    assert plots.reliability(result, ax=ax) is None
     check_drawn(ax)
     diagonal, points = ax.lines
     np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
@@ -181,7 +226,7 @@ def test_reliability_draws_a_point_and_an_interval_for_each_bin(ax):
     assert [text.get_text() for text in ax.texts] == ["2", "1"]
     (intervals,) = ax.collections
     np.testing.assert_allclose(
-        [segment[:, 1] for segment in intervals.get_segments()], [b.accuracy.interval for b in found.bins]
+        [segment[:, 1] for segment in intervals.get_segments()], [b.accuracy.interval for b in result.bins]
     )
 
 
@@ -194,7 +239,7 @@ def test_save_writes_the_current_figure_as_png(tmp_path):
     assert [path.name for path in (tmp_path / "proc").iterdir()] == ["confusion.png"]
 
 
-def test_training_curve_rings_the_epoch_that_is_kept_which_has_the_smallest_loss(ax):
+def test_training_curve_rings_the_epoch_with_the_smallest_validation_loss(ax):
     epochs = [
         Epoch(0, float("nan"), float("nan"), 0.2, 0.9),
         Epoch(1, 0.5, 0.3, 0.1, 0.6),
@@ -202,15 +247,101 @@ def test_training_curve_rings_the_epoch_that_is_kept_which_has_the_smallest_loss
     ]
     plots.training_curve(epochs, ax=ax)
     check_drawn(ax)
-    trained, validated, ring = ax.lines
-    assert trained.get_ydata().tolist()[1:] == [0.3, 0.1]
-    assert validated.get_ydata().tolist() == [0.2, 0.1, 0.15]
+    train, validation, ring = ax.lines
+    assert train.get_ydata().tolist()[1:] == [0.3, 0.1]
+    assert validation.get_ydata().tolist() == [0.2, 0.1, 0.15]
     assert ring.get_xydata().tolist() == [[2, 0.15]]
 
 
-def test_nothing_is_drawn_or_saved_where_nothing_was_tried(tmp_path):
+def test_trials_draws_test_accuracy_against_milliseconds_per_image(ax):
+    slow = write_trial(5, 90, held_out=45, milliseconds=40.0, epochs=10)
+    fast = write_trial(500, 80, held_out=40, milliseconds=10.0, epochs=5)
+    assert plots.trials([fast, slow], ax=ax) is None
+    check_drawn(ax)
+    assert ax.get_xlabel() == "milliseconds per image at inference"
+    points = [container.lines[0].get_xydata().tolist() for container in ax.containers]
+    assert points == [[[40.0, 0.9]], [[10.0, 0.8]]]  # ranked by held-out accuracy
+    assert [text.get_text() for text in ax.texts] == ["1", "2"]
+    for container, trial in zip(ax.containers, (slow, fast), strict=True):
+        (segment,) = container.lines[2][0].get_segments()
+        np.testing.assert_allclose(segment[:, 1], trial.test_evaluation.overall_accuracy.interval)
+    held_out = [line.get_xydata().tolist() for line in ax.lines if line.get_marker() == "_"]
+    assert [[40.0, 0.9]] in held_out and [[10.0, 0.8]] in held_out
+
+
+def test_nothing_is_drawn_or_saved_if_nothing_was_tried(tmp_path):
     plots.training_curve([])
     plots.c_curve([], [], [], 0)
+    plots.trials([Trial("fruit@epochs=5", {"epochs": 5}, "", {}, error="the disk is full")])
     plots.save(tmp_path / "nothing.png")
     assert not plt.get_fignums()
     assert not list(tmp_path.iterdir())
+
+
+DOLLARS = "a$b$c"
+FIGURES = {  # each draws the labels it is given, as far as it shows labels
+    "confusion": lambda names: plots.confusion(of_labels(names)),
+    "roc": lambda names: plots.roc(of_labels(names)),
+    "precision_recall": lambda names: plots.precision_recall(of_labels(names)),
+    "feature_map": lambda names: plots.feature_map(np.eye(3, 2), names, names),
+    "grid": lambda names: plots.grid([np.zeros((8, 8, 3), np.uint8)] * 3, names, title="Three images"),
+    "c_curve": lambda names: plots.c_curve([1e-4, 0.01, 1, 100], [0.5, 0.6, 0.9, 1], [0.5, 0.6, 0.8, 0.7], 2),
+    "training_curve": lambda names: plots.training_curve(
+        [Epoch(number, 0.5, 0.3, 0.1, 0.6) for number in range(30)]
+    ),
+    "trials": lambda names: plots.trials([write_trial(5, 90, held_out=45, epochs=10)]),
+    "rejection": lambda names: plots.rejection(of_labels(names)),
+    "reliability": lambda names: plots.reliability(calibration.reliability(of_labels(names))),
+}
+WITH_LABELS = {"confusion", "roc", "precision_recall", "feature_map", "grid"}
+
+
+def of_labels(names: list[str]) -> metrics.Evaluation:
+    """An evaluation of two images of each label, one of which has a wrong prediction."""
+    truth = np.arange(len(names)).repeat(2)
+    scores = np.eye(len(names))[truth]
+    scores[1] = scores[-1]
+    paths = [str(i) for i in range(len(truth))]
+    return metrics.evaluate(names, paths, [names[k] for k in truth], scores, scores)
+
+
+@pytest.fixture
+def drawn_texts(monkeypatch) -> list[tuple[str, bool]]:
+    """Each text that reaches the canvas, as it is drawn, and whether matplotlib sets it as mathematics."""
+    texts = []
+    draw_text = RendererAgg.draw_text
+
+    def recording(renderer, gc, x, y, s, prop, angle, ismath=False, mtext=None):
+        texts.append((s, bool(ismath)))
+        draw_text(renderer, gc, x, y, s, prop, angle, ismath, mtext)
+
+    monkeypatch.setattr(RendererAgg, "draw_text", recording)
+    return texts
+
+
+def test_every_figure_function_is_among_those_whose_texts_are_tested():
+    functions = inspect.getmembers(plots, inspect.isfunction)
+    figures = {name for name, f in functions if f.__module__ == plots.__name__}
+    assert figures - {"colour", "plain", "short", "save"} == set(FIGURES)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_shows_a_dollar_sign_or_mathematics(name, drawn_texts):
+    FIGURES[name](["apple", "pear", "quince"])
+    plt.gcf().canvas.draw()
+    assert drawn_texts
+    assert [text for text, is_math in drawn_texts if is_math or "$" in text or "mathdefault" in text] == []
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_dollar_signs_of_a_label_are_drawn_literally(name, drawn_texts):
+    FIGURES[name]([DOLLARS, "$", "5$"])
+    plt.gcf().canvas.draw()
+    assert [text for text, is_math in drawn_texts if is_math or "\\" in text or "mathdefault" in text] == []
+    assert any(DOLLARS in text for text, _ in drawn_texts) == (name in WITH_LABELS)
+
+
+def test_the_recorder_sees_mathematics(drawn_texts):
+    plt.figure().text(0, 0, DOLLARS)
+    plt.gcf().canvas.draw()
+    assert drawn_texts == [(DOLLARS, True)]

@@ -1,16 +1,21 @@
 """The linear head: the C that is chosen, the columns of the scores, the temperature."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
-from imgclf import ImgclfError, svm
+from imgclf import ImgclfError, parameters, svm
+from imgclf.svm import CSearch, Head
 
 SEPARATE = np.random.default_rng(0).normal(0, 0.1, (30, 3)).astype(np.float32) + np.eye(
     3, dtype=np.float32
 ).repeat(10, 0)
 LABELS = np.array(["dotted", "leopard", "striped"]).repeat(10)
 ALONE = np.arange(30).astype(str)  # each image its own cluster
+GRID = parameters.PARAMETERS["svm_c"].default
+HEAD = Head(("a", "b"), np.eye(2, dtype=np.float32), np.zeros(2, np.float32), False, 1.0, 1.0)
 
 
 def noisy(count: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -21,28 +26,123 @@ def noisy(count: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return matrix.astype(np.float32), labels, np.arange(count).astype(str)
 
 
-def test_separable_images_are_all_right():
-    search = svm.train(SEPARATE, LABELS, ALONE, c_values=[1.0])
-    assert search.cv_accuracy == search.train_accuracy == (1.0,)
-    best = search.head.scores(SEPARATE).argmax(axis=1)
-    assert [search.head.labels[k] for k in best] == LABELS.tolist()
+def separated(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, labels and clusters of 120 images of three labels that are far from each other."""
+    y = np.arange(120) % 3
+    matrix = np.eye(3, 64)[y] + np.random.default_rng(seed).normal(0, 0.2, (120, 64))
+    return matrix.astype(np.float32), np.array(["a", "b", "c"])[y], np.arange(120).astype(str)
 
 
-def test_of_equally_accurate_c_the_one_whose_probabilities_fit_is_taken():
-    search = svm.train(SEPARATE, LABELS, ALONE, c_values=[1.0, 1e-6])
-    assert (search.c, search.cv_accuracy) == ((1e-6, 1.0), (1.0, 1.0))
-    assert search.head.c == 1.0  # the other is right as often and sure of nothing
+# Two labels with 100 images each. Of each label 20 images lie at the decision boundary, where the cross-entropy is the
+# same on either side; `boundary_scores` puts some of them on the wrong side.
+Y = np.array([0, 1]).repeat(100)
 
 
-def test_the_best_c_is_the_one_of_the_held_out_images_and_not_of_those_learned_from():
+def boundary_scores(wrong: int) -> np.ndarray:
+    margin = np.where(np.arange(100) < 20, 1e-9, 1.0) * np.where(np.arange(100) < wrong, -1, 1)
+    return (np.eye(2)[Y] * np.tile(margin, 2)[:, None]).astype(np.float32)
+
+
+def search(
+    best: int, most_accurate: int, *, accuracy: tuple[float, ...], correct: tuple[int, ...]
+) -> CSearch:
+    """A search of C = 0.1, 1, 10 in which 100 images were held out."""
+    return CSearch(
+        replace(HEAD, c=(0.1, 1.0, 10.0)[best]),
+        np.zeros((100, 2)),
+        (0.1, 1.0, 10.0),
+        (1.0, 1.0, 1.0),
+        accuracy,
+        correct,
+        (0.3, 0.2, 0.9),
+        best,
+        most_accurate,
+    )
+
+
+def test_separable_images_are_all_predicted_right():
+    found = svm.train(SEPARATE, LABELS, ALONE, c_values=[1.0])
+    assert found.cv_accuracy == found.train_accuracy == (1.0,)
+    best = found.head.scores(SEPARATE).argmax(axis=1)
+    assert [found.head.labels[k] for k in best] == LABELS.tolist()
+
+
+def test_a_c_whose_probabilities_are_useless_is_not_chosen_for_an_equal_accuracy():
+    found = svm.train(SEPARATE, LABELS, ALONE, c_values=[1.0, 1e-6])
+    assert (found.c, found.cv_accuracy) == ((1e-6, 1.0), (1.0, 1.0))
+    assert found.head.c == 1.0  # the other is right as often, with all probabilities near a third
+
+
+def test_the_smallest_c_within_one_standard_error_of_the_best_accuracy_is_chosen():
+    # Best: 90 of 100 right of each label, with a standard error of sqrt(2 * 0.9 * 0.1 / 100) / 2 = 0.0212.
+    assert svm.select_c(Y, [boundary_scores(wrong) for wrong in (13, 12, 10)]) == (1, 2)  # 0.87, 0.88, 0.90
+    assert svm.select_c(Y, [boundary_scores(wrong) for wrong in (14, 13, 10)]) == (2, 2)
+    assert svm.select_c(Y, [boundary_scores(wrong) for wrong in (10, 10, 10, 13)]) == (0, 0)
+
+
+def test_the_smallest_c_within_one_standard_error_of_the_best_cross_entropy_is_chosen():
+    right = boundary_scores(10)
+    assert svm.select_c(Y, [right * 1e-6, right, right]) == (1, 1)  # too small for any temperature
+    assert svm.select_c(Y, [boundary_scores(9) * 1e-6, right]) == (1, 0)
+    unsure = right.copy()
+    unsure[::2] *= 0.2  # half of the images lie nearer to the boundary, so that no one temperature fits all
+    assert svm.select_c(Y, [unsure, right, right]) == (1, 1)
+
+
+def test_the_standard_error_is_of_the_class_averaged_accuracy():
+    # Of the common label 190 of 200 are right, of the rare one 6 of 10:
+    # sqrt(0.95 * 0.05 / 200 + 0.6 * 0.4 / 10) / 2 = 0.0778. The first C has one rare image fewer right, the second two.
+    y = np.array([0] * 200 + [1] * 10)
+
+    def rare_right(count: int) -> np.ndarray:
+        margin = np.array([-1e-9] * 10 + [1.0] * 190 + [1e-9] * count + [-1e-9] * (10 - count))
+        return np.eye(2)[y] * margin[:, None]
+
+    assert svm.select_c(y, [rare_right(5), rare_right(6)]) == (0, 1)
+    assert svm.select_c(y, [rare_right(4), rare_right(6)]) == (1, 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_twelve_validation_images_suffice_for_useful_probabilities(seed):
+    matrix, labels, clusters = separated(seed)
+    validation = np.arange(120) < 12
+    found = svm.train(matrix, labels, clusters, c_values=GRID, validation=validation)
+    assert found.correct[found.best] == 12
+    assert found.oof_scores[found.held_out].shape == (12, 3)
+    confidence = softmax(found.oof_scores[found.held_out] / found.head.temperature, axis=1).max(axis=1)
+    assert confidence.min() > 0.6 and np.median(confidence) > 0.75
+    smallest = svm.train(matrix, labels, clusters, c_values=GRID[:1], validation=validation)
+    unsure = softmax(smallest.oof_scores[found.held_out] / smallest.head.temperature, axis=1).max(axis=1)
+    assert smallest.correct == (12,) and unsure.max() < 0.6  # as accurate, and not chosen
+
+
+def test_c_is_chosen_on_held_out_images_and_not_on_training_images():
     matrix, labels, clusters = noisy(60)
-    wide = np.hstack([matrix, np.random.default_rng(2).normal(0, 1, (60, 200))])  # much to learn by heart
-    search = svm.train(wide, labels, clusters, c_values=[1e-4, 1e-3, 1e2])
-    assert search.train_accuracy[-1] == 1.0
-    assert search.cv_accuracy[search.best] == max(search.cv_accuracy) > search.cv_accuracy[-1]
+    wide = np.hstack([matrix, np.random.default_rng(2).normal(0, 1, (60, 200))])  # enough to overfit
+    found = svm.train(wide, labels, clusters, c_values=[1e-4, 1e-3, 1e2])
+    assert found.train_accuracy[-1] == 1.0
+    assert found.cv_accuracy[found.most_accurate] == max(found.cv_accuracy) > found.cv_accuracy[-1]
+    assert found.best <= found.most_accurate
 
 
-def test_two_labels_give_two_opposite_columns():
+def test_a_search_counts_the_images_that_each_c_predicts_right():
+    matrix, labels, clusters = noisy()
+    found = svm.train(matrix, labels, clusters, c_values=[1e-2, 1.0])
+    expected = (found.oof_scores.argmax(axis=1) == (labels == "b")).sum()
+    assert found.correct[found.best] == expected
+    assert found.cv_accuracy[found.best] == pytest.approx(expected / 120)  # the labels are equally frequent
+    assert found.held_out.tolist() == list(range(120))
+
+
+def test_cross_entropy_is_that_of_the_calibrated_probabilities():
+    matrix, labels, clusters = noisy()
+    found = svm.train(matrix, labels, clusters, c_values=[1.0])
+    logits = found.oof_scores / found.head.temperature
+    truth = (labels == "b").astype(int)
+    assert found.cross_entropy[0] == pytest.approx(-log_softmax(logits, axis=1)[np.arange(120), truth].mean())
+
+
+def test_two_labels_have_two_opposite_columns():
     matrix, labels, clusters = noisy()
     head = svm.train(matrix, labels, clusters, c_values=[1.0]).head
     assert head.weights.shape == (2, 5)
@@ -57,108 +157,110 @@ def test_a_rare_label_counts_as_much_as_a_common_one():
     labels = np.array(["common"] * 190 + ["rare"] * 10)
     head = svm.train(matrix, labels, np.arange(200).astype(str), c_values=[1.0], l2_normalize=False).head
     boundary = -head.offsets[1] / head.weights[1, 0]
-    assert 0.2 < boundary < 0.8  # halfway, and not where "rare" is never the answer
+    assert 0.2 < boundary < 0.8  # halfway, and not where "rare" is never predicted
 
 
-def test_scores_are_float32_weights_times_directions():
-    head = svm.Head(
+def test_scores_are_float32_products_of_weights_and_normalized_features():
+    head = Head(
         ("a", "b"), np.array([[1, 0], [0, 2]], np.float32), np.array([0, 10], np.float32), True, 1.0, 1.0
     )
-    scores = head.scores(np.array([[30, 40]], np.float32))  # its direction is (0.6, 0.8)
+    scores = head.scores(np.array([[30, 40]], np.float32))  # normalized: (0.6, 0.8)
     np.testing.assert_allclose(scores, [[0.6, 11.6]], rtol=1e-6)
     assert scores.dtype == np.float32
 
 
 def test_without_normalization_the_length_counts():
-    head = svm.Head(("a", "b"), np.eye(2, dtype=np.float32), np.zeros(2, np.float32), False, 1.0, 1.0)
-    assert head.scores(np.array([[30, 40]], np.float32)).tolist() == [[30, 40]]
+    assert HEAD.scores(np.array([[30, 40]], np.float32)).tolist() == [[30, 40]]
 
 
-def test_a_label_with_one_image_is_learned_too():
+def test_a_label_with_one_image_is_trained_on_too():
     matrix = np.vstack([SEPARATE[:20], [[0, 0, 1]]]).astype(np.float32)
-    search = svm.train(matrix, LABELS[:21], ALONE[:21], c_values=[100.0])
-    assert search.head.labels == ("dotted", "leopard", "striped")
-    assert search.head.scores(matrix)[20].argmax() == 2
-    assert search.cv_accuracy[0] == pytest.approx(2 / 3)  # held out, nothing is known of it
+    found = svm.train(matrix, LABELS[:21], ALONE[:21], c_values=[100.0])
+    assert found.head.labels == ("dotted", "leopard", "striped")
+    assert found.head.scores(matrix)[20].argmax() == 2
+    assert found.cv_accuracy[0] == pytest.approx(2 / 3)  # held out, its label is unknown to the estimator
 
 
-def test_a_label_that_a_fold_did_not_teach_is_never_chosen():
+def test_a_label_without_training_images_in_a_fold_is_never_predicted_there():
     draws = np.random.default_rng(3)
     matrix = np.vstack([draws.normal(0, 1, (40, 2)), [[50, 50]]])
     labels = np.array(["a"] * 20 + ["b"] * 20 + ["c"])
-    search = svm.train(matrix, labels, np.arange(41).astype(str), c_values=[1.0], l2_normalize=False)
-    assert np.isneginf(search.held_out[40]).tolist() == [
-        False,
-        False,
-        True,
-    ]  # no machine that scored the only "c" had seen one
+    found = svm.train(matrix, labels, np.arange(41).astype(str), c_values=[1.0], l2_normalize=False)
+    # No estimator that scored the only "c" was trained on one.
+    assert np.isneginf(found.oof_scores[40]).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("each", [1, 2])
 def test_a_handful_of_images_is_enough(each):
     few = np.r_[0:each, 10 : 10 + each, 20 : 20 + each]
-    search = svm.train(SEPARATE[few], LABELS[few], ALONE[few], c_values=[0.1, 10.0])
-    assert search.train_accuracy[1] == 1.0
-    assert 0 < search.head.temperature < np.inf
+    found = svm.train(SEPARATE[few], LABELS[few], ALONE[few], c_values=[0.1, 10.0])
+    assert found.train_accuracy[1] == 1.0
+    assert 0 < found.head.temperature < np.inf
+
+
+def test_one_image_per_label_in_all_folds_chooses_some_c():
+    found = svm.train(SEPARATE[[0, 10, 20]], LABELS[[0, 10, 20]], ALONE[[0, 1, 1]], c_values=[0.1, 10.0])
+    assert found.head.c in found.c
 
 
 def test_where_nothing_was_held_out_the_temperature_is_one():
-    search = svm.train(SEPARATE[[0, 10]], LABELS[[0, 10]], ALONE[[0, 10]], c_values=[1.0])
-    assert search.head.temperature == 1.0
+    found = svm.train(SEPARATE[[0, 10]], LABELS[[0, 10]], ALONE[[0, 10]], c_values=[1.0])
+    assert found.head.temperature == 1.0
 
 
 @pytest.mark.parametrize(
     ("c_values", "chosen"), [([1e-4, 0.5, 100.0], 0.5), ([100.0, 3.0, 0.1], 3.0), ([0.1, 10.0], 0.1)]
 )
-def test_where_nothing_was_held_out_the_c_nearest_to_one_is_taken_and_no_accuracy_told(c_values, chosen):
-    search = svm.train(SEPARATE[[0, 10]], LABELS[[0, 10]], ALONE[[0, 10]], c_values=c_values)
-    assert search.head.c == search.c[search.best] == chosen
-    assert np.isnan(search.cv_accuracy).all()
+def test_where_nothing_was_held_out_the_c_nearest_to_one_is_taken_and_no_accuracy_is_reported(
+    c_values, chosen
+):
+    found = svm.train(SEPARATE[[0, 10]], LABELS[[0, 10]], ALONE[[0, 10]], c_values=c_values)
+    assert found.head.c == found.c[found.best] == chosen
+    assert np.isnan(found.cv_accuracy).all() and found.held_out.tolist() == []
     assert (
-        str(search)
-        == f"C = {chosen:g}: nothing could be held out, so C was not chosen by accuracy; more images of each label would tell"
+        str(found)
+        == f"C = {chosen:g}: no image could be held out, so C was not chosen by accuracy; more images of each label would allow cross-validation"
     )
+    assert found.warning == ""
 
 
 def test_clusters_are_never_divided_between_folds():
-    matrix = np.eye(24, dtype=np.float32).repeat(
-        2, 0
-    )  # 24 pairs of twins; a pair has nothing in common with another
+    matrix = np.eye(24, dtype=np.float32).repeat(2, 0)  # 24 pairs of twins, which have nothing else in common
     labels = np.array(["a", "b"]).repeat(24)
     pairs = np.arange(24).astype(str).repeat(2)
     divided = svm.train(matrix, labels, np.arange(48).astype(str), c_values=[10.0])
     together = svm.train(matrix, labels, pairs, c_values=[10.0])
-    assert divided.cv_accuracy[0] > 0.6  # most twins were learned from
-    assert together.cv_accuracy[0] <= 0.5  # nothing to go by
+    assert divided.cv_accuracy[0] > 0.6  # most images were held out while their twin was trained on
+    assert together.cv_accuracy[0] <= 0.5  # no twin to go by
 
 
-def test_one_single_cluster_is_no_crash():
-    search = svm.train(SEPARATE, LABELS, np.full(30, "same"), c_values=[1.0, 10.0])
-    assert search.head.c == 1.0
-    assert search.train_accuracy == (1.0, 1.0)
-    assert np.isnan(search.cv_accuracy).all()
+def test_a_single_cluster_is_trained_on_without_cross_validation():
+    found = svm.train(SEPARATE, LABELS, np.full(30, "same"), c_values=[1.0, 10.0])
+    assert found.head.c == 1.0
+    assert found.train_accuracy == (1.0, 1.0)
+    assert np.isnan(found.cv_accuracy).all()
 
 
-def test_temperature_makes_held_out_probabilities_likelier():
+def test_the_temperature_maximizes_the_likelihood_of_out_of_fold_scores():
     matrix, labels, clusters = noisy()
-    search = svm.train(matrix, labels, clusters, c_values=[1.0], l2_normalize=False)
+    found = svm.train(matrix, labels, clusters, c_values=[1.0], l2_normalize=False)
     truth = (labels == "b").astype(int)
 
     def loss(temperature: float) -> float:
-        return -log_softmax(search.held_out / temperature, axis=1)[np.arange(120), truth].mean()
+        return -log_softmax(found.oof_scores / temperature, axis=1)[np.arange(120), truth].mean()
 
-    best = search.head.temperature
+    best = found.head.temperature
     assert loss(best) < loss(1.0)
     assert loss(best) < min(loss(best * 1.2), loss(best / 1.2))
 
 
-def test_the_same_seed_gives_the_same_head():
+def test_the_same_seed_trains_the_same_head():
     first, second = (svm.train(*noisy(), c_values=[0.1, 1.0], seed=7) for _ in range(2))
     assert (first.head.weights == second.head.weights).all()
     assert first.cv_accuracy == second.cv_accuracy
 
 
-def test_write_and_read_give_the_same_head_without_pickle(tmp_path):
+def test_a_head_is_read_as_it_was_written_and_holds_no_pickle(tmp_path):
     head = svm.train(SEPARATE, np.char.add(LABELS, " é"), ALONE, c_values=[1.0]).head
     svm.write(head, tmp_path / "svm.npz")
     again = svm.read(tmp_path / "svm.npz")
@@ -173,13 +275,13 @@ def test_write_and_read_give_the_same_head_without_pickle(tmp_path):
         assert all(arrays[name].dtype != object for name in arrays)
 
 
-def test_a_damaged_head_is_named(tmp_path):
+def test_a_damaged_head_is_named_with_the_remedy(tmp_path):
     (tmp_path / "svm.npz").write_bytes(b"PK but nothing more")
     with pytest.raises(ImgclfError, match=r"svm\.npz: damaged; run 04_train_svm again"):
         svm.read(tmp_path / "svm.npz")
 
 
-def test_one_label_is_refused():
+def test_a_single_label_is_refused():
     with pytest.raises(
         ImgclfError,
         match="all training images have the label 'dotted'; a classifier needs at least two labels",
@@ -188,23 +290,74 @@ def test_one_label_is_refused():
 
 
 @pytest.mark.parametrize("c_values", [[], [0.0, 1.0], [-1.0]])
-def test_no_c_or_one_that_is_not_above_zero_is_refused(c_values):
+def test_an_empty_grid_or_a_c_that_is_not_above_zero_is_refused(c_values):
     with pytest.raises(ImgclfError, match=r"svm_c=\[.*\]: give at least one C, all above 0"):
         svm.train(SEPARATE, LABELS, ALONE, c_values=c_values)
 
 
-def test_a_search_tells_its_c_and_accuracy():
+def test_a_search_prints_its_c_and_accuracy():
     assert (
         str(svm.train(SEPARATE, LABELS, ALONE, c_values=[0.5]))
-        == "C = 0.5: cross-validated class-averaged accuracy 1.00"
+        == "C = 0.5: out-of-fold class-averaged accuracy 1.00"
+    )
+    assert str(CSearch(HEAD, np.empty((0, 2)))) == "no C was searched"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "correct", "words"),
+    [
+        ((0.88, 0.9, 0.91), (88, 90, 91), "C = 10 has 3 images more right of 100"),
+        ((0.88, 0.9, 0.8801), (88, 90, 89), "C = 10 has 1 image more right of 100"),
+        ((0.88, 0.9, 0.881), (88, 90, 88), "C = 10 has as many images right of 100"),
+        (
+            (0.88, 0.9, 0.91),
+            (88, 90, 86),
+            "C = 10 has 2 images fewer right of 100 and a class-averaged accuracy of 0.91",
+        ),
+    ],
+)
+def test_a_search_prints_how_many_images_the_most_accurate_c_has_more(accuracy, correct, words):
+    assert (
+        str(search(0, 2, accuracy=accuracy, correct=correct))
+        == f"C = 0.1: out-of-fold class-averaged accuracy 0.88; {words}, within one standard error, and the smaller C regularizes more"
     )
 
 
-def test_without_mistakes_to_learn_from_probabilities_are_no_surer_than_the_images_allow():
+def test_a_search_prints_why_a_more_accurate_smaller_c_was_not_chosen():
+    assert (
+        str(search(1, 0, accuracy=(0.91, 0.9, 0.5), correct=(91, 90, 50)))
+        == "C = 1: out-of-fold class-averaged accuracy 0.90; C = 0.1 has 1 image more right of 100, but its probabilities are clearly worse: cross-entropy 0.30, not 0.20"
+    )
+
+
+@pytest.mark.parametrize(
+    ("best", "most_accurate", "warning"),
+    [
+        (2, 2, "warning: the best C is the largest tried, 10; extend svm_c with larger values"),
+        (0, 0, "warning: the chosen C is the smallest tried, 0.1; extend svm_c with smaller values"),
+        (0, 1, "warning: the chosen C is the smallest tried, 0.1; extend svm_c with smaller values"),
+        (
+            1,
+            2,
+            "note: the C of the highest accuracy is the largest tried, 10; extend svm_c with larger values to see whether the accuracy still rises",
+        ),
+        (1, 1, ""),
+        (1, 0, ""),  # a smaller one would have even worse probabilities
+    ],
+)
+def test_a_c_at_the_border_of_the_grid_is_reported(best, most_accurate, warning):
+    assert search(best, most_accurate, accuracy=(0.9, 0.9, 0.9), correct=(90, 90, 90)).warning == warning
+
+
+def test_a_single_c_is_no_border():
+    assert svm.train(SEPARATE, LABELS, ALONE, c_values=[0.5]).warning == ""
+
+
+def test_probabilities_are_no_more_confident_than_the_number_of_images_allows():
     points = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32) + np.repeat(
         [[9, 0, 0], [0, 9, 0]], 20, axis=0
     ).astype(np.float32)
-    search = svm.train(points, np.repeat(["a", "b"], 20), np.arange(40).astype(str), c_values=[1.0])
-    assert search.cv_accuracy == (1.0,)
-    odds = np.exp(np.ptp(search.held_out, axis=1) / search.head.temperature)
-    assert 5 < np.median(odds) < 200  # 40 images and no mistake: about 41 to 1
+    found = svm.train(points, np.repeat(["a", "b"], 20), np.arange(40).astype(str), c_values=[1.0])
+    assert found.cv_accuracy == (1.0,)
+    odds = np.exp(np.ptp(found.oof_scores, axis=1) / found.head.temperature)
+    assert 5 < np.median(odds) < 200  # 40 images and no wrong prediction: about 41 to 1

@@ -1,1 +1,1 @@
-"""The labels that a person corrects: what to look at, in what order, and what looks wrong."""
+"""Labels and their correction: the state behind the annotator and the results browser, without widgets."""

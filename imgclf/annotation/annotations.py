@@ -1,4 +1,4 @@
-"""The labels of a data set as a person corrects them, each change on disk at once and to be taken back."""
+"""The current labels of a data set. Every change is written to disk at once and can be undone."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -14,45 +14,47 @@ from imgclf.data.dataset import (
     UNLABELLED,
     Dataset,
     Image,
+    exclude_duplicates,
     is_current,
-    with_copies_left_out,
 )
 from imgclf.data.journal import Journal
 from imgclf.data.label_names import label_fault
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 
 
 @dataclass(frozen=True)
-class Done:
-    """What a change did: to which images, by their positions, and in a sentence."""
+class ChangeResult:
+    """The result of a change: the positions of the changed images, and a message for the user."""
 
     positions: tuple[int, ...]
-    sentence: str
+    message: str
 
     def __str__(self) -> str:
-        return self.sentence
+        return self.message
 
 
 class Annotations:
-    """The images of a data set with their labels as they are now.
+    """The images of a data set with their current labels.
 
-    All methods that change something write it to the disk before they return, and refuse, with nothing changed, by an
-    ImgclfError that says what is wrong. Images are named by their positions, which stay while their files move.
+    Every method that changes something writes it to disk before it returns. If a change is not possible, the
+    method raises an ImgclfError and changes nothing. Images are identified by position, which stays the same
+    when their files move.
 
     Attributes
     ----------
-    dataset : what was found when the folder was looked through.
-    images : the images, in the order of `dataset.files`, as they are now.
-    labels : all labels, also those without images, sorted; without `unlabelled`.
-    observers : called with the positions of the images that changed, after each change, also one made in another window.
+    dataset : the data set as scanned.
+    images : the images in their current state, in the order of `dataset.files`.
+    labels : all labels, sorted, including those without images; without `unlabelled`.
+    observers : callbacks. After each change, also one from another window, each is called with the positions
+        of the changed images.
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        """Begin with a data set as it was looked through; what was changed since is taken in.
+        """Open a scanned data set and apply the changes in its journal that are newer than the scan.
 
         Raises
         ------
-        ImgclfError : the folder is gone, or its journal is damaged.
+        ImgclfError : the folder no longer exists, or its journal is damaged.
         """
         self.dataset = dataset
         self.journal = Journal(dataset.folder)
@@ -65,23 +67,26 @@ class Annotations:
         )
         self.observers: list[Callable[[tuple[int, ...]], None]] = []
         self._position = {image.path: i for i, image in enumerate(self.images)}
-        self._take_in([step for step in self.journal.latest if step.change > dataset.last_change])
+        self._apply_steps([step for step in self.journal.latest if step.change > dataset.last_change])
 
-    def counts(self) -> Counter[str]:
-        """How many images each label has that later stages use; `unlabelled`: how many wait for a label."""
+    def label_counts(self) -> Counter[str]:
+        """Return the number of images per label, including `unlabelled`; excluded images are not counted."""
         return Counter(image.label for image in self.images if image.excluded in ("", NO_LABEL))
 
     def history(self, position: int) -> list[Step]:
-        """What was done to an image and stands, oldest first; not what was done to another that lay at its place."""
+        """Return the steps of an image that were not undone, oldest first.
+
+        Steps of another image that had the same path earlier are not included.
+        """
         image = self.images[position]
         return [step for step in self.journal.history.get(image.path, ()) if step.sha256 == image.sha256]
 
-    def is_seen(self, position: int) -> bool:
-        """Whether a person confirmed the image's label or changed it."""
+    def is_reviewed(self, position: int) -> bool:
+        """Whether a person confirmed the image's label or changed the image."""
         return bool(self.history(position))
 
     def is_changed(self, position: int, day: date | None = None) -> bool:
-        """Whether a person changed the image's label or excluded it; with `day`, whether on that day, local time."""
+        """Whether a person relabelled or excluded the image; with `day`, whether on that day (local time)."""
         return any(
             step.action in EFFECTIVE and (day is None or step.time[:10] == day.isoformat())
             for step in self.history(position)
@@ -91,109 +96,111 @@ class Annotations:
         """Whether a person excluded the image."""
         return self.images[position].excluded == BY_HAND
 
-    def seen(self) -> int:
-        """How many images a person confirmed or changed."""
+    def count_reviewed(self) -> int:
+        """Return the number of images that a person confirmed or changed."""
         return sum(
-            self.is_seen(self._position[path]) for path in self.journal.history if path in self._position
+            self.is_reviewed(self._position[path]) for path in self.journal.history if path in self._position
         )
 
-    def relabel(self, positions: Iterable[int], label: str) -> Done:
-        """Move images to the folder of another label; those that stand there already are confirmed.
+    def relabel(self, positions: Iterable[int], label: str) -> ChangeResult:
+        """Move images to the folder of another label. Images that already have the label are confirmed.
 
         Raises
         ------
-        ImgclfError : no such label; a file of that name stands there; the file is gone, or changed in another window.
+        ImgclfError : the label does not exist; the target file exists already; the file is gone, or another
+            window has just changed the image.
         """
-        return self._change(positions, lambda image: self._relabelled(image, label), f"now '{label}'")
+        return self._change(
+            positions, lambda image: self._relabel_step(image, label), f"label set to '{label}'"
+        )
 
-    def _relabelled(self, image: Image, label: str) -> Step:
+    def _relabel_step(self, image: Image, label: str) -> Step:
         if label not in (*self.labels, UNLABELLED):
-            raise ImgclfError(f"there is no label '{label}'; add it first")
+            raise ImgclfError(f"the label '{label}' does not exist; add it first")
         if image.label == label:
             return Step("confirm", image.path, sha256=image.sha256)
         return Step("relabel", image.path, f"{label}/{image.path.partition('/')[2]}", image.sha256)
 
-    def exclude(self, positions: Iterable[int]) -> Done:
-        """Have all later stages skip images; their files stay where they are."""
+    def exclude(self, positions: Iterable[int]) -> ChangeResult:
+        """Exclude images from all later stages. Their files stay where they are."""
         new = [i for i in positions if not self.is_excluded(i)]
         return self._change(new, lambda image: Step("exclude", image.path, sha256=image.sha256), "excluded")
 
-    def include(self, positions: Iterable[int]) -> Done:
-        """Use images again that a person excluded."""
+    def include(self, positions: Iterable[int]) -> ChangeResult:
+        """Include images again that a person excluded."""
         return self._change(
-            positions, lambda image: Step("include", image.path, sha256=image.sha256), "used again"
+            positions, lambda image: Step("include", image.path, sha256=image.sha256), "included again"
         )
 
-    def confirm(self, positions: Iterable[int]) -> Done:
-        """Write down that the labels of images are right; those seen before stay as they are."""
-        new = [i for i in positions if not self.is_seen(i)]
-        return (
-            self._change(new, lambda image: Step("confirm", image.path, sha256=image.sha256), "seen")
-            if new
-            else Done((), "seen before")
-        )
+    def confirm(self, positions: Iterable[int]) -> ChangeResult:
+        """Record that the labels of images are right. Images that were reviewed before are skipped."""
+        new = [i for i in positions if not self.is_reviewed(i)]
+        if not new:
+            return ChangeResult((), "already reviewed")
+        return self._change(new, lambda image: Step("confirm", image.path, sha256=image.sha256), "confirmed")
 
-    def add_label(self, name: str) -> Done:
-        """Make the folder of a new label.
+    def add_label(self, name: str) -> ChangeResult:
+        """Create the folder of a new label.
 
         Raises
         ------
-        ImgclfError : the name cannot be that of a folder, or there is such a label.
+        ImgclfError : the name is not a valid folder name, or the label exists already.
         """
         name = name.strip()
         if fault := label_fault(name):
             raise ImgclfError(f"the label '{name}' {fault}")
         if same := next((label for label in self.labels if label.casefold() == name.casefold()), ""):
-            raise ImgclfError(f"there is a label '{same}' already")
-        with self.journal.hold() as news:
-            self._take_in(news)
-            done = self._take_in(self.journal.carry_out([Step("add label", name)]))
-        return Done(done, f"new label '{name}'")
+            raise ImgclfError(f"the label '{same}' exists already; use it, or choose another name")
+        with self.journal.hold() as new_steps:
+            self._apply_steps(new_steps)
+            changed = self._apply_steps(self.journal.carry_out([Step("add label", name)]))
+        return ChangeResult(changed, f"added label '{name}'")
 
-    def undo(self) -> Done:
-        """Take the latest change back that stands, whoever made it and whenever.
+    def undo(self) -> ChangeResult:
+        """Undo the latest change that was not undone, no matter who made it and when.
 
         Raises
         ------
-        ImgclfError : there is nothing to take back, or a file stands in the way.
+        ImgclfError : there is no change left to undo, or the file's previous path is taken by another file.
         """
-        with self.journal.hold() as news:
-            if self._take_in(news):
+        with self.journal.hold() as new_steps:
+            if self._apply_steps(new_steps):
                 raise ImgclfError(
-                    "another window has changed something just now; look at it, and press again to take that back"
+                    "another window has just made a change; check it, and undo again to revert that change"
                 )
-            if not self.journal.standing:
-                raise ImgclfError("there is no change left to take back")
-            steps = [self._inverse(step) for step in reversed(list(self.journal.standing.values())[-1])]
+            if not self.journal.active:
+                raise ImgclfError("there is no change left to undo")
+            steps = [self._inverse(step) for step in reversed(list(self.journal.active.values())[-1])]
             positions = self._carry_out(steps)
         gone = [step.path for step in steps if step.action == GONE]
-        sentences = [f"took back: {_what(steps[0])}{f' and {len(steps) - 1} more' * (len(steps) > 1)}"] * (
-            len(gone) < len(steps)
-        )
-        sentences += (
-            [
-                f"cannot be taken back, since it is not there any more or is another image: {gone[0]}{f' and {len(gone) - 1} more' * (len(gone) > 1)}"
-            ]
-            if gone
-            else []
-        )
-        return Done(positions, "; ".join(sentences))
+        messages = []
+        if len(gone) < len(steps):
+            messages.append(f"undone: {_describe_undo(steps[0])}{_and_more(steps)}")
+        if gone:
+            messages.append(
+                f"cannot be undone, since the file is gone or was replaced: {gone[0]}{_and_more(gone)}"
+            )
+        return ChangeResult(positions, "; ".join(messages))
 
     def _inverse(self, step: Step) -> Step:
-        """What takes a step back; only a note if its image is not there any more, so that what was done before it can be taken back."""
+        """Return the step that undoes a step.
+
+        If the image is gone or was replaced, the inverse is a mere entry in the journal, so that earlier
+        changes can still be undone.
+        """
         inverse = step.inverse()
         if inverse.action in ON_CONTENT and not has_content(self.dataset.folder / inverse.path, step.sha256):
             return replace(inverse, action=GONE, to="")
         return inverse
 
-    def follow(self) -> tuple[int, ...]:
-        """Take in what other windows changed; gives the positions of those images."""
-        return self._take_in(self.journal.follow())
+    def sync(self) -> tuple[int, ...]:
+        """Apply the changes that other windows made, and return the positions of the changed images."""
+        return self._apply_steps(self.journal.follow())
 
-    def now(self) -> Dataset:
-        """The data set as it is now: labels, what is excluded, copies within a label.
+    def current_dataset(self) -> Dataset:
+        """Return the data set with its current labels, exclusions, and copies within a label.
 
-        Near-duplicates of images that had no label, or were excluded, are found when the folder is looked through again.
+        Near-duplicates of images that had no label or were excluded are found by the next scan of the folder.
         """
         near = {
             (pair.kept.sha256, pair.other.sha256) for pair in self.dataset.duplicates if not pair.is_exact
@@ -205,39 +212,40 @@ class Annotations:
             journal_state=self.journal.fingerprint(),
             origins=self.journal.origins(),
         )
-        return with_copies_left_out(changed, near)
+        return exclude_duplicates(changed, near)
 
-    def _change(self, positions: Iterable[int], step: Callable[[Image], Step], sentence: str) -> Done:
+    def _change(self, positions: Iterable[int], step: Callable[[Image], Step], message: str) -> ChangeResult:
         positions = tuple(positions)
         if not positions:
-            raise ImgclfError("no image is selected")
-        with self.journal.hold() as news:
-            if elsewhere := sorted(set(self._take_in(news)) & set(positions)):
+            raise ImgclfError("no image is selected; select one, or change the filter")
+        with self.journal.hold() as new_steps:
+            if changed_elsewhere := sorted(set(self._apply_steps(new_steps)) & set(positions)):
+                path = self.images[changed_elsewhere[0]].path
                 raise ImgclfError(
-                    f"{self.images[elsewhere[0]].path}: was changed in another window just now; look at it and press again"
+                    f"{path}: another window has just changed this image; check it and try again"
                 )
             if unread := next((self.images[i] for i in positions if not self.images[i].sha256), None):
                 raise ImgclfError(f"{unread.path}: {unread.excluded}; until then it cannot be changed here")
             self._carry_out([step(self.images[i]) for i in positions])
-        first = self.images[positions[0]].path
-        return Done(positions, f"{first if len(positions) == 1 else f'{len(positions)} images'}: {sentence}")
+        subject = self.images[positions[0]].path if len(positions) == 1 else f"{len(positions)} images"
+        return ChangeResult(positions, f"{subject}: {message}")
 
     def _carry_out(self, steps: Sequence[Step]) -> tuple[int, ...]:
         try:
-            return self._take_in(self.journal.carry_out(steps))
+            return self._apply_steps(self.journal.carry_out(steps))
         finally:
-            self._take_in(self.journal.follow())  # of several, some may have been done before one failed
+            self.sync()  # if one of several steps failed, those before it were done
 
-    def _take_in(self, steps: Sequence[Step]) -> tuple[int, ...]:
-        """Follow the journal, and tell the observers."""
-        touched = tuple(dict.fromkeys(i for step in steps if (i := self._apply(step)) is not None))
+    def _apply_steps(self, steps: Sequence[Step]) -> tuple[int, ...]:
+        """Apply steps from the journal to `images` and `labels`, and notify the observers."""
+        changed = tuple(dict.fromkeys(i for step in steps if (i := self._apply_step(step)) is not None))
         if steps:
             for observer in self.observers:
-                observer(touched)
-        return touched
+                observer(changed)
+        return changed
 
-    def _apply(self, step: Step) -> int | None:
-        """Make one image, or the list of labels, what it is after the step; gives the image's position."""
+    def _apply_step(self, step: Step) -> int | None:
+        """Apply one step, and return the position of its image; None if it concerns no image."""
         if step.action in ("add label", "remove label"):
             stays = step.action == "add label" or (self.dataset.folder / step.path).is_dir()
             self.labels = sorted({*self.labels, step.path} if stays else {*self.labels} - {step.path})
@@ -246,38 +254,49 @@ class Annotations:
             return None
         image = replace(self.images[i], path=step.path_after, label=step.path_after.partition("/")[0])
         self.labels = sorted({*self.labels, image.label} - {UNLABELLED})
-        self.images[i] = replace(image, excluded=self._why_excluded(i, image))
+        self.images[i] = replace(image, excluded=self._exclusion_reason(i, image))
         self._position[step.path_after] = i
         return i
 
-    def _why_excluded(self, position: int, image: Image) -> str:
-        """By a person, as the journal has it; else as it was when the folder was looked through, as far as that holds under this label."""
-        verdict, found = self.journal.verdict(image.path), self.dataset.files[position]
-        if (verdict and verdict.action == "exclude") or (not verdict and found.excluded == BY_HAND):
+    def _exclusion_reason(self, position: int, image: Image) -> str:
+        """Return why later stages skip the image; empty if they use it.
+
+        A person's decision in the journal takes precedence over the scan. A reason from the scan is kept as
+        long as it holds under the current label.
+        """
+        verdict, scanned = self.journal.verdict(image.path), self.dataset.files[position]
+        if (verdict and verdict.action == "exclude") or (not verdict and scanned.excluded == BY_HAND):
             return BY_HAND
         if not image.width:
-            return "cannot be read" if found.excluded == BY_HAND else found.excluded
-        if found.excluded.startswith(COPY) and found.label == image.label:
-            return found.excluded
+            return "cannot be read" if scanned.excluded == BY_HAND else scanned.excluded
+        if scanned.excluded.startswith(COPY) and scanned.label == image.label:
+            return scanned.excluded
         return NO_LABEL if image.label == UNLABELLED else ""
 
 
-def _what(inverse: Step) -> str:
-    """What was taken back, in words."""
+def _describe_undo(inverse: Step) -> str:
+    """Return what was undone, in words."""
     if inverse.to:
         return f"{inverse.to} is '{inverse.to.partition('/')[0]}' again"
     words = {
-        "include": "excluded",
-        "exclude": "used again",
-        "unconfirm": "seen",
+        "include": "exclusion of",
+        "exclude": "inclusion of",
+        "unconfirm": "confirmation of",
         "remove label": "new label",
-        GONE: "a change to",
+        GONE: "change to",
     }
     return f"{words[inverse.action]} {inverse.path}"
 
 
-def consequences(annotations: Annotations, sides: Sides) -> str:
-    """What follows from the changes made since the folder was looked through: who changes sides, and which notebooks to run again; empty if nothing."""
+def _and_more(items: Sequence[object]) -> str:
+    return f" and {len(items) - 1} more" if len(items) > 1 else ""
+
+
+def consequences(annotations: Annotations, sides: PreviousSplit) -> str:
+    """Return the consequences of the changes since 01_prepare_data ran; empty if there are none.
+
+    The text says which images move between training and test set, and which notebooks to run again.
+    """
     if is_current(annotations.dataset, annotations.journal):
         return ""
     pairs = zip(annotations.dataset.files, annotations.images, strict=True)
@@ -285,10 +304,10 @@ def consequences(annotations: Annotations, sides: Sides) -> str:
         before.label != now.label or (before.excluded == BY_HAND) != (now.excluded == BY_HAND)
         for before, now in pairs
     )
-    text = f"{changed} image{' differs' if changed == 1 else 's differ'} from what 01_prepare_data saw"
-    if sides.side:
+    text = f"{changed} image{'' if changed == 1 else 's'} changed since 01_prepare_data ran"
+    if sides.subset_of:
         try:
-            text += f"; in the split, {sides.moved(sides.again(annotations.now()))}"
+            text += f"; in the split, {sides.moved(sides.repeat(annotations.current_dataset()))}"
         except ImgclfError as error:
-            text += f"; they cannot be split: {error}"
-    return f"{text}. Run 01_prepare_data to 05_evaluate again (features that are there are kept)."
+            text += f"; a new split is not possible: {error}"
+    return f"{text}. Run 01_prepare_data to 05_evaluate again (cached features are reused)."

@@ -1,38 +1,43 @@
-"""Which images are looked at, in what order and page by page, which are selected, and what a key does to them."""
+"""The state of the annotator: filter, sort order, page, cursor, selection, and a command for each key."""
 
 import math
 from collections.abc import Callable, Sequence
 from datetime import date
+from typing import Any
 
 from imgclf import ImgclfError
-from imgclf.annotation.annotations import Annotations, Done
+from imgclf.annotation.annotations import Annotations, ChangeResult
 from imgclf.annotation.suspects import OutOfSampleScores, Suspect
 from imgclf.data.dataset import NO_LABEL, UNLABELLED, Image
 
-ALL, NOT_SEEN, EXCLUDED, TODAY, SUSPECTED = (
-    "all images",
-    "not seen yet",
-    "excluded",
-    "changed today",
-    "suspected label errors",
-)
-BY_NAME, BY_LABEL, BY_DOUBT, BY_SUSPICION = "name", "label", "the classifier's doubt", "suspicion"
-LABEL = "label: "
+ALL = "all images"
+NOT_REVIEWED = "not reviewed"
+EXCLUDED = "excluded"
+TODAY = "changed today"
+SUSPECTED = "suspected label errors"
+LABEL = "label: "  # followed by the label's name
+
+BY_NAME = "name"
+BY_LABEL = "label"
+BY_LABEL_QUALITY = "label quality"
+BY_SUSPECTS = "suspects first"
+
 DIGITS = "1234567890"  # the keys of the first ten labels
 
 KEYS = (
-    ("1 … 9, 0", "give the label of that number"),
-    ("U", "no label"),
-    ("X", "exclude, or use again"),
+    ("1 … 9, 0", "set the label with this number"),
+    ("U", "remove the label"),
+    ("X", "exclude, or include again"),
     ("Z", "undo"),
-    ("Space", "label is right, next"),
-    ("Enter", "all of this page are right, next page"),
+    ("Space", "confirm the label, next image"),
+    ("Enter", "confirm the page, next page"),
     ("← ↑ ↓ →", "move"),
-    ("Page ↑ ↓, Home, End", "turn pages"),
-    ("S or Ctrl+click", "select one more, or one less"),
-    ("Shift+click, Shift+arrows", "select up to here"),
+    ("Page ↑ ↓", "previous, next page"),
+    ("Home, End", "first, last image"),
+    ("S or Ctrl+click", "add to or remove from the selection"),
+    ("Shift+click, Shift+arrows", "extend the selection"),
     ("A", "select the page"),
-    ("Esc", "select none"),
+    ("Esc", "clear the selection"),
 )
 STEPS = {"ArrowLeft": -1, "ArrowRight": 1}
 ROWS = {"ArrowUp": -1, "ArrowDown": 1}
@@ -40,13 +45,17 @@ PAGES = {"PageUp": -1, "PageDown": 1}
 
 
 class Gallery:
-    """A walk through the images of a data set. What it shows stays in its order until `show` or `sort` is called, also when labels change.
+    """Pages of images with a filter, a sort order, a cursor and a selection.
+
+    Filter and sort order are applied when they are set, not when labels change. A relabelled image therefore
+    keeps its place until the next call of `filter_by` or `sort_by`.
 
     Attributes
     ----------
-    order : positions (in `annotations.images`) of the images that pass the filter, in the order in which they are shown.
-    current : index in `order` of the image with the frame; its page is the one shown. 0 if there is none.
-    selected : positions of the selected images; empty if only the current one is meant.
+    order : positions (in `annotations.images`) of the images that match the filter, in sort order.
+    current : index in `order` of the image at the cursor; its page is the current page. 0 if there is no
+        image.
+    selected : positions of the selected images; empty if commands apply to the current image alone.
     rows, columns : of a page.
     """
 
@@ -54,197 +63,192 @@ class Gallery:
         self,
         annotations: Annotations,
         *,
-        known: OutOfSampleScores = OutOfSampleScores(),
+        out_of_sample: OutOfSampleScores = OutOfSampleScores(),
         suspects: Sequence[Suspect] = (),
         rows: int = 4,
         columns: int = 6,
     ) -> None:
         self.annotations = annotations
-        self.known = known
+        self.out_of_sample = out_of_sample
         self.rows, self.columns = rows, columns
-        self._suspicion = {suspect.sha256: rank for rank, suspect in enumerate(suspects)}
-        self.filter, self.sorting = (SUSPECTED, BY_SUSPICION) if suspects else (ALL, BY_NAME)
+        self._suspect_rank = {suspect.sha256: rank for rank, suspect in enumerate(suspects)}
+        self.filter, self.sorting = (SUSPECTED, BY_SUSPECTS) if suspects else (ALL, BY_NAME)
         self.order: list[int] = []
         self.current = 0
         self.selected: set[int] = set()
-        self.show(self.filter)
+        self.filter_by(self.filter)
 
     @property
     def filters(self) -> list[str]:
-        """What `show` takes: the general ones, then "label: NAME" for each label."""
-        return [
-            ALL,
-            NOT_SEEN,
-            TODAY,
-            EXCLUDED,
-            *[SUSPECTED] * bool(self._suspicion),
-            UNLABELLED,
-            *(f"{LABEL}{label}" for label in self.annotations.labels),
-        ]
+        """The filters that `filter_by` accepts: the general ones, then "label: NAME" for each label."""
+        filters = [ALL, NOT_REVIEWED, TODAY, EXCLUDED]
+        if self._suspect_rank:
+            filters.append(SUSPECTED)
+        return [*filters, UNLABELLED, *(f"{LABEL}{label}" for label in self.annotations.labels)]
 
     @property
     def sortings(self) -> list[str]:
-        """What `sort` takes."""
-        return [
-            BY_NAME,
-            BY_LABEL,
-            *[BY_DOUBT] * bool(len(self.known)),
-            *[BY_SUSPICION] * bool(self._suspicion),
-        ]
+        """The sort orders that `sort_by` accepts."""
+        sortings = [BY_NAME, BY_LABEL]
+        if self.out_of_sample:
+            sortings.append(BY_LABEL_QUALITY)
+        if self._suspect_rank:
+            sortings.append(BY_SUSPECTS)
+        return sortings
 
-    def show(self, which: str) -> None:
-        """Show the images that pass a filter: one of `filters`."""
-        self.filter = which if which in self.filters else ALL  # a label may be gone meanwhile
-        self._arrange()
+    def filter_by(self, name: str) -> None:
+        """Show the images that match a filter, one of `filters`."""
+        self.filter = name if name in self.filters else ALL  # its label may have been removed
+        self._update_order()
 
-    def sort(self, by: str) -> None:
-        """Show the images in another order: one of `sortings`."""
-        self.sorting = by
-        self._arrange()
+    def sort_by(self, name: str) -> None:
+        """Sort the images by one of `sortings`.
 
-    def _arrange(self) -> None:
-        stays = self.at_cursor
-        images, passes, key = self.annotations.images, self._passes(), self._key()
-        self.order = sorted((i for i in range(len(images)) if passes(i)), key=lambda i: key(images[i]))
-        self.current = self.order.index(stays) if stays in self.order else 0
+        Label quality is sorted in ascending order; images without scores come last.
+        """
+        self.sorting = name
+        self._update_order()
+
+    def _update_order(self) -> None:
+        position = self.current_position
+        images, matches, key = self.annotations.images, self._matcher(), self._sort_key()
+        self.order = sorted((i for i in range(len(images)) if matches(i)), key=lambda i: key(images[i]))
+        self.current = self.order.index(position) if position in self.order else 0
         self.selected.clear()
 
-    def _passes(self) -> Callable[[int], bool]:
-        notes, today = self.annotations, date.today()
+    def _matcher(self) -> Callable[[int], bool]:
+        """Return the current filter as a function of an image's position."""
+        annotations, today = self.annotations, date.today()
         return {
             ALL: lambda i: True,
-            NOT_SEEN: lambda i: not notes.is_seen(i),
-            TODAY: lambda i: notes.is_changed(i, today),
-            EXCLUDED: lambda i: notes.images[i].excluded not in ("", NO_LABEL),
-            SUSPECTED: lambda i: notes.images[i].sha256 in self._suspicion,
-            UNLABELLED: lambda i: notes.images[i].label == UNLABELLED,
-        }.get(self.filter, lambda i: notes.images[i].label == self.filter.removeprefix(LABEL))
+            NOT_REVIEWED: lambda i: not annotations.is_reviewed(i),
+            TODAY: lambda i: annotations.is_changed(i, today),
+            EXCLUDED: lambda i: annotations.images[i].excluded not in ("", NO_LABEL),
+            SUSPECTED: lambda i: annotations.images[i].sha256 in self._suspect_rank,
+            UNLABELLED: lambda i: annotations.images[i].label == UNLABELLED,
+        }.get(self.filter, lambda i: annotations.images[i].label == self.filter.removeprefix(LABEL))
 
-    def _key(self) -> Callable[[Image], tuple]:
-        def doubt(image: Image) -> float:
-            found = self.known.doubt(image)
-            return 1 if math.isnan(found) else -found  # images without scores come last
+    def _sort_key(self) -> Callable[[Image], tuple[Any, ...]]:
+        def quality(image: Image) -> float:
+            value = self.out_of_sample.label_quality(image)
+            return math.inf if math.isnan(value) else value  # unscored images come last
 
         return {
             BY_NAME: lambda image: (image.path.rpartition("/")[2], image.path),
             BY_LABEL: lambda image: (image.label, image.path),
-            BY_DOUBT: lambda image: (doubt(image), image.path),
-            BY_SUSPICION: lambda image: (self._suspicion.get(image.sha256, len(self._suspicion)), image.path),
+            BY_LABEL_QUALITY: lambda image: (quality(image), image.path),
+            BY_SUSPECTS: lambda image: (
+                self._suspect_rank.get(image.sha256, len(self._suspect_rank)),
+                image.path,
+            ),
         }[self.sorting]
 
     @property
-    def at_cursor(self) -> int | None:
-        """Position of the image with the frame; None if there is none."""
+    def current_position(self) -> int | None:
+        """Position of the image at the cursor; None if there is no image."""
         return self.order[self.current] if self.order else None
 
     @property
-    def size(self) -> int:
-        """Images on a page."""
+    def page_size(self) -> int:
+        """Number of images per page."""
         return self.rows * self.columns
 
     @property
     def page(self) -> int:
-        """Number of the page that is shown, from 0."""
-        return self.current // self.size
+        """Number of the current page, from 0."""
+        return self.current // self.page_size
 
     @property
     def pages(self) -> int:
-        """How many pages there are, at least 1."""
-        return max(1, -(-len(self.order) // self.size))
+        """Number of pages, at least 1."""
+        return max(1, -(-len(self.order) // self.page_size))
 
     def on_page(self, page: int) -> list[int]:
-        """Positions of the images of a page; none beyond the last."""
-        return self.order[page * self.size : (page + 1) * self.size] if page >= 0 else []
+        """Return the positions of the images of a page; empty if the page does not exist."""
+        return self.order[page * self.page_size : (page + 1) * self.page_size] if page >= 0 else []
 
     @property
     def targets(self) -> list[int]:
-        """Positions of the images that a command is meant for, in order: the selected ones, else the one with the frame."""
-        return (
-            [i for i in self.order if i in self.selected]
-            if self.selected
-            else self.order[self.current : self.current + 1]
-        )
+        """Positions of the images that a command applies to: the selection in order, or the current image."""
+        if self.selected:
+            return [i for i in self.order if i in self.selected]
+        return self.order[self.current : self.current + 1]
 
     def resize(self, rows: int, columns: int) -> None:
-        """Show pages of another size; the image with the frame stays."""
+        """Change the page size. The cursor stays on its image."""
         self.rows, self.columns = rows, columns
 
-    def go(self, to: int, *, selecting: bool = False) -> None:
-        """Put the frame on the image of this index in `order`, or the nearest; `selecting`: and select all on the way."""
-        start, self.current = self.current, max(0, min(to, len(self.order) - 1))
+    def move_to(self, index: int, *, selecting: bool = False) -> None:
+        """Move the cursor to an index in `order`, or the nearest one.
+
+        With `selecting`, all images between the old and the new index are selected, too.
+        """
+        start, self.current = self.current, max(0, min(index, len(self.order) - 1))
         if selecting:
             low, high = sorted((start, self.current))
             self.selected.update(self.order[low : high + 1])
 
     def turn(self, pages: int) -> None:
-        """Go to the first image of a page further on, or back."""
-        self.go(max(0, min(self.page + pages, self.pages - 1)) * self.size)
+        """Go forward by a number of pages (back, if negative), to the first image of that page."""
+        self.move_to(max(0, min(self.page + pages, self.pages - 1)) * self.page_size)
 
-    def click(self, place: int, *, shift: bool = False, ctrl: bool = False) -> None:
-        """A click on a place of this page: the image alone, or (shift) all up to it, or (ctrl) one more or one less."""
-        index = self.page * self.size + place
+    def click(self, tile: int, *, shift: bool = False, ctrl: bool = False) -> None:
+        """Handle a click on a tile of the current page.
+
+        A plain click moves the cursor and clears the selection. With `shift` it extends the selection up to
+        the tile; with `ctrl` it adds the tile to the selection or removes it.
+        """
+        index = self.page * self.page_size + tile
         if index >= len(self.order):
             return
         if not shift and not ctrl:
             self.selected.clear()
         elif ctrl and not self.selected:
             self.selected.update(self.targets)
-        self.go(index, selecting=shift)
+        self.move_to(index, selecting=shift)
         if ctrl:
             self.selected ^= {self.order[index]}
 
-    def find(self, position: int) -> None:
-        """Put the frame on an image, if it is among those shown."""
-        if position in self.order:
-            self.go(self.order.index(position))
-
-    def relabel(self, label: str) -> Done:
-        """Give the targets a label; after a single one the frame moves on."""
+    def relabel(self, label: str) -> ChangeResult:
+        """Set the label of the targets. After a single image the cursor moves on."""
         return self._apply(lambda targets: self.annotations.relabel(targets, label))
 
-    def exclude(self) -> Done:
-        """Exclude the targets, or use them again if a person excluded all of them."""
+    def exclude(self) -> ChangeResult:
+        """Exclude the targets; include them again if all of them were excluded by a person."""
+        all_excluded = all(map(self.annotations.is_excluded, self.targets))
+        return self._apply(self.annotations.include if all_excluded else self.annotations.exclude)
 
-        def toggle(targets: list[int]) -> Done:
-            return (
-                self.annotations.include
-                if all(map(self.annotations.is_excluded, targets))
-                else self.annotations.exclude
-            )(targets)
-
-        return self._apply(toggle)
-
-    def confirm(self) -> Done:
-        """Write down that the labels of the targets are right."""
+    def confirm(self) -> ChangeResult:
+        """Confirm the labels of the targets."""
         return self._apply(self.annotations.confirm)
 
-    def confirm_page(self) -> Done:
-        """Write down that all labels of this page are right, and turn it."""
-        done = self.annotations.confirm(self.on_page(self.page))
+    def confirm_page(self) -> ChangeResult:
+        """Confirm all labels of the current page, and go to the next page."""
+        result = self.annotations.confirm(self.on_page(self.page))
         self.selected.clear()
         self.turn(1)
-        return done
+        return result
 
-    def undo(self) -> Done:
-        """Take the latest change back, and put the frame on its image."""
-        done = self.annotations.undo()
-        if done.positions:
-            self.find(done.positions[0])
-        return done
+    def undo(self) -> ChangeResult:
+        """Undo the latest change, and move the cursor to its image if that is in `order`."""
+        result = self.annotations.undo()
+        if result.positions and result.positions[0] in self.order:
+            self.move_to(self.order.index(result.positions[0]))
+        return result
 
-    def _apply(self, change: Callable[[list[int]], Done]) -> Done:
-        done = change(self.targets)
+    def _apply(self, change: Callable[[list[int]], ChangeResult]) -> ChangeResult:
+        result = change(self.targets)
         if len(self.selected) < 2:
-            self.go(self.current + 1)
+            self.move_to(self.current + 1)
         self.selected.clear()
-        return done
+        return result
 
     def press(self, key: str, *, shift: bool = False) -> str:
-        """Do what a key stands for (KEYS); gives a sentence about it if something was changed.
+        """Execute the command of a key (see `KEYS`), and return a message if it changed something.
 
         Raises
         ------
-        ImgclfError : it cannot be done.
+        ImgclfError : the change is not possible.
         """
         if key in DIGITS:
             return str(self.relabel(label_of_key(key, self.annotations.labels)))
@@ -257,19 +261,20 @@ class Gallery:
         }
         if key in commands:
             return str(commands[key]())
-        self._walk(key, shift)
+        self._navigate(key, shift)
         return ""
 
-    def _walk(self, key: str, shift: bool) -> None:
+    def _navigate(self, key: str, shift: bool) -> None:
+        """Move the cursor or change the selection."""
         if key in STEPS or key in ROWS:
             step = STEPS.get(key, 0) + ROWS.get(key, 0) * self.columns
             stays = key in ROWS and not 0 <= self.current + step < len(self.order)  # no row above or below
             self.selected = self.selected if shift else set()
-            self.go(self.current + (0 if stays else step), selecting=shift)
+            self.move_to(self.current + (0 if stays else step), selecting=shift)
         elif key in PAGES:
             self.turn(PAGES[key])
         elif key in ("Home", "End"):
-            self.go(0 if key == "Home" else len(self.order))
+            self.move_to(0 if key == "Home" else len(self.order))
         elif key == "a":
             self.selected = set(self.on_page(self.page))
         elif key == "s":
@@ -279,13 +284,14 @@ class Gallery:
 
 
 def label_of_key(key: str, labels: Sequence[str]) -> str:
-    """The label that a digit stands for.
+    """Return the label that a digit key stands for.
 
     Raises
     ------
-    ImgclfError : there are not so many labels.
+    ImgclfError : there are fewer labels.
     """
     number = DIGITS.index(key)
     if number >= len(labels):
-        raise ImgclfError(f"there is no label with the key {key}; there are {len(labels)} labels")
+        remedy = f"the keys are 1 to {len(labels)}" if labels else "add a label first"
+        raise ImgclfError(f"no label has the key {key}: there are {len(labels)} labels; {remedy}")
     return labels[number]

@@ -1,14 +1,15 @@
-"""Which scored images are looked at, and in what order, what a key does to them, and what a threshold leaves."""
+"""The state of the results browser: filter, sort order, current image, threshold, a command for each key."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from imgclf import ImgclfError
-from imgclf.annotation.annotations import Annotations, Done
+from imgclf.annotation.annotations import Annotations, ChangeResult
 from imgclf.annotation.gallery import DIGITS, label_of_key
 from imgclf.data.dataset import UNLABELLED, Image
 from imgclf.evaluation import rejection
@@ -21,42 +22,43 @@ BY_NAME, BY_CONFIDENCE, BY_MARGIN, BY_LOSS = "name", "confidence", "margin", "lo
 FILTERS, SORTINGS = (ALL, WRONG, RIGHT), (BY_NAME, BY_CONFIDENCE, BY_MARGIN, BY_LOSS)
 
 KEYS = (
-    ("← ↑ ↓ →", "one back, one on"),
-    ("Page ↑ ↓", "ten"),
-    ("Home, End", "first, last"),
-    ("1 … 9, 0", "give the label of that number"),
-    ("U", "no label"),
-    ("Space", "label is right, next"),
-    ("X", "exclude, or use again"),
+    ("← ↑ ↓ →", "previous, next image"),
+    ("Page ↑ ↓", "10 back, 10 forward"),
+    ("Home, End", "first, last image"),
+    ("1 … 9, 0", "set the label with this number"),
+    ("U", "remove the label"),
+    ("Space", "confirm the label, next image"),
+    ("X", "exclude, or include again"),
     ("Z", "undo"),
-    ("W", "only wrong ones"),
-    ("R", "only right ones"),
-    ("A", "all images again"),
+    ("W", "show wrong predictions"),
+    ("R", "show right predictions"),
+    ("A", "clear the filter"),
 )
 STEPS = {"ArrowLeft": -1, "ArrowUp": -1, "ArrowRight": 1, "ArrowDown": 1, "PageUp": -10, "PageDown": 10}
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which images are shown: those that pass all of it."""
+    """The conditions that an image must meet to be shown."""
 
-    which: str = ALL  # one of FILTERS
-    true: str = ANY  # the label that the image was scored under
+    prediction: str = ALL  # one of FILTERS
+    true: str = ANY  # the label that the image was evaluated under
     predicted: str = ANY
-    lowest: float = 0.0  # probability of the predicted label, both ends included
-    highest: float = 1.0
+    min_probability: float = 0.0  # of the predicted label, inclusive
+    max_probability: float = 1.0
 
 
 class Review:
-    """A walk through the images of an evaluation. What it shows stays in its order until `show` or `sort` is called, also when labels change.
+    """The images of an evaluation, one at a time, with a filter and a sort order.
 
-    What is right, wrong, or a true label is so by the labels that the images were scored under.
+    Filter and sort order are applied when they are set, not when labels change. A relabelled image therefore
+    keeps its place. True labels, and so which predictions are right or wrong, are those of the evaluation.
 
     Attributes
     ----------
-    order : rows of the evaluation, of the images that pass the filter, in the order in which they are shown.
-    current : index in `order` of the image that is looked at. 0 if there is none.
-    threshold : below this probability an image would be rejected, 0 to 1.
+    order : rows of the evaluation whose images match the filter, in sort order.
+    current : index in `order` of the current image. 0 if there is none.
+    threshold : images with a confidence below it would be rejected, 0 to 1.
     """
 
     def __init__(self, evaluation: Evaluation, annotations: Annotations) -> None:
@@ -66,158 +68,158 @@ class Review:
         self.order: list[int] = []
         self.current = 0
         self._positions = _positions(evaluation, annotations)
-        self._arrange()
+        self._update_order()
 
     @cached_property
     def probability(self) -> np.ndarray:
-        """(n,) of the predicted label, 0 to 1."""
+        """(n,) probability of the predicted label, 0 to 1."""
         return self.evaluation.probabilities[np.arange(len(self.evaluation.truth)), self.evaluation.predicted]
 
     @cached_property
     def confidence(self) -> np.ndarray:
-        """(n,) the largest probability, 0 to 1."""
+        """(n,) largest probability, 0 to 1."""
         return self.evaluation.probabilities.max(axis=1)
 
     @cached_property
     def margin(self) -> np.ndarray:
-        """(n,) by which the largest probability is above the second largest, 0 to 1."""
+        """(n,) largest minus second largest probability, 0 to 1."""
         ranked = np.sort(self.evaluation.probabilities, axis=1)[:, -2:]
         return ranked[:, -1] - (ranked[:, 0] if ranked.shape[1] > 1 else 0)
 
     @cached_property
     def loss(self) -> np.ndarray:
-        """(n,) minus the natural logarithm of the probability of the true label: 0 is perfect, infinite where it is 0."""
-        with np.errstate(divide="ignore"):
-            return (
-                -np.log(
-                    self.evaluation.probabilities[
-                        np.arange(len(self.evaluation.truth)), self.evaluation.truth
-                    ]
-                )
-                + 0.0
-            )  # no -0
+        """(n,) cross-entropy loss: minus the natural logarithm of the true label's probability.
 
-    def show(self, **changes: str | float) -> None:
-        """Change the filter: `which`, `true`, `predicted`, `lowest`, `highest` of `Filter`; what is not given stays."""
+        0 is perfect; infinite where that probability is 0.
+        """
+        rows = np.arange(len(self.evaluation.truth))
+        with np.errstate(divide="ignore"):
+            return -np.log(self.evaluation.probabilities[rows, self.evaluation.truth]) + 0.0  # no -0
+
+    def filter_by(self, **changes: Any) -> None:
+        """Change fields of the filter (see `Filter`); the others keep their values."""
         self.filter = replace(self.filter, **changes)
-        self._arrange()
+        self._update_order()
 
     def show_cell(self, true: str, predicted: str) -> None:
-        """Show exactly the images of a cell of the confusion matrix."""
+        """Show the images of one cell of the confusion matrix, and no others."""
         self.filter = Filter(true=true, predicted=predicted)
-        self._arrange()
+        self._update_order()
 
-    def show_all(self) -> None:
-        """Drop the filter."""
+    def clear_filter(self) -> None:
+        """Show all images."""
         self.filter = Filter()
-        self._arrange()
+        self._update_order()
 
-    def sort(self, by: str) -> None:
-        """Show the images in another order, from its first: one of SORTINGS; the least sure, the closest call or the largest loss first."""
-        self.sorting = by
-        self._arrange()
+    def sort_by(self, name: str) -> None:
+        """Sort the images by one of SORTINGS, and go to the first.
+
+        Confidence and margin are sorted in ascending order, the loss in descending order.
+        """
+        self.sorting = name
+        self._update_order()
         self.current = 0
 
-    def _arrange(self) -> None:
-        stays, paths = self.at_cursor, self.evaluation.paths
-        key = {
-            BY_NAME: lambda row: 0,
+    def _update_order(self) -> None:
+        current, paths = self.current_row, self.evaluation.paths
+        keys: dict[str, Callable[[int], float]] = {
+            BY_NAME: lambda row: 0.0,
             BY_CONFIDENCE: lambda row: self.confidence[row],
             BY_MARGIN: lambda row: self.margin[row],
             BY_LOSS: lambda row: -self.loss[row],
-        }[self.sorting]
+        }
+        key = keys[self.sorting]
         self.order = sorted(
-            np.flatnonzero(self._passes()).tolist(),
+            np.flatnonzero(self._matches()).tolist(),
             key=lambda row: (key(row), paths[row].rpartition("/")[2], paths[row]),
         )
-        self.current = self.order.index(stays) if stays in self.order else 0
+        self.current = self.order.index(current) if current in self.order else 0
 
-    def _passes(self) -> np.ndarray:
-        """(n,) bool."""
-        chosen, scored = self.filter, self.evaluation
-        passes = (self.probability >= chosen.lowest) & (self.probability <= chosen.highest)
-        if chosen.which != ALL:
-            passes &= scored.right if chosen.which == RIGHT else ~scored.right
-        for label, column in ((chosen.true, scored.truth), (chosen.predicted, scored.predicted)):
+    def _matches(self) -> np.ndarray:
+        """Return (n,) bool: whether each image matches the filter."""
+        chosen, evaluation = self.filter, self.evaluation
+        matches = (self.probability >= chosen.min_probability) & (self.probability <= chosen.max_probability)
+        if chosen.prediction != ALL:
+            matches &= evaluation.correct if chosen.prediction == RIGHT else ~evaluation.correct
+        for label, column in ((chosen.true, evaluation.truth), (chosen.predicted, evaluation.predicted)):
             if label != ANY:
-                passes &= column == scored.labels.index(label)
-        return passes
+                matches &= column == evaluation.labels.index(label)
+        return matches
 
     @property
-    def at_cursor(self) -> int | None:
-        """Row of the image that is looked at; None if there is none."""
+    def current_row(self) -> int | None:
+        """Row of the current image; None if there is none."""
         return self.order[self.current] if self.order else None
 
-    def go(self, to: int) -> None:
-        """Look at the image of this index in `order`, or the nearest."""
-        self.current = max(0, min(to, len(self.order) - 1))
+    def move_to(self, index: int) -> None:
+        """Go to the image at an index in `order`, or the nearest one."""
+        self.current = max(0, min(index, len(self.order) - 1))
 
     def image(self, row: int) -> Image | None:
-        """The image of a row as it is now; None if it is not in the data set."""
+        """Return the image of a row in its current state; None if it is not in the data set."""
         position = self._positions[row]
         return None if position is None else self.annotations.images[position]
 
     def is_relabelled(self, row: int) -> bool:
-        """Whether the image stands under another label than it was scored under."""
+        """Whether the image has another label than in the evaluation."""
         image = self.image(row)
         return image is not None and image.label != self.evaluation.labels[self.evaluation.truth[row]]
 
     @property
     def rejection(self) -> Rejection:
-        """What the threshold rejects, and the accuracy of the rest."""
+        """The images that the threshold rejects, and the accuracy on the others."""
         return rejection.at(self.evaluation, self.threshold)
 
     def is_rejected(self, row: int) -> bool:
         """Whether the threshold rejects the image."""
         return bool(self.confidence[row] < self.threshold)
 
-    def relabel(self, label: str) -> Done:
-        """Give the image another label than the wrong one it has, and go on to the next."""
+    def relabel(self, label: str) -> ChangeResult:
+        """Set the label of the current image, and go to the next one."""
         return self._apply(lambda position: self.annotations.relabel([position], label))
 
-    def exclude(self) -> Done:
-        """Exclude the image, or use it again if a person excluded it, and go on to the next."""
+    def exclude(self) -> ChangeResult:
+        """Exclude the current image, or include it again if a person excluded it, and go to the next one."""
 
-        def toggle(position: int) -> Done:
-            return (
-                self.annotations.include
-                if self.annotations.is_excluded(position)
-                else self.annotations.exclude
-            )([position])
+        def toggle(position: int) -> ChangeResult:
+            if self.annotations.is_excluded(position):
+                return self.annotations.include([position])
+            return self.annotations.exclude([position])
 
         return self._apply(toggle)
 
-    def confirm(self) -> Done:
-        """Write down that the image's label is right, and go on to the next."""
+    def confirm(self) -> ChangeResult:
+        """Confirm the label of the current image, and go to the next one."""
         return self._apply(lambda position: self.annotations.confirm([position]))
 
-    def undo(self) -> Done:
-        """Take the latest change back, and look at its image if it is among those shown."""
-        done = self.annotations.undo()
-        rows = [index for index, row in enumerate(self.order) if self._positions[row] in done.positions]
-        if rows:
-            self.go(rows[0])
-        return done
+    def undo(self) -> ChangeResult:
+        """Undo the latest change, and go to its image if that matches the filter."""
+        result = self.annotations.undo()
+        indices = [index for index, row in enumerate(self.order) if self._positions[row] in result.positions]
+        if indices:
+            self.move_to(indices[0])
+        return result
 
-    def _apply(self, change: Callable[[int], Done]) -> Done:
-        row = self.at_cursor
+    def _apply(self, change: Callable[[int], ChangeResult]) -> ChangeResult:
+        row = self.current_row
         if row is None:
-            raise ImgclfError("no image is shown")
+            raise ImgclfError("no image is shown; clear the filter first")
         position = self._positions[row]
         if position is None:
+            path = self.evaluation.paths[row]
             raise ImgclfError(
-                f"{self.evaluation.paths[row]}: is not an image of the data set any more; run 01_prepare_data and 05_evaluate again"
+                f"{path}: is no longer in the data set; run 01_prepare_data and 05_evaluate again"
             )
-        done = change(position)
-        self.go(self.current + 1)
-        return done
+        result = change(position)
+        self.move_to(self.current + 1)
+        return result
 
     def press(self, key: str) -> str:
-        """Do what a key stands for (KEYS); gives a sentence about it if something was changed.
+        """Execute the command of a key (see `KEYS`), and return a message if it changed something.
 
         Raises
         ------
-        ImgclfError : it cannot be done.
+        ImgclfError : the change is not possible.
         """
         if key in DIGITS:
             return str(self.relabel(label_of_key(key, self.annotations.labels)))
@@ -229,25 +231,29 @@ class Review:
         }
         if key in changes:
             return str(changes[key]())
-        looks = {
-            "w": lambda: self.show(which=WRONG),
-            "r": lambda: self.show(which=RIGHT),
-            "a": self.show_all,
-            "Home": lambda: self.go(0),
-            "End": lambda: self.go(len(self.order)),
+        views: dict[str, Callable[[], None]] = {
+            "w": lambda: self.filter_by(prediction=WRONG),
+            "r": lambda: self.filter_by(prediction=RIGHT),
+            "a": self.clear_filter,
+            "Home": lambda: self.move_to(0),
+            "End": lambda: self.move_to(len(self.order)),
         }
-        if key in looks:
-            looks[key]()
+        if key in views:
+            views[key]()
         elif key in STEPS:
-            self.go(self.current + STEPS[key])
+            self.move_to(self.current + STEPS[key])
         return ""
 
 
 def _positions(evaluation: Evaluation, annotations: Annotations) -> list[int | None]:
-    """For each row the position of its image: of that content, and of that path if several have it. None if there is none, or no telling."""
+    """Return the position in the data set of each row's image; None if it is not there, or ambiguous.
+
+    Images are matched by content. If several files have the same content, the one at the row's path is used.
+    An evaluation without hashes is matched by path alone.
+    """
     files = annotations.dataset.files
     by_path = {image.path: i for i, image in enumerate(files)}
-    by_content = defaultdict(list)
+    by_content: dict[str | None, list[int]] = defaultdict(list)
     for i, image in enumerate(files):
         by_content[image.sha256].append(i)
 
@@ -258,5 +264,5 @@ def _positions(evaluation: Evaluation, annotations: Annotations) -> list[int | N
         same = by_content.get(sha256, [])
         return same[0] if len(same) == 1 else None
 
-    contents = evaluation.sha256 or [None] * len(evaluation.paths)
+    contents: Sequence[str | None] = evaluation.sha256 or [None] * len(evaluation.paths)
     return [find(path, sha256) for path, sha256 in zip(evaluation.paths, contents, strict=True)]

@@ -1,4 +1,4 @@
-"""What looks wrong: labels that the scores of images not learned from speak against."""
+"""Suspected label errors: labels that disagree with out-of-sample predictions."""
 
 import os
 from collections.abc import Sequence
@@ -11,65 +11,67 @@ from imgclf import ImgclfError, files
 from imgclf.data.dataset import UNLABELLED, Image
 from imgclf.evaluation import report
 from imgclf.evaluation.metrics import Evaluation
-from imgclf.svm import Search
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """An image whose label is perhaps wrong: what scored it had not learned from it, and predicts another label."""
+    """An image whose label may be wrong: an estimator that was not trained on it predicts another label."""
 
     path: str
-    sha256: str  # of its content; empty if the evaluation does not tell
+    sha256: str  # of its content; empty if the evaluation has no hashes
     label: str
     predicted: str
     probability: float  # of the predicted label, 0 to 1
-    margin: float  # by which that of `label` is smaller, 0 to 1
+    margin: float  # `probability` minus the probability of `label`, 0 to 1
 
     def __str__(self) -> str:
         return f"{self.path}: {self.label}? {self.predicted} {self.probability:.2f}"
 
 
-def held_out(search: Search, images: Sequence[Image]) -> Evaluation:
-    """The scores that the training images got from machines that had not learned from them, in the cross-validation.
+def out_of_fold_evaluation(search: CSearch, images: Sequence[Image]) -> Evaluation:
+    """Return the out-of-fold scores of the training images, from the cross-validation, as an evaluation.
 
-    Images that were never held out are left out; the evaluation is empty if none was. Where an image's machine did not know a label, that
-    score is -inf and its probability 0.
+    Images that were in no held-out fold are left out; the evaluation is empty if that is true of all. Where
+    an image's fold was scored by an estimator whose training folds lacked a label, that score is -inf and its
+    probability 0.
 
     Parameters
     ----------
-    images : the training images, in the order in which `svm.train` was given them.
+    images : the training images, in the order of the rows that `svm.train` was called with.
     """
     from scipy.special import softmax
 
-    rows = np.flatnonzero(np.isfinite(search.held_out).any(axis=1))
-    scores, labels = search.held_out[rows], search.head.labels
-    probabilities = (
-        softmax(scores / search.head.temperature, axis=1).astype(np.float32) if len(rows) else scores
-    )
-    truth = np.array([labels.index(images[row].label) for row in rows], dtype=int)
+    scores, labels = search.oof_scores[search.held_out], search.head.labels
+    held_out = [images[row] for row in search.held_out.tolist()]
+    probabilities = scores
+    if held_out:
+        probabilities = softmax(scores / search.head.temperature, axis=1).astype(np.float32)
     return Evaluation(
         labels,
-        tuple(images[row].path for row in rows),
-        truth,
+        tuple(image.path for image in held_out),
+        np.array([labels.index(image.label) for image in held_out], dtype=np.int64),
         scores,
         probabilities,
-        sha256=tuple(images[row].sha256 for row in rows),
+        sha256=tuple(image.sha256 for image in held_out),
     )
 
 
 def suspected_label_errors(evaluation: Evaluation) -> list[Suspect]:
-    """The images that are given another label than they stand under, first those whose own label is least probable.
+    """Return the images whose predicted label differs from their label, lowest label quality first.
 
-    The evaluation must be of images that were not learned from. Images whose label was not known to what scored them are left out: nothing
-    speaks against it. Equally probable ones are in the order of the evaluation.
+    Label quality is the self-confidence: the probability of the image's own label. Ties keep the order of the
+    evaluation. The evaluation must be out of sample: no image may be scored by an estimator that was trained
+    on it. Images whose label the estimator was not trained on are left out, since their scores say nothing
+    about that label.
 
-    Source: cleanlab's "self confidence"; of its scores the one that found most planted errors among photographs (benchmarks/RESULTS.md).
-    C. Northcutt, L. Jiang, I. Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 70 (2021), arXiv 1911.00068;
-    the scores are compared in J. Kuan, J. Mueller, "Model-agnostic label quality scoring to detect real-world label errors", DataPerf
-    workshop at ICML 2022.
+    Source: cleanlab's "self confidence"; of its label quality scores, the one that found the most planted
+    label errors among photographs (benchmarks/RESULTS.md). C. Northcutt, L. Jiang, I. Chuang, "Confident
+    Learning: Estimating Uncertainty in Dataset Labels", JAIR 70 (2021), arXiv 1911.00068; the scores are
+    compared in J. Kuan, J. Mueller, "Model-agnostic label quality scoring to detect real-world label errors",
+    DataPerf workshop at ICML 2022.
     """
     rows = np.arange(len(evaluation.truth))
-    disagree = rows[~evaluation.right & np.isfinite(evaluation.scores[rows, evaluation.truth])]
+    disagree = rows[~evaluation.correct & np.isfinite(evaluation.scores[rows, evaluation.truth])]
     if not len(disagree):
         return []
     from cleanlab.rank import get_label_quality_scores
@@ -77,15 +79,12 @@ def suspected_label_errors(evaluation: Evaluation) -> list[Suspect]:
     quality = get_label_quality_scores(
         evaluation.truth[disagree], evaluation.probabilities[disagree], method="self_confidence"
     )
-    return [_suspect(evaluation, row) for row in disagree[np.argsort(quality, kind="stable")]]
+    return [_suspect(evaluation, row) for row in disagree[np.argsort(quality, kind="stable")].tolist()]
 
 
 def _suspect(evaluation: Evaluation, row: int) -> Suspect:
-    label, predicted, probabilities = (
-        evaluation.truth[row],
-        evaluation.predicted[row],
-        evaluation.probabilities[row],
-    )
+    label, predicted = int(evaluation.truth[row]), int(evaluation.predicted[row])
+    probabilities = evaluation.probabilities[row]
     return Suspect(
         evaluation.paths[row],
         evaluation.sha256[row] if evaluation.sha256 else "",
@@ -98,61 +97,66 @@ def _suspect(evaluation: Evaluation, row: int) -> Suspect:
 
 @dataclass(frozen=True)
 class OutOfSampleScores:
-    """What is known of images from machines that had not learned from them; false if nothing is.
+    """Probabilities of images from estimators that were not trained on them. False if there are none.
 
     Attributes
     ----------
     labels : the k labels, in the order of the probabilities.
-    probabilities : for the sha256 of an image's content, (k,) float, 0 to 1; exactly 0 only where a label was not known to what scored the image.
-    note : what was there and could not be used, and why; empty if all could.
+    probabilities : (k,) float for the sha256 of each image's content, 0 to 1. A probability is exactly 0 only
+        if the estimator was not trained on that label.
+    note : which files could not be used, and why; empty if all could.
     """
 
     labels: tuple[str, ...] = ()
     probabilities: dict[str, np.ndarray] = field(default_factory=dict)
     note: str = ""
 
-    def doubt(self, image: Image) -> float:
-        """How doubtful the label is that an image stands under, 0 to 1; NaN if the image has no scores.
+    def label_quality(self, image: Image) -> float:
+        """Return the label quality of an image, 0 to 1; lower is likelier mislabelled. NaN without scores.
 
-        1 minus the probability of that label. If it is none (`dataset.UNLABELLED`), or was not known to what scored the image, 1 minus the
-        largest probability: how doubtful any label would be.
+        The score is the self-confidence, the probability of the image's label. If the image has no label
+        (`dataset.UNLABELLED`), or the estimator was not trained on its label, it is the largest probability.
         """
         if image.sha256 not in self.probabilities:
             return float("nan")
         probabilities = self.probabilities[image.sha256]
         is_known = image.label != UNLABELLED and image.label in self.labels
-        probability = probabilities[self.labels.index(image.label)] if is_known else 0
-        return min(1.0, max(0.0, 1.0 - float(probability or probabilities.max())))
+        self_confidence = float(probabilities[self.labels.index(image.label)]) if is_known else 0.0
+        return min(1.0, max(0.0, self_confidence or float(probabilities.max())))
 
     def prediction(self, image: Image) -> tuple[str, float] | None:
-        """The likeliest label of an image and its probability, 0 to 1; None if the image has no scores."""
+        """Return the predicted label of an image and its probability, 0 to 1; None without scores."""
         if image.sha256 not in self.probabilities:
             return None
         probabilities = self.probabilities[image.sha256]
-        return self.labels[probabilities.argmax()], float(probabilities.max())
+        return self.labels[int(probabilities.argmax())], float(probabilities.max())
 
     def __len__(self) -> int:
         return len(self.probabilities)
 
 
 def out_of_sample_scores(dataset_name: str) -> OutOfSampleScores:
-    """The probabilities of a data set's images, as 04 (training images, cross-validated) and 05 (test images) left them.
+    """Read the out-of-sample probabilities of a data set's images.
 
-    Where both files know an image, the newer one is believed. A file that is missing, damaged, of other labels than the newer one, or of images
-    that were learned from is not used; all but the first are told in `note`.
+    Those of the training images come from the cross-validation in 04, those of the test images from 05. If
+    both files have an image, the newer file is used. A file is not used if it is missing or damaged, has
+    other labels than the newer one, or scores images that the classifier was trained on. `note` lists the
+    files that were not used and are not just missing.
     """
-    proc, notes = files.proc_dir(dataset_name), []
+    proc = files.proc_dir(dataset_name)
+    notes: list[str] = []
     read = [(path, evaluation) for path in _newest_first(proc) if (evaluation := _read(path, notes))]
     if not read:
         return OutOfSampleScores(note="; ".join(notes))
-    labels = read[0][1].labels
+    newest, labels = read[0][0].name, read[0][1].labels
     probabilities: dict[str, np.ndarray] = {}
     for path, evaluation in reversed(read):
         if evaluation.labels == labels:
-            probabilities |= zip(evaluation.sha256, _with_taught_above_zero(evaluation), strict=False)
+            probabilities |= zip(evaluation.sha256, _positive_if_trained(evaluation), strict=False)
         else:
             notes.append(
-                f"{path.name} has other labels than {read[0][0].name}, which is newer; run {report.WRITERS[path.name]} again"
+                f"{path.name} has other labels than {newest}, which is newer; "
+                f"run {report.WRITERS[path.name]} again"
             )
     return OutOfSampleScores(labels, probabilities, "; ".join(notes))
 
@@ -163,11 +167,12 @@ def _newest_first(proc: Path) -> list[Path]:
 
 
 def _read(path: Path, notes: list[str]) -> Evaluation | None:
-    """The evaluation in a file; None if it cannot be used, and why is added to `notes`."""
+    """Return the evaluation in a file; None if it cannot be used, with the reason appended to `notes`."""
     try:
         if path.name == files.SCORES and report.read(path.parent).get("evaluated_on") != "test":
             notes.append(
-                f"{path.name} is not used: it is not of test images; run 05_evaluate with evaluate_on=test"
+                f"{path.name} is not used: its images are not test images; "
+                "run 05_evaluate with evaluate_on=test"
             )
             return None
         return report.read_scores(path)
@@ -176,7 +181,10 @@ def _read(path: Path, notes: list[str]) -> Evaluation | None:
         return None
 
 
-def _with_taught_above_zero(evaluation: Evaluation) -> np.ndarray:
-    """(n, k) probabilities; those too small for float32 become its smallest, so that 0 says that the label was not known."""
+def _positive_if_trained(evaluation: Evaluation) -> np.ndarray:
+    """Return (n, k) probabilities in which 0 means that the estimator was not trained on the label.
+
+    Other probabilities that underflowed to 0 become the smallest positive float32.
+    """
     smallest = np.finfo(np.float32).tiny
     return np.where(np.isfinite(evaluation.scores), np.maximum(evaluation.probabilities, smallest), 0)

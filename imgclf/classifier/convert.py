@@ -1,4 +1,4 @@
-"""An old model in CNTK's format, with its last layer, as a classifier that needs CNTK no more."""
+"""Conversion of a model in CNTK's format, with its last layer, to a classifier.onnx, which needs no CNTK."""
 
 import json
 import tempfile
@@ -15,14 +15,18 @@ from imgclf.networks import onnx_import
 from imgclf.svm import Head
 
 PICKLES = (".pickle", ".pkl", ".p", ".dat")
-EXPORT = "python -c \"import json, pickle; json.dump(pickle.load(open('{name}', 'rb')), open('labels.json', 'w'))\""
+EXPORT = (
+    'python -c "import json, pickle; '
+    "json.dump(pickle.load(open('{name}', 'rb')), open('labels.json', 'w'))\""
+)
 
 
 def convert(model: Path, target: Path, labels: list[str], *, replace: bool = False) -> str:
-    """Write an old model as a classifier like those of 04_train_svm, and say what it is.
+    """Convert a CNTK model to a classifier like those of 04_train_svm, and return a description of it.
 
-    Three images of noise and CNTK's own scores of them become its self-test, so whatever loads it compares itself with CNTK. Nothing is written if
-    ONNX Runtime or OpenVINO score them otherwise.
+    Its self-test consists of three images of noise with CNTK's own scores, so that every runtime that loads
+    it compares itself with CNTK. Nothing is written if the scores in ONNX Runtime or OpenVINO differ from
+    them.
 
     Parameters
     ----------
@@ -30,7 +34,8 @@ def convert(model: Path, target: Path, labels: list[str], *, replace: bool = Fal
 
     Raises
     ------
-    ImgclfError : the model cannot be read or exported, the labels are not as many as its outputs, or there is a file at `target` already.
+    ImgclfError : the model cannot be read or exported, the number of labels is not that of its outputs, or
+        there is a file at `target` already.
     """
     if target.exists() and not replace:
         raise ImgclfError(f"{target}: already exists; use --replace, or another name")
@@ -38,14 +43,18 @@ def convert(model: Path, target: Path, labels: list[str], *, replace: bool = Fal
         classes = old.weights.shape[1]
         if len(labels) != classes:
             raise ImgclfError(
-                f"--labels: {len(labels)} were given, and {model.name} has {classes} classes; name them in the order of its outputs"
+                f"--labels: {len(labels)} were given, and {model.name} has {classes} classes; "
+                "name them in the order of its outputs"
             )
         written = Path(folder) / target.name
         _write(old, labels, written)
-        found = max(_disagreement(written, engine, model) for engine in engines.ENGINES)
+        difference = max(_difference(written, engine, model) for engine in engines.ENGINES)
         with files.replace_file(target) as file:
             file.write(written.read_bytes())
-        return f"{old}\n{target}: scores as CNTK does, within {found:.0e} of the largest score; its probabilities are not calibrated"
+        return (
+            f"{old}\n{target}: scores as CNTK does, within {difference:.0e} of the largest score; "
+            "its probabilities are not calibrated"
+        )
 
 
 def _write(old: OldModel, labels: list[str], path: Path) -> None:
@@ -65,31 +74,33 @@ def _write(old: OldModel, labels: list[str], path: Path) -> None:
     export.write(path, network, head, SelfTest(small, scores), metadata={"converted_from": old.path.name})
 
 
-def _disagreement(path: Path, engine: str, model: Path) -> float:
+def _difference(path: Path, engine: str, model: Path) -> float:
     try:
-        return Classifier.load(path, engine=engine).self_test_disagreement()
+        return Classifier.load(path, engine=engine).self_test_difference()
     except ImgclfError as error:
         raise ImgclfError(
-            f"{model}: what CNTK exports of it scores otherwise than CNTK itself ({error}); it cannot be converted"
+            f"{model}: its ONNX export scores otherwise than CNTK itself ({error}); it cannot be converted"
         ) from error
 
 
-def labels_of(given: str) -> list[str]:
-    """The labels in the order of a model's outputs.
+def parse_labels(given: str) -> list[str]:
+    """Return the labels in the order of a model's outputs.
 
     Parameters
     ----------
-    given : names with commas between; or the path of a text file with one a line, or of a JSON file with a list of them, or with an object that
-        gives each number its label or each label its number, as the tutorial's tables did.
+    given : names separated by commas; or the path of a text file with one name a line, or of a JSON file. The
+        JSON holds a list of names, or an object that maps each number to its label or each label to its
+        number, as the tutorial's tables did.
 
     Raises
     ------
-    ImgclfError : the file is missing, a pickle, or holds something else; a label is empty or there twice.
+    ImgclfError : the file is missing, a pickle, or holds something else; a label is empty or a duplicate.
     """
     path = Path(given).expanduser()
     if path.suffix in PICKLES or (path.is_file() and path.read_bytes()[:1] == b"\x80"):
         raise ImgclfError(
-            f"{given}: a pickle can run any program when it is opened, so it is not; if it is your own, write it as JSON: {EXPORT.format(name=path.name)}"
+            f"{given}: a pickle can run any program when it is loaded, so it is not loaded; "
+            f"if it is your own, write it as JSON: {EXPORT.format(name=path.name)}"
         )
     if path.suffix not in (".json", ".txt", ".tsv"):
         found = [name.strip() for name in given.split(",")]
@@ -98,16 +109,16 @@ def labels_of(given: str) -> list[str]:
     else:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
         found = (
-            _of_json(text, path)
+            _parse_json(text, path)
             if path.suffix == ".json"
             else [line.strip() for line in text.splitlines() if line.strip()]
         )
     if "" in found or len(set(found)) < len(found) or not found:
-        raise ImgclfError(f"--labels {given}: a label is empty or there twice; name each class once")
+        raise ImgclfError(f"--labels {given}: a label is empty or a duplicate; name each class once")
     return found
 
 
-def _of_json(text: str, path: Path) -> list[str]:
+def _parse_json(text: str, path: Path) -> list[str]:
     try:
         stored = json.loads(text)
         if isinstance(stored, dict):

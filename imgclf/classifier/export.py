@@ -1,4 +1,4 @@
-"""Writing a classifier.onnx: network, head and softmax in one graph, with metadata and a self-test."""
+"""Export of a classifier.onnx: network, head and softmax in one graph, with metadata and a self-test."""
 
 import base64
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from imgclf.images.preprocessing import KEY, Preprocessing
 from imgclf.networks import onnx_graph
 from imgclf.svm import Head
 
-SHORTEST = 1e-12  # features of this length are not scaled up
+MIN_LENGTH = 1e-12  # shorter feature vectors are not scaled up to length 1
 
 
 def make_self_test(
@@ -29,11 +29,11 @@ def make_self_test(
     engine: str = "openvino",
     precision: str = "f32",
 ) -> SelfTest:
-    """Three training images, made small, with the scores that the training code gives them.
+    """Return three training images, made small, with their scores by the training code.
 
     Raises
     ------
-    ImgclfError : the images cannot be read any more.
+    ImgclfError : one of the images cannot be read any more.
     """
     chosen = [train_images[i * (len(train_images) - 1) // 2] for i in range(3)]
     small = np.stack(
@@ -43,22 +43,22 @@ def make_self_test(
         ]
     )
     enlarged = SelfTest(small, np.empty(0)).enlarged(engines.preprocessing(network).input_size)
-    scores = head.scores(features.of_pixels(network, enlarged, engine=engine, precision=precision))
+    scores = head.scores(features.extract(network, enlarged, engine=engine, precision=precision))
     return SelfTest(small, scores, engines.resolved_precision(engine, precision))
 
 
 def write(path: Path, network: Path, head: Head, self_test: SelfTest, *, metadata: dict[str, Any]) -> None:
-    """Join a network and a linear head into one ONNX file.
+    """Write a network and a linear head as one ONNX file.
 
-    Input `images`: uint8 (N, S, S, 3), RGB, letterboxed. Outputs `scores`: float32 (N, k), decision values, and
-    `probabilities`: float32 (N, k), softmax(scores / temperature).
+    Input `images`: uint8 (N, S, S, 3), RGB, letterboxed. Outputs `scores`: float32 (N, k), decision values,
+    and `probabilities`: float32 (N, k), softmax(scores / temperature).
 
     Parameters
     ----------
     network : ONNX file with output `features`.
-    metadata : what else a person wants to know later; anything that JSON can hold.
+    metadata : further entries, such as the parameters of the training; anything that JSON can hold.
     """
-    model = onnx.load(network)  # its metadata hold the name of the backbone and the preprocessing
+    model = onnx.load(network)  # its metadata hold the backbone and the preprocessing
     _add_head(model.graph, head)
     model.producer_name, model.producer_version = "imgclf", __version__
     onnx.checker.check_model(model)
@@ -80,12 +80,12 @@ def write(path: Path, network: Path, head: Head, self_test: SelfTest, *, metadat
 
 
 def _add_head(graph: onnx.GraphProto, head: Head) -> None:
-    """Append normalization, linear layer and softmax behind the output `features`."""
+    """Append normalization, linear layer and softmax to the output `features`."""
     constants = {
         "head_weights": head.weights.T.astype(np.float32),
         "head_offsets": head.offsets.astype(np.float32),
         "head_temperature": np.float32(head.temperature),
-        "head_shortest": np.float32(SHORTEST),
+        "head_shortest": np.float32(MIN_LENGTH),
     }
     graph.initializer.extend(
         numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()

@@ -1,4 +1,4 @@
-"""Which network and which last layer belong to each value of the parameter `classifier`."""
+"""The network and the last layer that belong to each value of the parameter `classifier`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,24 +11,25 @@ from imgclf.data.dataset import Image, fingerprint
 from imgclf.features import Features
 from imgclf.finetuning import record
 from imgclf.parameters import DNN, SVM, SVM_ON_REFINED
-from imgclf.svm import Search
+from imgclf.svm import CSearch
 
 AGAIN = "run 02_refine_dnn again"
 
 
 def network(dataset_name: str, classifier: str) -> Path:
-    """The network whose features a classifier stands on.
+    """Return the path of the network whose features a classifier uses.
 
     Raises
     ------
-    ImgclfError : it needs the refined network, and there is none.
+    ImgclfError : it needs the fine-tuned network, and there is none.
     """
     path = files.proc_dir(dataset_name) / (
         files.FIXED_NETWORK if classifier == SVM else files.REFINED_NETWORK
     )
     if classifier != SVM and not path.exists():
         raise ImgclfError(
-            f"classifier='{classifier}': no {path.name} of {dataset_name} yet; run 02_refine_dnn with classifier='{classifier}' first"
+            f"classifier='{classifier}': no {path.name} of {dataset_name} yet; "
+            f"run 02_refine_dnn with classifier='{classifier}' first"
         )
     return path
 
@@ -43,20 +44,22 @@ def train(
     c_values: list[float],
     l2_normalize: bool = True,
     seed: int = 0,
-) -> Search:
-    """The last layer of a classifier.
+) -> CSearch:
+    """Train the last layer of a classifier.
 
-    "svm" and "svm_dnn_refined": an SVM. The refined network knows the labels of the images that it learned from, and any SVM would be nearly
-    always right on their features; so there C and the temperature are chosen on the images that validated, which it has not learned from.
-    "dnn": the network's own last layer; nothing is learned.
+    "svm" and "svm_dnn_refined": an SVM. The fine-tuned network overfits its own training images, so that in
+    cross-validation any SVM on their features would be right on nearly all of them. There C and the
+    temperature are chosen on the validation images of fine-tuning, which the network was not trained on.
+    "dnn": the network's own last layer; nothing is trained.
 
     Parameters
     ----------
-    features : of the training images that have any; `clusters` : (n,) names of theirs. train_images : all training images.
+    features : of the training images that have any; `clusters` : (n,) names of theirs.
+    train_images : all training images.
 
     Raises
     ------
-    ImgclfError : the network was refined on other images or labels than `train_images`.
+    ImgclfError : the network was fine-tuned on other images or labels than `train_images`.
     """
     if classifier == SVM:
         return svm.train(
@@ -67,19 +70,18 @@ def train(
             l2_normalize=l2_normalize,
             seed=seed,
         )
-    done = record.read(files.proc_dir(dataset_name))
-    if done is None:
+    proc = files.proc_dir(dataset_name)
+    finetuned = record.read(proc)
+    if finetuned is None:
+        raise ImgclfError(f"{proc / files.REFINED_NETWORK}: not as 02_refine_dnn wrote it; {AGAIN}")
+    if finetuned.data_fingerprint != fingerprint(train_images):
         raise ImgclfError(
-            f"{files.proc_dir(dataset_name) / files.REFINED_NETWORK}: not as 02_refine_dnn left it; {AGAIN}"
+            f"{files.REFINED_NETWORK} of {dataset_name}: was fine-tuned on other images or labels than "
+            f"split.tsv names now, so test images may be among its training images; {AGAIN}"
         )
-    if done.data_fingerprint != fingerprint(train_images):
-        raise ImgclfError(
-            f"{files.REFINED_NETWORK} of {dataset_name}: was refined on other images or labels than split.tsv names now, so test images may be "
-            f"among those it learned from; {AGAIN}"
-        )
-    held_back = np.isin([image.sha256 for image in features.images], done.held_back)
+    validation = np.isin([image.sha256 for image in features.images], finetuned.held_back)
     if classifier == DNN:
-        return _own_last_layer(files.proc_dir(dataset_name) / files.DNN_HEAD, features, held_back)
+        return _own_last_layer(proc / files.DNN_HEAD, features, validation)
     return svm.train(
         features.matrix,
         features.labels,
@@ -87,38 +89,43 @@ def train(
         c_values=c_values,
         l2_normalize=l2_normalize,
         seed=seed,
-        held_back=held_back,
+        validation=validation,
     )
 
 
-def _own_last_layer(path: Path, features: Features, held_back: np.ndarray) -> Search:
+def _own_last_layer(path: Path, features: Features, validation: np.ndarray) -> CSearch:
     head = svm.read(path)
-    scores = np.where(held_back[:, None], head.scores(features.matrix), -np.inf).astype(np.float32)
-    return Search((), (), (), 0, scores, head)
+    scores = np.where(validation[:, None], head.scores(features.matrix), -np.inf).astype(np.float32)
+    return CSearch(head, scores)
 
 
-def about(search: Search, features: Features, classifier: str) -> str:
-    """How the last layer was chosen, in a sentence."""
-    rows = np.flatnonzero(np.isfinite(search.held_out).any(axis=1))
-    if classifier == SVM or (classifier == SVM_ON_REFINED and not len(rows)):
-        return str(search)
-    if classifier == SVM_ON_REFINED:
+def summary(search: CSearch, features: Features, classifier: str) -> str:
+    """Return a sentence on how the last layer was chosen, and below it a warning about the grid of C."""
+    rows = search.held_out
+    if classifier == DNN and not len(rows):
+        return "the DNN's own last layer; nothing is trained, and there are no validation images"
+    if classifier == DNN:
+        right = np.array(search.head.labels)[search.oof_scores[rows].argmax(axis=1)] == features.labels[rows]
         return (
-            f"C = {search.head.c:g}: class-averaged accuracy {search.cv_accuracy[search.best]:.2f} on the {len(rows)} training images that the "
-            "refined DNN has not learned from"
+            f"the DNN's own last layer; nothing is trained. Of the {len(rows)} validation images of "
+            f"fine-tuning, which the DNN was not trained on, {right.mean():.0%} are right"
         )
-    if not len(rows):
-        return "the DNN's own last layer; there is nothing to learn, and no image validated"
-    right = np.array(search.head.labels)[search.held_out[rows].argmax(axis=1)] == features.labels[rows]
-    return f"the DNN's own last layer; there is nothing to learn. Of the {len(rows)} training images that it has not learned from, {right.mean():.0%} are right"
+    sentence = str(search)
+    if classifier == SVM_ON_REFINED and len(rows):
+        accuracy = (
+            f"C = {search.head.c:g}: class-averaged accuracy {search.cv_accuracy[search.best]:.2f} "
+            f"on the {len(rows)} validation images of fine-tuning, which the DNN was not trained on"
+        )
+        sentence = "; ".join(filter(None, [accuracy, search.comparison]))
+    return "\n".join(filter(None, [sentence, search.warning]))
 
 
 def check_trained_on(classifier: Classifier, train_images: Sequence[Image], network: Path, kind: str) -> None:
-    """Refuse to be evaluated beside another split, other labels, another network or as another kind than it was trained with.
+    """Raise an error unless a classifier was trained on these images, labels and network, as this kind.
 
     Parameters
     ----------
-    kind : the value of the parameter `classifier`; what does not tell its kind passes.
+    kind : the value of the parameter `classifier`; a classifier whose metadata do not name its kind passes.
 
     Raises
     ------
@@ -127,14 +134,16 @@ def check_trained_on(classifier: Classifier, train_images: Sequence[Image], netw
     trained_as = classifier.metadata.get("parameters", {}).get("classifier", kind)
     if trained_as != kind:
         raise ImgclfError(
-            f"{classifier.path}: was written with classifier='{trained_as}', not '{kind}'; run 04_train_svm with classifier='{kind}' first"
+            f"{classifier.path}: was written with classifier='{trained_as}', not '{kind}'; "
+            f"run 04_train_svm with classifier='{kind}' first"
         )
     if classifier.metadata.get("network_sha256") != files.sha256(network):
         raise ImgclfError(
-            f"{classifier.path}: was trained with another network than {network.name} is now; run 03_run_dnn and 04_train_svm again"
+            f"{classifier.path}: was trained with another network than {network.name} is now; "
+            "run 03_run_dnn and 04_train_svm again"
         )
     if classifier.metadata.get("data_fingerprint") != fingerprint(train_images):
         raise ImgclfError(
-            f"{classifier.path}: was trained on other images or labels than split.tsv names now, so test images may be "
-            "among those it learned from; run 04_train_svm again"
+            f"{classifier.path}: was trained on other images or labels than split.tsv names now, so test "
+            "images may be among its training images; run 04_train_svm again"
         )

@@ -1,4 +1,4 @@
-"""A classifier.onnx, opened: from pixels to scores and probabilities, with a self-test inside."""
+"""Inference with a classifier.onnx: from pixels to scores and probabilities, after a self-test."""
 
 import base64
 import json
@@ -22,12 +22,12 @@ TOLERANCE = {"f32": 1e-4, "bf16": 5e-2}  # of the largest score; bf16 keeps 8 bi
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Small images and the scores that the training code gave them, by which a runtime is checked.
+    """Small images and their scores by the training code, which check a runtime.
 
     Attributes
     ----------
     images : (n, 16, 16, 3) uint8, RGB. scores : (n, k) float32.
-    precision : what the training code computed in, "f32" or "bf16".
+    precision : numeric precision of the training code's inference, "f32" or "bf16".
     """
 
     images: np.ndarray
@@ -35,17 +35,20 @@ class SelfTest:
     precision: str = "f32"
 
     def enlarged(self, input_size: int) -> np.ndarray:
-        """The images at the network's size, each pixel repeated; (n, S, S, 3) uint8."""
+        """Return the images at the network's size, each pixel repeated; (n, S, S, 3) uint8."""
         source = np.arange(input_size) * SELF_TEST_SIDE // input_size
         return self.images[:, source][:, :, source]
 
-    def disagreement(self, scores: np.ndarray) -> float:
-        """The largest difference to the expected scores, as a share of the largest score."""
-        return disagreement(scores, self.scores)
+    def difference(self, scores: np.ndarray) -> float:
+        """Return the largest difference from the expected scores, as a share of the largest score."""
+        return largest_relative_difference(scores, self.scores)
 
 
-def disagreement(scores: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference between two arrays of scores, as a share of the largest expected score (at least 1); inf if their shapes differ."""
+def largest_relative_difference(scores: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference between two arrays of scores, as a share of the largest expected score.
+
+    The largest expected score counts as at least 1. The result is inf if the shapes differ.
+    """
     if scores.shape != expected.shape:
         return float("inf")
     return float(np.abs(scores - expected).max() / max(1.0, np.abs(expected).max()))
@@ -53,7 +56,7 @@ def disagreement(scores: np.ndarray, expected: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the classifier says of one image; `scores` and `probabilities` are (k,) in the order of the labels."""
+    """The prediction for one image; `scores` and `probabilities` are (k,) in the order of the labels."""
 
     path: str
     label: str
@@ -63,7 +66,7 @@ class Prediction:
 
 
 class Classifier:
-    """A `classifier.onnx`, opened, and checked to score here as it did where it was trained."""
+    """A `classifier.onnx` loaded into a runtime that reproduces the scores of the training code."""
 
     def __init__(
         self,
@@ -91,44 +94,45 @@ class Classifier:
         precision: str = "f32",
         batch_size: int = engines.BATCH_SIZE,
     ) -> "Classifier":
-        """Open a classifier and run its self-test.
+        """Load a classifier and run its self-test.
 
         Raises
         ------
-        ImgclfError : the file is missing or no classifier of ours, or this runtime scores the self-test's images
-            otherwise than the training code did.
+        ImgclfError : the file is missing or no classifier of imgclf, or this runtime's scores of the
+            self-test images differ from those of the training code by more than the tolerance.
         """
         metadata = read_metadata(path)
         network = engines.start(path, engine=engine, precision=precision, batch_size=batch_size)
         classifier = cls(path, network, metadata, engines.preprocessing(path), batch_size=batch_size)
-        found, tolerance = classifier.self_test_disagreement(), classifier.tolerance
+        found, tolerance = classifier.self_test_difference(), classifier.tolerance
         if not found <= tolerance:  # also refuses NaN
             raise ImgclfError(
-                f"{path}: {engine} scores the self-test images otherwise than the training code did (by {found:.2g} of the "
-                f"largest score, allowed {tolerance:g}); use another engine or version, or export the classifier again"
+                f"{path}: {engine} scores the self-test images otherwise than the training code did "
+                f"(by {found:.2g} of the largest score, allowed {tolerance:g}); "
+                "use another engine or version, or export the classifier again"
             )
         return classifier
 
     @property
     def tolerance(self) -> float:
-        """How far scores may be from the self-test's, as a share of the largest; more where either side computes in bf16."""
+        """Tolerance of the self-test, as a share of the largest score; larger if either side is in bf16."""
         return max(TOLERANCE[self._network.precision], TOLERANCE[self.self_test.precision])
 
-    def self_test_disagreement(self) -> float:
-        """How far this runtime is from the training code on the self-test images, as a share of the largest score."""
-        return self.self_test.disagreement(
+    def self_test_difference(self) -> float:
+        """Return the largest difference from the training code on the self-test, as a share of the scores."""
+        return self.self_test.difference(
             self.scores(self.self_test.enlarged(self.preprocessing.input_size))[0]
         )
 
     def scores(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and probabilities, each (n, k) float32, of prepared images (n, S, S, 3) uint8, RGB."""
+        """Return scores and probabilities, (n, k) float32, of preprocessed images (n, S, S, 3) uint8, RGB."""
         outputs = list(self._network.run(engines.batches(pixels, self._batch_size)))
         scores, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
         return scores, probabilities
 
-    def predict(self, wanted: Sequence[Source]) -> Iterator[tuple[int, Prediction | Skipped]]:
-        """(i, prediction) for each image file; (i, why it was skipped) for one that cannot be read."""
-        for i, found in pipeline.run(self._network, wanted, self.preprocessing, batch_size=self._batch_size):
+    def predict(self, sources: Sequence[Source]) -> Iterator[tuple[int, Prediction | Skipped]]:
+        """Yield (i, prediction) for each image file, or (i, reason) for one that cannot be read."""
+        for i, found in pipeline.run(self._network, sources, self.preprocessing, batch_size=self._batch_size):
             if isinstance(found, Skipped):
                 yield i, found
                 continue
@@ -137,7 +141,7 @@ class Classifier:
             yield (
                 i,
                 Prediction(
-                    str(wanted[i].path), self.labels[best], float(scores[best]), scores, probabilities
+                    str(sources[i].path), self.labels[best], float(scores[best]), scores, probabilities
                 ),
             )
 
@@ -146,7 +150,7 @@ class Classifier:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What a classifier says of itself: labels, preprocessing, parameters, metrics, self-test.
+    """Return the metadata of a classifier: labels, preprocessing, parameters, metrics, self-test.
 
     Raises
     ------

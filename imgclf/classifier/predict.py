@@ -1,4 +1,4 @@
-"""Labels and scores of image files and folders that a person names."""
+"""Prediction of image files and folders, as the command line prints it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +11,7 @@ from imgclf.images.loading import Skipped, Source
 
 
 def newest_classifier() -> Path:
-    """The `classifier.onnx` written last below `$IMGCLF_DATA/proc`, but none of a sweep's.
+    """Return the `classifier.onnx` written last below `$IMGCLF_DATA/proc`; those of sweeps are left out.
 
     Raises
     ------
@@ -24,19 +24,20 @@ def newest_classifier() -> Path:
     )
     if not found:
         raise ImgclfError(
-            f"{files.data_dir() / 'proc'}: no classifier.onnx yet; run the notebooks first, or name one with --model"
+            f"{files.data_dir() / 'proc'}: no classifier.onnx yet; "
+            "run the notebooks first, or name one with --model"
         )
     return found[-1]
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
-    """The files named, and the image files in the folders named and below, sorted.
+    """Return the files among the paths, and the image files below the folders among them, sorted.
 
     Raises
     ------
     ImgclfError : a path does not exist, or there is no image at all.
     """
-    found = []
+    paths, found = list(paths), []
     for path in paths:
         if path.is_dir():
             found += sorted(
@@ -52,15 +53,14 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def predict(classifier: Classifier, paths: Iterable[Path]) -> tuple[list[Prediction], list[Skipped]]:
-    """The predictions of image files and folders, and what could not be read."""
-    found = [found for _, found in classifier.predict([Source(path) for path in image_files(paths)])]
-    return [each for each in found if isinstance(each, Prediction)], [
-        each for each in found if isinstance(each, Skipped)
-    ]
+    """Return the predictions of image files and folders, and the images that cannot be read."""
+    results = [result for _, result in classifier.predict([Source(path) for path in image_files(paths)])]
+    predictions = [result for result in results if isinstance(result, Prediction)]
+    return predictions, [result for result in results if isinstance(result, Skipped)]
 
 
 def as_json(classifier: Classifier, prediction: Prediction) -> dict[str, Any]:
-    """A prediction as plain values: image, label, score, and the scores and probabilities of all labels."""
+    """Return a prediction as plain values: image, label, score, all scores, and all probabilities."""
     return {
         "image": prediction.path,
         "label": prediction.label,
@@ -71,7 +71,7 @@ def as_json(classifier: Classifier, prediction: Prediction) -> dict[str, Any]:
 
 
 def as_line(prediction: Prediction) -> str:
-    """A prediction as a line of text: label, score, probability, image."""
+    """Return a prediction as a line of text: label, score, probability, image."""
     return (
         f"{prediction.label}\t{prediction.score:.2f}\t{prediction.probabilities.max():.0%}\t{prediction.path}"
     )

@@ -1,4 +1,4 @@
-"""Whether a finished classifier scores the same everywhere: in each runtime, and as it was trained."""
+"""Verification that a classifier scores the same in each runtime and in the training code."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,29 +8,39 @@ from typing import Any
 import numpy as np
 
 from imgclf import ImgclfError, engines, features, files, svm
-from imgclf.classifier.model import TOLERANCE, Classifier, disagreement
+from imgclf.classifier.model import TOLERANCE, Classifier, largest_relative_difference
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of a verification: what was compared, on how many images, and the largest disagreement found."""
+    """One comparison of a verification.
+
+    Attributes
+    ----------
+    compared : what was compared. images : on how many images.
+    difference : the largest one found, as a share of the largest score. allowed : the tolerance.
+    """
 
     compared: str
     images: int
-    disagreement: float  # share of the largest score
+    difference: float
     allowed: float = TOLERANCE["f32"]
 
     @property
     def agrees(self) -> bool:
-        return self.disagreement <= self.allowed
+        """Whether the difference is within the tolerance; NaN is not."""
+        return self.difference <= self.allowed
 
     def __str__(self) -> str:
-        return f"{'agrees' if self.agrees else 'DISAGREES'}: {self.compared}, {self.images} images, by {self.disagreement:.1e} of the largest score"
+        return (
+            f"{'agrees' if self.agrees else 'DISAGREES'}: {self.compared}, {self.images} images, "
+            f"by {self.difference:.1e} of the largest score"
+        )
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The comparisons that were made; `not_compared` says which could not be made and why, "" if all were."""
+    """The comparisons; `not_compared` says which one could not be made and why, "" if all were."""
 
     checks: tuple[Check, ...]
     not_compared: str = ""
@@ -40,14 +50,16 @@ class Verification:
 
 
 def verify(path: Path, pixels: np.ndarray) -> Verification:
-    """Whether a classifier gives the same scores in OpenVINO, in ONNX Runtime, and as the training code did.
+    """Compare the scores of a classifier in OpenVINO, in ONNX Runtime, and in the training code.
 
-    The training code's way (network, then `svm.Head` in numpy) is run on the same images if the network and the head that the classifier was
-    made of are still beside it. Its scores of the self-test images are in the classifier itself.
+    The training code (the network, then `svm.Head` in numpy) scores the same images if the network and the
+    head that the classifier was exported from are in its folder still. For the self-test images, the training
+    code's scores are in the classifier itself. It makes no difference how the head was trained (parameter
+    `classifier`).
 
     Parameters
     ----------
-    pixels : (n, S, S, 3) uint8, RGB; images as `Preprocessing.apply` gives them.
+    pixels : (n, S, S, 3) uint8, RGB; images that `Preprocessing.apply` returned.
     """
     runtimes = {name: Classifier.load(path, engine=name) for name in engines.ENGINES}
     scores = {name: runtime.scores(pixels)[0] for name, runtime in runtimes.items()}
@@ -55,7 +67,7 @@ def verify(path: Path, pixels: np.ndarray) -> Verification:
         Check(
             f"{name} and the training code's self-test",
             len(runtime.self_test.scores),
-            runtime.self_test_disagreement(),
+            runtime.self_test_difference(),
             runtime.tolerance,
         )
         for name, runtime in runtimes.items()
@@ -64,27 +76,28 @@ def verify(path: Path, pixels: np.ndarray) -> Verification:
         Check(
             " and ".join(engines.ENGINES),
             len(pixels),
-            disagreement(scores["openvino"], scores["onnxruntime"]),
+            largest_relative_difference(scores["openvino"], scores["onnxruntime"]),
         )
     )
     network = _network_beside(path, runtimes["openvino"].metadata)
     head = path.with_name(files.SVM_HEAD)
     if network is None or not head.exists():
-        missing = f"its {head.name}" if network else "the network that it was made of"
+        missing = f"its {head.name}" if network else "the network that it was exported from"
         return Verification(
             tuple(checks),
-            f"not compared: the training code, since {missing} is not beside {path.name} any more; the self-test above is what it left",
+            f"not compared: the training code, since {missing} is not beside {path.name} any more; "
+            "its scores of the self-test images, above, are what is left of it",
         )
-    trained = svm.read(head).scores(features.of_pixels(network, pixels))
+    trained = svm.read(head).scores(features.extract(network, pixels))
     checks += [
-        Check(f"{name} and the training code", len(pixels), disagreement(found, trained))
+        Check(f"{name} and the training code", len(pixels), largest_relative_difference(found, trained))
         for name, found in scores.items()
     ]
     return Verification(tuple(checks))
 
 
 def _network_beside(path: Path, metadata: dict[str, Any]) -> Path | None:
-    """The network that a classifier was made of, if it is in the same folder."""
+    """Return the network that a classifier was exported from, if it is in the same folder."""
     beside = (path.with_name(name) for name in (files.FIXED_NETWORK, files.REFINED_NETWORK))
     return next(
         (
@@ -99,7 +112,7 @@ def _network_beside(path: Path, metadata: dict[str, Any]) -> Path | None:
 def check_agreement(
     what: Path | str, checks: Sequence[Check], *, remedy: str = "export it again with 04_train_svm"
 ) -> None:
-    """Refuse a classifier, or a service, that does not score as it should.
+    """Raise an error if a classifier, or a service, does not score as it should.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Where images come from: manifests, fetching, the demo set."""
+"""Manifests of images, fetching what they list, and the synthetic demo set."""

@@ -1,4 +1,4 @@
-"""Fetch the images that a manifest lists, as far as they can be had."""
+"""Fetch the images that a manifest lists, in parallel, with retries and checks."""
 
 import hashlib
 import os
@@ -19,13 +19,13 @@ from imgclf.collect.manifest import Entry, with_names
 from imgclf.data import test_list
 from imgclf.data.journal import Journal
 from imgclf.downloads import (
-    FINAL,
     NOT_TRIED,
-    PASSING,
+    PERMANENT,
+    TRANSIENT,
     UNREACHABLE,
-    Answer,
     Downloader,
     DownloadError,
+    Response,
     check_status,
 )
 from imgclf.images import decoding
@@ -33,61 +33,48 @@ from imgclf.images import decoding
 THREADS = 16  # more than cores: they wait for servers
 IMAGE_SECONDS = 90  # for one image, with all attempts
 MAX_BYTES = 50_000_000
-UNREACHABLE_IN_A_ROW = 100  # so many one after another: it is the network, not the links
+MAX_CONSECUTIVE_UNREACHABLE = 100  # so many in a row: the network is down, not the servers
 STALE_SECONDS = 24 * 3600
 
-FORMATS = (
-    (rb"\xff\xd8\xff", ".jpg"),
-    (rb"\x89PNG", ".png"),
-    (rb"RIFF....WEBP", ".webp"),
-    (rb"GIF8", ".gif"),
-    (rb"....ftypavi[fs]", ".avif"),
-    (rb"BM", ".bmp"),
-    (rb"II\*\0|MM\0\*", ".tif"),
-)
 FAILURES = "fetch_failures.tsv"
+FailureKey = tuple[str, str, str]  # label, source, sha256
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be had, and why."""
+    """An image that could not be fetched, and the reason."""
 
     entry: Entry
     reason: str
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """What `fetch_images` found and did, in images."""
+class FetchResult:
+    """The outcome of `fetch_images`, in images."""
 
     listed: int
-    present: int  # there before
+    present: int  # before the call
     fetched: int
     failures: tuple[Failure, ...]
-    remembered_in: str = ""  # file that keeps failures from being tried again, below the data folder
+    failures_file: str = ""  # lists permanent failures, which later runs skip; relative to the data folder
 
     def __str__(self) -> str:
-        again = (
-            f"; delete {self.remembered_in} to try those again that failed for good"
-            if self.remembered_in
-            else ""
-        )
+        retry = f"; delete {self.failures_file} to retry permanent failures" if self.failures_file else ""
         return (
-            f"{self.present + self.fetched} of {self.listed} images there: {self.present} were there before, "
-            f"{self.fetched} fetched, {len(self.failures)} could not be had{again}"
+            f"{self.present + self.fetched} of {self.listed} images are there: "
+            f"{self.present} already present, {self.fetched} fetched, {len(self.failures)} failed{retry}"
         )
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What the threads of one call of `fetch_images` share."""
+    """State that the threads of one call of `fetch_images` share."""
 
     folder: Path
     max_image_side: int
     web: Downloader
-    cores: Semaphore = field(
-        default_factory=lambda: Semaphore(cpu_count())
-    )  # else all threads' pixels fill the memory
+    # Bounds memory: no more images are decoded at once than there are cores.
+    cores: Semaphore = field(default_factory=lambda: Semaphore(cpu_count()))
 
 
 def fetch_images(
@@ -98,74 +85,79 @@ def fetch_images(
     max_image_side: int = 1000,
     threads: int = THREADS,
     progress: Callable[[int], None] | None = None,
-) -> Fetched:
-    """Fetch what is missing into `folder/LABEL/`; what cannot be had is reported, and the rest goes on.
+) -> FetchResult:
+    """Fetch missing images into `folder/LABEL/`. Failures are reported and don't stop the others.
 
-    An image is there if its label's folder has a file of its stem with any image suffix. The content
-    decides the suffix. Links that failed for good are remembered in `proc/NAME/fetch_failures.tsv`.
+    An image is present if its label's folder has a file of its stem with any image suffix. The content
+    decides the suffix. Permanent failures are recorded in `proc/NAME/fetch_failures.tsv` and not retried.
 
     Parameters
     ----------
-    entries : what to fetch, as `manifest.read` gives it.
+    entries : the images to fetch, as `manifest.read` returns them.
     folder : `images/NAME`.
     max_images : at most so many of the entries, evenly over the labels; 0 = all.
-    max_image_side : larger images are shrunk to this, pixels, and stored as JPEG; 0 = never.
-    threads : how many images to wait for at once.
-    progress : called after each image, with how many of the chosen ones are dealt with.
+    max_image_side : larger images are downscaled to this, pixels, and stored as JPEG; 0 = never.
+    threads : number of concurrent downloads.
+    progress : called after each image with the number of selected entries that are done.
 
     Raises
     ------
-    ImgclfError : no link can be reached, or the folder cannot be written to. What was fetched stays.
+    ImgclfError : no server can be reached, or the folder cannot be written to. Fetched images stay.
     """
-    chosen = _choose(with_names(entries), max_images)
-    there = stored(folder, {entry.label for entry in chosen})
-    missing = [entry for entry in chosen if key(entry) not in there]
+    selected = _select(with_names(entries), max_images)
+    on_disk = stored(folder, {entry.label for entry in selected})
+    missing = [entry for entry in selected if key(entry) not in on_disk]
     known = _read_failures(folder)
-    problems = {entry: DownloadError(known[_row(entry)]) for entry in missing if _row(entry) in known}
-    todo = [entry for entry in missing if entry not in problems]
-    present = len(chosen) - len(missing)
-    tell = progress or (lambda done: None)
-    if settled := len(chosen) - len(todo):
-        tell(settled)
+    problems = {
+        entry: DownloadError(known[_failure_key(entry)]) for entry in missing if _failure_key(entry) in known
+    }
+    pending = [entry for entry in missing if entry not in problems]
+    present = len(selected) - len(missing)
+    report = progress or (lambda done: None)
+    if skipped := len(selected) - len(pending):
+        report(skipped)
     threads = max(1, threads)
-    askers = min(threads, sum(not entry.source.startswith("demo:") for entry in todo))
+    connections = min(threads, sum(not entry.source.startswith("demo:") for entry in pending))
     with Downloader(
-        askers, max_bytes=MAX_BYTES, seconds=IMAGE_SECONDS, purpose="fetches a list of images"
+        connections, max_bytes=MAX_BYTES, seconds=IMAGE_SECONDS, purpose="fetches a list of images"
     ) as web:
         problems |= _fetch_all(
-            _Run(folder, max_image_side, web), todo, threads, lambda done: tell(settled + done)
+            _Run(folder, max_image_side, web), pending, threads, lambda done: report(skipped + done)
         )
     fetched = len(missing) - len(problems)
-    if not web.has_answered:
-        _refuse_without_network(problems, present + fetched)
-    remembered_in = _remember(folder, known, problems, web.has_answered)
-    failures = tuple(Failure(entry, problems[entry].reason) for entry in chosen if entry in problems)
-    return Fetched(len(chosen), present, fetched, failures, remembered_in)
+    if not web.has_response:
+        _raise_if_offline(problems, present + fetched)
+    failures_file = _record_failures(folder, known, problems, web.has_response)
+    failures = tuple(Failure(entry, problems[entry].reason) for entry in selected if entry in problems)
+    return FetchResult(len(selected), present, fetched, failures, failures_file)
 
 
-def _choose(entries: list[Entry], most: int) -> list[Entry]:
-    """At most `most` entries: the first of each label, then the second of each, and so on; in list order."""
-    if not most:
+def _select(entries: list[Entry], max_images: int) -> list[Entry]:
+    """At most `max_images` entries, in list order: the first of each label, then the second, and so on."""
+    if not max_images:
         return entries
     seen: Counter[str] = Counter()
     ranks = []
     for position, entry in enumerate(entries):
         ranks.append((seen[entry.label], position))
         seen[entry.label] += 1
-    return [entries[position] for position in sorted(position for _, position in sorted(ranks)[:most])]
+    return [entries[position] for position in sorted(position for _, position in sorted(ranks)[:max_images])]
 
 
 def key(entry: Entry) -> tuple[str, str]:
-    """What an image of a manifest is known by: its label and the stem of its file name, in small letters."""
+    """The identity of an image of a manifest: its label and the case-folded stem of its file name."""
     return entry.label, entry.stem.casefold()
 
 
 def stored(folder: Path, labels: set[str]) -> dict[tuple[str, str], str]:
-    """File name of each image there, by label and stem; each folder is listed once. An image that a person relabelled counts as where it came from."""
+    """Name of each image file in `folder`, by `key`. A relabelled image counts under its original label.
+
+    Each label's folder is listed once.
+    """
     found = {}
     origins = Journal(folder).origins()
     for label in labels:
-        for file in _listing(folder / label):
+        for file in _scan(folder / label):
             path = Path(file.name)
             if file.name.startswith(".") and path.suffix == ".part":
                 _remove_stale(file)
@@ -175,22 +167,24 @@ def stored(folder: Path, labels: set[str]) -> dict[tuple[str, str], str]:
                 and f"{label}/{file.name}" not in origins
             ):
                 found[label, path.stem.casefold()] = file.name
-    for path, origin in ((path, Path(origin)) for path, origin in origins.items()):
-        if len(origin.parts) == 2 and (folder / path).exists():
+    for current, original in origins.items():
+        origin = Path(original)
+        if len(origin.parts) == 2 and (folder / current).exists():
             found[origin.parts[0], origin.stem.casefold()] = origin.name
     return found
 
 
 def write_test_list(entries: Iterable[Entry], folder: Path) -> str:
-    """Write the manifest's test images that are there into the list of dedicated test images of `folder`; see `test_list.write`.
+    """Write the manifest's test images that are present into the list of dedicated test images of `folder`.
 
     Returns
     -------
-    One sentence about what was done; "" if the manifest names no test images, or none is there.
+    One sentence about the result, see `test_list.write`; "" if the manifest names no test images, or none
+    is present.
     """
     test = [entry for entry in with_names(entries) if entry.split == "test"]
-    there = stored(folder, {entry.label for entry in test})
-    listed = [(entry.label, there[key(entry)]) for entry in test if key(entry) in there]
+    on_disk = stored(folder, {entry.label for entry in test})
+    listed = [(entry.label, on_disk[key(entry)]) for entry in test if key(entry) in on_disk]
     if not listed:
         return ""
     return (
@@ -199,7 +193,7 @@ def write_test_list(entries: Iterable[Entry], folder: Path) -> str:
     )
 
 
-def _listing(folder: Path) -> list[os.DirEntry]:
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as listing:
             return list(listing)
@@ -208,143 +202,148 @@ def _listing(folder: Path) -> list[os.DirEntry]:
     except OSError as error:
         raise ImgclfError(
             f"cannot list the folder {folder}: {error.strerror}; "
-            "move away what stands there or mend its permissions"
+            "move away the file of that name or correct the permissions"
         ) from error
 
 
-def _remove_stale(file: os.DirEntry) -> None:
-    """Remove what a killed run left half-written; a file of today may belong to a run that still goes on."""
+def _remove_stale(file: os.DirEntry[str]) -> None:
+    """Remove a partial file that a killed run left; a recent one may belong to a run in progress."""
     with suppress(OSError):
         if time.time() - file.stat().st_mtime > STALE_SECONDS:
             os.unlink(file.path)
 
 
 def _fetch_all(
-    run: _Run, entries: list[Entry], threads: int, tell: Callable[[int], None]
+    run: _Run, entries: list[Entry], threads: int, report: Callable[[int], None]
 ) -> dict[Entry, DownloadError]:
-    """Fetch in parallel; the entries that could not be had, with the reason."""
-    problems, in_a_row = {}, 0
+    """Fetch in parallel; return the error of each entry that failed."""
+    problems, unreachable = {}, 0
     pool = ThreadPoolExecutor(threads)
     try:
         futures = {pool.submit(_fetch_one, run, entry): entry for entry in entries}
         for done, future in enumerate(as_completed(futures), 1):
             if problem := future.result():
                 problems[futures[future]] = problem
-            tell(done)
-            in_a_row = _in_a_row(in_a_row, problem)
+            report(done)
+            unreachable = _consecutive_unreachable(unreachable, problem)
     finally:
         run.web.stop()  # before the pool waits for its threads
         pool.shutdown(cancel_futures=True)
     return problems
 
 
-def _in_a_row(known: int, problem: DownloadError | None) -> int:
-    """How many links have been out of reach one after another; too many end the run."""
-    if problem and problem.kind == NOT_TRIED:
-        return known
-    in_a_row = known + 1 if problem and problem.kind == UNREACHABLE else 0
-    if in_a_row == UNREACHABLE_IN_A_ROW:
+def _consecutive_unreachable(before: int, problem: DownloadError | None) -> int:
+    """Number of URLs in a row whose server was unreachable; too many end the run."""
+    if problem is None or problem.kind not in (UNREACHABLE, NOT_TRIED):
+        return 0
+    if problem.kind == NOT_TRIED:
+        return before
+    if before + 1 == MAX_CONSECUTIVE_UNREACHABLE:
         raise ImgclfError(
-            f"{in_a_row} links in a row could not be reached (the last: {problem.reason}); "
-            "check the network or proxy and run again, what was fetched stays"
+            f"{before + 1} URLs in a row could not be reached (the last: {problem.reason}); "
+            "check the network or proxy and run again, fetched images stay"
         )
-    return in_a_row
+    return before + 1
 
 
 def _fetch_one(run: _Run, entry: Entry) -> DownloadError | None:
-    """Fetch, check and store one image; why not, if it could not be had."""
+    """Fetch, validate and store one image; return the error if that failed."""
     try:
-        answer = _answer(run, entry.source)
+        response = _response(run, entry.source)
         with run.cores:
-            content, suffix = _checked(entry, answer, run.max_image_side)
+            content, suffix = _validated(entry, response, run.max_image_side)
     except DownloadError as problem:
-        return DownloadError(
-            problem.reason, problem.kind
-        )  # a new one, whose traceback keeps no image in memory
+        # A new one, whose traceback keeps no image in memory.
+        return DownloadError(problem.reason, problem.kind)
     target = run.folder / entry.label / (entry.stem + suffix)
     if target.exists():
-        return DownloadError("an image that was relabelled has its name; rename that one", PASSING)
+        return DownloadError("a relabelled image has the same file name; rename that one", TRANSIENT)
     with files.replace_file(target) as file:
         file.write(content)
     return None
 
 
-def _answer(run: _Run, source: str) -> Answer:
+def _response(run: _Run, source: str) -> Response:
     if not source.startswith("demo:"):
-        return run.web.ask(source)
-    from imgclf.collect import demo  # only who fetches it needs it
+        return run.web.get(source)
+    from imgclf.collect import demo  # imported only where the demo set is fetched
 
-    with run.cores:  # it is drawn: work, not waiting
-        answer = demo.answer(source)
-    check_status(answer.status)
-    return Answer(answer.body, answer.content_type)
+    with run.cores:  # rendering is work, not waiting
+        response = demo.response(source)
+    check_status(response.status)
+    return Response(response.body, response.content_type)
 
 
-def _checked(entry: Entry, answer: Answer, max_image_side: int) -> tuple[bytes, str]:
-    """What to store and its suffix, if the body is the image that was meant, whole."""
-    body = answer.body
+def _validated(entry: Entry, response: Response, max_image_side: int) -> tuple[bytes, str]:
+    """Content to store and its suffix, if the body is the complete image that the manifest lists.
+
+    Raises
+    ------
+    DownloadError : the body is empty, no image, truncated, or another image than listed.
+    """
+    body = response.body
     if not body:
-        raise DownloadError("the server sent an empty answer")
+        raise DownloadError("the response is empty")
     try:
         pixels = decoding.decode(body, entry.file_name, side=max_image_side or None)
     except ImgclfError as error:
-        if answer.content_type.startswith("text/html") or re.match(
+        if response.content_type.startswith("text/html") or re.match(
             rb"\s*<(!doctype )?html", body, re.IGNORECASE
         ):
             raise DownloadError("a web page instead of an image") from error
         raise DownloadError(str(error).removeprefix(f"{entry.file_name}: ").partition(";")[0]) from error
     if (entry.bytes and len(body) != entry.bytes) or (entry.sha256 and _sha256(body) != entry.sha256):
-        raise DownloadError("the picture behind this link is another one now")
-    suffix = next((suffix for start, suffix in FORMATS if re.match(start, body, re.DOTALL)), "")
+        raise DownloadError("the image at this URL is not the one that the manifest lists")
+    suffixes = decoding.detected_format(body, entry.file_name).suffixes
     is_large = 0 < max_image_side < max(pixels.shape[:2])
-    if is_large or not suffix:  # a format beyond those that a data set is searched for
-        return decoding.jpeg(
-            decoding.shrink(pixels, max_image_side) if is_large else pixels, quality=95
-        ), ".jpg"
-    return body, suffix
+    if is_large:
+        pixels = decoding.shrink(pixels, max_image_side)
+    if is_large or not suffixes:  # a format that a data set is not scanned for
+        return decoding.jpeg(pixels, quality=95), decoding.JPEG.suffixes[0]
+    return body, suffixes[0]
 
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _refuse_without_network(problems: dict[Entry, DownloadError], there: int) -> None:
-    """One error instead of thousands of failures; but whoever works offline with what is there, goes on."""
+def _raise_if_offline(problems: dict[Entry, DownloadError], present: int) -> None:
+    """Raise one error in place of thousands of failures, unless most images are present for offline work."""
     lost = [problem for problem in problems.values() if problem.kind in (UNREACHABLE, NOT_TRIED)]
-    if len(lost) > there:
+    if len(lost) > present:
         raise ImgclfError(
-            f"none of the {len(lost)} links could be reached: {lost[0].reason}; "
+            f"none of the {len(lost)} URLs could be reached: {lost[0].reason}; "
             "check the network or proxy and run again"
         )
 
 
-def _row(entry: Entry) -> tuple[str, str, str]:
-    """What a failure is remembered by: a line of the manifest that is mended is tried again."""
+def _failure_key(entry: Entry) -> FailureKey:
+    """The identity of a recorded failure: an entry that was corrected in the manifest is retried."""
     return entry.label, entry.source, entry.sha256
 
 
-def _read_failures(folder: Path) -> dict[tuple[str, str, str], str]:
-    """Reason of each failure that is remembered."""
-    rows = [line.split("\t") for line in files.text(files.proc_dir(folder.name) / FAILURES).split("\n")]
-    return {tuple(row[:3]): row[3] for row in rows if len(row) == 4}
+def _read_failures(folder: Path) -> dict[FailureKey, str]:
+    """Reason of each recorded failure."""
+    rows = [line.split("\t") for line in files.read_text(files.proc_dir(folder.name) / FAILURES).split("\n")]
+    return {(row[0], row[1], row[2]): row[3] for row in rows if len(row) == 4}
 
 
-def _remember(folder: Path, known: dict, problems: dict[Entry, DownloadError], has_answered: bool) -> str:
-    """Keep what failed for good; where it is kept, if any of `problems` is.
+def _record_failures(
+    folder: Path, known: dict[FailureKey, str], problems: dict[Entry, DownloadError], has_response: bool
+) -> str:
+    """Record permanent failures; return the file that lists them, "" if none of `problems` is permanent.
 
-    A server out of reach is one of them only where others answered: else it is our own network.
+    An unreachable server is a permanent failure only if others answered: otherwise our own network is down.
     """
-    kinds = (FINAL, UNREACHABLE, NOT_TRIED) if has_answered else (FINAL,)
-    lasting = {
-        _row(entry): " ".join(problem.reason.split())
+    kinds = (PERMANENT, UNREACHABLE, NOT_TRIED) if has_response else (PERMANENT,)
+    permanent = {
+        _failure_key(entry): " ".join(problem.reason.split())
         for entry, problem in problems.items()
         if problem.kind in kinds
     }
     path = files.proc_dir(folder.name) / FAILURES
-    if not lasting.keys() <= known.keys():
-        head = (
-            "# Links that failed for good; no run waits for them again. Delete this file to try them again.\n"
-        )
-        rows = (known | lasting).items()
+    if not permanent.keys() <= known.keys():
+        head = "# URLs that failed permanently; later runs skip them. Delete this file to retry them.\n"
+        rows = (known | permanent).items()
         files.write_text(path, head + "".join("\t".join((*row, reason)) + "\n" for row, reason in rows))
-    return files.shown(path) if lasting else ""
+    return files.display_path(path) if permanent else ""

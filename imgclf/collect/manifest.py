@@ -1,4 +1,4 @@
-"""Lists of images to fetch: which label, from where, and how to tell that it is the right one."""
+"""Manifests: lists of images to fetch, with label, source URL and checksum."""
 
 import random
 import re
@@ -16,38 +16,37 @@ MANIFESTS = Path(__file__).parents[2] / "data_manifest"
 COLUMNS = ("label", "source", "sha256", "bytes", "split")
 SCHEMES = ("http", "https", "demo")
 SPLITS = ("train", "validation", "test", "")
-STEM_BYTES = (
-    120  # file systems take 255 a name; the rest is for a number, a suffix and the name while writing
-)
+# File systems allow names of 255 bytes; the rest is for a number, a suffix and the name while writing.
+STEM_BYTES = 120
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image that a manifest lists."""
+    """One image of a manifest."""
 
     label: str
     source: str  # http://, https:// or demo:
-    sha256: str = ""  # 64 hexadecimal digits, or "" where unknown
-    bytes: int = 0  # 0 where unknown
-    split: str = ""  # train, validation, test, or "" where the manifest leaves it open
-    file_name: str = ""  # without folder; what the source is decides the suffix when it is stored
+    sha256: str = ""  # 64 hexadecimal digits, or "" if unknown
+    bytes: int = 0  # 0 if unknown
+    split: str = ""  # train, validation, test, or "" if the manifest does not say
+    file_name: str = ""  # without folder; the content decides the suffix of the stored file
 
     @property
     def stem(self) -> str:
-        """The file name without the suffix of an image, if it has one."""
+        """The file name without its image suffix, if it has one."""
         name = PurePosixPath(self.file_name)
         return name.stem if name.suffix.lower() in SUFFIXES else self.file_name
 
 
 def find(dataset_name: str) -> Path | None:
-    """The manifest that comes with imgclf for this data set, if there is one."""
+    """Path of the manifest that comes with imgclf for this data set, if there is one."""
     path = MANIFESTS / f"{dataset_name}.tsv"
-    is_one_name = not re.search(r"[/\\\0]", dataset_name)
-    return path if is_one_name and path.is_file() else None
+    is_file_name = not re.search(r"[/\\\0]", dataset_name)
+    return path if is_file_name and path.is_file() else None
 
 
 def entries_of(dataset_name: str, images_dir: str = "") -> list[Entry]:
-    """What is to be fetched for a data set: nothing for a folder that is used as it is.
+    """The images to fetch for a data set; none for a folder that is used in place.
 
     Raises
     ------
@@ -58,31 +57,32 @@ def entries_of(dataset_name: str, images_dir: str = "") -> list[Entry]:
     if not path and not images_dir and not folder.is_dir():
         known = ", ".join(sorted(known.stem for known in MANIFESTS.glob("*.tsv")))
         raise ImgclfError(
-            f"dataset_name='{dataset_name}': neither a manifest ({known}) nor a folder {folder}; correct the name, or make the folder"
+            f"dataset_name='{dataset_name}': neither a manifest ({known}) nor a folder {folder}; "
+            "correct the name, or make the folder"
         )
     return read(path) if path else []
 
 
 def read(path: Path) -> list[Entry]:
-    """The images that a manifest lists, in its order.
+    """The images of a manifest, in its order.
 
-    A manifest is a TSV file in UTF-8. Its first line names the columns: `label`, `source` (or `url`) and,
-    if known, `sha256`, `bytes`, `split`, `file_name`; others are ignored. Without such a line it has the
-    two columns of the tutorial's list, label and address, and the tutorial's file names, `<k>.jpg`.
+    A manifest is a TSV file in UTF-8. Its header names the columns: `label`, `source` (or `url`) and,
+    optionally, `sha256`, `bytes`, `split`, `file_name`; others are ignored. Without a header it has the
+    two columns of the tutorial's list, label and URL, and the tutorial's file names, `<k>.jpg`.
 
     Raises
     ------
-    ImgclfError : the file is missing, empty, not UTF-8, or has faulty lines; the first three are named.
+    ImgclfError : the file is missing, empty, not UTF-8, or has invalid lines; the first three are named.
     """
     return _parse(_text(path), path.name)
 
 
 def write(path: Path, entries: Iterable[Entry]) -> None:
-    """Write a manifest that `read` reads back as `entries`, named by `with_names`.
+    """Write `entries`, named by `with_names`, as a manifest that `read` returns unchanged.
 
     Raises
     ------
-    ImgclfError : an entry would not be read back as it is; nothing is written.
+    ImgclfError : an entry would not survive the round trip; nothing is written.
     """
     entries = with_names(entries)
     derived = with_names(replace(entry, file_name="") for entry in entries)
@@ -93,58 +93,58 @@ def write(path: Path, entries: Iterable[Entry]) -> None:
     if changed:
         raise ImgclfError(
             f"cannot write {path.name}: {changed[0]} would be read back as another entry; "
-            "remove blanks around its values and write its sha256 and split in small letters"
+            "remove whitespace around its values and write its sha256 and split in lower case"
         )
     files.write_text(path, text)
 
 
 def with_names(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries, each with a file name: its own, or the last part of its source.
+    """The entries, each with a file name: its own, or the last path segment of its source.
 
-    No two of a label differ in their suffix or in capital letters alone: the later in the list gets a
-    number, so that lines added at the end rename nothing.
+    Within a label, names are unique without suffix and regardless of case: the later in the list gets a
+    number, so that appended lines rename nothing.
     """
     entries = list(entries)
-    taken = {_place(entry) for entry in entries if entry.file_name}
+    taken = {_file_key(entry) for entry in entries if entry.file_name}
     numbers: dict[tuple[str, str], int] = {}
     return [entry if entry.file_name else _named(entry, taken, numbers) for entry in entries]
 
 
-def _place(entry: Entry) -> tuple[str, str]:
-    """What two files must not share, on systems that take `A.jpg` and `a.jpg` for one name too."""
+def _file_key(entry: Entry) -> tuple[str, str]:
+    """Must be unique for each file, also on file systems that are not case-sensitive."""
     return entry.label.casefold(), entry.stem.casefold()
 
 
 def _named(entry: Entry, taken: set[tuple[str, str]], numbers: dict[tuple[str, str], int]) -> Entry:
-    first = named = replace(entry, file_name=_safe_name(_last_part(entry.source)))
+    first = named = replace(entry, file_name=_safe_name(_last_segment(entry.source)))
     suffix = first.file_name.removeprefix(first.stem)
-    while _place(named) in taken:
-        number = numbers[_place(first)] = numbers.get(_place(first), 1) + 1
+    while _file_key(named) in taken:
+        number = numbers[_file_key(first)] = numbers.get(_file_key(first), 1) + 1
         named = replace(entry, file_name=f"{first.stem}-{number}{suffix}")
-    taken.add(_place(named))
+    taken.add(_file_key(named))
     return named
 
 
-def _last_part(source: str) -> str:
-    """The last part of a source's path, decoded."""
+def _last_segment(source: str) -> str:
+    """The last path segment of a source, percent-decoded."""
     parts = urlsplit(source)
     path = parts.path.rstrip("/") or (parts.netloc if parts.scheme == "demo" else "")
     return unquote(path.rpartition("/")[2])
 
 
-def _safe_name(name: str, *, most: int = STEM_BYTES) -> str:
-    """`name` as every file system takes it, `most` bytes without its suffix; "image" if nothing is left."""
+def _safe_name(name: str, *, max_bytes: int = STEM_BYTES) -> str:
+    """`name` made valid on every file system, its stem at most `max_bytes` long; "image" if that is empty."""
     name = re.sub(r'[<>:"/\\|?*]', "_", unicodedata.normalize("NFC", name))
     name = "".join(letter if letter.isprintable() else "_" for letter in name).strip(" .")
     suffix = PurePosixPath(name).suffix
     suffix = suffix if suffix.lower() in SUFFIXES else ""
-    stem = name.removesuffix(suffix).encode()[:most].decode(errors="ignore").strip(" .") or "image"
+    stem = name.removesuffix(suffix).encode()[:max_bytes].decode(errors="ignore").strip(" .") or "image"
     return ("_" if re.fullmatch(RESERVED, stem, re.IGNORECASE) else "") + stem + suffix
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")  # a spreadsheet may have put a byte order mark first
+        return path.read_bytes().decode("utf-8-sig")  # spreadsheets may write a byte order mark
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ImgclfError(f"{path.name}, line {line}: not UTF-8; save the file as UTF-8 text") from error
@@ -155,7 +155,7 @@ def _text(path: Path) -> str:
 
 
 def _parse(text: str, name: str) -> list[Entry]:
-    # Not splitlines, which would also cut a line at rarer characters such as U+2028.
+    # Not splitlines, which also splits at rarer characters such as U+2028.
     rows = [
         (number, line.rstrip("\r").split("\t"))
         for number, line in enumerate(text.split("\n"), 1)
@@ -166,13 +166,13 @@ def _parse(text: str, name: str) -> list[Entry]:
     if not body:
         raise ImgclfError(f"{name} lists no images; write a line with label and source for each")
     cells = [(number, _cells(row, columns or ["label", "source"])) for number, row in body]
-    _refuse(list(_faults(cells)), name)
+    _raise_if_any(list(_faults(cells)), name)
     entries = [_entry(row) for _, row in cells]
     return with_names(entries if columns else _tutorial_names(entries))
 
 
 def _columns(first: list[str]) -> list[str]:
-    """The columns that a header line names, `url` read as `source`; none if it is no header line."""
+    """The columns of a header line, `url` read as `source`; empty if it is no header line."""
     columns = [cell.strip().lower() for cell in first]
     if "source" not in columns:
         columns = ["source" if column == "url" else column for column in columns]
@@ -185,7 +185,7 @@ def _cells(row: list[str], columns: list[str]) -> dict[str, str]:
             "fault": f"{len(row)} columns instead of {len(columns)} ({', '.join(columns)}); "
             "put exactly one tab between two columns"
         }
-    # A blank beside a label shows an error of typing; elsewhere it means nothing.
+    # Whitespace around a label is a typing error to report; elsewhere it means nothing.
     return {
         column: cell if column == "label" else cell.strip() for column, cell in zip(columns, row, strict=True)
     }
@@ -203,24 +203,27 @@ def _entry(cells: dict[str, str]) -> Entry:
 
 
 def _tutorial_names(entries: list[Entry]) -> list[Entry]:
-    """`<k>.jpg`, k the position in the list as the tutorial shuffled it: old file names keep their images."""
+    """The entries named `<k>.jpg`, k the position in the list as the tutorial shuffled it.
+
+    So old file names keep their images.
+    """
     order = list(range(len(entries)))
     random.Random(0).shuffle(order)
     return [replace(entries[i], file_name=f"{k}.jpg") for i, k in sorted((i, k) for k, i in enumerate(order))]
 
 
 def _faults(cells: list[tuple[int, dict[str, str]]]) -> Iterator[tuple[int, str]]:
-    """Line number and fault of each faulty line."""
+    """Line number and error of each invalid line."""
     labels: dict[str, str] = {}
     names: set[tuple[str, str]] = set()
     for number, row in cells:
-        fault = row.get("fault") or next(_line_faults(row), "") or _clash(row, labels, names)
+        fault = row.get("fault") or next(_line_faults(row), "") or _conflict(row, labels, names)
         if fault:
             yield number, fault
 
 
 def _line_faults(cells: dict[str, str]) -> Iterator[str]:
-    """What is wrong with a line by itself, and what to do."""
+    """Errors of a line by itself, with what to do."""
     label, sha256, split = cells["label"], cells.get("sha256", ""), cells.get("split", "")
     if fault := label_fault(label):
         yield f"label {label!r} {fault}"
@@ -232,42 +235,45 @@ def _line_faults(cells: dict[str, str]) -> Iterator[str]:
     if split.lower() not in SPLITS:
         yield f"split {split!r} is not one of train, validation, test; correct it or leave it empty"
     file_name = cells.get("file_name", "")
-    if file_name and _safe_name(file_name, most=STEM_BYTES + 30) != file_name:
-        yield f"file_name {file_name!r} is no name that every file system takes; change it or leave it empty"
+    if file_name and _safe_name(file_name, max_bytes=STEM_BYTES + 30) != file_name:
+        yield f"file_name {file_name!r} is not valid on every file system; change it or leave it empty"
 
 
 def _source_faults(source: str) -> Iterator[str]:
     if not source:
-        yield "the source is empty; write where the image is"
+        yield "the source is empty; write the URL of the image"
     try:
         parts = urlsplit(source)
     except ValueError:
-        yield f"source {source!r} is no address; correct it"
+        yield f"source {source!r} is not a valid URL; correct it"
         return
     if parts.scheme not in SCHEMES:
         yield f"source {source!r} does not begin with http://, https:// or demo:; correct it"
     if parts.scheme != "demo" and not parts.netloc:
-        yield f"source {source!r} names no server; write it after http://"
+        yield f"source {source!r} has no host name; write it after http://"
     if re.search(r"[\x00-\x1f\x7f]", source):
         yield f"source {source!r} has a control character; remove it"
 
 
-def _clash(cells: dict[str, str], labels: dict[str, str], names: set[tuple[str, str]]) -> str:
-    """What is wrong with a line beside the lines before it, which `labels` and `names` remember."""
+def _conflict(cells: dict[str, str], labels: dict[str, str], names: set[tuple[str, str]]) -> str:
+    """Conflict of a line with the lines before it, which `labels` and `names` record."""
     label, entry = cells["label"], _entry(cells)
     known = labels.setdefault(label.casefold(), label)
     if known != label:
-        return f"label {label!r} is {known!r} in other letters, one folder on some systems; write both alike"
-    if entry.file_name and _place(entry) in names:
+        return (
+            f"label {label!r} differs from {known!r} in case only, which is one folder on some systems; "
+            "write both alike"
+        )
+    if entry.file_name and _file_key(entry) in names:
         return f"file_name {entry.file_name!r} is taken within {label!r}; change it or leave it empty"
-    names.add(_place(entry))
+    names.add(_file_key(entry))
     return ""
 
 
-def _refuse(faults: list[tuple[int, str]], name: str) -> None:
+def _raise_if_any(faults: list[tuple[int, str]], name: str) -> None:
     if len(faults) == 1:
         raise ImgclfError(f"{name}, line {faults[0][0]}: {faults[0][1]}")
     if faults:
         shown = " / ".join(f"line {number}: {fault}" for number, fault in faults[:3])
         more = f" / and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise ImgclfError(f"{name} has {len(faults)} faulty lines: {shown}{more}")
+        raise ImgclfError(f"{name} has {len(faults)} invalid lines: {shown}{more}")

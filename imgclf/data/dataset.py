@@ -1,4 +1,4 @@
-"""A folder of images: the folder an image lies in is its label."""
+"""The data set: a folder with one subfolder of images for each label."""
 
 import csv
 import hashlib
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +16,8 @@ from imgclf import ImgclfError, files
 from imgclf.data.journal import Journal
 from imgclf.images import decoding
 
-UNLABELLED = "unlabelled"  # the folder of images that have no label yet
-NO_LABEL = "no label yet"  # why later stages skip those
+UNLABELLED = "unlabelled"  # the folder of images without a label
+NO_LABEL = "no label yet"  # the reason why later stages skip them
 DUPLICATES = "twins"  # the key of the pairs of duplicates in images.json, as version 0.1.0 wrote it
 BY_HAND = "excluded by hand"
 COPY = ("duplicate of ", "near-duplicate of ")
@@ -24,7 +25,7 @@ COPY = ("duplicate of ", "near-duplicate of ")
 
 @dataclass(frozen=True)
 class Image:
-    """One image file and what was found when it was looked at."""
+    """One image file, and what the scan found about it."""
 
     path: str  # below the data set's folder, with forward slashes: LABEL/.../name.jpg
     label: str
@@ -33,46 +34,53 @@ class Image:
     width: int  # pixels, upright
     height: int
     group: str = ""  # the folders between LABEL and the file
-    excluded: str = ""  # why later stages skip it; empty if they don't
+    excluded: str = ""  # the reason why later stages skip it; empty if they use it
 
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Two files that show the same picture."""
+    """Two files that are duplicates or near-duplicates."""
 
     kept: Image
     other: Image
 
     @property
     def is_exact(self) -> bool:
+        """Whether the two files have the same content."""
         return self.kept.sha256 == self.other.sha256
 
     @property
     def kind(self) -> str:
+        """The kind of the pair: "exact" or "near"."""
         return "exact" if self.is_exact else "near"
 
     @property
     def disagree(self) -> bool:
-        """Whether the two stand under different labels, so that one of them is wrong."""
+        """Whether the two have different labels, so that one of them is wrong."""
         return self.kept.label != self.other.label
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """All images of a folder, with those that are left out marked as such."""
+    """All images of a folder, the excluded ones with their reason.
+
+    Attributes
+    ----------
+    files : all image files, the excluded ones too.
+    other_files : paths of files that are no images by their suffix, and of images in no label folder.
+    last_change : number of the latest change in the journal at the time of the scan.
+    journal_state : the journal's fingerprint at the time of the scan.
+    origins : for the path of each relabelled image, its path before.
+    """
 
     name: str
     folder: Path
     files: tuple[Image, ...]
     duplicates: tuple[DuplicatePair, ...] = ()
-    other_files: tuple[
-        str, ...
-    ] = ()  # files whose suffix is none of images.SUFFIXES, and images that lie in no label folder
-    last_change: int = 0  # number of the latest change in the journal, when the folder was looked through
-    journal_state: str = ""  # the journal's fingerprint then
-    origins: dict[str, str] = field(
-        default_factory=dict
-    )  # path and path before relabelling, of relabelled images
+    other_files: tuple[str, ...] = ()
+    last_change: int = 0
+    journal_state: str = ""
+    origins: dict[str, str] = field(default_factory=dict)
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -81,12 +89,12 @@ class Dataset:
 
     @property
     def excluded(self) -> tuple[Image, ...]:
-        """The images that are left out for a reason; those that only lack a label are not among them."""
+        """The images that are excluded for a reason other than a missing label."""
         return tuple(image for image in self.files if image.excluded not in ("", NO_LABEL))
 
     @property
     def unlabelled(self) -> tuple[Image, ...]:
-        """The images that wait for a label."""
+        """The images without a label."""
         return tuple(image for image in self.files if image.excluded == NO_LABEL)
 
     @property
@@ -95,14 +103,15 @@ class Dataset:
         return sorted({image.label for image in self.images})
 
     def file(self, image: Image) -> Path:
+        """Return the path of an image file."""
         return self.folder / image.path
 
     def thumbnail(self, path: str, *, side: int = 200) -> np.ndarray:
-        """The image at `path`, at most `side` pixels wide and high; (H, W, 3) uint8, RGB."""
+        """Return the image at `path`, at most `side` pixels wide and high; (H, W, 3) uint8, RGB."""
         return decoding.shrink(decoding.read(self.folder / path, side=side), side)
 
     def other_files_note(self) -> str:
-        """A sentence about files that are not looked at: no images by their suffix, or in no label folder."""
+        """Return a sentence about the files that were not scanned: other suffixes, or in no label folder."""
         if not self.other_files:
             return "every file lies in a label folder and has the suffix of an image"
         kinds = Counter(
@@ -110,17 +119,19 @@ class Dataset:
             for path in self.other_files
         )
         counts = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(5))
-        return f"not looked at: {counts}; images lie in a label folder and end in one of {', '.join(decoding.SUFFIXES)}"
+        suffixes = ", ".join(decoding.SUFFIXES)
+        return f"not scanned: {counts}; images lie in a label folder and end in one of {suffixes}"
 
     def __str__(self) -> str:
-        waiting = f", {len(self.unlabelled)} unlabelled" if self.unlabelled else ""
-        return f"{self.name}: {len(self.images)} images in {len(self.labels)} labels, {len(self.excluded)} left out{waiting}"
+        text = f"{self.name}: {len(self.images)} images in {len(self.labels)} labels"
+        unlabelled = f", {len(self.unlabelled)} unlabelled" if self.unlabelled else ""
+        return f"{text}, {len(self.excluded)} excluded{unlabelled}"
 
 
-def sample(of: Iterable[Image], *, per_label: int) -> list[Image]:
-    """Some images of each label, evenly spaced in the order of their paths."""
+def sample(images: Iterable[Image], *, per_label: int) -> list[Image]:
+    """Return at most `per_label` images of each label, evenly spaced in the order of their paths."""
     by_label: dict[str, list[Image]] = {}
-    for image in sorted(of, key=lambda image: image.path):
+    for image in sorted(images, key=lambda image: image.path):
         by_label.setdefault(image.label, []).append(image)
     return [
         some[i * len(some) // count]
@@ -130,69 +141,73 @@ def sample(of: Iterable[Image], *, per_label: int) -> list[Image]:
     ]
 
 
-def fingerprint(of: Iterable[Image]) -> str:
-    """A hash of contents and labels: the same for the same images under the same labels, wherever they lie."""
-    lines = sorted(f"{image.sha256} {image.label}" for image in of)
+def fingerprint(images: Iterable[Image]) -> str:
+    """Return a hash of contents and labels, which does not depend on paths or order."""
+    lines = sorted(f"{image.sha256} {image.label}" for image in images)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def images_folder(dataset_name: str, images_dir: str = "") -> Path:
-    """`images_dir` if given, else the data set's folder below `$IMGCLF_DATA/images`."""
-    return (
-        Path(images_dir).expanduser().absolute() if images_dir else files.data_dir() / "images" / dataset_name
-    )
+    """Return `images_dir` if given, else the data set's folder below `$IMGCLF_DATA/images`."""
+    if images_dir:
+        return Path(images_dir).expanduser().absolute()
+    return files.data_dir() / "images" / dataset_name
 
 
-def largest_first(of: Iterable[Image]) -> list[Image]:
-    """Images by falling number of pixels; of copies the first is kept."""
-    return sorted(of, key=lambda image: (-image.width * image.height, image.path))
+def largest_first(images: Iterable[Image]) -> list[Image]:
+    """Return images by falling number of pixels; of duplicates the first one is kept."""
+    return sorted(images, key=lambda image: (-image.width * image.height, image.path))
 
 
-def with_copies_left_out(dataset: Dataset, near: Iterable[tuple[str, str]]) -> Dataset:
-    """The data set with its pairs of duplicates, of which within a label all but the largest are left out.
+def exclude_duplicates(dataset: Dataset, near: Iterable[tuple[str, str]]) -> Dataset:
+    """Return the data set with its pairs of duplicates; within a label, all but the largest are excluded.
 
     Parameters
     ----------
-    near : pairs of contents, by their sha256, that show the same picture.
+    near : pairs of near-duplicates, by the sha256 of their contents.
     """
     plain = [
         replace(image, excluded="") if image.excluded.startswith(COPY) else image for image in dataset.files
     ]
     pairs = _pairs([image for image in plain if not image.excluded], near)
-    left_out: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for pair in pairs:
-        if not pair.disagree and pair.kept.path not in left_out:
-            left_out.setdefault(pair.other.path, f"{COPY[not pair.is_exact]}{pair.kept.path}")
+        if not pair.disagree and pair.kept.path not in reasons:
+            reasons.setdefault(pair.other.path, f"{COPY[0] if pair.is_exact else COPY[1]}{pair.kept.path}")
     files = tuple(
-        replace(i, excluded=left_out[i.path]) if i.path in left_out and not i.excluded else i for i in plain
+        replace(i, excluded=reasons[i.path]) if i.path in reasons and not i.excluded else i for i in plain
     )
     return replace(dataset, files=files, duplicates=pairs)
 
 
-def _pairs(of: Sequence[Image], near: Iterable[tuple[str, str]]) -> tuple[DuplicatePair, ...]:
-    """All pairs of files that show the same picture, the larger one first."""
+def _pairs(images: Sequence[Image], near: Iterable[tuple[str, str]]) -> tuple[DuplicatePair, ...]:
+    """Return all pairs of duplicates and near-duplicates, the larger image of each first."""
     near = tuple(near)
-    times = Counter(image.sha256 for image in of)
-    twice = {sha256 for sha256, count in times.items() if count > 1}.union(*near)
-    seen = largest_first(image for image in of if image.sha256 in twice)
-    same: dict[str, dict[str, int]] = {}  # for each content the first image of each label
+    copies = Counter(image.sha256 for image in images)
+    paired = {sha256 for sha256, count in copies.items() if count > 1}.union(*near)
+    ordered = largest_first(image for image in images if image.sha256 in paired)
+    first: dict[str, dict[str, int]] = {}  # sha256: label: position of the first image with both
     pairs = []
-    for i, image in enumerate(seen):
-        firsts = same.setdefault(image.sha256, {})
-        if firsts:
-            pairs.append((firsts.get(image.label, next(iter(firsts.values()))), i))
-        firsts.setdefault(image.label, i)
+    for i, image in enumerate(ordered):
+        by_label = first.setdefault(image.sha256, {})
+        if by_label:
+            pairs.append((by_label.get(image.label, next(iter(by_label.values()))), i))
+        by_label.setdefault(image.label, i)
     pairs += [
         (min(i, j), max(i, j))
         for one, other in near
-        for i in same.get(one, {}).values()
-        for j in same.get(other, {}).values()
+        for i in first.get(one, {}).values()
+        for j in first.get(other, {}).values()
     ]
-    return tuple(DuplicatePair(seen[i], seen[j]) for i, j in sorted(pairs))
+    return tuple(DuplicatePair(ordered[i], ordered[j]) for i, j in sorted(pairs))
 
 
 def check(dataset: Dataset, *, labelled: bool = True) -> None:
-    """Refuse a data set that no classifier can be learned from; without `labelled`, only one that has nothing to give labels to.
+    """Refuse a data set that no classifier can be trained on.
+
+    Parameters
+    ----------
+    labelled : if False, unlabelled images are enough, since a person can label them.
 
     Raises
     ------
@@ -202,18 +217,20 @@ def check(dataset: Dataset, *, labelled: bool = True) -> None:
         return
     if not dataset.images and dataset.unlabelled:
         raise ImgclfError(
-            f"{dataset.folder}: none of the {len(dataset.unlabelled)} images has a label yet; label them in 01_prepare_data, "
-            f"or move them from {UNLABELLED}/ into a folder for each label"
+            f"{dataset.folder}: none of the {len(dataset.unlabelled)} images has a label yet; "
+            f"label them in 01_prepare_data, or move them from {UNLABELLED}/ into a folder for each label"
         )
     if not dataset.images:
         reasons = Counter(image.excluded for image in dataset.excluded).most_common(3)
         why = "; ".join(f"{count} x {reason}" for reason, count in reasons) or "no image files in it"
         raise ImgclfError(
-            f"{dataset.folder}: no usable images ({why}); put the images of each label into a folder of that name"
+            f"{dataset.folder}: no usable images ({why}); "
+            "put the images of each label into a folder of that name"
         )
     if len(dataset.labels) < 2:
         raise ImgclfError(
-            f"{dataset.folder}: only the label '{dataset.labels[0]}' has images; add a folder for at least one more label"
+            f"{dataset.folder}: only the label '{dataset.labels[0]}' has images; "
+            "add a folder for at least one more label"
         )
 
 
@@ -221,19 +238,23 @@ def _table(name: str) -> Path:
     return files.proc_dir(name) / "images.tsv"
 
 
-def _about(name: str) -> Path:
+def _metadata(name: str) -> Path:
     return files.proc_dir(name) / "images.json"
 
 
 def write(dataset: Dataset) -> Path:
-    """Write `images.tsv` of a data set, one line an image, all columns of `Image`, and beside it `images.json` with
-    all else; gives the path of the table."""
+    """Write `images.tsv`, one line an image with all fields of `Image`, and `images.json`, everything else.
+
+    Returns
+    -------
+    The path of `images.tsv`.
+    """
     rows = [asdict(image) for image in dataset.files]
     write_table(_table(dataset.name), rows, [column.name for column in fields(Image)])
     files.write_json(
-        _about(dataset.name),
+        _metadata(dataset.name),
         {
-            "folder": files.shown(dataset.folder, whole=True),
+            "folder": files.display_path(dataset.folder, whole=True),
             "other_files": dataset.other_files,
             "last_change": dataset.last_change,
             "journal_state": dataset.journal_state,
@@ -245,78 +266,82 @@ def write(dataset: Dataset) -> Path:
 
 
 def read(name: str, images_dir: str = "") -> Dataset:
-    """The data set that `write` wrote, in the folder that was looked through.
+    """Return the data set that `write` wrote.
 
     Raises
     ------
-    ImgclfError : `images.tsv` is not there yet, or damaged, or is of another folder than `images_dir`, or labels were changed since.
+    ImgclfError : `images.tsv` is missing or damaged, or is of another folder than `images_dir`, or labels
+        were changed since the scan.
     """
     if not _table(name).exists():
         raise ImgclfError(f"no list of the images of {name} yet ({_table(name)}); run 01_prepare_data first")
-    about = _read_about(name)
-    folder = files.data_dir() / about["folder"]
+    metadata = _read_metadata(name)
+    folder = files.data_dir() / metadata["folder"]
     if images_dir and images_folder(name, images_dir) != folder:
         raise ImgclfError(
-            f"images_dir={images_dir}: {name} was looked through in {folder}; run 01_prepare_data again with this images_dir"
+            f"images_dir={images_dir}: {name} was scanned in {folder}; "
+            "run 01_prepare_data again with this images_dir"
         )
-    if folder.is_dir() and Journal(folder).fingerprint() != about["journal_state"]:
+    if folder.is_dir() and Journal(folder).fingerprint() != metadata["journal_state"]:
         raise ImgclfError(
-            f"labels of {name} were changed after 01_prepare_data looked through its images; run 01_prepare_data again"
+            f"labels of {name} were changed after 01_prepare_data scanned its images; "
+            "run 01_prepare_data again"
         )
-    found = _read_table(_table(name))
-    image = {image.path: image for image in found}
+    images = _read_images(_table(name))
+    image = {image.path: image for image in images}
     try:
-        pairs = tuple(DuplicatePair(image[kept], image[other]) for kept, other in about[DUPLICATES])
+        pairs = tuple(DuplicatePair(image[kept], image[other]) for kept, other in metadata[DUPLICATES])
     except (KeyError, ValueError, TypeError) as error:
-        raise ImgclfError(f"{_about(name)}: does not fit images.tsv; run 01_prepare_data again") from error
+        raise ImgclfError(f"{_metadata(name)}: does not fit images.tsv; run 01_prepare_data again") from error
     return Dataset(
         name,
         folder,
-        found,
+        images,
         pairs,
-        tuple(about["other_files"]),
-        about["last_change"],
-        about["journal_state"],
-        about["origins"],
+        tuple(metadata["other_files"]),
+        metadata["last_change"],
+        metadata["journal_state"],
+        metadata["origins"],
     )
 
 
 def is_current(dataset: Dataset, journal: Journal) -> bool:
-    """Whether the list of images that 01 wrote last knows of all that a person changed; true if it wrote none."""
+    """Whether no label was changed since 01_prepare_data wrote `images.tsv`; true if there is none."""
     return (
-        not _about(dataset.name).exists()
-        or _read_about(dataset.name)["journal_state"] == journal.fingerprint()
+        not _metadata(dataset.name).exists()
+        or _read_metadata(dataset.name)["journal_state"] == journal.fingerprint()
     )
 
 
-def known(name: str) -> dict[str, Image]:
-    """What an earlier look saw, by sha256; empty if nobody looked yet."""
-    return {image.sha256: image for image in _read_table(_table(name))} if _table(name).exists() else {}
+def cached_images(name: str) -> dict[str, Image]:
+    """Return the images of the previous scan by sha256, a cache for the next one; empty without one."""
+    return {image.sha256: image for image in _read_images(_table(name))} if _table(name).exists() else {}
 
 
-def _read_about(name: str) -> dict:
+def _read_metadata(name: str) -> dict[str, Any]:
     try:
-        about = json.loads(_about(name).read_text(encoding="utf-8"))
+        metadata = json.loads(_metadata(name).read_text(encoding="utf-8"))
         return {
-            key: about[key]
+            key: metadata[key]
             for key in ("folder", "other_files", "last_change", "journal_state", "origins", DUPLICATES)
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ImgclfError(f"{_about(name)}: missing or damaged; run 01_prepare_data again") from error
+        raise ImgclfError(f"{_metadata(name)}: missing or damaged; run 01_prepare_data again") from error
 
 
-def _read_table(table: Path) -> tuple[Image, ...]:
+def _read_images(table: Path) -> tuple[Image, ...]:
     try:
-        return tuple(
-            Image(**{**row, "width": int(row["width"]), "height": int(row["height"])})
-            for row in read_table(table)
-        )
+        return tuple(_image(row) for row in read_table(table))
     except (TypeError, KeyError, ValueError, csv.Error) as error:
         raise ImgclfError(f"{table}: damaged; delete it and run 01_prepare_data again") from error
 
 
-def write_table(path: Path, rows: list[dict], columns: list[str]) -> None:
-    """Write rows as tab-separated values with a header line, whole."""
+def _image(row: dict[str, Any]) -> Image:
+    return Image(**{**row, "width": int(row["width"]), "height": int(row["height"])})
+
+
+def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
+    """Write rows as tab-separated values with a header line; an atomic write."""
     lines: list[str] = []
     # Python 3.11 quotes a carriage return in a value only if lines end in one.
     writer = csv.DictWriter(
@@ -328,6 +353,6 @@ def write_table(path: Path, rows: list[dict], columns: list[str]) -> None:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a tab-separated file with a header line."""
+    """Return the rows of a tab-separated file with a header line."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))

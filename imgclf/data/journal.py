@@ -1,4 +1,7 @@
-"""`annotations.jsonl`: what a person changed in a folder of images, a line each, from which undo works, also tomorrow."""
+"""`annotations.jsonl`: a journal of what a person changed in a folder of images, by which changes are undone.
+
+It is a write-ahead log: after a kill at any moment, the change in progress is either completed or dropped.
+"""
 
 import hashlib
 import os
@@ -15,24 +18,24 @@ from imgclf.data import changes
 from imgclf.data.changes import MAKE_WRITABLE, ON_DISK, Step
 
 NAME = "annotations.jsonl"
-PENDING = ".annotations.pending"  # what is being done just now: a killed process leaves it, and the next start finishes it
+PENDING = ".annotations.pending"  # the change in progress; after a kill the next start completes it
 LOCK = ".annotations.lock"
 LOCK_SECONDS = 5
 
 
 class Journal:
-    """The journal of one folder, read, followed while others write to it too, and written.
+    """The journal of one folder, to which several processes may write.
 
     Attributes
     ----------
-    standing : the changes that nobody took back, oldest first, each with its steps.
-    history : for the present path of each image that was changed, its standing steps, oldest first.
+    active : the changes that are not undone, by number, oldest first, each with its steps.
+    history : for the present path of each changed image, its active steps, oldest first.
     last_change : number of the latest change; 0 if there is none.
-    latest : the steps that came with the last look at the file; all, after it was opened.
+    latest : the steps that the last reading of the file added; all of them at first.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read the journal; what a killed process left half done is finished first.
+        """Read the journal, after completing what a killed process left unfinished.
 
         Raises
         ------
@@ -40,7 +43,7 @@ class Journal:
         """
         self.folder = folder
         self.path = folder / NAME
-        self.standing: dict[int, list[Step]] = {}
+        self.active: dict[int, list[Step]] = {}
         self.history: dict[str, list[Step]] = {}
         self.last_change = 0
         self.latest: list[Step] = []
@@ -51,22 +54,22 @@ class Journal:
         self.follow()
 
     def origin(self, path: str) -> str:
-        """Where the image at `path` lay before it was relabelled for the first time."""
+        """Return the path of the image at `path` before it was relabelled for the first time."""
         return next((step.path for step in self.history.get(path, ()) if step.action == "relabel"), path)
 
     def origins(self) -> dict[str, str]:
-        """Present path and origin of the images that are not where they were."""
+        """Return the origin of each relabelled image, by its present path."""
         return {path: origin for path in self.history if (origin := self.origin(path)) != path}
 
     def verdict(self, path: str) -> Step | None:
-        """The latest standing step that excluded the image at `path` or took it in again; None if there is none."""
+        """Return the latest active step that excluded or included the image at `path`, if there is one."""
         return next(
             (step for step in reversed(self.history.get(path, ())) if step.action in ("exclude", "include")),
             None,
         )
 
     def excluded(self) -> dict[str, str]:
-        """Path and sha256 of the images that a person excluded."""
+        """Return the sha256 of each image that a person excluded, by its path."""
         return {
             path: step.sha256
             for path in self.history
@@ -74,18 +77,18 @@ class Journal:
         }
 
     def fingerprint(self) -> str:
-        """A hash of what was relabelled and excluded, by which later stages see whether they are out of date; empty if nothing was."""
+        """Return a hash of what is relabelled and excluded, to detect changes; empty if nothing is."""
         changed = sorted([*self.origins().items(), *(("excluded", path) for path in self.excluded())])
         return hashlib.sha256(repr(changed).encode()).hexdigest() if changed else ""
 
     def follow(self) -> list[Step]:
-        """The steps that were written since this was called last, by whomever."""
-        self.latest = self._unread()
+        """Read and return the steps that any process has written since the last call."""
+        self.latest = self._read_new()
         for step in self.latest:
-            self._take_in(step)
+            self._add(step)
         return self.latest
 
-    def _unread(self) -> list[Step]:
+    def _read_new(self) -> list[Step]:
         try:
             with self.path.open("rb") as file:
                 if file.seek(0, os.SEEK_END) < self._read_up_to:
@@ -94,53 +97,54 @@ class Journal:
                 content = file.read()
         except (FileNotFoundError, NotADirectoryError) as error:
             if self._read_up_to:
-                raise ImgclfError(f"{self.path}: is not there any more; run 01_prepare_data again") from error
+                raise ImgclfError(f"{self.path}: no longer exists; run 01_prepare_data again") from error
             return []
         except OSError as error:
             raise ImgclfError(f"{self.path}: {error.strerror}; make it readable") from error
         whole, newline, rest = content.rpartition(b"\n")
         if _is_step(rest):  # an editor that ends the last line without a line break
             whole, rest = content, b""
-        found = [
-            self._parsed(line, number)
+        steps = [
+            self._parse(line, number)
             for number, line in enumerate(whole.split(b"\n"), start=self._lines_read + 1)
             if line.strip()
         ]
         self._read_up_to += len(content) - len(rest)
         self._lines_read += whole.count(b"\n") + 1 if whole else len(newline)
-        return found
+        return steps
 
-    def _parsed(self, line: bytes, number: int) -> Step:
+    def _parse(self, line: bytes, number: int) -> Step:
         try:
             return changes.parse(line)
         except ValueError as error:
             raise ImgclfError(
-                f"{self.path}, line {number}: {line[:80].decode(errors='replace')!r} is damaged; mend or delete the line"
+                f"{self.path}, line {number}: {line[:80].decode(errors='replace')!r} is damaged; "
+                "correct or delete the line"
             ) from error
 
-    def _take_in(self, step: Step) -> None:
+    def _add(self, step: Step) -> None:
         self.last_change = max(self.last_change, step.change)
         past = self.history.pop(step.path, [])
         if step.undoes:
-            stand = [
-                earlier for earlier in self.standing.pop(step.undoes, []) if earlier.path_after != step.path
+            rest = [
+                earlier for earlier in self.active.pop(step.undoes, []) if earlier.path_after != step.path
             ]
-            if stand:  # of several, some could not be taken back
-                self.standing = dict(sorted([*self.standing.items(), (step.undoes, stand)]))
+            if rest:  # of several steps, some could not be undone
+                self.active = dict(sorted([*self.active.items(), (step.undoes, rest)]))
             past = [earlier for earlier in past if earlier.change != step.undoes]
         else:
-            self.standing.setdefault(step.change, []).append(step)
+            self.active.setdefault(step.change, []).append(step)
             past = [*past, step]
         if past:
             self.history[step.path_after] = past
 
     @contextmanager
     def hold(self) -> Iterator[list[Step]]:
-        """Keep all others from changing the folder, and finish what a killed one left; gives what is new since the last look.
+        """Lock the folder against other processes, and complete what a killed one left; yields the new steps.
 
         Raises
         ------
-        ImgclfError : somebody else holds it, or the folder cannot be written to, or is gone.
+        ImgclfError : another process holds the lock, or the folder cannot be written to, or is missing.
         """
         self.check_folder()
         with files.writable(self.path, remedy=MAKE_WRITABLE):
@@ -153,103 +157,115 @@ class Journal:
                 ) from error
         try:
             with files.writable(self.path, remedy=MAKE_WRITABLE):
-                before = self._repair()
-            self.latest = [*before, *self.follow()]
+                recovered = self._recover()
+            self.latest = [*recovered, *self.follow()]
             yield self.latest
         finally:
             lock.release()
 
     def check_folder(self) -> None:
-        """Raise an ImgclfError if the folder is gone."""
+        """Raise an ImgclfError if the folder is missing."""
         if not self.folder.is_dir():
             raise ImgclfError(
-                f"{self.folder}: the folder is not there any more; put it back, or run 01_prepare_data with another one"
+                f"{self.folder}: the folder no longer exists; "
+                "put it back, or run 01_prepare_data with another one"
             )
 
-    def carry_out(self, wanted: Sequence[Step]) -> list[Step]:
-        """Do steps as one change, and write them down; to be called while the journal is held.
+    def carry_out(self, steps: Sequence[Step]) -> list[Step]:
+        """Apply steps as one change and write them to the journal; call it within `hold`.
 
-        Nothing is done unless all can be done. An image is moved before its line is written, and the lines
-        are on disk when this returns.
+        Nothing is applied unless all steps can be. An image is moved before its line is written, and the
+        lines are on disk when this returns.
 
         Raises
         ------
-        ImgclfError : it cannot be done. If that was seen too late, says how many of the steps were done; these are written down.
+        ImgclfError : a step cannot be applied. If that shows too late, the message says how many were applied
+            before; those are in the journal.
         """
-        changes.check(self.folder, wanted)
+        changes.check(self.folder, steps)
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
-        wanted = [
-            replace(step, change=self.last_change + 1, time=now, made=changes.to_make(self.folder, step))
-            for step in wanted
+        number = self.last_change + 1
+        steps = [
+            replace(step, change=number, time=now, made=changes.missing_folder(self.folder, step))
+            for step in steps
         ]
         size = self.path.stat().st_size if self.path.exists() else 0
-        if any(step.action in ON_DISK for step in wanted):
-            self._announce(wanted, size)
+        if any(step.action in ON_DISK for step in steps):
+            self._write_pending(steps, size)
         done: list[Step] = []
         try:
-            for step in wanted:
-                changes.do(self.folder, step, made=self._made(step))
+            for step in steps:
+                changes.apply(self.folder, step, made=self._made_for(step))
                 done.append(step)
-        except ImgclfError as error:  # all else, as a kernel that is interrupted, leaves it pending
-            self._settle(done, size)
+        except ImgclfError as error:  # any other exception, as an interrupt, leaves the change pending
+            self._commit(done, size)
             raise ImgclfError(
-                f"{error} ({len(done)} of {len(wanted)} were changed before)" if done else str(error)
+                f"{error} ({len(done)} of {len(steps)} were changed before)" if done else str(error)
             ) from error
-        self._settle(done, size)
+        self._commit(done, size)
         return self.follow()
 
-    def _made(self, step: Step) -> set[str]:
-        """The folders that were made for what this step takes back."""
-        return {earlier.made for earlier in self.standing.get(step.undoes, []) if earlier.to == step.path}
+    def _made_for(self, step: Step) -> set[str]:
+        """Return the folders that were created for the step that this one undoes."""
+        return {earlier.made for earlier in self.active.get(step.undoes, []) if earlier.to == step.path}
 
-    def _announce(self, wanted: Sequence[Step], size: int) -> None:
+    def _write_pending(self, steps: Sequence[Step], size: int) -> None:
+        """Announce a change before it is applied; `size` is the journal's, in bytes, before the change."""
         with files.writable(self.path, remedy=MAKE_WRITABLE):
             try:
-                files.append(self.folder / PENDING, f"{size} {len(wanted)}\n{changes.lines(wanted)}")
+                files.append(self.folder / PENDING, f"{size} {len(steps)}\n{changes.to_lines(steps)}")
             except BaseException:
-                (self.folder / PENDING).unlink(missing_ok=True)  # nothing was done yet, and nothing shall be
+                (self.folder / PENDING).unlink(missing_ok=True)  # nothing is applied yet
                 raise
 
-    def _settle(self, done: Sequence[Step], size: int) -> None:
-        """Write down what was done; if that fails, take it back. What cannot be taken back stays pending for the next start."""
+    def _commit(self, done: Sequence[Step], size: int) -> None:
+        """Write the applied steps to the journal; if that fails, roll them back.
+
+        Steps that cannot be rolled back stay pending until the next start.
+        """
         with files.writable(self.path, remedy=MAKE_WRITABLE):
             try:
-                files.append(self.path, changes.lines(done))
+                files.append(self.path, changes.to_lines(done))
             except OSError:
                 if self.path.exists():
                     os.truncate(self.path, size)
                 for step in reversed(done):
                     if step.action in ON_DISK:
-                        changes.do(self.folder, changes.backwards(step), made={step.made})
+                        changes.apply(self.folder, changes.rollback(step), made={step.made})
                 (self.folder / PENDING).unlink(missing_ok=True)
                 raise
             (self.folder / PENDING).unlink(missing_ok=True)
 
-    def _repair(self) -> list[Step]:
-        """Cut off a line that was not written to its end, and finish or drop what is pending; gives the steps that were new."""
-        _mend_end(self.path)
+    def _recover(self) -> list[Step]:
+        """Drop an incomplete last line, complete or drop the pending change, and return the new steps."""
+        _repair_last_line(self.path)
         pending = self.folder / PENDING
         if not pending.exists():
             return []
-        size, announced = _announced(pending.read_bytes())
-        if announced and self.path.exists() and self.path.stat().st_size > size:
+        size, pending_steps = _parse_pending(pending.read_bytes())
+        if pending_steps and self.path.exists() and self.path.stat().st_size > size:
             os.truncate(self.path, size)
         before = self.follow()
-        self._settle(
-            [step for step in announced if changes.finish(self.folder, step, made=self._made(step))], size
+        self._commit(
+            [
+                step
+                for step in pending_steps
+                if changes.complete(self.folder, step, made=self._made_for(step))
+            ],
+            size,
         )
         return before
 
 
-def _announced(content: bytes) -> tuple[int, list[Step]]:
-    """Size of the journal before, and the steps that were to be done; none if the announcement was not written to its end."""
+def _parse_pending(content: bytes) -> tuple[int, list[Step]]:
+    """Return the journal's size before the pending change, and its steps; none if they are incomplete."""
     head, *rest = content.splitlines() or [b""]
     try:
         size, count = map(int, head.split())
-        found = [changes.parse(line) for line in rest]
+        steps = [changes.parse(line) for line in rest]
     except ValueError:
-        return 0, []  # then nothing was done yet
-    return (size, found) if len(found) == count else (0, [])
+        return 0, []  # then nothing was applied yet
+    return (size, steps) if len(steps) == count else (0, [])
 
 
 def _is_step(line: bytes) -> bool:
@@ -258,8 +274,8 @@ def _is_step(line: bytes) -> bool:
     return False
 
 
-def _mend_end(path: Path) -> None:
-    """End the last line if it is whole, and cut it off if it was not written to its end."""
+def _repair_last_line(path: Path) -> None:
+    """Add the missing line break to a complete last line, and remove an incomplete one."""
     if not path.exists() or not path.stat().st_size:
         return
     with path.open("rb+") as file:

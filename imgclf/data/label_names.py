@@ -1,8 +1,8 @@
-"""What a label may be called: it is the name of a folder, on every system."""
+"""Valid names of labels: a label is the name of a folder, on every operating system."""
 
 import re
 
-# A device's name is no name for a file on Windows, with or without a suffix.
+# On Windows the name of a device cannot name a file, with or without a suffix.
 RESERVED = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"
 LABEL_RULES = (
     (r"", "is empty; write the name of the class there"),
@@ -16,7 +16,7 @@ LABEL_RULES = (
 
 
 def label_fault(label: str) -> str:
-    """Why `label` cannot be the name of a label's folder, and what to do; empty if it can."""
+    """Return why `label` cannot name a folder, and what to do; empty if it can."""
     if any("\ud800" <= letter <= "\udfff" for letter in label):
         return "has letters that cannot be written; choose another name"
     return next(

@@ -1,4 +1,4 @@
-"""Looking through a folder of images: what is readable, how large, which are copies."""
+"""Scanning a folder of images: which can be read, their sizes, and which are duplicates."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from imgclf.images import decoding, duplicates
 
 
 def find_files(folder: Path) -> list[str]:
-    """The paths of all files below the label folders of `folder` and below `unlabelled`, sorted; hidden ones are left alone.
+    """Return the sorted paths of all files below the label folders and `unlabelled`, without hidden ones.
 
     Raises
     ------
@@ -35,19 +35,18 @@ def find_files(folder: Path) -> list[str]:
             f"{folder}: no label folders in it; put the images of each label into a folder of that name"
         )
     top = Path(os.path.realpath(folder))
-    seen = {
-        str(above) for above in (top, *top.parents)
-    }  # real paths: a link back to one of these would never end, or list images twice
-    return [path for label in labels for path in sorted(_walk(folder / label, folder, seen))]
+    # Real paths: a link back to one of these would never end, or list images twice.
+    visited = {str(above) for above in (top, *top.parents)}
+    return [path for label in labels for path in sorted(_walk(folder / label, folder, visited))]
 
 
-def _walk(start: Path, folder: Path, seen: set[str]) -> Iterator[str]:
+def _walk(start: Path, folder: Path, visited: set[str]) -> Iterator[str]:
     for here, below, names in os.walk(start, followlinks=True, onerror=_refuse_folder):
         real = os.path.realpath(here)
-        if real in seen:
+        if real in visited:
             below.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         below[:] = sorted(name for name in below if not name.startswith("."))
         yield from (
             (Path(here) / name).relative_to(folder).as_posix() for name in names if not name.startswith(".")
@@ -60,47 +59,56 @@ def _refuse_folder(error: OSError) -> None:
     ) from error
 
 
-def look_through(name: str, folder: Path, *, progress: Callable[[int], None] | None = None) -> Dataset:
-    """Look at every image of a folder: is it readable, what is its size, is there a twin.
+def scan_folder(name: str, folder: Path, *, progress: Callable[[int], None] | None = None) -> Dataset:
+    """Scan all images of a folder: whether they can be read, their sizes, their duplicates.
 
-    Unreadable images, duplicates within a label, images without a label and those that a person excluded are marked as
-    excluded, nothing is deleted. Files that an earlier look knows by their content are not decoded again. What a killed
-    process left half relabelled is finished first.
+    Unreadable images, duplicates within a label, unlabelled images and those that a person excluded are
+    marked as excluded; nothing is deleted. Contents that an earlier scan has decoded are not decoded again.
+    A relabelling that a killed process left unfinished is completed first.
+
+    Parameters
+    ----------
+    name : of the data set.
+    progress : called after each image, with how many have been scanned.
+
+    Raises
+    ------
+    ImgclfError : see `find_files`.
     """
     journal = Journal(folder)
     paths = find_files(folder)
-    known = dataset.known(name)
-    named = [path for path in paths if Path(path).suffix.lower() in decoding.SUFFIXES]
+    cache = dataset.cached_images(name)
+    image_paths = [path for path in paths if Path(path).suffix.lower() in decoding.SUFFIXES]
     with ThreadPoolExecutor(cpu_count()) as pool:
-        looked = []
-        for image in pool.map(lambda path: _look(folder, path, known), named):
-            looked.append(image)
+        images = []
+        for image in pool.map(lambda path: _scan_file(folder, path, cache), image_paths):
+            images.append(image)
             if progress:
-                progress(len(looked))
+                progress(len(images))
     loose = sorted(
         path.name for path in folder.iterdir() if path.suffix.lower() in decoding.SUFFIXES and path.is_file()
     )
     others = (*loose, *(path for path in paths if Path(path).suffix.lower() not in decoding.SUFFIXES))
-    found = Dataset(
+    scanned = Dataset(
         name,
         folder,
-        _marked(looked, journal),
+        _mark_excluded(images, journal),
         other_files=tuple(map(_as_text, others)),
         last_change=journal.last_change,
         journal_state=journal.fingerprint(),
         origins=journal.origins(),
     )
-    return dataset.with_copies_left_out(found, _near(found))
+    return dataset.exclude_duplicates(scanned, _near_duplicates(scanned))
 
 
-def _marked(looked: list[Image], journal: Journal) -> tuple[Image, ...]:
-    """The images with those marked that a person excluded, and that have no label.
+def _mark_excluded(images: list[Image], journal: Journal) -> tuple[Image, ...]:
+    """Return the images, with those marked that a person excluded or that have no label.
 
-    A file that was moved by hand is known by its content, if no other has it.
+    An excluded file that was moved by hand is recognized by its content, if no other file has it.
     """
-    paths, excluded = {image.path for image in looked}, journal.excluded()
-    times = Counter(image.sha256 for image in looked)
-    moved = {sha256 for path, sha256 in excluded.items() if path not in paths and times[sha256] == 1}
+    paths, excluded = {image.path for image in images}, journal.excluded()
+    copies = Counter(image.sha256 for image in images)
+    moved = {sha256 for path, sha256 in excluded.items() if path not in paths and copies[sha256] == 1}
 
     def reason(image: Image) -> str:
         if excluded.get(image.path) == image.sha256 or (
@@ -109,10 +117,10 @@ def _marked(looked: list[Image], journal: Journal) -> tuple[Image, ...]:
             return dataset.BY_HAND
         return image.excluded or (NO_LABEL if image.label == UNLABELLED else "")
 
-    return tuple(replace(image, excluded=reason(image)) for image in looked)
+    return tuple(replace(image, excluded=reason(image)) for image in images)
 
 
-def _look(folder: Path, path: str, known: dict[str, Image]) -> Image:
+def _scan_file(folder: Path, path: str, cache: dict[str, Image]) -> Image:
     label, *groups = path.split("/")[:-1]
     image = Image(path, label, sha256="", dhash="", width=0, height=0, group="/".join(groups))
     if path != _as_text(path):
@@ -126,8 +134,8 @@ def _look(folder: Path, path: str, known: dict[str, Image]) -> Image:
     try:
         encoded = decoding.read_bytes(folder / path)
         image = replace(image, sha256=hashlib.sha256(encoded).hexdigest())
-        if (twin := known.get(image.sha256)) and twin.width:
-            return replace(image, dhash=twin.dhash, width=twin.width, height=twin.height)
+        if (cached := cache.get(image.sha256)) and cached.width:
+            return replace(image, dhash=cached.dhash, width=cached.width, height=cached.height)
         pixels = decoding.decode(encoded, Path(path).name)
     except ImgclfError as error:
         return replace(image, excluded=str(error).rpartition(": ")[2])
@@ -135,16 +143,16 @@ def _look(folder: Path, path: str, known: dict[str, Image]) -> Image:
 
 
 def _as_text(name: str) -> str:
-    """A file name with the bytes that are not UTF-8, which no text file can hold, as question marks."""
+    """Return a file name with question marks for bytes that are not UTF-8, which no text file can hold."""
     return name.encode(errors="replace").decode()
 
 
-def _near(found: Dataset) -> set[tuple[str, str]]:
-    """The pairs of contents, by their sha256, that show the same picture."""
-    content = {image.sha256: image for image in dataset.largest_first(found.images)}
-    images_of = list(content.values())
+def _near_duplicates(scanned: Dataset) -> set[tuple[str, str]]:
+    """Return the pairs of near-duplicates, by the sha256 of their contents."""
+    by_content = {image.sha256: image for image in dataset.largest_first(scanned.images)}
+    images = list(by_content.values())
     pairs = duplicates.near_duplicates(
-        [image.dhash for image in images_of],
-        lambda k: duplicates.glance(decoding.read(found.file(images_of[k]))),
+        [image.dhash for image in images],
+        lambda k: duplicates.signature(decoding.read(scanned.file(images[k]))),
     )
-    return {(images_of[one].sha256, images_of[other].sha256) for one, other in pairs}
+    return {(images[one].sha256, images[other].sha256) for one, other in pairs}

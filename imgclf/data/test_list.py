@@ -1,4 +1,4 @@
-"""`dedicatedTestImages.tsv`: the images of a folder that must test, whatever the split would do."""
+"""`dedicatedTestImages.tsv`: the images of a folder that are in the test set, whatever the split would do."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ NAMES = ("dedicatedTestImages.tsv", "dedicated_test.tsv")  # the tutorial's name
 
 
 def read(folder: Path) -> set[str]:
-    """The dedicated test images of a data set, as `label/file` in lower case; empty if there is no list.
+    """Return the dedicated test images of a data set, as `label/file` in lower case; empty without a list.
 
-    Each line is `LABEL<TAB>FILE`, as the tutorial had it, or `LABEL/FILE`.
+    Each line is `LABEL<TAB>FILE`, as in the tutorial, or `LABEL/FILE`.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def read(folder: Path) -> set[str]:
         entry = line.strip().replace("\t", "/").replace("\\", "/").lower()
         if entry and entry.count("/") < 1:
             raise ImgclfError(
-                f"{path}, line {number}: '{line}' is not LABEL<TAB>FILE or LABEL/FILE; mend the line"
+                f"{path}, line {number}: '{line}' is not LABEL<TAB>FILE or LABEL/FILE; correct the line"
             )
         listed.add(entry)
     return listed - {""}
@@ -39,24 +39,24 @@ def read(folder: Path) -> set[str]:
 def write(folder: Path, images: Sequence[tuple[str, str]]) -> str:
     """Write test images, each a label and a file name, into `folder/dedicatedTestImages.tsv`.
 
-    A list that a person wrote or changed is left as it is. `proc/NAME/` keeps the hash of the list
-    written last, to tell.
+    A list that a person wrote or changed is not overwritten; it is recognized by the hash of the list written
+    last, which `proc/NAME/` keeps.
 
     Returns
     -------
-    "" if the list is written; else a sentence that says why it is left as it is.
+    "" if the list is written; else a sentence that says why not.
     """
     path, note = folder / NAMES[0], files.proc_dir(folder.name) / f"{NAMES[0]}.sha256"
-    old, new = files.text(path), "".join(f"{label}\t{name}\n" for label, name in images)
-    is_own = not path.exists() or old == new or _sha256(old) == files.text(note).strip()
+    old, new = files.read_text(path), "".join(f"{label}\t{name}\n" for label, name in images)
+    is_own = not path.exists() or old == new or _sha256(old) == files.read_text(note).strip()
     if not is_own or (folder / NAMES[1]).exists():
         return (
-            f"the list of test images in {folder.name} is not the one that imgclf wrote, so it is left as it is; "
-            "delete it to have it written anew"
+            f"the list of test images in {folder.name} was written or changed by hand, so it is kept; "
+            "delete it to have it written again"
         )
     if old != new:
         files.write_text(path, new)
-    if files.text(note).strip() != _sha256(new):
+    if files.read_text(note).strip() != _sha256(new):
         files.write_text(note, _sha256(new) + "\n")
     return ""
 

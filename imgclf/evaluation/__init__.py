@@ -1,1 +1,1 @@
-"""How good a classifier is: metrics with intervals, curves, calibration, rejection, comparison, reports."""
+"""Evaluation: metrics with intervals, curves, calibration, rejection, comparison, reports."""

@@ -1,70 +1,77 @@
-"""Whether a probability means what it says: of the images labelled with 80 %, are 80 % labelled right?"""
+"""Calibration: whether 80 % of the images that are predicted with a probability of 80 % are correct."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from imgclf.evaluation.metrics import CONFIDENCE, RESAMPLES, Accuracy, Evaluation, Interval, wilson
+from imgclf.evaluation.metrics import CONFIDENCE_LEVEL, RESAMPLES, Accuracy, Evaluation, Interval, wilson
 
 BINS = 10  # of equal width; with some hundred images, more would hold a handful each
 
 
 @dataclass(frozen=True)
 class Bin:
-    """The images whose confidence, the probability of the label they were given, is above `low` and at most `high` (0 to 1)."""
+    """The images whose confidence is above `low` and at most `high`, 0 to 1.
+
+    The confidence of an image is the probability of its predicted label.
+    """
 
     low: float
     high: float
-    confidence: float  # their mean
+    confidence: float  # mean of the images
     accuracy: Accuracy
 
     @property
     def gap(self) -> float:
-        """Accuracy less confidence, -1 to 1; below 0 the classifier is surer than it may be."""
+        """Accuracy minus confidence, -1 to 1; below 0 the classifier is overconfident."""
         return self.accuracy.value - self.confidence
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence against accuracy.
+    """Confidence compared with accuracy: the reliability diagram as numbers.
 
     Attributes
     ----------
-    bins : those that hold images, the least confident first.
+    bins : those that hold images, lowest confidence first.
     confidence : mean over all images, 0 to 1.
     accuracy : of all images.
-    expected_error : the expected calibration error, 0 to 1: the mean over the images of how far apart, without the sign,
-        confidence and accuracy are in the image's bin. 0 is best.
-    expected_error_by_chance : what it would be on as many images if every probability were exactly right, in 95 of 100 cases.
+    expected_calibration_error : mean over the images of the absolute gap between confidence and accuracy
+        in the image's bin, 0 to 1; 0 is best.
+    expected_calibration_error_by_chance : its 95 % range on as many images if every probability were exact.
 
     Source: C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017
-    (arXiv 1706.04599), section 2; for `expected_error_by_chance` J. Bröcker, L. A. Smith, "Increasing the reliability of
-    reliability diagrams", Weather and Forecasting 22 (2007), p. 651.
+    (arXiv 1706.04599), section 2; for `expected_calibration_error_by_chance` J. Bröcker, L. A. Smith,
+    "Increasing the reliability of reliability diagrams", Weather and Forecasting 22 (2007), p. 651.
     """
 
     bins: tuple[Bin, ...]
     confidence: float
     accuracy: Accuracy
-    expected_error: float
-    expected_error_by_chance: Interval
+    expected_calibration_error: float
+    expected_calibration_error_by_chance: Interval
 
     @property
     def verdict(self) -> str:
-        """What the figures allow to be said of the probabilities, in a sentence."""
-        low, high = self.expected_error_by_chance
-        if self.expected_error <= high:
-            return "these images show no fault of the probabilities, which does not prove them right: fewer images would hide a larger fault"
-        return f"the probabilities are off by more than chance would explain in 95 of 100 cases: {self._direction}"
+        """Calibrated within chance, overconfident or underconfident, in a sentence."""
+        _, high = self.expected_calibration_error_by_chance
+        if self.expected_calibration_error <= high:
+            return (
+                "calibrated within chance: on so many images exact probabilities show such an error too "
+                "(detecting a smaller miscalibration takes more images)"
+            )
+        return f"{self._direction} (calibration error above what chance explains in 95 of 100 cases)"
 
     @property
     def _direction(self) -> str:
         low, high = self.accuracy.interval
-        if self.confidence > high:
-            return "on average the classifier is surer than it is right"
-        if self.confidence < low:
-            return "on average the classifier is less sure than it is right"
-        return "it is too sure in some bins and not sure enough in others, and on average neither"
+        gaps = [one.gap for one in self.bins]
+        if self.confidence > high or max(gaps) <= 0:
+            return "overconfident: on average the probabilities are higher than the accuracy"
+        if self.confidence < low or min(gaps) >= 0:
+            return "underconfident: on average the probabilities are lower than the accuracy"
+        return "overconfident in some bins, underconfident in others; no bias on average"
 
     def summary(self) -> dict[str, Any]:
         """All figures as plain values, for JSON."""
@@ -80,63 +87,66 @@ class Reliability:
             for b in self.bins
         ]
         return {
-            "expected_calibration_error": self.expected_error,
-            "expected_calibration_error_by_chance": list(self.expected_error_by_chance),
+            "expected_calibration_error": self.expected_calibration_error,
+            "expected_calibration_error_by_chance": list(self.expected_calibration_error_by_chance),
             "mean_confidence": self.confidence,
             "bin_width": 1 / BINS,
             "bins": bins,
         }
 
     def __str__(self) -> str:
-        low, high = self.expected_error_by_chance
+        low, high = self.expected_calibration_error_by_chance
         return (
             f"mean confidence {self.confidence:.0%}, accuracy {self.accuracy}\n"
-            f"expected calibration error {self.expected_error:.3f}; exact probabilities would show {low:.3f} to {high:.3f} on so many images"
+            f"expected calibration error {self.expected_calibration_error:.3f}; "
+            f"exact probabilities show {low:.3f} to {high:.3f} by chance"
         )
 
 
 def reliability(evaluation: Evaluation) -> Reliability:
-    """How the confidence of the images compares with how often they are right, in `BINS` bins of equal width.
+    """Compare the confidence of the images with their accuracy, in `BINS` bins of equal width.
 
-    The expected calibration error of a few images is too large: within a bin even exact probabilities miss the share of right
-    images by chance, and the error counts every miss. No bootstrap interval is given, because drawing the images again adds such
-    misses a second time: in simulations with exact probabilities it never held the true error, 0, with 30 images or with
-    2,000. `expected_error_by_chance` answers instead whether more than chance is seen.
+    The expected calibration error is biased upwards on few images: within a bin the accuracy deviates by
+    chance even from exact probabilities, and every deviation counts. There is no bootstrap interval, because
+    resampling adds such deviations a second time: in simulations with exact probabilities it never covered
+    the true error, 0, with 30 images or with 2,000. `expected_calibration_error_by_chance` answers instead
+    whether the error is larger than chance explains.
     """
-    confidence = evaluation.probabilities.max(axis=1).clip(
-        0, 1
-    )  # a softmax in float32 may exceed 1 by rounding
+    confidence = evaluation.probabilities.max(axis=1)
+    confidence = confidence.clip(0, 1)  # a softmax in float32 may exceed 1 by rounding
     position = np.searchsorted((np.arange(1, BINS + 1) / BINS).astype(confidence.dtype), confidence)
-    found = tuple(
-        _bin(k, confidence[position == k], evaluation.right[position == k])
+    bins = tuple(
+        _bin(k, confidence[position == k], evaluation.correct[position == k])
         for k in np.unique(position).tolist()
     )
-    error = _expected_error(position, evaluation.right - confidence.astype(float))
     return Reliability(
-        found,
+        bins,
         float(confidence.mean(dtype=float)),
         evaluation.overall_accuracy,
-        error,
+        _expected_calibration_error(position, evaluation.correct - confidence.astype(float)),
         _by_chance(position, confidence.astype(float), evaluation.seed),
     )
 
 
-def _bin(k: int, confidence: np.ndarray, right: np.ndarray) -> Bin:
-    return Bin(k / BINS, (k + 1) / BINS, float(confidence.mean(dtype=float)), wilson(right))
+def _bin(k: int, confidence: np.ndarray, correct: np.ndarray) -> Bin:
+    return Bin(k / BINS, (k + 1) / BINS, float(confidence.mean(dtype=float)), wilson(correct))
 
 
-def _expected_error(position: np.ndarray, misses: np.ndarray) -> float:
-    """Sum over the bins of the absolute sum of `misses`, (n,) right (1 or 0) less confidence, by image."""
-    return float(np.abs(np.bincount(position, misses)).sum() / len(misses))
+def _expected_calibration_error(position: np.ndarray, deviation: np.ndarray) -> float:
+    """The absolute sum of `deviation` in each bin, added up over the bins and divided by n.
+
+    `deviation` is (n,): 1 for a correct image or 0, minus its confidence.
+    """
+    return float(np.abs(np.bincount(position, deviation)).sum() / len(deviation))
 
 
 def _by_chance(position: np.ndarray, confidence: np.ndarray, seed: int) -> Interval:
-    """The 95 % range of the error where each image is right with exactly its probability."""
+    """95 % range of the error if each image is correct with exactly the probability `confidence`."""
     draws = np.random.default_rng(seed)
     errors = [
-        _expected_error(position, (draws.random(len(confidence)) < confidence) - confidence)
+        _expected_calibration_error(position, (draws.random(len(confidence)) < confidence) - confidence)
         for _ in range(RESAMPLES)
     ]
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.quantile(errors, [tail, 1 - tail])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""Whether one classifier is better than another, from what both say of the same test images."""
+"""Whether one classifier is better than another: McNemar's test on the same test images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,9 @@ from imgclf.evaluation import report
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.parameters import SVM
 
-SURE = 0.05  # chance differences are at most this likely to be called real
-POWER = 0.8  # how likely a real difference is to be found, where we say how many images that takes
-MOST_IMAGES = 1_000_000
+SIGNIFICANCE = 0.05  # largest p-value that counts as a real difference
+POWER = 0.8  # probability of detecting a real difference, for the required sample size
+MAX_SAMPLE_SIZE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -21,102 +21,118 @@ class Comparison:
 
     Attributes
     ----------
-    images : how many both have scored.
-    before, after : accuracy of each on them, 0 to 1.
-    mended : images that only the later one has right. broken : those that only the earlier one has right.
-    p_value : how likely two equally good classifiers would differ as much or more, 0 to 1.
+    images : test images that both have scored.
+    before, after : accuracy of each, 0 to 1.
+    gained : images that only the later classifier predicts correctly.
+    lost : images that only the earlier classifier predicts correctly.
+    p_value : probability, 0 to 1, that two equally good classifiers differ at least as much.
     """
 
     images: int
     before: float
     after: float
-    mended: int
-    broken: int
+    gained: int
+    lost: int
     p_value: float
 
     @property
-    def images_to_tell(self) -> int | None:
-        """Test images that a difference like this one takes to be found in four of five tries; None if there is no difference.
+    def required_sample_size(self) -> int | None:
+        """Test images needed to detect a difference of this size with a power of 0.8; None without one.
 
-        Source: McNemar's test with a normal approximation: R. Connor, "Sample size for testing differences in proportions for the paired-sample
-        design", Biometrics 43 (1987), p. 207.
+        Source: McNemar's test with a normal approximation: R. Connor, "Sample size for testing differences
+        in proportions for the paired-sample design", Biometrics 43 (1987), p. 207.
         """
         from scipy.special import ndtri
 
-        differ, gain = (self.mended + self.broken) / self.images, (self.mended - self.broken) / self.images
+        discordant, gain = (self.gained + self.lost) / self.images, (self.gained - self.lost) / self.images
         if not gain:
             return None
-        needed = (
-            ndtri(1 - SURE / 2) * np.sqrt(differ) + ndtri(POWER) * np.sqrt(differ - gain**2)
-        ) ** 2 / gain**2
-        return int(min(np.ceil(needed), MOST_IMAGES))
+        z_alpha, z_beta = ndtri(1 - SIGNIFICANCE / 2), ndtri(POWER)
+        needed = (z_alpha * np.sqrt(discordant) + z_beta * np.sqrt(discordant - gain**2)) ** 2 / gain**2
+        return int(min(np.ceil(needed), MAX_SAMPLE_SIZE))
 
     def __str__(self) -> str:
         points = (self.after - self.before) * 100
-        change = f"{points:+.1f} points: {self.mended} of {self.images} test images are right now and were wrong before, {self.broken} the other way round"
-        test = f"McNemar's exact test gives p = {self.p_value:.2g}"
-        if self.p_value <= SURE:
-            return f"Yes, it {'helped' if points > 0 else 'did harm'}: {change}. {test}: chance alone seldom does that."
+        change = (
+            f"{points:+.1f} points: of {self.images} test images, {self.gained} are correct only after the "
+            f"change, {self.lost} only before"
+        )
+        test = f"McNemar's exact test: p = {self.p_value:.2g}"
+        if self.p_value <= SIGNIFICANCE:
+            answer = "Yes, it helped" if points > 0 else "No, it did harm"
+            return f"{answer}: {change}. {test}: significant, chance alone seldom makes such a difference."
         if not points:
             return f"No difference: {change}. {test}."
         return (
-            f"Perhaps: {change}. {test}: chance alone does that too often to be sure. If the difference is real, it would take about "
-            f"{self.images_to_tell:,} test images to show it."
+            f"Not significant: {change}. {test}: chance alone often makes such a difference. If it is real, "
+            f"detecting it takes about {self.required_sample_size:,} test images."
         )
 
 
 def compare(before: Evaluation, after: Evaluation) -> Comparison:
-    """McNemar's exact test: of the images that one classifier has right and the other wrong, as many should fall to each if they are equally good.
+    """Compare two classifiers by McNemar's exact test.
 
-    Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", Psychometrika 12 (1947), p. 153;
-    exact by the binomial distribution (`scipy.stats.binomtest`).
+    Null hypothesis: of the images that one classifier predicts correctly and the other does not, each
+    classifier has half.
+
+    Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions or
+    percentages", Psychometrika 12 (1947), p. 153; exact by the binomial distribution
+    (`scipy.stats.binomtest`).
 
     Raises
     ------
-    ImgclfError : they have not scored the same images under the same labels.
+    ImgclfError : the two evaluations hold different images, or different labels for them.
     """
     from scipy.stats import binomtest
 
-    truth = [dict(zip(_names(of), (of.labels[k] for k in of.truth), strict=True)) for of in (before, after)]
+    truth = [
+        dict(zip(_keys(one), (one.labels[k] for k in one.truth), strict=True)) for one in (before, after)
+    ]
     if truth[0] != truth[1]:
         raise ImgclfError(
-            f"the two were tested on different images or labels ({len(truth[0])} and {len(truth[1])} images); run both again, "
-            "from 03_run_dnn on, with the same split"
+            f"the two were tested on different images or labels ({len(truth[0])} and {len(truth[1])} "
+            "images); run both again, from 03_run_dnn on, with the same split"
         )
-    was_right = dict(zip(_names(before), before.right.tolist(), strict=True))
-    right = np.array(
-        [[was_right[name], now] for name, now in zip(_names(after), after.right.tolist(), strict=True)]
-    )
-    mended, broken = int((~right[:, 0] & right[:, 1]).sum()), int((right[:, 0] & ~right[:, 1]).sum())
-    p_value = float(binomtest(mended, mended + broken, 0.5).pvalue) if mended + broken else 1.0
-    return Comparison(
-        len(right), float(right[:, 0].mean()), float(right[:, 1].mean()), mended, broken, p_value
-    )
+    was_correct = dict(zip(_keys(before), before.correct.tolist(), strict=True))
+    first = np.array([was_correct[key] for key in _keys(after)])
+    gained, lost = int((~first & after.correct).sum()), int((first & ~after.correct).sum())
+    p_value = float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+    return Comparison(len(first), float(first.mean()), float(after.correct.mean()), gained, lost, p_value)
 
 
-def _names(of: Evaluation) -> tuple[str, ...]:
-    return of.sha256 or of.paths
+def _keys(evaluation: Evaluation) -> tuple[str, ...]:
+    """What identifies each image in both evaluations: its content, or its path where that is unknown."""
+    return evaluation.sha256 or evaluation.paths
 
 
 def scores_file(folder: Path, classifier: str) -> Path:
-    """Where the scores of the test images by this kind of classifier are kept, beside those of the other kinds."""
+    """Path of the test scores of this kind of classifier, which are kept beside those of the other kinds."""
     return folder / f"scores_{classifier}.npz"
 
 
-def verdict(folder: Path, classifier: str, evaluation: Evaluation, *, evaluated_on: str = "test") -> str:
-    """Keep these scores, and say in words whether refining the network helped, against the SVM on fixed features."""
+def compare_with_baseline(
+    folder: Path, classifier: str, evaluation: Evaluation, *, evaluated_on: str = "test"
+) -> str:
+    """Keep these scores, and say whether fine-tuning helped.
+
+    The baseline is the SVM on fixed features.
+    """
     if evaluated_on != "test":
-        return "not compared: these images were learned from; evaluate_on='test' tells"
+        return "not compared: these are training images; set evaluate_on='test'"
     report.write_scores(evaluation, scores_file(folder, classifier))
     if classifier == SVM:
-        return f"classifier='{SVM}': nothing was refined; the scores are kept to compare a refined DNN with"
-    fixed = scores_file(folder, SVM)
-    if not fixed.exists():
         return (
-            f"nothing to compare with yet: run 02 to 05 with classifier='{SVM}' once, then 02 to 05 again with classifier='{classifier}' "
-            "(nothing is trained twice)"
+            f"classifier='{SVM}': nothing was fine-tuned; "
+            "its scores are kept as the baseline for a fine-tuned DNN"
+        )
+    baseline = scores_file(folder, SVM)
+    if not baseline.exists():
+        return (
+            f"no baseline to compare with yet: run 02 to 05 with classifier='{SVM}' once, "
+            f"then 02 to 05 again with classifier='{classifier}' (nothing is trained twice)"
         )
     try:
-        return f"Did refining help, against the SVM on fixed features? {compare(report.read_scores(fixed), evaluation)}"
+        comparison = compare(report.read_scores(baseline), evaluation)
     except ImgclfError as error:
         return f"not compared: {error}"
+    return f"Did fine-tuning help, against the SVM on fixed features? {comparison}"

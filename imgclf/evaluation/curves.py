@@ -11,27 +11,27 @@ from imgclf.evaluation.rejection import checked_threshold
 
 @dataclass(frozen=True)
 class Roc:
-    """The ROC curve of one label by its score.
+    """ROC curve of one label, by its score.
 
     Attributes
     ----------
     false_positive_rate, true_positive_rate : arrays over falling thresholds, 0 to 1.
-    area : under the curve; 0.5 is chance. interval : its 95 % interval.
+    auc : area under the curve, 0 to 1; 0.5 is chance. interval : its 95 % bootstrap interval.
     """
 
     false_positive_rate: np.ndarray
     true_positive_rate: np.ndarray
-    area: float
+    auc: float
     interval: Interval
 
 
 @dataclass(frozen=True)
 class ProbabilityRoc:
-    """One label against the rest, by its probability: a point for each threshold that makes a difference.
+    """ROC curve of one label, by its probability; one point for each threshold that makes a difference.
 
     Attributes
     ----------
-    threshold : (m,), falling, the first infinite; an image counts as positive where the label's probability is at least this.
+    threshold : (m,), falling, the first infinite; an image is positive if the label's probability reaches it.
     false_positive_rate, true_positive_rate : (m,), 0 to 1, rising.
     """
 
@@ -42,14 +42,16 @@ class ProbabilityRoc:
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """The precision-recall curve of one label by its score.
+    """Precision-recall curve of one label, by its score.
 
     Attributes
     ----------
-    precision : (m,) over rising thresholds, 0 to 1: of the images that are given the label, the share that has it.
-    recall : (m,) of the images that have the label, the share that is given it.
-    average_precision : the mean of the precision, weighted by the steps of the recall. interval : its 95 % interval.
-    baseline : average precision of chance: the label's share of the images.
+    precision : (m,), 0 to 1, over rising thresholds: of the images whose score reaches the threshold, the
+        share that has the label. The last point, precision 1 at recall 0, belongs to no threshold.
+    recall : (m,), 0 to 1, falling: of the images that have the label, the share whose score reaches it.
+    average_precision : mean of the precision, weighted by the steps of the recall, 0 to 1.
+    interval : 95 % bootstrap interval of the average precision.
+    baseline : average precision of random scores: the label's share of the images, 0 to 1.
     """
 
     precision: np.ndarray
@@ -60,46 +62,50 @@ class PrecisionRecall:
 
 
 def roc(evaluation: Evaluation, label: str) -> Roc | None:
-    """The ROC curve of `label` against the rest by score, with a bootstrap interval of its area; None if all images or none have the label."""
+    """Return the ROC curve of `label` by score; None if all images or none have the label."""
     from sklearn.metrics import auc, roc_curve
 
     if (one := _one_against_rest(evaluation, label)) is None:
         return None
     is_label, ranks = one
     false, true, _ = roc_curve(is_label, ranks)
-    return Roc(false, true, float(auc(false, true)), _bootstrap(ranks, is_label, evaluation.seed, _area))
+    return Roc(false, true, float(auc(false, true)), _bootstrap(ranks, is_label, evaluation.seed, _auc))
 
 
 def precision_recall(evaluation: Evaluation, label: str) -> PrecisionRecall | None:
-    """The precision-recall curve of `label` against the rest by score, with a bootstrap interval of its average precision; None if all images or none have it.
+    """Return the precision-recall curve of `label` by score; None if all images or none have the label.
 
     Source: J. Davis, M. Goadrich, "The relationship between precision-recall and ROC curves", ICML 2006.
     """
-    from sklearn.metrics import average_precision_score, precision_recall_curve
+    from sklearn.metrics import precision_recall_curve
 
     if (one := _one_against_rest(evaluation, label)) is None:
         return None
     is_label, ranks = one
     precision, recall, _ = precision_recall_curve(is_label, ranks)
+    levels = ranks.max() + 1
     return PrecisionRecall(
         precision,
         recall,
-        float(average_precision_score(is_label, ranks)),
+        _average_precision(_counts(ranks[is_label], levels), _counts(ranks[~is_label], levels)),
         _bootstrap(ranks, is_label, evaluation.seed, _average_precision),
         float(is_label.mean()),
     )
 
 
-def average_area(evaluation: Evaluation, average: str) -> float:
-    """Area under the ROC curve over all labels: "macro", their mean (NaN if none has a curve), or "micro", all decisions as one curve."""
+def average_auc(evaluation: Evaluation, average: str) -> float:
+    """Return the area under the ROC curve over all labels, 0 to 1.
+
+    Parameters
+    ----------
+    average : "macro": the mean of the labels' areas, NaN if no label has a curve; "micro": the area of one
+        curve over all decisions (image, label) together.
+    """
     from sklearn.metrics import roc_auc_score
 
     if average == "micro":
-        return float(
-            roc_auc_score(
-                np.eye(len(evaluation.labels))[evaluation.truth].ravel(), _ranks(evaluation.scores.ravel())
-            )
-        )
+        is_label = np.eye(len(evaluation.labels))[evaluation.truth]
+        return float(roc_auc_score(is_label.ravel(), _ranks(evaluation.scores.ravel())))
     areas = [
         roc_auc_score(*one) for label in evaluation.labels if (one := _one_against_rest(evaluation, label))
     ]
@@ -114,44 +120,53 @@ def _one_against_rest(evaluation: Evaluation, label: str) -> tuple[np.ndarray, n
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
-    """Whole numbers in the order of the scores, equal for equal scores; unlike these never infinite, which scikit-learn refuses."""
+    """Rank of each score from 0, equal scores sharing one; finite, since scikit-learn refuses -inf."""
     return np.unique(scores, return_inverse=True)[1]
 
 
 def _bootstrap(
     ranks: np.ndarray, is_label: np.ndarray, seed: int, statistic: Callable[[np.ndarray, np.ndarray], float]
 ) -> Interval:
-    """The 95 % percentile interval of a statistic, with the images of each side drawn again.
+    """95 % percentile bootstrap interval of a statistic, resampling positives and negatives separately.
 
-    `statistic` is given the number of images at each rank, with the label and without: a thousand curves are not needed.
+    `statistic` takes the number of positive and of negative images at each rank. Counts are enough: no
+    curve is computed for a resample.
     """
     positive, negative, levels = ranks[is_label], ranks[~is_label], ranks.max() + 1
     draws = np.random.default_rng(seed)
     samples = np.empty(RESAMPLES)
     for i in range(RESAMPLES):
         samples[i] = statistic(
-            np.bincount(draws.choice(positive, len(positive)), minlength=levels),
-            np.bincount(draws.choice(negative, len(negative)), minlength=levels),
+            _counts(draws.choice(positive, len(positive)), levels),
+            _counts(draws.choice(negative, len(negative)), levels),
         )
     return percentile_interval(samples)
 
 
-def _area(positive: np.ndarray, negative: np.ndarray) -> float:
-    """The chance that an image of the label scores above one of the rest; ties count half."""
-    return positive @ (negative.cumsum() - negative / 2) / (positive.sum() * negative.sum())
+def _counts(ranks: np.ndarray, levels: int) -> np.ndarray:
+    """Number of images at each rank, (levels,) int."""
+    return np.bincount(ranks, minlength=levels)
+
+
+def _auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Probability that a positive image scores above a negative one; ties count half."""
+    return float(positive @ (negative.cumsum() - negative / 2) / (positive.sum() * negative.sum()))
 
 
 def _average_precision(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Precision at each rank from the highest down, weighted by the images of the label there."""
-    found, given = positive[::-1].cumsum(), (positive + negative)[::-1].cumsum()
-    return positive[::-1] @ (found / np.maximum(given, 1)) / positive.sum()
+    """Precision at each rank from the highest down, weighted by the positive images of that rank.
+
+    From counts it is exactly 1 for a perfect ranking; scikit-learn's sum of differences may round above 1.
+    """
+    true_positives, predicted = positive[::-1].cumsum(), (positive + negative)[::-1].cumsum()
+    return float(positive[::-1] @ (true_positives / np.maximum(predicted, 1)) / positive.sum())
 
 
 def roc_by_probability(evaluation: Evaluation, label: str) -> ProbabilityRoc | None:
-    """The ROC curve of `label` against the rest by probability; None if all images or none have it.
+    """Return the ROC curve of `label` by probability; None if all images or none have the label.
 
-    `roc` is by score. The softmax sets a score against those of the other labels, and so does not keep the order of the
-    images: a threshold on the probability has its point on this curve, and in general not on that one.
+    `roc` is by score. The softmax relates a score to those of the other labels, and so it may change the
+    order of the images: a threshold on the probability is a point of this curve, in general not of that one.
     """
     column = evaluation.labels.index(label)
     is_label, probability = evaluation.truth == column, evaluation.probabilities[:, column]
@@ -166,7 +181,11 @@ def roc_by_probability(evaluation: Evaluation, label: str) -> ProbabilityRoc | N
 
 
 def operating_points(evaluation: Evaluation, threshold: float) -> np.ndarray:
-    """Where `threshold` lies on the `roc_by_probability` of each label: (k, 2) float, false and true positive rate, 0 to 1; NaN for a label without a curve.
+    """Return the point of each label's `roc_by_probability` at `threshold`.
+
+    Returns
+    -------
+    (k, 2) float: false and true positive rate, 0 to 1; NaN for a label without a curve.
 
     Raises
     ------
@@ -185,5 +204,5 @@ def operating_points(evaluation: Evaluation, threshold: float) -> np.ndarray:
 
 
 def _share_reaching(probability: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-    """For each threshold the share of the images whose probability is at least that."""
+    """For each threshold, the share of the images whose probability is at least the threshold."""
     return (len(probability) - np.searchsorted(np.sort(probability), threshold)) / len(probability)

@@ -1,4 +1,4 @@
-"""How good a classifier is, with the uncertainty that the number of test images leaves."""
+"""Accuracy of a classifier with confidence intervals, its confusion matrix and its mistakes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,19 +9,18 @@ import numpy as np
 from imgclf import ImgclfError
 from imgclf.classifier.model import Classifier, Prediction
 from imgclf.data.dataset import Dataset, Image
-from imgclf.features import sources
 from imgclf.images.loading import Skipped
 
-CONFIDENCE = 0.95
+CONFIDENCE_LEVEL = 0.95  # of every interval
 RESAMPLES = 1000  # of a bootstrap
-DRAWS = 20_000
+DRAWS = 20_000  # from the posterior of the class-averaged accuracy
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A share of images that were classified right, 0 to 1, with its 95 % interval. NaN where there are no images."""
+    """Share of correctly classified images, 0 to 1, with its 95 % interval; NaN where there are no images."""
 
     value: float
     interval: Interval
@@ -35,7 +34,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One way the classifier goes wrong: images of label `true` taken for `predicted`."""
+    """A pair of labels that the classifier confuses: images of label `true` predicted as `predicted`."""
 
     true: str
     predicted: str
@@ -45,16 +44,16 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of images whose labels are known.
+    """Scores of images whose true labels are known.
 
     Attributes
     ----------
     labels : the k labels, in the order of the columns.
     paths : the n images.
-    truth : (n,) int, position of each image's label in `labels`.
-    scores, probabilities : (n, k) float32. A score is -inf where the label was not known to what scored the image.
+    truth : (n,) int, true label of each image, as its position in `labels`.
+    scores, probabilities : (n, k) float32. A score is -inf if the estimator was trained without that label.
     seed : of the bootstrap.
-    sha256 : of the n images' contents, by which they are found again when they stand under another label; or empty.
+    sha256 : of the n images' contents, which identify an image after it was moved to another label; or empty.
     """
 
     labels: tuple[str, ...]
@@ -67,66 +66,68 @@ class Evaluation:
 
     @cached_property
     def predicted(self) -> np.ndarray:
-        """(n,) int, position of the label with the largest score."""
+        """Predicted label of each image, (n,) int: the position of the largest score in `labels`."""
         return self.scores.argmax(axis=1)
 
     @cached_property
-    def right(self) -> np.ndarray:
-        """(n,) bool."""
+    def correct(self) -> np.ndarray:
+        """Whether the prediction of each image is correct, (n,) bool."""
         return self.predicted == self.truth
 
     @cached_property
     def confusion(self) -> np.ndarray:
-        """(k, k) int, images; row: true label, column: predicted label."""
+        """Confusion matrix, (k, k) int, in images; row: true label, column: predicted label."""
         from sklearn.metrics import confusion_matrix
 
         return confusion_matrix(self.truth, self.predicted, labels=range(len(self.labels)))
 
     def class_accuracy(self, label: str) -> Accuracy:
-        """Share of the images of `label` that were given it (recall), with its Wilson interval."""
-        return wilson(self.right[self.truth == self.labels.index(label)])
+        """Accuracy on the images of `label` (its recall), with its Wilson interval."""
+        return wilson(self.correct[self.truth == self.labels.index(label)])
 
     @cached_property
     def overall_accuracy(self) -> Accuracy:
-        """Share of all images that were given the right label, with its Wilson interval."""
-        return wilson(self.right)
+        """Accuracy on all images, with its Wilson interval."""
+        return wilson(self.correct)
 
     @cached_property
     def class_averaged_accuracy(self) -> Accuracy:
-        """Mean of the class accuracies, so that rare labels count as much.
+        """Mean of the class accuracies (balanced accuracy); rare labels count as much as frequent ones.
 
-        Its interval combines Jeffreys' beta distributions of the labels. Drawing the images again would call an
-        accuracy of 100 % on eight images certain, since it knows no other outcome than those seen.
+        Its interval combines the Jeffreys beta posteriors of the labels. A bootstrap would call an
+        accuracy of 100 % on eight images certain, since it knows no other outcome than those observed.
 
-        Source: L. Brown, T. Cai, A. DasGupta, "Interval estimation for a binomial proportion", Stat. Sci. 16 (2001), p. 108.
+        Source: L. Brown, T. Cai, A. DasGupta, "Interval estimation for a binomial proportion",
+        Stat. Sci. 16 (2001), p. 108.
         """
         draws = np.random.default_rng(self.seed)
-        groups = [self.right[self.truth == k] for k in np.unique(self.truth)]
-        value = float(np.mean([right.mean() for right in groups]))
-        samples = [draws.beta(right.sum() + 0.5, (~right).sum() + 0.5, size=DRAWS) for right in groups]
+        groups = [self.correct[self.truth == k] for k in np.unique(self.truth)]
+        value = float(np.mean([correct.mean() for correct in groups]))
+        samples = [draws.beta(correct.sum() + 0.5, (~correct).sum() + 0.5, size=DRAWS) for correct in groups]
         low, high = percentile_interval(np.mean(samples, axis=0))
         return Accuracy(value, (min(low, value), max(high, value)), len(self.truth))
 
     @property
     def chance_level(self) -> float:
-        """Class-averaged accuracy of guessing: 1 / k."""
+        """Class-averaged accuracy of random guessing: 1 / k."""
         return 1 / len(self.labels)
 
     @property
-    def largest_share(self) -> float:
-        """Overall accuracy of always answering with the commonest label."""
+    def majority_class_baseline(self) -> float:
+        """Overall accuracy of always predicting the most frequent label: its share of the images."""
         return float(np.bincount(self.truth).max() / len(self.truth))
 
     def worst(self, most: int) -> np.ndarray:
-        """Rows of the wrong images, the most confident mistake first (by the probability of the wrong label)."""
-        wrong = np.flatnonzero(~self.right)
+        """Rows of at most `most` misclassified images, the largest probability of the wrong label first."""
+        wrong = np.flatnonzero(~self.correct)
         confidence = self.probabilities[wrong, self.predicted[wrong]]
         return wrong[np.argsort(-confidence, kind="stable")][:most]
 
     def captions(self, rows: Sequence[int]) -> list[str]:
-        """For each row: true label, predicted label and its probability, to stand above the image."""
+        """Captions of the images: true label, predicted label and the largest probability."""
         return [
-            f"{self.labels[self.truth[row]]}\npredicted {self.labels[self.predicted[row]]} {self.probabilities[row].max():.2f}"
+            f"{self.labels[self.truth[row]]}\n"
+            f"predicted {self.labels[self.predicted[row]]} {self.probabilities[row].max():.2f}"
             for row in rows
         ]
 
@@ -142,26 +143,26 @@ def score(
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Evaluation, list[Skipped]]:
-    """Score images through a classifier; gives also those that cannot be read any more.
+    """Evaluate a classifier on images; return also the images that can no longer be read.
 
     Raises
     ------
-    ImgclfError : no image is left, or one has a label that the classifier does not know.
+    ImgclfError : no image is left, or an image has a label that the classifier was not trained on.
     """
     scored: list[tuple[Image, Prediction]] = []
     skipped: list[Skipped] = []
-    for done, (i, found) in enumerate(classifier.predict(sources(dataset, images)), start=1):
-        if isinstance(found, Skipped):
-            skipped.append(found)
+    for done, (i, prediction) in enumerate(classifier.predict(image_sources(dataset, images)), start=1):
+        if isinstance(prediction, Skipped):
+            skipped.append(prediction)
         else:
-            scored.append((images[i], found))
+            scored.append((images[i], prediction))
         progress(done)
     evaluation = evaluate(
         classifier.labels,
         [image.path for image, _ in scored],
         [image.label for image, _ in scored],
-        np.array([found.scores for _, found in scored]),
-        np.array([found.probabilities for _, found in scored]),
+        np.array([prediction.scores for _, prediction in scored]),
+        np.array([prediction.probabilities for _, prediction in scored]),
         seed=seed,
         sha256=[image.sha256 for image, _ in scored],
     )
@@ -169,29 +170,36 @@ def score(
 
 
 def evaluate(
-    labels: list[str],
-    paths: list[str],
-    truth: list[str],
+    labels: Sequence[str],
+    paths: Sequence[str],
+    truth: Sequence[str],
     scores: np.ndarray,
     probabilities: np.ndarray,
     *,
     seed: int = 0,
     sha256: Sequence[str] = (),
 ) -> Evaluation:
-    """An evaluation of images with labels `truth` and contents `sha256`, whose scores are (n, k) in the order of `labels`.
+    """Return the evaluation of n images, from their true labels and their scores.
+
+    Parameters
+    ----------
+    labels : the k labels, in the order of the columns of `scores` and `probabilities`, (n, k).
+    paths, truth, sha256 : path, true label and content of each image.
 
     Raises
     ------
-    ImgclfError : no images, or a true label that the classifier does not know.
+    ImgclfError : there are no images, or a true label is not one of `labels`.
     """
     if not paths:
         raise ImgclfError(
-            "there is no test image to evaluate; lower train_fraction, or add images, and run 01_prepare_data again"
+            "there is no test image to evaluate; lower train_fraction, or add images, "
+            "and run 01_prepare_data again"
         )
     unknown = sorted(set(truth) - set(labels))
     if unknown:
+        noun = "label" if len(unknown) == 1 else "labels"
         raise ImgclfError(
-            f"the classifier does not know the label{'s' * (len(unknown) > 1)} {', '.join(unknown)}; run 04_train_svm again"
+            f"the classifier was not trained on the {noun} {', '.join(unknown)}; run 04_train_svm again"
         )
     position = {label: k for k, label in enumerate(labels)}
     return Evaluation(
@@ -206,7 +214,7 @@ def evaluate(
 
 
 def worst_confusions(evaluation: Evaluation, *, most: int) -> list[Mistake]:
-    """The pairs of labels that are mistaken for each other, most images first; ties in the order of the labels."""
+    """The pairs of labels that are confused, most images first; ties in the order of the labels."""
     wrong = evaluation.confusion - np.diag(evaluation.confusion.diagonal())
     pairs = np.argwhere(wrong)
     pairs = pairs[np.argsort(-wrong[tuple(pairs.T)], kind="stable")][:most]
@@ -219,27 +227,28 @@ def worst_confusions(evaluation: Evaluation, *, most: int) -> list[Mistake]:
     ]
 
 
-def wilson(right: np.ndarray) -> Accuracy:
-    """The share of True in `right`, with Wilson's 95 % interval."""
-    value = float(right.mean()) if len(right) else float("nan")
-    return Accuracy(value, wilson_interval(int(right.sum()), len(right)), len(right))
+def wilson(correct: np.ndarray) -> Accuracy:
+    """Share of True in `correct`, (n,) bool, with its Wilson 95 % interval."""
+    value = float(correct.mean()) if len(correct) else float("nan")
+    return Accuracy(value, wilson_interval(int(correct.sum()), len(correct)), len(correct))
 
 
-def wilson_interval(right: int, images: int) -> Interval:
-    """Lower and upper end of Wilson's 95 % interval of the share `right` / `images`, 0 to 1; NaN if there are no images.
+def wilson_interval(correct: int, images: int) -> Interval:
+    """Lower and upper end of the Wilson 95 % interval of `correct` / `images`, 0 to 1; NaN without images.
 
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927), p. 209.
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+    JASA 22 (1927), p. 209.
     """
     if not images:
         return float("nan"), float("nan")
     from scipy.stats import binomtest
 
-    interval = binomtest(right, images).proportion_ci(CONFIDENCE, method="wilson")
+    interval = binomtest(correct, images).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def percentile_interval(samples: np.ndarray) -> Interval:
     """Lower and upper end of the middle 95 % of samples."""
-    tail = 50 * (1 - CONFIDENCE)
+    tail = 50 * (1 - CONFIDENCE_LEVEL)
     low, high = np.percentile(samples, [tail, 100 - tail])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""An evaluation as files and as text."""
+"""Evaluations as files and as text."""
 
 import json
 from pathlib import Path
@@ -15,20 +15,24 @@ WRITERS = {files.HELD_OUT: "04_train_svm", files.SCORES: "05_evaluate"}  # the n
 
 
 def notice(evaluated_on: str, evaluation: Evaluation) -> str:
-    """What was evaluated, in a sentence; loud if it is the images that the classifier learned from."""
+    """Say which images were evaluated, with a warning if they are the training images."""
+    images = len(evaluation.truth)
     if evaluated_on == "train":
-        return f"CAREFUL: these {len(evaluation.truth)} images are those it LEARNED FROM; the figures below flatter and say nothing about new images"
-    return f"{len(evaluation.truth)} test images, none of which it learned from"
+        return (
+            f"CAREFUL: these {images} images are TRAINING IMAGES; "
+            "the figures below overestimate the accuracy on new images"
+        )
+    return f"{images} test images, none of them used in training"
 
 
 def write(evaluation: Evaluation, folder: Path, **about: Any) -> None:
-    """Write `evaluation.json` (all figures, and what `about` adds) and `scores.npz` (the arrays) into `folder`."""
+    """Write `evaluation.json` (all figures, and the keys of `about`) and `scores.npz` (the arrays)."""
     files.write_json(folder / files.EVALUATION, {"version": VERSION, **about, **summary(evaluation)})
     write_scores(evaluation, folder / files.SCORES)
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
-    """All figures as plain values, for JSON; None where a label has no test images."""
+    """Return all figures as plain values, for JSON; None where a label has no test images."""
     return {
         "images": len(evaluation.truth),
         "overall_accuracy": evaluation.overall_accuracy.value,
@@ -36,7 +40,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "class_averaged_accuracy": evaluation.class_averaged_accuracy.value,
         "class_averaged_accuracy_interval": list(evaluation.class_averaged_accuracy.interval),
         "chance_level": evaluation.chance_level,
-        "largest_share": evaluation.largest_share,
+        "largest_share": evaluation.majority_class_baseline,
         "classes": {label: _class_summary(evaluation, label) for label in evaluation.labels},
         "confusion": evaluation.confusion.tolist(),
         "calibration": calibration.reliability(evaluation).summary(),
@@ -44,16 +48,13 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _class_summary(evaluation: Evaluation, label: str) -> dict[str, Any]:
-    accuracy, roc, precision_recall = (
-        evaluation.class_accuracy(label),
-        curves.roc(evaluation, label),
-        curves.precision_recall(evaluation, label),
-    )
+    accuracy = evaluation.class_accuracy(label)
+    roc, precision_recall = curves.roc(evaluation, label), curves.precision_recall(evaluation, label)
     return {
         "images": accuracy.images,
         "accuracy": accuracy.value if accuracy.images else None,
         "accuracy_interval": list(accuracy.interval) if accuracy.images else None,
-        "roc_auc": roc.area if roc else None,
+        "roc_auc": roc.auc if roc else None,
         "roc_auc_interval": list(roc.interval) if roc else None,
         "average_precision": precision_recall.average_precision if precision_recall else None,
         "average_precision_interval": list(precision_recall.interval) if precision_recall else None,
@@ -61,18 +62,18 @@ def _class_summary(evaluation: Evaluation, label: str) -> dict[str, Any]:
 
 
 def write_scores(evaluation: Evaluation, path: Path) -> None:
-    """Write the arrays of an evaluation, whole; no pickle inside."""
+    """Write the arrays of an evaluation as an .npz file, atomically and without pickle."""
     texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in ("labels", "paths", "sha256")}
     numbers = {name: getattr(evaluation, name) for name in ("truth", "scores", "probabilities", "seed")}
     files.write_npz(path, {**numbers, **texts})
 
 
 def read_scores(path: Path) -> Evaluation:
-    """The evaluation that `write_scores` wrote.
+    """Read the evaluation that `write_scores` wrote.
 
     Raises
     ------
-    ImgclfError : the file is not there yet, or damaged; names the notebook that writes it.
+    ImgclfError : the file does not exist, or is damaged; the message names the notebook that writes it.
     """
     notebook = WRITERS.get(path.name, "the notebook that writes it")
     try:
@@ -84,34 +85,31 @@ def read_scores(path: Path) -> Evaluation:
 
 
 def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
-    """An evaluation of arrays from a file; a ValueError, KeyError or TypeError where they do not fit together."""
+    """Return an evaluation of the arrays of a file.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError : an array is missing, out of range, or of another shape or dtype.
+    """
     labels, paths, sha256 = (
         tuple(arrays[name].astype(str).tolist()) for name in ("labels", "paths", "sha256")
     )
     truth, scores, probabilities = (arrays[name] for name in ("truth", "scores", "probabilities"))
-    shape = len(paths), len(labels)
-    if not (
-        truth.shape == shape[:1]
-        and scores.shape == probabilities.shape == shape
-        and len(sha256) in (0, shape[0])
-    ):
+    n, k = len(paths), len(labels)
+    if not (truth.shape == (n,) and scores.shape == probabilities.shape == (n, k) and len(sha256) in (0, n)):
         raise ValueError("the arrays differ in length")
-    if (
-        truth.dtype.kind not in "iu"
-        or not np.isin(truth, range(len(labels))).all()
-        or not (probabilities >= 0).all()
-        or np.isnan(scores).any()
-    ):
+    is_label = truth.dtype.kind in "iu" and np.isin(truth, range(k)).all()
+    if not is_label or not (probabilities >= 0).all() or np.isnan(scores).any():
         raise ValueError("a label or a number is out of range")
     return Evaluation(labels, paths, truth, scores, probabilities, int(arrays["seed"]), sha256)
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The figures that `write` wrote.
+    """Read the figures that `write` wrote; files of version 0.1.0 lack some keys.
 
     Raises
     ------
-    ImgclfError : there is no `evaluation.json` in the folder, or it is damaged.
+    ImgclfError : `evaluation.json` does not exist in the folder, or is damaged.
     """
     path = folder / files.EVALUATION
     if not path.exists():
@@ -126,37 +124,30 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The accuracies of an `evaluation.json` as lines of text, whole percent."""
-
-    def line(
-        name: str, images: int, value: float | None, interval: list[float] | None, area: float | None = None
-    ) -> str:
-        accuracy = (
-            f"{value:5.0%}   {interval[0]:4.0%} to {interval[1]:4.0%}"
-            if value is not None
-            else "    no test images"
-        )
-        return f"{name:<32.32}{images:>6}  {accuracy}" + (f"{area:9.2f}" if area is not None else "")
-
-    flatters = (
-        ["CAREFUL: of the images it LEARNED FROM, which says nothing about new ones"]
-        if figures.get("evaluated_on") == "train"
-        else []
-    )
-    lines = [*flatters, f"{'':<32}{'images':>6}  {'accuracy':>8} {'95 % interval':>13}{'ROC area':>9}"]
-    lines += [
-        line(label, row["images"], row["accuracy"], row["accuracy_interval"], row["roc_auc"])
-        for label, row in figures["classes"].items()
-    ]
-    lines += [
-        line(name, figures["images"], figures[key], figures[f"{key}_interval"])
-        for name, key in (
-            ("overall accuracy", "overall_accuracy"),
-            ("overall class-averaged accuracy", "class_averaged_accuracy"),
-        )
-    ]
-    chances = (
+    """Return the accuracies of an `evaluation.json` as lines of text, in whole percent."""
+    lines = [f"{'':<32}{'images':>6}  {'accuracy':>8} {'95 % interval':>13}{'ROC area':>9}"]
+    if figures.get("evaluated_on") == "train":
+        lines.insert(0, "CAREFUL: on the TRAINING IMAGES; this overestimates the accuracy on new images")
+    for label, row in figures["classes"].items():
+        lines.append(_line(label, row["images"], row["accuracy"], row["accuracy_interval"], row["roc_auc"]))
+    for name, key in (
+        ("overall accuracy", "overall_accuracy"),
+        ("overall class-averaged accuracy", "class_averaged_accuracy"),
+    ):
+        lines.append(_line(name, figures["images"], figures[key], figures[f"{key}_interval"]))
+    for name, key in (
         ("chance level, class-averaged", "chance_level"),
-        ("always the commonest label, overall", "largest_share"),
-    )
-    return "\n".join([*lines, *(f"{name:<40}{figures[key]:5.0%}" for name, key in chances)])
+        ("majority-class baseline, overall", "largest_share"),
+    ):
+        lines.append(f"{name:<40}{figures[key]:5.0%}")
+    return "\n".join(lines)
+
+
+def _line(
+    name: str, images: int, value: float | None, interval: list[float] | None, area: float | None = None
+) -> str:
+    if value is None or interval is None:
+        accuracy = "    no test images"
+    else:
+        accuracy = f"{value:5.0%}   {interval[0]:4.0%} to {interval[1]:4.0%}"
+    return f"{name:<32.32}{images:>6}  {accuracy}" + ("" if area is None else f"{area:9.2f}")

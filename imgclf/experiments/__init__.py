@@ -1,1 +1,1 @@
-"""The notebooks in order, and sweeps over their parameters."""
+"""Experiments: running the notebooks in order, and sweeps over their parameters."""

@@ -1,4 +1,4 @@
-"""The notebooks in order, without anybody watching."""
+"""Executing the notebooks in order through papermill, without a browser."""
 
 import logging
 import time
@@ -18,17 +18,17 @@ from imgclf.experiments import notebooks
 from imgclf.finetuning import learning_curve, record
 from imgclf.parameters import SVM, Value
 
-LAST = "05"  # notebook of a run; what stands behind it is run by itself
+LAST = "05"  # last notebook of a run; later ones are executed on their own
 
 
 def run(values: Mapping[str, Value], *, start_from: str = "00") -> tuple[str, Path]:
-    """Execute the notebooks through papermill, from `start_from` to 05_evaluate, stopping at the first that fails.
+    """Execute the notebooks through papermill, from `start_from` to 05_evaluate; stop at the first failure.
 
-    Prints a line for each notebook: its name when it begins, the seconds it took when it is done.
+    Prints a line for each notebook: its name when it starts, the seconds it took when it ends.
 
     Parameters
     ----------
-    values : parameters; each notebook is given those that it takes.
+    values : parameters; each notebook gets those that it takes.
     start_from : the first notebook, by its number or name.
 
     Returns
@@ -37,7 +37,7 @@ def run(values: Mapping[str, Value], *, start_from: str = "00") -> tuple[str, Pa
 
     Raises
     ------
-    ImgclfError : a cell failed; says in which notebook, where its executed copy is, and the cell's error.
+    ImgclfError : a cell failed; the message holds its error and the path of the executed notebook.
     """
     chosen = _from(start_from)
     set_values = {**notebooks.read(chosen[0]), **values}
@@ -57,7 +57,7 @@ def run(values: Mapping[str, Value], *, start_from: str = "00") -> tuple[str, Pa
 
 
 def _from(start_from: str) -> list[Path]:
-    """The notebooks of a run from the one with this number or name on."""
+    """Return the notebooks of a run, starting with the one of this number or name."""
     paths = [path for path in notebooks.paths() if path.name[:2] <= LAST]
     first = next(
         (
@@ -75,7 +75,7 @@ def _from(start_from: str) -> list[Path]:
 
 
 def new_folder() -> Path:
-    """A folder of its own for each run, also for two in one second."""
+    """Create a new folder for a run, also for two runs in one second."""
     runs = files.data_dir() / "runs"
     name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     with files.writable(runs):
@@ -88,20 +88,23 @@ def new_folder() -> Path:
 
 
 def execute(path: Path, folder: Path, values: Mapping[str, Value], *, output: TextIO | None = None) -> float:
-    """Execute one notebook through papermill, with those parameters that it takes; gives the seconds it took.
+    """Execute one notebook through papermill; return the seconds it took.
 
     Parameters
     ----------
-    folder : where its executed copy goes. output : where to write what its cells print, as they print it.
+    folder : for the executed copy.
+    values : parameters; the notebook gets those that it takes.
+    output : stream to which the output of the cells is copied as it is printed.
 
     Raises
     ------
-    ImgclfError : a cell failed, or the process was killed; says where the executed copy is, and the cell's error.
+    ImgclfError : a cell failed, or the kernel died; the message holds the error and the path of the executed
+        copy.
     """
     executed = folder / path.name
     taken = {
         parameter.name: values[parameter.name]
-        for parameter in parameters.of_notebook(path.name[:2])
+        for parameter in parameters.for_notebook(path.name[:2])
         if parameter.name in values
     }
     start = time.perf_counter()
@@ -114,14 +117,15 @@ def execute(path: Path, folder: Path, values: Mapping[str, Value], *, output: Te
             kernel_name="python3",
             progress_bar=False,
             stdout_file=output,
-            extra_arguments=["--log-level=CRITICAL"],
-        )  # it tells of local sockets and of its end
+            extra_arguments=["--log-level=CRITICAL"],  # the kernel logs its sockets and its shutdown
+        )
     except PapermillExecutionError as error:
         name = "" if error.ename == ImgclfError.__name__ else f"{error.ename}: "
         raise ImgclfError(f"{name}{error.evalue} (cell [{error.exec_count}] of {executed})") from None
     except DeadKernelError:
         raise ImgclfError(
-            f"{executed}: its Python process was killed, most often for lack of memory; close other programs and run again"
+            f"{executed}: its kernel process was killed, most often for lack of memory; "
+            "close other programs and run again"
         ) from None
     except OSError as error:
         with files.writable(executed):
@@ -130,24 +134,28 @@ def execute(path: Path, folder: Path, values: Mapping[str, Value], *, output: Te
 
 
 def closing_report(dataset_name: str, folder: Path) -> str:
-    """The accuracies of the run and where everything is, as text."""
+    """Return the accuracies of a run and the paths of its files, as text."""
     proc = files.proc_dir(dataset_name)
-    found = dataset.read(dataset_name)
-    notes = [f"left out: {image.path}: {image.excluded}" for image in found.excluded]
+    scanned = dataset.read(dataset_name)
+    notes = [f"left out: {image.path}: {image.excluded}" for image in scanned.excluded]
     if len(notes) > 5:
         notes[5:] = [f"and {len(notes) - 5} more images left out; 01_prepare_data lists them"]
-    if found.other_files:
-        notes.append(found.other_files_note())
-    notes += [caution] if (caution := split.read(found).caution()) else []
+    if scanned.other_files:
+        notes.append(scanned.other_files_note())
+    if caution := split.read(scanned).caution():
+        notes.append(caution)
     figures = report.read(proc)
     if figures.get("classifier") != SVM and (done := record.read(proc)):
-        notes.append(f"refining, told by {len(done.held_back)} images: {learning_curve.gained(done.epochs)}")
+        notes.append(
+            f"fine-tuning, validated on {len(done.held_back)} images: {learning_curve.summary(done.epochs)}"
+        )
+    if notes:
+        notes.append("")
     return "\n".join(
         [
             report.table(figures),
             "",
             *notes,
-            *[""] * bool(notes),
             f"executed notebooks   {folder}",
             f"pictures, figures    {proc}",
             f"the classifier       {proc / files.CLASSIFIER}",

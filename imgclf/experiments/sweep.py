@@ -1,4 +1,4 @@
-"""A sweep: the notebooks once for each combination of parameters, and what came of it."""
+"""A parameter sweep: the notebooks once for each combination of parameters, each as a trial."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,66 +21,64 @@ from imgclf.experiments.trials import Trial
 from imgclf.images.loading import load_all
 from imgclf.parameters import Value
 
-NOTEBOOKS = ("02", "03", "04", "05")  # of each trial; the images are looked through once for all
-NOTEBOOK = "07"  # which runs a sweep and shows what came of it
+NOTEBOOKS = ("02", "03", "04", "05")  # of each trial; the images are scanned once for all trials
+NOTEBOOK = "07"  # runs a sweep and shows its results
 TIMED_IMAGES = 64
-UNFINISHED = "stopped before its end"
+UNFINISHED = "interrupted"
 
 
 def run(dataset_name: str, images_dir: str, grid: str) -> list[Trial]:
-    """Run notebooks 02 to 05 for each combination of parameters, on the same images, and print a line for each.
+    """Run notebooks 02 to 05 for each combination of parameters, on the same images; print a line for each.
 
-    Each runs as a data set of its own beside `dataset_name`, whose results stay as they are. What an earlier sweep has done on the same images,
-    labels and split is kept; what failed is tried again. A trial that fails does not stop the others.
+    Each trial runs as a data set of its own beside `dataset_name`, whose results stay as they are. Trials
+    that finished in an earlier sweep on the same images, labels and split are kept; failed ones are retried.
+    A trial that fails does not stop the others.
 
     Parameters
     ----------
-    grid : as `trials.choices` reads it.
+    grid : parameter grid, as `trials.parse_grid` reads it.
 
     Raises
     ------
-    ImgclfError : no images to learn from, or a grid that makes no sense.
+    ImgclfError : there are no images to train on, or the grid is invalid.
     """
-    chosen = trials.combinations(trials.choices(grid))
-    found = scan.look_through(dataset_name, _images_folder(dataset_name, images_dir))
-    dataset.check(found)
-    done = []
-    for number, values in enumerate(chosen, start=1):
-        print(f"{number} of {len(chosen)}: {trials.told(values)}: ", end="", flush=True)
-        done.append(_trial(found, values))
-        print(done[-1], flush=True)
-    return done
+    combinations = trials.combinations(trials.parse_grid(grid))
+    scanned = scan.scan_folder(dataset_name, _images_folder(dataset_name, images_dir))
+    dataset.check(scanned)
+    results = []
+    for number, values in enumerate(combinations, start=1):
+        print(f"{number} of {len(combinations)}: {trials.values_as_text(values)}: ", end="", flush=True)
+        results.append(_trial(scanned, values))
+        print(results[-1], flush=True)
+    return results
 
 
-def headless(values: Mapping[str, Value]) -> str:
-    """Run 07_compare_runs with these parameters through papermill; gives what came of it, as text. What it prints, it prints here too.
+def run_headless(values: Mapping[str, Value]) -> str:
+    """Execute 07_compare_runs with these parameters through papermill, and return its tables as text.
+
+    The output of its cells is printed here too.
 
     Raises
     ------
-    ImgclfError : as `run`; or, at the end, a trial failed.
+    ImgclfError : as `run`; or, at the end, that a trial failed.
     """
-    chosen = trials.choices(str(values["grid"]))
+    grid = trials.parse_grid(str(values["grid"]))
     path = next(path for path in notebooks.paths() if path.name.startswith(NOTEBOOK))
-    set_values = {
-        **notebooks.read(path),
-        **values,
-        "grid": trials.as_grid(chosen),
-    }  # paths in it are whole now: the notebook runs elsewhere
+    # The notebook runs in another folder, so it gets the grid as parsed: with absolute paths.
+    set_values = {**notebooks.read(path), **values, "grid": trials.grid_as_text(grid)}
     parameters.check_together(set_values)
     dataset_name = str(set_values["dataset_name"])
-    _images_folder(
-        dataset_name, str(set_values["images_dir"])
-    )  # what is wrong is said before a kernel starts
+    _images_folder(dataset_name, str(set_values["images_dir"]))  # fails before a kernel starts
     folder = sequence.new_folder()
     sequence.execute(path, folder, set_values, output=sys.stdout)
-    names = [trials.name_of(dataset_name, values) for values in trials.combinations(chosen)]
-    done = [trial for name in names if (trial := trials.read(name))]
-    failed = [f"{trials.told(trial.values)}: {trial.error}" for trial in done if trial.error]
+    names = [trials.trial_name(dataset_name, values) for values in trials.combinations(grid)]
+    results = [trial for name in names if (trial := trials.read(name))]
+    failed = [f"{trials.values_as_text(trial.values)}: {trial.error}" for trial in results if trial.error]
     text = "\n".join(
         [
-            trials.table(done).to_string(),
+            trials.table(results).to_string(),
             "",
-            trials.times(done).to_string(),
+            trials.times(results).to_string(),
             "",
             f"the notebook        {folder / path.name}",
             f"each trial's files  {files.proc_dir(f'{dataset_name}@…')}",
@@ -88,8 +87,8 @@ def headless(values: Mapping[str, Value]) -> str:
     if failed:
         print(text, flush=True)
         raise ImgclfError(
-            f"{len(failed)} of {len(names)} trials failed (run it again to try those again; the others are kept): "
-            + "; ".join(failed)
+            f"{len(failed)} of {len(names)} trials failed (run the sweep again to retry them; "
+            f"the others are kept): {'; '.join(failed)}"
         )
     return text
 
@@ -109,58 +108,61 @@ def _images_folder(dataset_name: str, images_dir: str) -> Path:
     return folder
 
 
-def _trial(found: Dataset, values: dict[str, Value]) -> Trial:
-    """The trial of these values: kept, or run now."""
-    name, settings = trials.name_of(found.name, values), _settings(values)
+def _trial(scanned: Dataset, values: dict[str, Value]) -> Trial:
+    """Return the trial of these values: an earlier one, or run it now."""
+    name, settings = trials.trial_name(scanned.name, values), _settings(values)
     parts = split.split(
-        found, train_fraction=settings["train_fraction"], split_by=settings["split_by"], seed=settings["seed"]
+        scanned,
+        train_fraction=settings["train_fraction"],
+        split_by=settings["split_by"],
+        seed=settings["seed"],
     )
     fingerprint = _fingerprint(settings, parts)
     with files.lock(files.proc_dir(name)):
-        kept = trials.read(name)
-        if kept and not kept.error and kept.fingerprint == fingerprint:
-            return kept
+        earlier = trials.read(name)
+        if earlier and not earlier.error and earlier.fingerprint == fingerprint:
+            return earlier
         trial = Trial(name, values, fingerprint, {}, error=UNFINISHED)
         trials.write(trial)
         try:
-            trial = _run(trial, found, parts)
+            trial = _run(trial, scanned, parts)
         except ImgclfError as error:
             trial = replace(trial, error=str(error))
         trials.write(trial)
     return trial
 
 
-def _settings(values: Mapping[str, Value]) -> dict[str, Value]:
-    """All parameters of a trial: its own values, and for the rest what stands in the notebooks."""
+def _settings(values: Mapping[str, Value]) -> dict[str, Any]:
+    """All parameters of a trial: its own values, and those of the notebooks for the rest."""
     cells = [notebooks.read(path) for path in notebooks.paths() if path.name[:2] in trials.STAGES]
     return {
         name: value
         for cell in [*cells, values]
         for name, value in cell.items()
-        if name not in trials.NOT_TRIED
+        if name not in trials.FIXED_PARAMETERS
     }
 
 
 def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:
-    """Of all that a trial depends on."""
+    """Hash of everything that a trial depends on."""
     about = [__version__, settings, dataset.fingerprint(parts.train), dataset.fingerprint(parts.test)]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _run(trial: Trial, found: Dataset, parts: Split) -> Trial:
-    own = replace(found, name=trial.name)
+def _run(trial: Trial, scanned: Dataset, parts: Split) -> Trial:
+    own = replace(scanned, name=trial.name)
     dataset.write(own)
     split.write(own, parts)
     folder, seconds = sequence.new_folder(), {}
-    given = {**trial.values, "dataset_name": trial.name, "images_dir": str(found.folder)}
+    given = {**trial.values, "dataset_name": trial.name, "images_dir": str(scanned.folder)}
     for path in notebooks.paths():
         if path.name[:2] in NOTEBOOKS:
             seconds[path.name[:2]] = sequence.execute(path, folder, given)
     return replace(trial, seconds=seconds, milliseconds=_milliseconds(trial, own, parts), error="")
 
 
-def _milliseconds(trial: Trial, found: Dataset, parts: Split) -> float:
-    """What the classifier takes for an image in use, from pixels to probabilities; the shortest of three rounds."""
+def _milliseconds(trial: Trial, scanned: Dataset, parts: Split) -> float:
+    """Inference time per image, from pixels to probabilities; the fastest of three rounds."""
     settings = _settings(trial.values)
     loaded = Classifier.load(
         files.proc_dir(trial.name) / files.CLASSIFIER,
@@ -169,7 +171,7 @@ def _milliseconds(trial: Trial, found: Dataset, parts: Split) -> float:
         batch_size=settings["inference_batch_size"],
     )
     some = parts.test[:: max(1, len(parts.test) // TIMED_IMAGES)][:TIMED_IMAGES]
-    pixels = load_all([found.file(image) for image in some], loaded.preprocessing)
+    pixels = load_all([scanned.file(image) for image in some], loaded.preprocessing)
     return min(_seconds(loaded, pixels) for _ in range(3)) / len(pixels) * 1000
 
 

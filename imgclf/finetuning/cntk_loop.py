@@ -1,4 +1,4 @@
-"""Refining in CNTK, as the tutorial did: a new last layer on features that stay, or the whole network."""
+"""The training loop in CNTK, as in the tutorial: a new last layer on fixed features, or the whole network."""
 
 import time
 from collections.abc import Iterator
@@ -18,67 +18,75 @@ from imgclf.engines.cntk import save
 from imgclf.files import FIXED_NETWORK, REFINED_NETWORK
 from imgclf.finetuning import learning_curve, training_set
 from imgclf.finetuning.learning_curve import Epoch
-from imgclf.finetuning.loop import Progress, batches, measured
+from imgclf.finetuning.loop import Progress, epoch_batches, validated_epoch
 from imgclf.finetuning.recipe import ALL, Recipe
 from imgclf.finetuning.training_set import TrainingSet
 from imgclf.svm import Head
 
 MODEL = "cntk_refined.model"
-LEARNING = {
+TRAINABLE_INPUTS = {  # of the operators that have trainable weights
     "Conv": (1, 2),
     "Gemm": (1, 2),
     "MatMul": (1,),
     "BatchNormalization": (1, 2),
-}  # which inputs of an operator may learn
-FEW_STEPS = 3  # from which the time of all is told
-AT_ONCE = 16  # images that are only looked at
+}
+TIMED_STEPS = 3  # after which the time of all epochs is estimated
+INFERENCE_BATCH_SIZE = 16  # of batches without gradients
+FEATURES_BATCH_SIZE = 4096  # of batches of feature vectors
 
 
 class CntkTraining:
-    """A network in a worker, with a new last layer, and what it was after the best epoch so far.
+    """A network with a new last layer in training, in a CNTK process, and its weights of the best epoch.
 
-    The normalizations keep their statistics: they are built as plain scales and offsets, so what is frozen gives the same in training and later.
+    Batch normalizations keep their running statistics: they are built as plain scales and offsets, so that a
+    frozen layer computes the same in training and at inference.
 
     Parameters
     ----------
-    begin : the last layer as it begins; None : zeros.
+    initial_head : the initial weights of the last layer; None : zeros.
 
     Raises
     ------
     ImgclfError : CNTK is not installed, or `trainable_stages` is neither 0 nor all.
     """
 
-    def __init__(self, found: Dataset, examples: TrainingSet, recipe: Recipe, *, begin: Head | None) -> None:
+    def __init__(
+        self, dataset: Dataset, examples: TrainingSet, recipe: Recipe, *, initial_head: Head | None
+    ) -> None:
         if recipe.trainable_stages not in (0, ALL):
             raise ImgclfError(
-                f"trainable_stages={recipe.trainable_stages}: engine='cntk' learns the new last layer alone (0) or the whole network (all); set one of them"
+                f"trainable_stages={recipe.trainable_stages}: engine='cntk' trains the new last layer "
+                "alone (0) or the whole network (all); set one of them"
             )
-        self.recipe, self.examples, self.epochs = replace(recipe, average=0.0), examples, []
-        self.proc = files.proc_dir(found.name)
+        self.recipe, self.examples = replace(recipe, average=0.0), examples
+        self.epochs: list[Epoch] = []
+        self.proc = files.proc_dir(dataset.name)
         self.network = steps(onnx.load(self.proc / FIXED_NETWORK), FIXED_NETWORK)
-        self.learns_all = recipe.trainable_stages == ALL
+        self.trains_all = recipe.trainable_stages == ALL
         self.process = Process()
-        self._features = None if self.learns_all else _features(found, examples)
-        learns = _learned(self.network) if self.learns_all else ()
-        (self.network if self.learns_all else _nothing(self._features.shape[1])).build(
-            self.process, name=FIXED_NETWORK, learns=learns
-        )
-        self._head = self._first_head(begin)
-        self._attach([name for name in learns if self.network.arrays[name].ndim > 1])
-        self.best = self._values()
-        self.steps_an_epoch = len(batches(examples, recipe, 1))
+        if self.trains_all:
+            trainable = _trainable_weights(self.network)
+            self.network.build(self.process, name=FIXED_NETWORK, learns=trainable)
+        else:
+            trainable = ()
+            self._features = _features(dataset, examples)
+            _identity(self._features.shape[1]).build(self.process, name=FIXED_NETWORK, learns=trainable)
+        self._head = self._initial_weights(initial_head)
+        self._attach_head([name for name in trainable if self.network.arrays[name].ndim > 1])
+        self.best_weights = self._weights()
+        self.steps_per_epoch = len(epoch_batches(examples, recipe, 1))
 
-    def _first_head(self, begin: Head | None) -> dict[str, np.ndarray]:
+    def _initial_weights(self, head: Head | None) -> dict[str, np.ndarray]:
+        if head is not None:
+            return {"head.weights": head.weights.T, "head.offsets": head.offsets}
         classes = len(self.examples.labels)
-        if begin is not None:
-            return {"head.weights": begin.weights.T, "head.offsets": begin.offsets}
         return {
             "head.weights": np.zeros((self._features.shape[1], classes), np.float32),
             "head.offsets": np.zeros(classes, np.float32),
         }
 
-    def _attach(self, decays: list[str]) -> None:
-        """Put the last layer behind the network."""
+    def _attach_head(self, decays: list[str]) -> None:
+        """Append the last layer to the network; `decays` : other weights that have weight decay."""
         self.process.ask(
             "learn",
             self._head,
@@ -91,110 +99,119 @@ class CntkTraining:
         )
 
     def start(self) -> None:
-        """Measure what the last layer does before the first step: epoch 0 of the curve."""
+        """Validate the initial last layer before the first step: epoch 0 of the learning curve."""
         if not self.epochs:
-            self._note(0, float("nan"), float("nan"))
+            self._validate(0, float("nan"), float("nan"))
 
-    def epoch(self, progress: Progress) -> Epoch:
-        """Show all images once, learn from them, and validate. In the first epoch it prints how long all of them will take."""
+    def train_epoch(self, progress: Progress) -> Epoch:
+        """Train on all training images once, and validate; the first epoch prints a time estimate."""
         number = len(self.epochs)
-        rows = batches(self.examples, self.recipe, number)
+        rows = epoch_batches(self.examples, self.recipe, number)
         losses, wrong, done, total = 0.0, 0, 0, sum(map(len, rows))
         begun = time.perf_counter()
-        for k, (batch, images) in enumerate(zip(rows, self._views(rows, number), strict=True)):
-            rate = self.recipe.rate((number - 1) * self.steps_an_epoch + k, self.steps_an_epoch)
-            told, _ = self.process.ask(
-                "step", {"images": images, "truth": self.examples.truth[batch].astype(np.int64)}, rate=rate
-            )
-            losses, wrong, done = (
-                losses + told["loss"] * len(batch),
-                wrong + told["mistakes"],
-                done + len(batch),
-            )
+        for k, (batch, inputs) in enumerate(zip(rows, self._training_inputs(rows, number), strict=True)):
+            rate = self.recipe.learning_rate_at((number - 1) * self.steps_per_epoch + k, self.steps_per_epoch)
+            targets = self.examples.targets[batch].astype(np.int64)
+            reply, _ = self.process.ask("step", {"images": inputs, "truth": targets}, rate=rate)
+            losses += reply["loss"] * len(batch)
+            wrong, done = wrong + reply["mistakes"], done + len(batch)
             progress(done, total)
-            if number == 1 and k + 1 == FEW_STEPS:
-                print(forecast(done / (time.perf_counter() - begun), total, self.recipe.epochs), flush=True)
+            if number == 1 and k + 1 == TIMED_STEPS:
+                per_second = done / (time.perf_counter() - begun)
+                print(time_estimate(per_second, total, self.recipe.epochs), flush=True)
         if not np.isfinite(losses):
             raise ImgclfError(
-                f"learning_rate={list(self.recipe.learning_rate)}: the loss is no number any more in epoch {number}; set a smaller one"
+                f"learning_rate={list(self.recipe.learning_rate)}: the training diverges, the loss of epoch "
+                f"{number} is not finite; set a smaller learning rate"
             )
-        return self._note(number, losses / total, wrong / total)
+        return self._validate(number, losses / total, wrong / total)
 
-    def _views(self, rows: list[list[int]], number: int) -> Iterator[np.ndarray]:
-        """What the worker is shown: features, or images in another view each time."""
-        if not self.learns_all:
+    def _training_inputs(self, rows: list[list[int]], number: int) -> Iterator[np.ndarray]:
+        """Return the batches of an epoch: features, or augmented images."""
+        if not self.trains_all:
             return (self._features[batch] for batch in rows)
-        return training_set.views(
+        return training_set.augmented_batches(
             self.examples, rows, self.recipe, epoch=number, size=self.examples.pixels.side
         )
 
-    def _note(self, number: int, loss: float, train_error: float) -> Epoch:
-        rows = self.examples.held_back
-        self.epochs.append(measured(number, loss, train_error, self.scores(rows), self.examples.truth[rows]))
-        if learning_curve.best(self.epochs) is self.epochs[-1]:
-            self.best = self._values()
-        return self.epochs[-1]
+    def _validate(self, number: int, loss: float, train_error: float) -> Epoch:
+        """Validate, keep the weights if they are the best so far, and extend the learning curve."""
+        rows = self.examples.validation_rows
+        epoch = validated_epoch(number, loss, train_error, self.scores(rows), self.examples.targets[rows])
+        self.epochs.append(epoch)
+        if learning_curve.best(self.epochs) is epoch:
+            self.best_weights = self._weights()
+        return epoch
 
     def scores(self, rows: np.ndarray) -> np.ndarray:
-        """Scores (n, k) of some of the images, as they are seen later."""
+        """Return the scores (n, k) of some of the images, without data augmentation."""
         if not len(rows):
             return np.empty((0, len(self.examples.labels)), np.float32)
-        shown = (
-            training_set.unchanged(self.examples, rows, batch_size=AT_ONCE)
-            if self.learns_all
-            else engines.batches(self._features[rows], 4096)
-        )
-        return np.concatenate([self.process.ask("run", {"images": part})[1]["0"] for part in shown])
+        if self.trains_all:
+            inputs = training_set.plain_batches(self.examples, rows, batch_size=INFERENCE_BATCH_SIZE)
+        else:
+            inputs = engines.batches(self._features[rows], FEATURES_BATCH_SIZE)
+        return np.concatenate([self.process.ask("run", {"images": batch})[1]["0"] for batch in inputs])
 
-    def _values(self) -> dict[str, np.ndarray]:
+    def _weights(self) -> dict[str, np.ndarray]:
         return self.process.ask("values")[1]
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Everything that the next epoch depends on but for the dropout's luck, as arrays and as plain values."""
-        _, kept = self.process.ask("checkpoint")
+        """Return all that the next epoch depends on except the dropout's random state, for a checkpoint."""
+        _, arrays = self.process.ask("checkpoint")
         return {
-            **{f"cntk {name}": value for name, value in kept.items()},
-            **{f"best {name}": value for name, value in self.best.items()},
+            **{f"cntk {name}": value for name, value in arrays.items()},
+            **{f"best {name}": value for name, value in self.best_weights.items()},
         }, {"epochs": [asdict(epoch) for epoch in self.epochs]}
 
     def restore(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
-        """Go on from a `state`."""
-        self.process.ask(
-            "restore",
-            {name.removeprefix("cntk "): value for name, value in arrays.items() if name.startswith("cntk ")},
-        )
-        self.best = {
-            name.removeprefix("best "): value for name, value in arrays.items() if name.startswith("best ")
-        }
+        """Resume from a `state`."""
+        self.process.ask("restore", _with_prefix("cntk ", arrays))
+        self.best_weights = _with_prefix("best ", arrays)
         self.epochs = [learning_curve.from_json(values) for values in about["epochs"]]
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Write the network of the best epoch as `dnn_refined.onnx` and `cntk_refined.model`; its last layer, (k, d) and (k,)."""
+        """Write the network of the best epoch; return its last layer, (k, d) weights and (k,) offsets.
+
+        Written are `dnn_refined.onnx` and `cntk_refined.model`.
+        """
         self.process.close()  # an interrupt may have ended it in the middle of a step
         self.process = Process()
         self.network.build(
             self.process,
             name=FIXED_NETWORK,
-            learns=tuple(name for name in self.best if name in self.network.arrays),
+            learns=tuple(name for name in self.best_weights if name in self.network.arrays),
         )
-        self._attach([])
-        self.process.ask("assign", self.best)
+        self._attach_head([])
+        self.process.ask("assign", self.best_weights)
         save(self.process, self.proc / MODEL)
         self.process.close()
-        write_weights(self.proc / FIXED_NETWORK, self.best, self.proc / REFINED_NETWORK)
-        return np.ascontiguousarray(self.best["head.weights"].T), self.best["head.offsets"]
+        write_weights(self.proc / FIXED_NETWORK, self.best_weights, self.proc / REFINED_NETWORK)
+        return np.ascontiguousarray(self.best_weights["head.weights"].T), self.best_weights["head.offsets"]
 
 
-def _features(found: Dataset, examples: TrainingSet) -> np.ndarray:
-    """The features of all training images, (n, d), computed in CNTK and kept where 03_run_dnn keeps them."""
-    network = files.proc_dir(found.name) / FIXED_NETWORK
-    cache = features.Cache.of(found.name, network, engine=engines.CNTK)
-    features.compute(found, network, cache, subset=examples.images, engine=engines.CNTK, batch_size=AT_ONCE)
+def _with_prefix(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays whose name has a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+def _features(dataset: Dataset, examples: TrainingSet) -> np.ndarray:
+    """Return the features (n, d) of all training images, computed in CNTK, in the cache of 03_run_dnn."""
+    network = files.proc_dir(dataset.name) / FIXED_NETWORK
+    cache = features.Cache.for_network(dataset.name, network, engine=engines.CNTK)
+    features.compute(
+        dataset,
+        network,
+        cache,
+        subset=examples.images,
+        engine=engines.CNTK,
+        batch_size=INFERENCE_BATCH_SIZE,
+    )
     return cache.features(examples.images).matrix
 
 
-def _nothing(length: int) -> Steps:
-    """A network that gives features as it takes them."""
+def _identity(length: int) -> Steps:
+    """Return a network whose output is its input, feature vectors."""
     return Steps(
         "features",
         (length,),
@@ -204,19 +221,19 @@ def _nothing(length: int) -> Steps:
     )
 
 
-def _learned(network: Steps) -> tuple[str, ...]:
-    """The names of the weights of a network that may learn."""
+def _trainable_weights(network: Steps) -> tuple[str, ...]:
+    """Return the names of the trainable weights of a network."""
     names = [
         node["inputs"][k]
         for node in network.nodes
-        for k in LEARNING.get(node["operator"], ())
+        for k in TRAINABLE_INPUTS.get(node["operator"], ())
         if k < len(node["inputs"])
     ]
     return tuple(dict.fromkeys(name for name in names if name in network.arrays))
 
 
 def write_weights(network: Path, values: dict[str, np.ndarray], path: Path) -> None:
-    """Write an ONNX network again with other values of some of its weights."""
+    """Write a copy of an ONNX network with other values of some of its weights."""
     model = onnx.load(network)
     for tensor in model.graph.initializer:
         if tensor.name in values:
@@ -227,7 +244,10 @@ def write_weights(network: Path, values: dict[str, np.ndarray], path: Path) -> N
         file.write(model.SerializeToString(deterministic=True))
 
 
-def forecast(per_second: float, images: int, epochs: int) -> str:
-    """How long learning will take, in words."""
-    minutes = images / per_second / 60
-    return f"CNTK learns from {per_second:.3g} images a second: an epoch takes about {minutes:.1f} minutes, {epochs} epochs {minutes * epochs:.0f}"
+def time_estimate(images_per_second: float, images: int, epochs: int) -> str:
+    """Return a sentence about the time that the training will take."""
+    minutes = images / images_per_second / 60
+    return (
+        f"CNTK trains on {images_per_second:.3g} images a second: an epoch takes about "
+        f"{minutes:.1f} minutes, {epochs} epochs {minutes * epochs:.0f}"
+    )

@@ -1,18 +1,19 @@
-"""Refining a pretrained network: its last stages, and a new last layer, learn from our own images."""
+"""Fine-tuning: train the last stages of a pretrained network, and a new last layer, on our images."""
 
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from imgclf import ImgclfError, engines, features, files, svm
-from imgclf.data import dataset, split
+from imgclf.data import dataset as datasets
+from imgclf.data import split
 from imgclf.data.dataset import Dataset, Image
 from imgclf.files import FIXED_NETWORK, REFINED_NETWORK
 from imgclf.finetuning import checkpoint, frozen, learning_curve, record, training_set
@@ -21,7 +22,7 @@ from imgclf.finetuning.loop import Progress, Training
 from imgclf.finetuning.recipe import ALL, Recipe, schedule_note
 from imgclf.finetuning.record import Record
 from imgclf.finetuning.training_set import TrainingSet
-from imgclf.images.loading import skipped_note
+from imgclf.images.loading import Skipped, skipped_note
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
 from imgclf.networks.backbones import Backbone
@@ -34,19 +35,19 @@ if TYPE_CHECKING:
     from imgclf.finetuning.cntk_loop import CntkTraining
 
 FOLDER, CHECKPOINT = "refining", "checkpoint.npz"
-PROBE_C = 10.0  # of the logistic regression that the last layer begins as, on features of mean length 1
-VERSION = 2  # part of the fingerprint: raise it when the same recipe gives another result
+PROBE_C = 10.0  # of the linear probe, on features of mean length 1
+VERSION = 2  # part of the fingerprint: raise it when the same recipe has another result
 
 Show = Callable[[Sequence[Epoch]], None]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What notebook 02 shows of a refinement.
+    """What notebook 02 shows of a fine-tuning.
 
     Attributes
     ----------
-    epochs : its curve; empty if nothing was refined. notes : sentences about it.
+    epochs : the learning curve; empty if nothing was fine-tuned. notes : sentences about it.
     """
 
     epochs: tuple[Epoch, ...]
@@ -56,7 +57,7 @@ class Result:
         return "\n".join(self.notes)
 
 
-def refine(
+def finetune(
     dataset_name: str,
     images_dir: str,
     classifier: str,
@@ -67,61 +68,67 @@ def refine(
     show: Show = lambda epochs: None,
     progress: Progress = lambda done, total: None,
 ) -> Result:
-    """Refine a backbone on the training images, and write `dnn_refined.onnx`, `dnn_head.npz` and `dnn_refined.json` into the data set's folder.
+    """Fine-tune a backbone on the training images of a data set.
 
-    With `classifier="svm"` it does nothing and needs no images. What was refined before with the same images, labels and knobs is not refined
-    again. A run that was killed goes on behind its last whole epoch, and comes to the same result; one that is interrupted keeps the best so far.
+    Writes `dnn_refined.onnx`, `dnn_head.npz` and `dnn_refined.json` into the data set's folder. With
+    `classifier="svm"` it does nothing and needs no images. A result of the same images, labels and
+    hyperparameters is reused. A killed run resumes from the checkpoint of its last complete epoch, with the
+    same result; an interrupted one keeps the best epoch so far.
 
     Parameters
     ----------
-    engine : "cntk" learns in CNTK; with any other, torch learns.
-    show : called with the curve so far after each epoch. progress : called with the images done and those in all of an epoch.
+    engine : "cntk" trains in CNTK; with any other, torch trains.
+    show : called with the learning curve so far after each epoch.
+    progress : called with the number of images done and of all images of an epoch.
 
     Raises
     ------
-    ImgclfError : no split, no label to tell from another, no image that can be read, too little memory on the GPU.
+    ImgclfError : no split, fewer than two labels, no readable image, or too little memory on the GPU.
     """
     if classifier == SVM:
-        return Result((), (f"classifier='{SVM}': the network stays as it is, nothing is refined",))
-    found = dataset.read(dataset_name, images_dir)
-    parts = split.read(found)
+        return Result((), (f"classifier='{SVM}': the network stays as it is, nothing is fine-tuned",))
+    dataset = datasets.read(dataset_name, images_dir)
+    parts = split.read(dataset)
     proc = files.proc_dir(dataset_name)
     preprocessing = engines.preprocessing(proc / FIXED_NETWORK)
     fingerprint = _fingerprint(recipe, preprocessing, proc / FIXED_NETWORK, parts.train, engine)
-    done, skipped = record.read(proc), []
-    if done is None or done.fingerprint != fingerprint or done.was_interrupted:
+    finished = record.read(proc)
+    skipped: list[Skipped] = []
+    if finished is None or finished.fingerprint != fingerprint or finished.was_interrupted:
         examples, skipped = training_set.prepare(
-            found,
+            dataset,
             parts.train,
-            parts.clusters_of(parts.train),
+            parts.clusters_of(parts.train).tolist(),
             preprocessing=preprocessing,
             folder=proc / FOLDER,
             seed=recipe.seed,
         )
-        learn = _refine_in_cntk if engine == engines.CNTK else _refine
-        done = learn(found, examples, backbone, recipe, fingerprint=fingerprint, show=show, progress=progress)
-    show(done.epochs)
-    return Result(
-        done.epochs,
-        (
-            *notes(done, recipe, len(parts.train) - len(skipped)),
-            *([skipped_note(skipped)] if skipped else []),
-        ),
-    )
+        train = _finetune_in_cntk if engine == engines.CNTK else _finetune_in_torch
+        finished = train(
+            dataset, examples, backbone, recipe, fingerprint=fingerprint, show=show, progress=progress
+        )
+    show(finished.epochs)
+    sentences = notes(finished, recipe, len(parts.train) - len(skipped))
+    if skipped:
+        sentences.append(skipped_note(skipped))
+    return Result(finished.epochs, tuple(sentences))
 
 
-def notes(done: Record, recipe: Recipe, images: int) -> list[str]:
-    """What there is to say of a refinement that was examples so many images, in sentences."""
-    first = f"{images - len(done.held_back)} images to learn from, {len(done.held_back)} to tell which epoch is best"
-    stopped = f"interrupted after {done.epochs[-1].number} of {recipe.epochs} epochs; the best so far is kept, and running this again goes on from there"
-    schedule = schedule_note(recipe)
-    return [
-        first,
-        *[schedule] * bool(schedule),
-        learning_curve.gained(done.epochs),
-        *[stopped] * done.was_interrupted,
-        *learning_curve.diagnoses(done.epochs, recipe, validate=len(done.held_back)),
+def notes(finished: Record, recipe: Recipe, images: int) -> list[str]:
+    """Return sentences about a fine-tuning on so many images, validation images included."""
+    validation = len(finished.held_back)
+    sentences = [
+        training_set.split_note(images - validation, validation),
+        schedule_note(recipe),
+        learning_curve.summary(finished.epochs),
     ]
+    if finished.was_interrupted:
+        sentences.append(
+            f"interrupted after {finished.epochs[-1].number} of {recipe.epochs} epochs; "
+            "the best so far is kept, and running this again resumes from there"
+        )
+    sentences += learning_curve.diagnose(finished.epochs, recipe, validation_images=validation)
+    return [sentence for sentence in sentences if sentence]
 
 
 def _fingerprint(
@@ -129,17 +136,18 @@ def _fingerprint(
 ) -> str:
     parts = [
         VERSION,
-        recipe.about(),
+        recipe.as_json(),
         preprocessing.as_json(),
         files.sha256(network),
-        dataset.fingerprint(train_images),
-        *[engine] * (engine == engines.CNTK),
+        datasets.fingerprint(train_images),
     ]
+    if engine == engines.CNTK:
+        parts.append(engine)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _refine(
-    found: Dataset,
+def _finetune_in_torch(
+    dataset: Dataset,
     examples: TrainingSet,
     backbone: Backbone,
     recipe: Recipe,
@@ -148,34 +156,31 @@ def _refine(
     show: Show,
     progress: Progress,
 ) -> Record:
-    """Train, and write what comes of it."""
-    proc, preprocessing = (
-        files.proc_dir(found.name),
-        engines.preprocessing(files.proc_dir(found.name) / FIXED_NETWORK),
-    )
-    network, head = backbones.build(backbone), probe(found, examples, recipe.seed)
-    kept = proc / FOLDER / CHECKPOINT
-    with _enough_memory(recipe, preprocessing.input_size):
-        training = _prepared_training(network, backbone, examples, recipe, head)
-        if before := checkpoint.read(kept, fingerprint=fingerprint):
-            training.restore(*before)
-        was_interrupted = not _train(training, kept, fingerprint, show, progress)
-        training.finish()
+    """Train in torch, and write the network, its last layer and the record."""
+    proc = files.proc_dir(dataset.name)
+    preprocessing = engines.preprocessing(proc / FIXED_NETWORK)
+    network, probe = backbones.build(backbone), linear_probe(dataset, examples, recipe.seed)
+    checkpoint_path = proc / FOLDER / CHECKPOINT
+    with _explained_gpu_memory(recipe, preprocessing.input_size):
+        training = _prepare_training(network, backbone, examples, recipe, probe)
+        if state := checkpoint.read(checkpoint_path, fingerprint=fingerprint):
+            training.restore(*state)
+        was_interrupted = not _train(training, checkpoint_path, fingerprint, show, progress)
+        weights, offsets = training.finish()
     frozen.export(backbone, network, preprocessing, proc / REFINED_NETWORK)
-    last = training.model[-1]
     return _write(
-        found,
+        dataset,
         examples,
         training,
-        last.weight.detach().cpu().numpy(),
-        last.bias.detach().cpu().numpy(),
+        weights,
+        offsets,
         fingerprint=fingerprint,
         was_interrupted=was_interrupted,
     )
 
 
-def _refine_in_cntk(
-    found: Dataset,
+def _finetune_in_cntk(
+    dataset: Dataset,
     examples: TrainingSet,
     backbone: Backbone,
     recipe: Recipe,
@@ -184,28 +189,29 @@ def _refine_in_cntk(
     show: Show,
     progress: Progress,
 ) -> Record:
-    """The same with CNTK; the network is read from `dnn_fixed.onnx`, so any backbone will do."""
+    """Do the same in CNTK; the network is read from `dnn_fixed.onnx`, so it may be any backbone."""
     from imgclf.finetuning.cntk_loop import CntkTraining
 
-    proc = files.proc_dir(found.name)
-    training = CntkTraining(
-        found,
-        examples,
-        recipe,
-        begin=probe(found, examples, recipe.seed) if recipe.trainable_stages == ALL else None,
-    )
-    kept = proc / FOLDER / CHECKPOINT
-    if before := checkpoint.read(kept, fingerprint=fingerprint):
-        training.restore(*before)
-    was_interrupted = not _train(training, kept, fingerprint, show, progress)
+    checkpoint_path = files.proc_dir(dataset.name) / FOLDER / CHECKPOINT
+    probe = linear_probe(dataset, examples, recipe.seed) if recipe.trainable_stages == ALL else None
+    training = CntkTraining(dataset, examples, recipe, initial_head=probe)
+    if state := checkpoint.read(checkpoint_path, fingerprint=fingerprint):
+        training.restore(*state)
+    was_interrupted = not _train(training, checkpoint_path, fingerprint, show, progress)
     weights, offsets = training.finish()
     return _write(
-        found, examples, training, weights, offsets, fingerprint=fingerprint, was_interrupted=was_interrupted
+        dataset,
+        examples,
+        training,
+        weights,
+        offsets,
+        fingerprint=fingerprint,
+        was_interrupted=was_interrupted,
     )
 
 
 def _write(
-    found: Dataset,
+    dataset: Dataset,
     examples: TrainingSet,
     training: "Training | CntkTraining",
     weights: np.ndarray,
@@ -214,68 +220,75 @@ def _write(
     fingerprint: str,
     was_interrupted: bool,
 ) -> Record:
-    """Write the last layer and the record beside the refined network."""
-    proc, recipe = files.proc_dir(found.name), training.recipe
-    done = Record(
+    """Write the last layer and the record beside the fine-tuned network."""
+    proc = files.proc_dir(dataset.name)
+    finished = Record(
         fingerprint,
-        dataset.fingerprint(split.read(found).train),
+        datasets.fingerprint(split.read(dataset).train),
         files.sha256(proc / REFINED_NETWORK),
-        tuple(examples.images[row].sha256 for row in examples.held_back),
+        tuple(examples.images[row].sha256 for row in examples.validation_rows),
         tuple(training.epochs),
-        recipe.about(),
+        training.recipe.as_json(),
         was_interrupted,
     )
-    record.write(proc, own_head(weights, offsets, examples, proc / REFINED_NETWORK), done)
-    _clear(proc, with_training=not was_interrupted)
-    return done
+    record.write(proc, calibrated_head(weights, offsets, examples, proc / REFINED_NETWORK), finished)
+    _remove_intermediate_files(proc, with_training=not was_interrupted)
+    return finished
 
 
-def _clear(proc: Path, *, with_training: bool) -> None:
-    """Remove what nobody will read again: features by earlier refined networks and, of a refinement that is done, its decoded images and checkpoint."""
+def _remove_intermediate_files(proc: Path, *, with_training: bool) -> None:
+    """Remove features of earlier fine-tuned networks and, if finished, decoded images and checkpoint."""
     for folder in (proc / "features").glob(f"{Path(REFINED_NETWORK).stem}-*"):
         shutil.rmtree(folder)
     if with_training:
         shutil.rmtree(proc / FOLDER)
 
 
-def _prepared_training(
-    network: "torch.nn.Module", backbone: Backbone, examples: TrainingSet, recipe: Recipe, head: Head
+def _prepare_training(
+    network: "torch.nn.Module", backbone: Backbone, examples: TrainingSet, recipe: Recipe, probe: Head
 ) -> Training:
-    """The network cut in two, with its new last layer, before the first step."""
+    """Return the training before its first step: the split network, with the probe as its last layer."""
     import torch
     from torch import nn
 
-    device, size = frozen.chosen_device(), examples.pixels.side
-    front, learner = frozen.cut(network, recipe.trainable_stages)
-    frozen.freeze(front, also_depthwise=True)
-    frozen.freeze(learner, also_depthwise=recipe.trainable_stages != "all")
-    last = nn.Linear(head.weights.shape[1], len(examples.labels))
+    device, size = frozen.default_device(), examples.pixels.side
+    frozen_part, trainable_part = frozen.split_network(network, recipe.trainable_stages)
+    frozen.freeze(frozen_part, also_depthwise=True)
+    frozen.freeze(trainable_part, also_depthwise=recipe.trainable_stages != ALL)
+    last = nn.Linear(probe.weights.shape[1], len(examples.labels))
     with torch.no_grad():
-        last.weight.copy_(torch.from_numpy(head.weights))
-        last.bias.copy_(torch.from_numpy(head.offsets))
-    held_back = training_set.unchanged(examples, examples.held_back, batch_size=frozen.AT_ONCE)
-    maps = list(frozen.start_front(backbone, front, size, device=device)(held_back))
+        last.weight.copy_(torch.from_numpy(probe.weights))
+        last.bias.copy_(torch.from_numpy(probe.offsets))
+    validation = training_set.plain_batches(
+        examples, examples.validation_rows, batch_size=frozen.INFERENCE_BATCH_SIZE
+    )
     return Training(
-        nn.Sequential(*learner, nn.Dropout(recipe.dropout), last),
+        nn.Sequential(*trainable_part, nn.Dropout(recipe.dropout), last),
         examples,
         recipe,
         device=device,
-        held_back=maps,
-        front=frozen.start_front(backbone, front, recipe.train_size(size), device=device),
+        validation_maps=list(
+            frozen.start_frozen_part(backbone, frozen_part, size, device=device)(validation)
+        ),
+        frozen_part=frozen.start_frozen_part(backbone, frozen_part, recipe.train_size(size), device=device),
     )
 
 
 def _train(
-    training: "Training | CntkTraining", kept: Path, fingerprint: str, show: Show, progress: Progress
+    training: "Training | CntkTraining",
+    checkpoint_path: Path,
+    fingerprint: str,
+    show: Show,
+    progress: Progress,
 ) -> bool:
-    """Run the epochs that are left, with a checkpoint after each; whether all of them were done."""
+    """Train the remaining epochs, with a checkpoint after each; return whether all of them were done."""
     try:
         training.start()
         show(training.epochs)
         while len(training.epochs) <= training.recipe.epochs:
-            training.epoch(progress)
+            training.train_epoch(progress)
             arrays, about = training.state()
-            checkpoint.write(kept, arrays, about={**about, "fingerprint": fingerprint})
+            checkpoint.write(checkpoint_path, arrays, about={**about, "fingerprint": fingerprint})
             show(training.epochs)
     except KeyboardInterrupt:
         return False
@@ -283,39 +296,41 @@ def _train(
 
 
 @contextmanager
-def _enough_memory(recipe: Recipe, input_size: int) -> Iterator[None]:
-    """Turn "out of memory" of the GPU into a sentence that names what to make smaller."""
+def _explained_gpu_memory(recipe: Recipe, input_size: int) -> Iterator[None]:
+    """Turn "out of memory" of the GPU into an error that names the parameters to make smaller."""
     import torch
 
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise ImgclfError(
-            f"batch_size={recipe.batch_size}, input_size={input_size}: the memory of the GPU is too small for that; make one of them smaller. "
-            "The epochs that were done are kept: with the same parameters, once other programs have left the GPU, it goes on behind them"
+            f"batch_size={recipe.batch_size}, input_size={input_size}: the memory of the GPU is too small "
+            "for that; make one of them smaller. Or wait until other programs have left the GPU: with the "
+            "same parameters, training resumes after the last complete epoch"
         ) from error
 
 
-def probe(found: Dataset, examples: TrainingSet, seed: int) -> Head:
-    """The linear classifier on the features of the network as it is, from which the new last layer begins.
+def linear_probe(dataset: Dataset, examples: TrainingSet, seed: int) -> Head:
+    """Return a logistic regression on the pretrained network's features: the last layer's initial weights.
 
-    Begun at random it would spoil, in the first steps, what the network knows. The features are those of 03_run_dnn, kept in the same place.
+    With random initial weights, the first gradient steps would distort the pretrained features. The features
+    are those of 03_run_dnn, in the same cache.
 
-    Source: A. Kumar et al., "Fine-tuning can distort pretrained features and underperform out-of-distribution", arXiv 2202.10054.
+    Source: A. Kumar et al., "Fine-tuning can distort pretrained features and underperform
+    out-of-distribution", arXiv 2202.10054.
     """
     from sklearn.linear_model import LogisticRegression
 
-    network = files.proc_dir(found.name) / FIXED_NETWORK
-    cache = features.Cache.of(found.name, network)
-    features.compute(found, network, cache, subset=examples.images)
-    learned = [examples.images[row] for row in examples.learned]
-    matrix = cache.features(learned).matrix
+    network = files.proc_dir(dataset.name) / FIXED_NETWORK
+    cache = features.Cache.for_network(dataset.name, network)
+    features.compute(dataset, network, cache, subset=examples.images)
+    matrix = cache.features([examples.images[row] for row in examples.train_rows]).matrix
     length = float(np.linalg.norm(matrix, axis=1).mean()) or 1.0
-    machine = LogisticRegression(C=PROBE_C, max_iter=300, random_state=seed).fit(
-        matrix / length, examples.truth[examples.learned]
+    estimator = LogisticRegression(C=PROBE_C, max_iter=300, random_state=seed).fit(
+        matrix / length, examples.targets[examples.train_rows]
     )
-    weights, offsets = machine.coef_ / length, machine.intercept_
-    if len(weights) == 1:  # of two labels it only keeps the difference
+    weights, offsets = estimator.coef_ / length, estimator.intercept_
+    if len(weights) == 1:  # for two labels scikit-learn has only the difference
         weights, offsets = np.vstack([-weights, weights]) / 2, np.concatenate([-offsets, offsets]) / 2
     return Head(
         examples.labels,
@@ -327,20 +342,14 @@ def probe(found: Dataset, examples: TrainingSet, seed: int) -> Head:
     )
 
 
-def own_head(weights: np.ndarray, offsets: np.ndarray, examples: TrainingSet, network: Path) -> Head:
-    """The network's own last layer, with the temperature that fits the images that validated, as the written network describes them."""
+def calibrated_head(weights: np.ndarray, offsets: np.ndarray, examples: TrainingSet, network: Path) -> Head:
+    """Return the network's own last layer, with a temperature fitted to the validation images.
+
+    Their features are those of the written network.
+    """
     head = Head(examples.labels, weights, offsets, l2_normalize=False, c=float("nan"), temperature=1.0)
-    rows = examples.held_back
-    scores = (
-        head.scores(features.of_pixels(network, examples.pixels.of(rows)))
-        if len(rows)
-        else np.empty((0, len(examples.labels)), np.float32)
-    )
-    return Head(
-        examples.labels,
-        weights,
-        offsets,
-        l2_normalize=False,
-        c=head.c,
-        temperature=svm.temperature(scores, examples.truth[rows]),
-    )
+    rows = examples.validation_rows
+    if not len(rows):
+        return head
+    scores = head.scores(features.extract(network, examples.pixels.batch(rows)))
+    return replace(head, temperature=svm.fit_temperature(scores, examples.targets[rows]))

@@ -1,26 +1,34 @@
-"""How a refinement went, epoch by epoch, and what that says of its settings."""
+"""The learning curve of a fine-tuning, and its diagnosis: underfitting, overfitting, or not converged yet."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from imgclf.finetuning.recipe import Recipe
 
 SMALL_ERROR = 0.02  # share of images; a training error above it is not "near zero"
 WIDE_GAP = 0.08  # between training and validation error
-FEW_VALIDATE = 100  # images; below, one of them more or less is a large step in the curve
+EXAMPLE = Path(__file__).parents[2] / "notebooks" / "example_learning_curve.json"
+FEW_VALIDATION_IMAGES = 100  # below, one wrong image more or less is a large step in the curve
+STILL_FALLING = (
+    0.95  # ratio of a validation loss to the lowest before, below which it has not reached a plateau
+)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch gave. Errors are shares of images, 0 to 1; NaN where nothing was measured.
+    """The measurements of one epoch. Errors are shares of images, 0 to 1; NaN where nothing was measured.
 
     Attributes
     ----------
-    number : from 1; 0 is the start, where only the new last layer has learned.
-    loss, train_error : mean over the epoch, of changed images and with dropout, while the network still learned.
-    validation_error : afterwards, of images that were not learned from. validation_loss : of the same, with the temperature that fits them best.
+    number : from 1; 0 is the start, where only the new last layer has been trained.
+    loss, train_error : mean over the epoch's batches, with data augmentation and dropout, while the weights
+        change.
+    validation_error : of the validation images, after the epoch.
+    validation_loss : their cross-entropy, after temperature scaling.
     """
 
     number: int
@@ -32,75 +40,88 @@ class Epoch:
     def __str__(self) -> str:
         if not self.number:
             return f"start: validation error {self.validation_error:.1%}"
-        return f"epoch {self.number}: loss {self.loss:.2f}, training error {self.train_error:.1%}, validation error {self.validation_error:.1%}"
+        return (
+            f"epoch {self.number}: loss {self.loss:.2f}, training error {self.train_error:.1%}, "
+            f"validation error {self.validation_error:.1%}"
+        )
 
 
 def from_json(values: Mapping[str, Any]) -> Epoch:
-    """An epoch from the plain values of its attributes, where null stands for NaN."""
-    return Epoch(**{name: float("nan") if value is None else value for name, value in values.items()})
+    """Return an epoch from the plain values of its attributes, where null stands for NaN."""
+    known: dict[str, Any] = {name: float("nan") if value is None else value for name, value in values.items()}
+    return Epoch(**known)
+
+
+def example() -> tuple[Epoch, ...]:
+    """Return the learning curve of one fine-tuning on the demo set, which is stored beside the notebooks."""
+    stored = json.loads(EXAMPLE.read_text(encoding="utf-8"))
+    return tuple(from_json(values) for values in stored["epochs"])
 
 
 def best(epochs: Sequence[Epoch]) -> Epoch:
-    """The epoch with the smallest validation loss; where nothing validates, the last.
+    """Return the epoch with the smallest validation loss; without validation images, the last.
 
-    Not the smallest error: of thirty images one more or less that is right is luck, while the loss weighs how sure of each image it was.
+    Not the smallest error: of thirty images one more or less that is right is chance, while the loss also
+    weighs the confidence in each prediction.
     """
     measured = [epoch for epoch in epochs if not math.isnan(epoch.validation_loss)]
     return min(measured, key=lambda epoch: epoch.validation_loss) if measured else epochs[-1]
 
 
-def gained(epochs: Sequence[Epoch]) -> str:
-    """What the epoch that is kept is worth, in a sentence without an end."""
+def summary(epochs: Sequence[Epoch]) -> str:
+    """Return the improvement by the epoch that is kept, as a sentence without a full stop."""
     start, kept = epochs[0], best(epochs)
     first = f"validation error {start.validation_error:.1%} with a new last layer only"
-    return (
-        f"{first}, {kept.validation_error:.1%} after epoch {kept.number}, which is kept"
-        if kept.number
-        else f"{first}; no later epoch was better, so that is kept"
-    )
+    if not kept.number:
+        return f"{first}; no later epoch was better, so that is kept"
+    return f"{first}, {kept.validation_error:.1%} after epoch {kept.number}, which is kept"
 
 
-def diagnoses(epochs: Sequence[Epoch], recipe: Recipe, *, validate: int) -> list[str]:
-    """What the curve says, in sentences; empty if there were no epochs.
+def diagnose(epochs: Sequence[Epoch], recipe: Recipe, *, validation_images: int) -> list[str]:
+    """Return sentences about underfitting, overfitting and convergence; empty if there were no epochs.
 
     Parameters
     ----------
-    validate : number of images that validated.
+    validation_images : their number.
     """
     trained = [epoch for epoch in epochs if epoch.number > 0]
     if not trained:
         return []
     last, found = trained[-1], []
+    gap = last.validation_error - last.train_error
     if last.train_error > SMALL_ERROR:
+        rate = recipe.learning_rate[0]
         found.append(
-            f"The training error ends at {last.train_error:.0%}, not near zero: the network has not learned its own images yet. "
-            f"Try more epochs, or another learning_rate ({recipe.learning_rate[0] * 3:g} or {recipe.learning_rate[0] / 3:g})."
+            f"Underfitting: the training error ends at {last.train_error:.0%}, not near zero. "
+            f"Try more epochs, or another learning_rate ({rate * 3:g} or {rate / 3:g})."
         )
-    if last.validation_error - last.train_error > WIDE_GAP:
+    if gap > WIDE_GAP:
         found.append(
-            f"The validation error is {last.validation_error - last.train_error:.0%} above the training error, a wide gap: it learns images by heart. "
+            f"Overfitting: the validation error is {gap:.0%} above the training error, a wide gap. "
             "More images help most; then more dropout or weight_decay."
         )
     if is_still_falling(trained):
         found.append(
-            f"The validation loss was still falling at the end ({trained[-2].validation_loss:.2f}, then {last.validation_loss:.2f}): "
-            "more epochs may help."
+            "No plateau yet: the validation loss was still falling at the end "
+            f"({trained[-2].validation_loss:.2f}, then {last.validation_loss:.2f}). More epochs may help."
         )
     if best(epochs).number == 0:
         found.append(
-            "No epoch was better than the start, so the network is left as it was: with these images and settings refining does not help. "
-            "A smaller learning_rate may, or more images."
+            "No epoch was better than the start, so the network is left as it was: with these images and "
+            "settings fine-tuning does not help. A smaller learning_rate may, or more images."
         )
-    if validate < FEW_VALIDATE:
+    if validation_images < FEW_VALIDATION_IMAGES:
         found.append(
-            f"Only {validate} images validate, so the validation error moves in steps of {1 / max(validate, 1):.0%}: read no more into it than that."
+            f"There are only {validation_images} validation images, so the validation error has a resolution "
+            f"of {1 / max(validation_images, 1):.0%}: smaller differences mean nothing."
         )
     return found or [
-        "Training error near zero, no wide gap, nothing falling any more: the settings suit these images."
+        "Training error near zero, no wide gap, and the validation loss has reached a plateau: "
+        "the settings suit these images."
     ]
 
 
 def is_still_falling(trained: Sequence[Epoch]) -> bool:
-    """Whether the last epoch brought the validation loss down by more than a twentieth, and lower than any before."""
+    """Whether the last epoch lowered the validation loss by more than a twentieth of the lowest before."""
     losses = [epoch.validation_loss for epoch in trained]
-    return len(losses) > 1 and losses[-1] < 0.95 * min(losses[:-1])
+    return len(losses) > 1 and losses[-1] < STILL_FALLING * min(losses[:-1])

@@ -1,4 +1,4 @@
-"""The record of a fine-tuning that is done, in `dnn_refined.json` beside the network that it gave."""
+"""The record of a finished fine-tuning, `dnn_refined.json`, beside the network that it wrote."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -15,15 +15,17 @@ RECORD = "dnn_refined.json"
 
 @dataclass(frozen=True)
 class Record:
-    """A fine-tuning that is done.
+    """A finished fine-tuning; the names of the attributes are the keys of the file.
 
     Attributes
     ----------
-    fingerprint : of everything that it depends on: the recipe, the images and labels, the network it began with.
+    fingerprint : of everything that the result depends on: the recipe, the images and labels, the pretrained
+        network.
     data_fingerprint : of the training images and their labels.
     network_sha256 : of `dnn_refined.onnx`.
-    held_back : sha256 of the images that validated, which it has not learned from.
-    epochs : its curve. recipe : its knobs. was_interrupted : whether it was stopped before the last epoch.
+    held_back : sha256 of the validation images: training images that the network was not fine-tuned on.
+    epochs : the learning curve. recipe : the hyperparameters.
+    was_interrupted : whether it was stopped before the last epoch.
     """
 
     fingerprint: str
@@ -36,13 +38,13 @@ class Record:
 
 
 def write(folder: Path, head: Head, record: Record) -> None:
-    """Write the last layer as `dnn_head.npz`, and last the record, which says that all is there, as `dnn_refined.json`."""
+    """Write the last layer, `dnn_head.npz`, then the record, whose presence says that all is written."""
     svm.write(head, folder / files.DNN_HEAD)
     files.write_json(folder / RECORD, asdict(record))
 
 
 def read(folder: Path) -> Record | None:
-    """The record of the fine-tuning whose network stands in `folder`; None if there is none, or another network stands there."""
+    """Return the record of the fine-tuned network in `folder`; None without it, or if it is of another."""
     try:
         stored = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         epochs = tuple(learning_curve.from_json(values) for values in stored.pop("epochs"))

@@ -1,8 +1,8 @@
-"""What a network is shown while it is refined: the decoded images, which of them validate, and the order of each epoch."""
+"""The training set of a fine-tuning: decoded images, their validation split, and the order of each epoch."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from joblib import cpu_count
 
 from imgclf import ImgclfError, files
 from imgclf.data.dataset import Dataset, Image
-from imgclf.features import sources
+from imgclf.features import image_sources
 from imgclf.finetuning import augment
 from imgclf.finetuning.recipe import Recipe
 from imgclf.images.loading import Skipped, load
@@ -24,52 +24,61 @@ UNCHANGED = augment.View()
 
 @dataclass(frozen=True)
 class Pixels:
-    """Decoded images of `side` x `side` pixels one behind the other in a file, read as they are needed, so that ten thousand take no memory."""
+    """Decoded images of `side` x `side` pixels, concatenated in a file.
+
+    They are read from disk as they are needed, so that ten thousand images take no memory.
+    """
 
     path: Path
     side: int
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """An image; (side, side, 3) uint8, RGB."""
+        """Return an image; (side, side, 3) uint8, RGB."""
         count = self.side * self.side * 3
         return np.fromfile(self.path, np.uint8, count, offset=int(row) * count).reshape(
             self.side, self.side, 3
         )
 
-    def of(self, rows: Sequence[int]) -> np.ndarray:
-        """Some images; (m, side, side, 3) uint8, RGB."""
+    def batch(self, rows: Iterable[int]) -> np.ndarray:
+        """Return some images; (m, side, side, 3) uint8, RGB."""
         return np.stack([self[row] for row in rows])
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Training images, ready to be shown.
+    """Training images, ready for training.
 
     Attributes
     ----------
     pixels : of the n images, letterboxed.
-    images : the n images. labels : the k labels, sorted. truth : (n,) int, position of each image's label.
-    validates : (n,) bool, whether an image is held back to tell which epoch was best.
+    images : the n images. labels : the k labels, sorted.
+    targets : (n,) int, position of each image's label in `labels`.
+    is_validation : (n,) bool, whether an image is held out to select the best epoch.
     """
 
     pixels: Pixels
     images: tuple[Image, ...]
     labels: tuple[str, ...]
-    truth: np.ndarray
-    validates: np.ndarray
+    targets: np.ndarray
+    is_validation: np.ndarray
 
     @property
-    def learned(self) -> np.ndarray:
-        """Rows of the images that are learned from."""
-        return np.flatnonzero(~self.validates)
+    def train_rows(self) -> np.ndarray:
+        """(m,) int, rows of the images that the network is trained on."""
+        return np.flatnonzero(~self.is_validation)
 
     @property
-    def held_back(self) -> np.ndarray:
-        """Rows of the images that validate."""
-        return np.flatnonzero(self.validates)
+    def validation_rows(self) -> np.ndarray:
+        """(n - m,) int, rows of the validation images."""
+        return np.flatnonzero(self.is_validation)
 
     def __str__(self) -> str:
-        return f"{len(self.learned)} images to learn from, {len(self.held_back)} to tell which epoch is best"
+        return split_note(len(self.train_rows), len(self.validation_rows))
+
+
+def split_note(train: int, validation: int) -> str:
+    """Return the sizes of the two parts of a training set, in words."""
+    return f"{train} training images, and {validation} validation images to select the best epoch"
 
 
 def prepare(
@@ -81,102 +90,115 @@ def prepare(
     folder: Path,
     seed: int,
 ) -> tuple[TrainingSet, list[Skipped]]:
-    """Decode the training images, once, into a file in `folder`, and choose those that validate; gives also those that cannot be read.
+    """Decode the training images once, into a file in `folder`, and choose the validation images among them.
 
     Parameters
     ----------
     clusters : the cluster of each image.
 
+    Returns
+    -------
+    The training set, and the images that cannot be read.
+
     Raises
     ------
     ImgclfError : fewer than two labels, or no image can be read.
     """
-    if len(set(image.label for image in images)) < 2:
+    if len({image.label for image in images}) < 2:
         raise ImgclfError(
-            f"all training images have the label '{''.join({image.label for image in images})}'; a classifier needs at least two labels"
+            f"all training images have the label '{''.join({image.label for image in images})}'; "
+            "a classifier needs at least two labels"
         )
-    pixels, rows, skipped = _decoded(dataset, images, preprocessing, folder)
-    shown = [images[i] for i in rows]
-    if not shown:
+    pixels, rows, skipped = _decode(dataset, images, preprocessing, folder)
+    readable = [images[i] for i in rows]
+    if not readable:
         raise ImgclfError(
             f"none of the {len(images)} training images can be read; the first: {skipped[0].reason}"
         )
-    labels, truth = np.unique([image.label for image in shown], return_inverse=True)
-    validates = validation(truth, [clusters[i] for i in rows], seed=seed)
-    return TrainingSet(pixels, tuple(shown), tuple(labels.tolist()), truth, validates), skipped
+    labels, targets = np.unique([image.label for image in readable], return_inverse=True)
+    is_validation = validation_split(targets, [clusters[i] for i in rows], seed=seed)
+    return TrainingSet(pixels, tuple(readable), tuple(labels.tolist()), targets, is_validation), skipped
 
 
-def _decoded(
+def _decode(
     dataset: Dataset, images: Sequence[Image], preprocessing: Preprocessing, folder: Path
 ) -> tuple[Pixels, list[int], list[Skipped]]:
-    """The pixels in a file that a run before may have left, the rows of the images that could be read, and the others."""
+    """Return the decoded pixels, the rows of the images that could be read, and the other images.
+
+    The file of pixels is reused if an earlier run has written it.
+    """
     key = " ".join([files.to_json(preprocessing.as_json()), *(image.sha256 for image in images)])
     path = folder / f"decoded-{hashlib.sha256(key.encode()).hexdigest()[:16]}.bin"
     if path.exists():
         return Pixels(path, preprocessing.input_size), list(range(len(images))), []
     rows, skipped = [], []
     with files.replace_file(path) as file:
-        for i, found in enumerate(load(sources(dataset, images), preprocessing)):
-            if isinstance(found, Skipped):
-                skipped.append(found)
+        for i, loaded in enumerate(load(image_sources(dataset, images), preprocessing)):
+            if isinstance(loaded, Skipped):
+                skipped.append(loaded)
             else:
-                file.write(found.tobytes())
+                file.write(loaded.tobytes())
                 rows.append(i)
-    if skipped:  # the next run is to try those again that could not be read
+    if skipped:  # another name, so that the next run tries again to read those that could not be read
         path = path.replace(path.with_suffix(".some"))
     return Pixels(path, preprocessing.input_size), rows, skipped
 
 
-def validation(truth: np.ndarray, clusters: Sequence[str], *, seed: int) -> np.ndarray:
-    """Which training images validate: of each label the clusters that come first by sha256(seed, name), until a tenth is reached.
+def validation_split(targets: np.ndarray, clusters: Sequence[str], *, seed: int) -> np.ndarray:
+    """Return which training images are for validation.
 
-    A label keeps at least one cluster to learn from, so one with a single cluster validates nothing; nor does a cluster with several labels.
+    They are, of each label, the clusters that come first by sha256(seed, name), until a tenth is reached. At
+    least one cluster of a label is trained on, so a label with a single cluster has no validation images; and
+    a cluster with several labels is always trained on.
 
     Parameters
     ----------
-    truth : (n,) int. clusters : n names.
+    targets : (n,) int. clusters : n names.
 
     Returns
     -------
     (n,) bool.
     """
     rows, of_label = defaultdict(list), defaultdict(set)
-    for row, (label, cluster) in enumerate(zip(truth.tolist(), clusters, strict=True)):
+    for row, (label, cluster) in enumerate(zip(targets.tolist(), clusters, strict=True)):
         rows[cluster].append(row)
         of_label[label].add(cluster)
-    chosen = np.zeros(len(truth), bool)
+    chosen = np.zeros(len(targets), bool)
     for label, names in of_label.items():
-        wanted = round(VALIDATION_SHARE * int((truth == label).sum()))
+        wanted = round(VALIDATION_SHARE * int((targets == label).sum()))
         ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
         for name in ordered[:-1]:
-            mine = [row for row in rows[name] if truth[row] == label]
-            if len(mine) == len(rows[name]) and chosen[truth == label].sum() + len(mine) <= max(wanted, 1):
-                chosen[mine] = True
+            own = [row for row in rows[name] if targets[row] == label]
+            if len(own) == len(rows[name]) and chosen[targets == label].sum() + len(own) <= max(wanted, 1):
+                chosen[own] = True
     return chosen
 
 
-def order(examples: TrainingSet, recipe: Recipe, epoch: int) -> list[int]:
-    """The rows that an epoch shows, in a random order of its own; with `balance` those of rare labels several times."""
+def epoch_rows(examples: TrainingSet, recipe: Recipe, epoch: int) -> list[int]:
+    """Return the shuffled rows of an epoch; with `balance`, those of rare labels are oversampled."""
     random = np.random.default_rng([recipe.seed, epoch])
-    rows = examples.learned
+    rows = examples.train_rows
     if recipe.balance:
-        of_label = [rows[examples.truth[rows] == k] for k in range(len(examples.labels))]
+        of_label = [rows[examples.targets[rows] == k] for k in range(len(examples.labels))]
         most = max(map(len, of_label))
         rows = np.concatenate(
-            [np.concatenate([mine, random.choice(mine, most - len(mine))]) for mine in of_label]
+            [np.concatenate([own, random.choice(own, most - len(own))]) for own in of_label]
         )
     rows = random.permutation(rows)
     return rows[: recipe.max_train_images or None].tolist()
 
 
-def views(
+def augmented_batches(
     examples: TrainingSet, rows: Sequence[Sequence[int]], recipe: Recipe, *, epoch: int, size: int
 ) -> Iterator[np.ndarray]:
-    """Batches of rows as the network sees them in an epoch; each (m, size, size, 3) uint8. One batch is made ahead, in threads."""
+    """Yield batches of images as the network is trained on them in an epoch; each (m, size, size, 3) uint8.
+
+    Threads prepare one batch ahead.
+    """
 
     def view(row: int) -> np.ndarray:
-        changed = augment.draw(recipe.seed, epoch, row) if recipe.augment else UNCHANGED
-        return augment.seen(examples.pixels[row], changed, size)
+        drawn = augment.draw(recipe.seed, epoch, row) if recipe.augment else UNCHANGED
+        return augment.apply(examples.pixels[row], drawn, size)
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         ahead = [pool.map(view, batch) for batch in rows[:1]]
@@ -186,6 +208,7 @@ def views(
             yield batch
 
 
-def unchanged(examples: TrainingSet, rows: Sequence[int], *, batch_size: int) -> Iterator[np.ndarray]:
-    """The images of some rows as they will be seen later, in batches."""
-    return (examples.pixels.of(rows[start : start + batch_size]) for start in range(0, len(rows), batch_size))
+def plain_batches(examples: TrainingSet, rows: np.ndarray, *, batch_size: int) -> Iterator[np.ndarray]:
+    """Return batches of images without data augmentation, as at inference."""
+    starts = range(0, len(rows), batch_size)
+    return (examples.pixels.batch(rows[start : start + batch_size]) for start in starts)

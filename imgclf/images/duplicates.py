@@ -1,4 +1,4 @@
-"""Pictures that are the same picture: proposed by a perceptual hash, decided by a second look."""
+"""Near-duplicates: candidates by a perceptual hash, confirmed by comparing image signatures."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,17 +8,17 @@ import numpy as np
 from PIL import Image as PillowImage
 
 HASH_SIDE = 16  # 256 bits, as the tutorial advises
-NEAR_BITS = 20  # of 256; unrelated photographs stand 30 and more apart, and the second look decides
-UNKNOWN_BITS = 8  # flat pictures and small objects on white share a hash with next to no set bits
-GLANCE_SIDE = 32
+NEAR_BITS = 20  # Hamming distance, of 256; unrelated photographs have 30 and more, and the signatures decide
+FEWEST_BITS = 8  # flat pictures and small objects on white share a hash with next to no set bits
+SIGNATURE_SIDE = 32
 TINT_SIDE = 8  # colours survive recompression only at a coarse scale
-GLANCE_LEVELS = 24  # largest difference of a glance that recompression and resizing make
+SIGNATURE_LEVELS = 24  # largest difference between signatures that recompression and resizing cause
 
-HASHES_AT_ONCE = 512
+BLOCK_HASHES = 512
 
 
 def dhash(pixels: np.ndarray) -> str:
-    """The difference hash of a picture: 256 bits as 64 hexadecimal digits.
+    """Return the difference hash of a picture, a perceptual hash: 256 bits as 64 hexadecimal digits.
 
     Each bit says whether a pixel of the picture, at 17 x 16, is darker than its right neighbour.
 
@@ -31,54 +31,65 @@ def dhash(pixels: np.ndarray) -> str:
     return str(imagehash.dhash(PillowImage.fromarray(pixels), hash_size=HASH_SIDE))
 
 
-def glance(pixels: np.ndarray) -> np.ndarray:
-    """The picture as the second look sees it, as one row of int16.
+def signature(pixels: np.ndarray) -> np.ndarray:
+    """Return a small version of the picture, by which near-duplicates are confirmed.
 
-    First 32 x 32 grey levels around their median, then the RGB of 8 x 8 tiles around the mean of each tile's three.
-    The picture must not be decoded at reduced scale: that alone moves sharp edges by up to 70 grey levels.
+    Parameters
+    ----------
+    pixels : (H, W, 3) uint8 array, RGB, upright; not decoded at reduced scale, which alone moves sharp edges
+        by up to 70 grey levels.
+
+    Returns
+    -------
+    (1216,) int16 array: 32 x 32 grey levels minus their median, then the RGB of 8 x 8 tiles minus the mean of
+    each tile's three.
     """
     grey = cv2.resize(
-        cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (GLANCE_SIDE, GLANCE_SIDE), interpolation=cv2.INTER_AREA
+        cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY),
+        (SIGNATURE_SIDE, SIGNATURE_SIDE),
+        interpolation=cv2.INTER_AREA,
     ).astype(np.int16)
     tiles = cv2.resize(pixels, (TINT_SIDE, TINT_SIDE), interpolation=cv2.INTER_AREA).astype(np.int16)
     tints = tiles - tiles.sum(axis=2, dtype=np.int16, keepdims=True) // 3
     return np.concatenate([(grey - np.int16(np.median(grey))).ravel(), tints.ravel()])
 
 
-def look_same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two glances differ nowhere by more than recompression and resizing do."""
-    return int(np.abs(one - other).max()) <= GLANCE_LEVELS
+def signatures_match(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two signatures differ nowhere by more than recompression and resizing cause."""
+    return int(np.abs(one - other).max()) <= SIGNATURE_LEVELS
 
 
-def close_hashes(hashes: Sequence[str], *, most_bits: int = NEAR_BITS) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of hashes that differ in at most `most_bits` of 256 bits.
+def close_hashes(hashes: Sequence[str], *, max_bits: int = NEAR_BITS) -> list[tuple[int, int]]:
+    """Return the pairs (i, j), i < j, of hashes whose Hamming distance is at most `max_bits` of 256 bits.
 
-    Hashes with fewer than `UNKNOWN_BITS` set or unset bits say nothing about the picture and are in no pair.
+    Hashes with fewer than `FEWEST_BITS` set or unset bits say nothing about the picture and are in no pair.
     Every pair is compared: 100,000 hashes take some ten seconds and need no index.
     """
     words = np.array([list(bytes.fromhex(text)) for text in hashes], np.uint8).reshape(-1, 32).view(np.uint64)
     set_bits = np.bitwise_count(words).sum(axis=1)
-    known = np.flatnonzero((set_bits >= UNKNOWN_BITS) & (set_bits <= 256 - UNKNOWN_BITS))
-    words = words[known]
+    usable = np.flatnonzero((set_bits >= FEWEST_BITS) & (set_bits <= 256 - FEWEST_BITS))
+    words = words[usable]
     pairs = []
-    for start in range(0, len(words), HASHES_AT_ONCE):
-        rows = words[start : start + HASHES_AT_ONCE]
+    for start in range(0, len(words), BLOCK_HASHES):
+        rows = words[start : start + BLOCK_HASHES]
         distance = sum(
             np.bitwise_count(rows[:, None, k] ^ words[None, start:, k]).astype(np.uint16) for k in range(4)
         )
-        near = np.argwhere(np.triu(distance <= most_bits, k=1))
-        pairs += [(int(known[start + i]), int(known[start + j])) for i, j in near]
+        near = np.argwhere(np.triu(distance <= max_bits, k=1))
+        pairs += [(int(usable[start + i]), int(usable[start + j])) for i, j in near]
     return pairs
 
 
-def near_duplicates(hashes: Sequence[str], glance_of: Callable[[int], np.ndarray]) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of near-duplicates: close hashes whose glances look the same.
+def near_duplicates(
+    hashes: Sequence[str], signature_of: Callable[[int], np.ndarray]
+) -> list[tuple[int, int]]:
+    """Return the pairs (i, j), i < j, of near-duplicates: close hashes whose signatures match.
 
     Parameters
     ----------
     hashes : `dhash` of each picture.
-    glance_of : gives the `glance` of picture i; asked only for pictures with a close hash, once each.
+    signature_of : returns the `signature` of picture i; called once for each picture with a close hash.
     """
     pairs = close_hashes(hashes)
-    glances = {i: glance_of(i) for i in sorted({i for pair in pairs for i in pair})}
-    return [(i, j) for i, j in pairs if look_same(glances[i], glances[j])]
+    signatures = {i: signature_of(i) for i in sorted({i for pair in pairs for i in pair})}
+    return [(i, j) for i, j in pairs if signatures_match(signatures[i], signatures[j])]

@@ -1,4 +1,7 @@
-"""Preprocessing: how an image becomes the square of pixels that a network takes. Training and serving read the same settings."""
+"""Preprocessing: the letterbox, which turns an image into the square input of a network.
+
+Training and serving read the same settings from the network's file, so they cannot differ.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,25 +11,25 @@ import numpy as np
 from imgclf import ImgclfError
 from imgclf.images import decoding
 
-KEY = "preprocessing"  # of the metadata of an ONNX file; the value is JSON
-PADDING_GREY = 114  # the tutorial subtracted 114 from every channel, so padding of 114 was 0 to its network
+KEY = "preprocessing"  # key in the metadata of an ONNX file; the value is JSON
+PADDING_GREY = 114  # the tutorial subtracted 114 from every channel, so its network saw the padding as 0
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The settings, stored in the metadata of every network that imgclf writes.
+    """The preprocessing settings, stored in the metadata of every network that imgclf writes.
 
     Attributes
     ----------
     input_size : width and height of the network's input, pixels.
-    padding_colour : red, green, blue of the bars beside an image that is not square, 0 to 255.
+    padding_colour : red, green, blue of the letterbox bars beside an image that is not square, 0 to 255.
     """
 
     input_size: int
     padding_colour: tuple[int, int, int] = (PADDING_GREY,) * 3
 
     def letterbox(self, pixels: np.ndarray) -> np.ndarray:
-        """The whole image, scaled and centred in a square; the rest has the padding colour.
+        """Return the letterboxed image: scaled, centred in a square, the rest filled with the padding colour.
 
         Parameters
         ----------
@@ -46,7 +49,7 @@ class Preprocessing:
     def apply(
         self, encoded: bytes, name: str = "image", *, max_pixels: int = decoding.MAX_PIXELS
     ) -> np.ndarray:
-        """Decode and letterbox the content of an image file; (S, S, 3) uint8, RGB.
+        """Return the content of an image file decoded and letterboxed; (S, S, 3) uint8, RGB.
 
         Raises
         ------
@@ -55,7 +58,7 @@ class Preprocessing:
         return self.letterbox(decoding.decode(encoded, name, side=self.input_size, max_pixels=max_pixels))
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as plain values."""
+        """Return the settings as JSON values."""
         return {**asdict(self), "padding_colour": list(self.padding_colour)}
 
     def __str__(self) -> str:
@@ -63,21 +66,21 @@ class Preprocessing:
 
 
 def from_json(stored: Any, name: str) -> Preprocessing:
-    """The settings that `Preprocessing.as_json` gave; `name` is the file that they were read from.
+    """Return the settings that `Preprocessing.as_json` wrote; `name` is the file that they were read from.
 
     Raises
     ------
     ImgclfError : a setting is missing, out of range, or unknown to this version.
     """
     try:
-        found = Preprocessing(
-            int(stored["input_size"]), tuple(int(level) for level in stored["padding_colour"])
-        )
-        is_valid = len(found.padding_colour) == 3 and all(0 <= level <= 255 for level in found.padding_colour)
-        if not is_valid or found.input_size < 1 or found.as_json() != stored:
+        red, green, blue = map(int, stored["padding_colour"])
+        settings = Preprocessing(int(stored["input_size"]), (red, green, blue))
+        is_colour = all(0 <= level <= 255 for level in settings.padding_colour)
+        if not is_colour or settings.input_size < 1 or settings.as_json() != stored:
             raise ValueError("out of range, or unknown")
     except (KeyError, TypeError, ValueError) as error:
         raise ImgclfError(
-            f"{name}: its metadata '{KEY}' is not understood ({stored}); export it again with this version of imgclf"
+            f"{name}: its metadata '{KEY}' is not understood ({stored}); "
+            "export it again with this version of imgclf"
         ) from error
-    return found
+    return settings

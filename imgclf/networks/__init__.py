@@ -1,1 +1,1 @@
-"""Pretrained networks: their architectures, weights, and export to ONNX."""
+"""Pretrained networks: architectures, weights, export to ONNX, and import of other ONNX networks."""

@@ -1,4 +1,4 @@
-"""What the pretrained networks are made of, in numbers; the networks themselves need torch and are built when asked for."""
+"""Architectures of the pretrained networks, as numbers. Torch is imported only when a network is built."""
 
 import math
 from collections.abc import Iterator
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import torch
+    from imgclf.networks.efficientnet_lite import EfficientNetLite
+    from imgclf.networks.resnet import ResNet
 
 Row = dict[str, int | str]
 
 # M. Tan and Q. Le, "EfficientNet", arXiv 1905.11946, table 1; "Lite" leaves out squeeze-and-excitation,
 # uses ReLU6, and scales neither the first and the last convolution nor the first and the last stage's depth.
-# Each stage: blocks, kernel side, stride, expansion, channels out.
+# Each stage: blocks, kernel size, stride, expansion, output channels.
 LITE_STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -24,9 +25,9 @@ LITE_STAGES = (
 )
 STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
 
-# Of the training images of ImageNet, red, green, blue, in grey levels 0 to 255; what most networks were trained with.
+# Of the training images of ImageNet, red, green, blue, in grey levels 0 to 255; the usual normalization.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
-PIXEL_DEVIATION = (58.395, 57.12, 57.375)
+PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 def _row(stage: str, blocks: int, kernel: int, channels: int, side: int) -> Row:
@@ -43,16 +44,16 @@ def _row(stage: str, blocks: int, kernel: int, channels: int, side: int) -> Row:
 class LiteArchitecture:
     """EfficientNet-Lite: seven stages of mobile inverted bottlenecks between two convolutions."""
 
-    depth: float  # times the blocks of EfficientNet-Lite0
+    depth: float  # depth multiplier, relative to EfficientNet-Lite0
     layout: tuple[tuple[int, int, int, int, int], ...] = LITE_STAGES
 
     @property
     def features(self) -> int:
-        """Length of the vector that describes an image."""
+        """Length of the feature vector of an image."""
         return HEAD_CHANNELS
 
     def stage_blocks(self) -> list[int]:
-        """How many blocks each of the seven stages has."""
+        """Number of blocks of each of the seven stages."""
         scaled = [math.ceil(blocks * self.depth) for blocks, *_ in self.layout]
         return [self.layout[0][0], *scaled[1:-1], self.layout[-1][0]]
 
@@ -68,17 +69,17 @@ class LiteArchitecture:
         return [
             *rows,
             _row("last convolution", 1, 1, HEAD_CHANNELS, side),
-            _row("mean of each map", 1, side, HEAD_CHANNELS, 1),
+            _row("global average pooling", 1, side, HEAD_CHANNELS, 1),
         ]
 
-    def network(self) -> "torch.nn.Module":
+    def network(self) -> "EfficientNetLite":
         """The network with random weights; uint8 images (N, S, S, 3), RGB, to float32 features (N, d)."""
         from imgclf.networks.efficientnet_lite import EfficientNetLite
 
         return EfficientNetLite(list(self._blocks()), STEM_CHANNELS, HEAD_CHANNELS)
 
     def _blocks(self) -> Iterator[tuple[int, int, int, int, int]]:
-        """Of each block: channels in, channels out, kernel side, stride, expansion."""
+        """Input channels, output channels, kernel size, stride and expansion of each block."""
         channels = STEM_CHANNELS
         for count, (_, kernel, stride, expansion, out) in zip(self.stage_blocks(), self.layout, strict=True):
             for position in range(count):
@@ -88,7 +89,10 @@ class LiteArchitecture:
 
 @dataclass(frozen=True)
 class ResNetArchitecture:
-    """K. He et al., "Deep Residual Learning", arXiv 1512.03385, table 1: four stages of blocks with shortcuts."""
+    """Residual network: four stages of blocks with shortcut connections.
+
+    Source: K. He et al., "Deep Residual Learning", arXiv 1512.03385, table 1.
+    """
 
     blocks: tuple[int, int, int, int]  # of each stage
     is_bottleneck: bool = False  # blocks of three convolutions that widen fourfold, not of two
@@ -96,11 +100,11 @@ class ResNetArchitecture:
 
     @property
     def features(self) -> int:
-        """Length of the vector that describes an image."""
-        return self.channels[-1] * self._widening
+        """Length of the feature vector of an image."""
+        return self.channels[-1] * self._expansion
 
     @property
-    def _widening(self) -> int:
+    def _expansion(self) -> int:
         return 4 if self.is_bottleneck else 1
 
     def stages(self, input_size: int) -> list[Row]:
@@ -108,11 +112,11 @@ class ResNetArchitecture:
         side = -(-input_size // 2)
         rows = [_row("first convolution", 1, 7, self.channels[0], side)]
         for number, (count, channels) in enumerate(zip(self.blocks, self.channels, strict=True), start=1):
-            side = -(-side // 2)  # before the first stage, the largest of 3 x 3 pixels is taken
-            rows.append(_row(f"stage {number}", count, 3, channels * self._widening, side))
-        return [*rows, _row("mean of each map", 1, side, self.features, 1)]
+            side = -(-side // 2)  # the first stage follows max pooling with stride 2
+            rows.append(_row(f"stage {number}", count, 3, channels * self._expansion, side))
+        return [*rows, _row("global average pooling", 1, side, self.features, 1)]
 
-    def network(self) -> "torch.nn.Module":
+    def network(self) -> "ResNet":
         """The network with random weights; uint8 images (N, S, S, 3), RGB, to float32 features (N, d)."""
         from imgclf.networks.resnet import ResNet
 
@@ -121,5 +125,8 @@ class ResNetArchitecture:
             self.channels,
             is_bottleneck=self.is_bottleneck,
             pixel_mean=PIXEL_MEAN,
-            pixel_deviation=PIXEL_DEVIATION,
+            pixel_std=PIXEL_STD,
         )
+
+
+TorchArchitecture = LiteArchitecture | ResNetArchitecture

@@ -9,9 +9,10 @@ PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's "SAME": where padding is odd, the extra pixel goes right and below.
+    """A convolution with TensorFlow's padding "SAME": of odd padding, the extra pixel goes right and below.
 
-    The weights were trained so; torch's symmetric padding would shift every stage with stride 2 by a pixel.
+    The weights were trained with it; torch's symmetric padding would shift every stage with stride 2 by a
+    pixel.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -27,7 +28,7 @@ class SameConv2d(nn.Conv2d):
 def convolution(
     channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, groups: int = 1
 ) -> SameConv2d:
-    """A convolution without bias: the normalization behind it has one."""
+    """A convolution without bias, as batch normalization follows."""
     return SameConv2d(channels_in, channels_out, kernel, stride=stride, groups=groups, bias=False)
 
 
@@ -37,26 +38,29 @@ def normalization(channels: int) -> nn.BatchNorm2d:
 
 
 class Block(nn.Module):
-    """Mobile inverted bottleneck (arXiv 1801.04381): widen by 1 x 1, filter each channel, narrow by 1 x 1."""
+    """Mobile inverted bottleneck: expand by 1 x 1, depthwise convolution, project by 1 x 1.
+
+    Source: M. Sandler et al., "MobileNetV2", arXiv 1801.04381.
+    """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
-        wide = channels_in * expansion
-        self.widens = expansion != 1
+        expanded = channels_in * expansion
+        self.expands = expansion != 1
         self.has_shortcut = stride == 1 and channels_in == channels_out
-        if self.widens:
-            self._expand_conv = convolution(channels_in, wide, 1)
-            self._bn0 = normalization(wide)
-        self._depthwise_conv = convolution(wide, wide, kernel, stride=stride, groups=wide)
-        self._bn1 = normalization(wide)
-        self._project_conv = convolution(wide, channels_out, 1)
+        if self.expands:
+            self._expand_conv = convolution(channels_in, expanded, 1)
+            self._bn0 = normalization(expanded)
+        self._depthwise_conv = convolution(expanded, expanded, kernel, stride=stride, groups=expanded)
+        self._bn1 = normalization(expanded)
+        self._project_conv = convolution(expanded, channels_out, 1)
         self._bn2 = normalization(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = functional.relu6(self._bn0(self._expand_conv(x))) if self.widens else x
-        filtered = functional.relu6(self._bn1(self._depthwise_conv(wide)))
-        narrow = self._bn2(self._project_conv(filtered))
-        return x + narrow if self.has_shortcut else narrow
+        expanded = functional.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        filtered = functional.relu6(self._bn1(self._depthwise_conv(expanded)))
+        projected = self._bn2(self._project_conv(filtered))
+        return x + projected if self.has_shortcut else projected
 
 
 class EfficientNetLite(nn.Module):
@@ -80,7 +84,11 @@ class EfficientNetLite(nn.Module):
         return torch.mean(functional.relu6(self._bn1(self._conv_head(x))), dim=(2, 3))
 
     def parts(self) -> list[nn.Module]:
-        """What `forward` does, in steps with the same weights: pixels and first convolution, each stage, last convolution and mean."""
+        """Modules that compute `forward` in sequence, with the same weights.
+
+        They are the normalization of pixels and the first convolution, each stage, the last convolution and
+        global average pooling.
+        """
         stages: list[list[nn.Module]] = []
         for block in self._blocks:
             if not stages or not block.has_shortcut:  # a stage begins where channels or size change
@@ -94,7 +102,7 @@ class EfficientNetLite(nn.Module):
 
 
 class FirstConvolution(nn.Module):
-    """uint8 images (N, S, S, 3), RGB, to the maps of the first convolution."""
+    """uint8 images (N, S, S, 3), RGB, to the feature maps of the first convolution."""
 
     def __init__(self, convolution: SameConv2d, normalization: nn.BatchNorm2d) -> None:
         super().__init__()
@@ -106,7 +114,7 @@ class FirstConvolution(nn.Module):
 
 
 class LastConvolution(nn.Module):
-    """Maps to features: the last convolution and the mean of each of its maps."""
+    """Feature maps to features: the last convolution and global average pooling."""
 
     def __init__(self, convolution: SameConv2d, normalization: nn.BatchNorm2d) -> None:
         super().__init__()

@@ -8,12 +8,12 @@ from torch.nn import functional
 
 
 def convolution(channels_in: int, channels_out: int, kernel: int, *, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias: the normalization behind it has one."""
+    """A convolution without bias, as batch normalization follows."""
     return nn.Conv2d(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=False)
 
 
 def shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Sequential | None:
-    """What brings a block's input to the shape of its output; None where it has that shape."""
+    """Projection of a block's input to the shape of its output; None if the shapes are equal."""
     if stride == 1 and channels_in == channels_out:
         return None
     return nn.Sequential(
@@ -22,7 +22,7 @@ def shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Sequential 
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions of 3 x 3 beside a shortcut."""
+    """Two convolutions of 3 x 3 with a shortcut connection."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -33,31 +33,32 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut(channels_in, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        change = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
-        return functional.relu(change + (self.downsample(x) if self.downsample else x))
+        residual = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        return functional.relu(residual + (self.downsample(x) if self.downsample else x))
 
 
 class Bottleneck(nn.Module):
-    """Narrow by 1 x 1, filter by 3 x 3, widen by 1 x 1 to four times the channels, beside a shortcut.
+    """Reduce by 1 x 1, convolve by 3 x 3, expand by 1 x 1 to four times the channels, with a shortcut.
 
-    The stride is in the convolution of 3 x 3, as the published weights were trained ("ResNet V1.5"); the paper has it before.
+    The stride is in the convolution of 3 x 3, as in the training of the published weights ("ResNet V1.5");
+    in the paper it is in the first one.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
-        wide = 4 * channels
+        expanded = 4 * channels
         self.conv1 = convolution(channels_in, channels, 1)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = convolution(channels, channels, 3, stride=stride)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.conv3 = convolution(channels, wide, 1)
-        self.bn3 = nn.BatchNorm2d(wide)
-        self.downsample = shortcut(channels_in, wide, stride)
+        self.conv3 = convolution(channels, expanded, 1)
+        self.bn3 = nn.BatchNorm2d(expanded)
+        self.downsample = shortcut(channels_in, expanded, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        narrow = functional.relu(self.bn1(self.conv1(x)))
-        change = self.bn3(self.conv3(functional.relu(self.bn2(self.conv2(narrow)))))
-        return functional.relu(change + (self.downsample(x) if self.downsample else x))
+        reduced = functional.relu(self.bn1(self.conv1(x)))
+        residual = self.bn3(self.conv3(functional.relu(self.bn2(self.conv2(reduced)))))
+        return functional.relu(residual + (self.downsample(x) if self.downsample else x))
 
 
 class ResNet(nn.Module):
@@ -66,9 +67,13 @@ class ResNet(nn.Module):
     Parameters
     ----------
     blocks, channels : of each of the four stages.
-    is_bottleneck : blocks of three convolutions, which give four times the channels.
-    pixel_mean, pixel_deviation : red, green, blue, in grey levels; what pixels are normalized by.
+    is_bottleneck : blocks of three convolutions, which have four times the output channels.
+    pixel_mean, pixel_std : for the normalization of pixels; red, green, blue, in grey levels.
     """
+
+    # The names of these buffers stand in exported files; other ones would change the sha256 of the files.
+    pixel_mean: Tensor
+    pixel_deviation: Tensor
 
     def __init__(
         self,
@@ -77,12 +82,12 @@ class ResNet(nn.Module):
         *,
         is_bottleneck: bool,
         pixel_mean: Sequence[float],
-        pixel_deviation: Sequence[float],
+        pixel_std: Sequence[float],
     ) -> None:
         super().__init__()
-        # Not among the weights: the published files have no such entries.
+        # Not persistent: the published weights have no such entries.
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean), persistent=False)
-        self.register_buffer("pixel_deviation", torch.tensor(pixel_deviation), persistent=False)
+        self.register_buffer("pixel_deviation", torch.tensor(pixel_std), persistent=False)
         self.conv1 = nn.Conv2d(3, channels[0], 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(channels[0])
         self.layer1, self.layer2, self.layer3, self.layer4 = _stages(blocks, channels, is_bottleneck)
@@ -94,31 +99,37 @@ class ResNet(nn.Module):
         return x
 
     def parts(self) -> list[nn.Module]:
-        """The network in steps with the same weights: pixels and first convolution, each stage, mean."""
+        """Modules that compute `forward` in sequence, with the same weights.
+
+        They are the normalization of pixels and the first convolution, each stage, global average pooling.
+        """
         return [
             FirstConvolution(self.conv1, self.bn1, self.pixel_mean, self.pixel_deviation),
             self.layer1,
             self.layer2,
             self.layer3,
             self.layer4,
-            MeanOfMaps(),
+            GlobalAveragePool(),
         ]
 
 
 class FirstConvolution(nn.Module):
-    """uint8 images (N, S, S, 3), RGB, to the maps of the first convolution, of which each 3 x 3 pixels give their largest."""
+    """uint8 images (N, S, S, 3), RGB, to the feature maps of the first convolution and max pooling."""
+
+    pixel_mean: Tensor
+    pixel_deviation: Tensor
 
     def __init__(
         self,
         convolution: nn.Conv2d,
         normalization: nn.BatchNorm2d,
         pixel_mean: Tensor,
-        pixel_deviation: Tensor,
+        pixel_std: Tensor,
     ) -> None:
         super().__init__()
         self.convolution, self.normalization = convolution, normalization
         self.register_buffer("pixel_mean", pixel_mean, persistent=False)
-        self.register_buffer("pixel_deviation", pixel_deviation, persistent=False)
+        self.register_buffer("pixel_deviation", pixel_std, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         x = ((images.float() - self.pixel_mean) / self.pixel_deviation).permute(0, 3, 1, 2)
@@ -127,20 +138,20 @@ class FirstConvolution(nn.Module):
         )
 
 
-class MeanOfMaps(nn.Module):
-    """Maps to features: the mean of each map."""
+class GlobalAveragePool(nn.Module):
+    """Feature maps (N, d, H, W) to features (N, d)."""
 
     def forward(self, maps: Tensor) -> Tensor:
         return torch.mean(maps, dim=(2, 3))
 
 
 def _stages(blocks: Sequence[int], channels: Sequence[int], is_bottleneck: bool) -> Iterator[nn.Sequential]:
-    """The four stages; each but the first halves the maps in its first block."""
-    kind, widening = (Bottleneck, 4) if is_bottleneck else (BasicBlock, 1)
+    """The four stages; all but the first downsample by 2 in their first block."""
+    block_type, expansion = (Bottleneck, 4) if is_bottleneck else (BasicBlock, 1)
     channels_in = channels[0]
-    for number, (count, narrow) in enumerate(zip(blocks, channels, strict=True)):
+    for number, (count, width) in enumerate(zip(blocks, channels, strict=True)):
         built = []
         for position in range(count):
-            built.append(kind(channels_in, narrow, 2 if number > 0 and position == 0 else 1))
-            channels_in = narrow * widening
+            built.append(block_type(channels_in, width, 2 if number > 0 and position == 0 else 1))
+            channels_in = width * expansion
         yield nn.Sequential(*built)

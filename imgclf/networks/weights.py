@@ -1,8 +1,7 @@
-"""The weights of pretrained networks: fetched once from where they are published, checked, and read without running code."""
+"""Weights of pretrained networks: downloaded once, verified by sha256, and loaded without running code."""
 
 import os
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from imgclf import ImgclfError, downloads, files
-from imgclf.downloads import FINAL, PASSING, UNREACHABLE, DownloadError
+from imgclf.downloads import PERMANENT, TRANSIENT, DownloadError
 
 if TYPE_CHECKING:
     import torch
@@ -19,29 +18,32 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 
-def fetch(address: str, *, progress: Progress | None = None) -> Path:
-    """The file behind `address`, in `networks/` of the data folder; fetched if it is not there yet.
+def fetch(url: str, *, progress: Progress | None = None) -> Path:
+    """Download a file into `networks/` of the data folder, unless it is there; return its path.
 
-    What came before a connection broke, or a run was stopped, is kept beside it, and only the rest is asked for.
-    The file gets its name when it is whole and its sha256 begins as its name says.
+    A broken or interrupted download is resumed: the partial file stays, and a range request fetches the
+    rest. The file gets its name when it is complete and its sha256 matches.
 
     Parameters
     ----------
-    address : a link to NAME-DIGITS.SUFFIX; DIGITS are the first hexadecimal digits of the file's sha256.
-    progress : called as the file comes, with the bytes that are here and those of the whole file (0: not known).
+    url : ends with NAME-DIGITS.SUFFIX; DIGITS are the first hexadecimal digits of the file's sha256.
+    progress : called during the download with the bytes received so far and the size of the file
+        (0: unknown).
 
     Raises
     ------
-    ImgclfError : it cannot be had, is not what its name says, or cannot be written; says where to put it by hand.
+    ImgclfError : the download fails, the sha256 does not match, or the file cannot be written; the message
+        says where to put the file by hand.
     """
-    path = files.data_dir() / "networks" / address.rpartition("/")[2]
+    path = files.data_dir() / "networks" / url.rpartition("/")[2]
     if not path.exists():
         with files.lock(path.parent):
             if not path.exists():  # another run may have fetched it while this one waited
-                _fetch(address, path, progress or (lambda here, whole: None))
+                _fetch(url, path, progress or (lambda here, whole: None))
     elif not _is_whole(path, path.name):
         raise ImgclfError(
-            f"{path}: is another file than its name says, or damaged (its sha256 begins with {files.sha256(path)[:8]}); delete it and run again"
+            f"{path}: is another file than its name says, or damaged "
+            f"(its sha256 begins with {files.sha256(path)[:8]}); delete it and run again"
         )
     return path
 
@@ -58,8 +60,8 @@ def _fetch(address: str, path: Path, tell: Progress) -> None:
         found = files.sha256(part)[:8]
         part.unlink()
         raise ImgclfError(
-            f"{address}: gives another file than its name says (its sha256 begins with {found}), perhaps the page of a proxy "
-            f"or a login; {_by_hand(address, path)}"
+            f"{address}: returns another file than its name says (its sha256 begins with {found}), "
+            f"perhaps the page of a proxy or a login; {_by_hand(address, path)}"
         )
     with files.writable(path):
         os.replace(part, path)
@@ -70,27 +72,21 @@ def _by_hand(address: str, path: Path) -> str:
 
 
 def _complete(address: str, part: Path, tell: Progress) -> None:
-    """Fetch what is missing of `part`, again and again as long as more of it comes."""
-    failures = 0
-    with downloads.client("fetches a pretrained network") as client:
-        while True:
-            before = _size(part)
-            try:
-                return _append(client, address, part, tell)
-            except DownloadError as problem:
-                failures = 1 if _size(part) > before else failures + 1
-                wait = max(problem.wait_seconds, downloads.BACK_OFF_SECONDS * 2 ** (failures - 1))
-                if (
-                    failures == downloads.ATTEMPTS
-                    or problem.kind not in (PASSING, UNREACHABLE)
-                    or wait > downloads.RETRY_AFTER_SECONDS
-                ):
-                    kept = f"the {_size(part) / 1e6:.0f} MB that came are kept; " if _size(part) else ""
-                    target = part.with_name(part.name.removesuffix(".part"))
-                    raise ImgclfError(
-                        f"{target.name}: could not be fetched ({problem.reason}); {kept}{_by_hand(address, target)}"
-                    ) from problem
-                time.sleep(wait)
+    """Fetch what is missing of `part`, retried with back-off; the attempts count anew whenever more bytes came."""
+    try:
+        with downloads.client("fetches a pretrained network") as client:
+            downloads.retry(
+                lambda: _append(client, address, part, tell),
+                attempts=downloads.ATTEMPTS,
+                back_off_seconds=downloads.BACK_OFF_SECONDS,
+                received=lambda: _size(part),
+            )
+    except DownloadError as error:
+        kept = f"the {_size(part) / 1e6:.0f} MB that came are kept; " if _size(part) else ""
+        target = part.with_name(part.name.removesuffix(".part"))
+        raise ImgclfError(
+            f"{target.name}: could not be fetched ({error.reason}); {kept}{_by_hand(address, target)}"
+        ) from error
 
 
 def _append(client: httpx.Client, address: str, part: Path, tell: Progress) -> None:
@@ -107,11 +103,11 @@ def _append(client: httpx.Client, address: str, part: Path, tell: Progress) -> N
             length = response.headers.get("content-length", "")
             _write(response, part, start, tell=tell, whole=start + int(length) if length.isdecimal() else 0)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise downloads.problem_of(error) from error
+        raise downloads.as_download_error(error) from error
 
 
 def _start(response: httpx.Response, part: Path, asked: int) -> int:
-    """The byte that an answer begins with: `asked`, or 0 where the server gives the whole file."""
+    """The offset of a response, bytes: `asked`, or 0 if the server returns the whole file."""
     if response.status_code == httpx.codes.PARTIAL_CONTENT and response.headers.get(
         "content-range", ""
     ).startswith(f"bytes {asked}-"):
@@ -119,7 +115,7 @@ def _start(response: httpx.Response, part: Path, asked: int) -> int:
     if response.status_code in (httpx.codes.PARTIAL_CONTENT, httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE):
         part.unlink(missing_ok=True)  # more than the whole file is here, or the server counts otherwise
         raise DownloadError(
-            "the server gave another part of the file than was asked for", PASSING if asked else FINAL
+            "the server gave another part of the file than was asked for", TRANSIENT if asked else PERMANENT
         )
     downloads.check_status(response.status_code, response.headers.get("retry-after", ""))
     return 0
@@ -140,11 +136,12 @@ def _size(path: Path) -> int:
 
 def _is_whole(path: Path, name: str) -> bool:
     """Whether the sha256 of a file begins with the digits in `name`."""
-    return files.sha256(path).startswith(re.search(r"-([0-9a-f]{8,64})\.\w+$", name)[1])
+    digits = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    return digits is not None and files.sha256(path).startswith(digits[1])
 
 
 def read(path: Path) -> dict[str, "torch.Tensor"]:
-    """The weights in a `.pth` file, by the names of their layers; no code in it is run.
+    """The state dict of a `.pth` file: weights by name. No code in the file is run.
 
     Raises
     ------
@@ -167,7 +164,8 @@ def read(path: Path) -> dict[str, "torch.Tensor"]:
         TypeError,
     ) as error:
         raise ImgclfError(
-            f"{path}: cannot be read: damaged, or not a file of weights alone; write it by torch.save(model.state_dict(), ...)"
+            f"{path}: cannot be read: damaged, or not a file of weights alone; "
+            "write it by torch.save(model.state_dict(), ...)"
         ) from error
     if (
         not isinstance(found, dict)
@@ -175,6 +173,7 @@ def read(path: Path) -> dict[str, "torch.Tensor"]:
         or not all(isinstance(value, torch.Tensor) for value in found.values())
     ):
         raise ImgclfError(
-            f"{path}: does not hold the named weights of one network; write it by torch.save(model.state_dict(), ...)"
+            f"{path}: does not hold the named weights of one network; "
+            "write it by torch.save(model.state_dict(), ...)"
         )
     return found

@@ -1,4 +1,4 @@
-"""The service: its addresses, and what happens between a request and its answer."""
+"""The REST service: its endpoints, and the path from a request to its response."""
 
 import asyncio
 import hmac
@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from fastapi import Depends, FastAPI, Request
+from fastapi.params import Depends as Dependency
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from joblib import cpu_count
@@ -22,12 +23,13 @@ from starlette.exceptions import HTTPException
 
 from imgclf import ImgclfError, __version__
 from imgclf.images.preprocessing import Preprocessing
-from imgclf.service import answers, bodies, faults, openapi
-from imgclf.service.envelope import Envelope
+from imgclf.service import errors, openapi, requests, responses
 from imgclf.service.limits import Limits, Load
 from imgclf.service.metrics import Metrics
+from imgclf.service.middleware import ResponseMiddleware
 from imgclf.service.scoring import Model, Scorer
 
+NOT_READY = "the model is not ready; ask again in a second"
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
 
@@ -36,13 +38,13 @@ log = logging.getLogger("uvicorn.error")
 
 @dataclass
 class Service:
-    """What lives as long as the process: the model, the threads, and the counts.
+    """The state of a process: the model, the thread pools, and the metrics.
 
     Attributes
     ----------
-    find_model : the path of the classifier; asked at the start and at each SIGHUP.
+    find_model : returns the path of the classifier; called at the start and at each SIGHUP.
     model : None until it is loaded and has passed its self-test.
-    reject_below : smallest probability with which a label is given, 0 to 1.
+    reject_below : smallest probability of a label that is not rejected, 0 to 1.
     """
 
     find_model: Callable[[], Path]
@@ -53,15 +55,15 @@ class Service:
 
     def __post_init__(self) -> None:
         self.load = Load(self.limits)
-        self.scorer = Scorer(watch=self.metrics.together)
+        self.scorer = Scorer(on_batch=self.metrics.scored_together)
         self.pool = ThreadPoolExecutor(cpu_count(), thread_name_prefix="decoder")
 
     async def start(self) -> None:
-        """Load the model, if it was not given, and listen for SIGHUP."""
+        """Load the model unless it was given, and handle SIGHUP."""
         loop = asyncio.get_running_loop()
         if self.model is None:
             self.model = await asyncio.to_thread(lambda: Model.load(self.find_model()))
-        reloads: set[asyncio.Task] = set()  # the loop itself keeps no task alive
+        reloads: set[asyncio.Task[None]] = set()  # the event loop keeps weak references only
 
         def reload() -> None:
             reloads.add(task := loop.create_task(self.reload()))
@@ -71,7 +73,7 @@ class Service:
         self.metrics.ready()
 
     async def reload(self) -> None:
-        """Load the model anew; requests go on with the old one until the new one is ready, or for ever if it is refused."""
+        """Load the model again; the old one serves requests until then, and for good if loading fails."""
         try:
             self.model = await asyncio.to_thread(lambda: Model.load(self.find_model()))
         except ImgclfError as error:
@@ -80,64 +82,71 @@ class Service:
             log.warning("now serving %s, version %s", self.model.name, self.model.version)
 
     def close(self) -> None:
-        """Score what waits, and end the threads."""
+        """Score all queued images, and end the threads."""
         self.scorer.close()
         self.pool.shutdown()
 
     async def score(self, request: Request) -> Any:
-        """The answer to a request, in its contract, as values for JSON."""
+        """Return the response to a request, in its contract, as values for JSON."""
         self.load.check_queue()
-        with self.load.body() as held:
-            await bodies.receive(request, held, seconds=self.limits.body_seconds)
-            start, model = time.perf_counter(), self.model
-            with self.load.request(), self.metrics.under_way():
-                asked = await bodies.asked(request, held.content, self.limits, self.pool)
-                scored = await self._scored(model, asked)
-        for scores, probabilities in scored:
-            self.metrics.labelled(
-                answers.image_answer(model.classifier.labels, (scores, probabilities), self.reject_below)[
-                    "label"
-                ]
-                or answers.UNSURE
-            )
-        return answers.write(
-            asked.contract,
+        with self.load.body() as received:
+            await requests.receive(request, received, seconds=self.limits.body_seconds)
+            start, model = time.perf_counter(), self.loaded_model
+            with self.load.request(), self.metrics.in_progress():
+                parsed = await requests.parse(request, received.content, self.limits, self.pool)
+                scored = await self._score(model, parsed)
+        for image in scored:
+            prediction = responses.image_response(model.classifier.labels, image, self.reject_below)
+            self.metrics.predicted(prediction["label"] or responses.UNSURE)
+        return responses.write(
+            parsed.contract,
             model,
             scored,
             reject_below=self.reject_below,
             milliseconds=1000 * (time.perf_counter() - start),
         )
 
-    async def _scored(self, model: Model, asked: bodies.Asked) -> Sequence[answers.Scored]:
-        """Scores and probabilities of each image.
+    @property
+    def loaded_model(self) -> Model:
+        """The model.
 
         Raises
         ------
-        UnusableImages : some cannot be decoded.
+        HTTPException : 503, it is not loaded yet.
+        """
+        if self.model is None:
+            raise HTTPException(503, NOT_READY, {"Retry-After": "1"})
+        return self.model
+
+    async def _score(self, model: Model, parsed: requests.ScoreRequest) -> Sequence[responses.Scored]:
+        """Return scores and probabilities of each image.
+
+        Raises
+        ------
+        UndecodableImages : some cannot be decoded.
         """
         loop = asyncio.get_running_loop()
-        prepared = await asyncio.gather(
+        decoded = await asyncio.gather(
             *(
-                loop.run_in_executor(self.pool, self._prepare, content, model.classifier.preprocessing, name)
-                for content, name in zip(asked.images, asked.names, strict=True)
-            ),
-            return_exceptions=True,
+                loop.run_in_executor(self.pool, self._decode, content, model.classifier.preprocessing, name)
+                for content, name in zip(parsed.images, parsed.names, strict=True)
+            )
         )
-        unexpected = [
-            found
-            for found in prepared
-            if isinstance(found, BaseException) and not isinstance(found, ImgclfError)
-        ]
-        if unexpected:
-            raise unexpected[0]
-        if unusable := {i: str(found) for i, found in enumerate(prepared) if isinstance(found, ImgclfError)}:
-            raise faults.UnusableImages(unusable)
+        if undecodable := {
+            i: str(image) for i, image in enumerate(decoded) if isinstance(image, ImgclfError)
+        }:
+            raise errors.UndecodableImages(undecodable)
+        pixels = cast(list[np.ndarray], decoded)
         return await asyncio.gather(
-            *(asyncio.wrap_future(self.scorer.submit(model.classifier, pixels)) for pixels in prepared)
+            *(asyncio.wrap_future(self.scorer.submit(model.classifier, image)) for image in pixels)
         )
 
-    def _prepare(self, content: bytes, preprocessing: Preprocessing, name: str) -> np.ndarray:
-        return preprocessing.apply(content, name, max_pixels=self.limits.pixels)
+    def _decode(self, content: bytes, preprocessing: Preprocessing, name: str) -> np.ndarray | ImgclfError:
+        """Return the pixels of an image, or why it cannot be decoded."""
+        try:
+            return preprocessing.apply(content, name, max_pixels=self.limits.pixels)
+        except ImgclfError as error:
+            return error
 
 
 def create_app(
@@ -147,14 +156,14 @@ def create_app(
     reject_below: float = 0,
     limits: Limits | None = None,
     model: Model | None = None,
-) -> Envelope:
-    """The application, to be run by an ASGI server with its lifespan.
+) -> ResponseMiddleware:
+    """Return the ASGI application; the server must run its lifespan.
 
     Parameters
     ----------
-    find_model : gives the path of the classifier.onnx.
-    token : what callers must send as `Authorization: Bearer TOKEN`; None: nothing.
-    model : loaded already; by default it is loaded when the server starts, before it listens.
+    find_model : returns the path of the classifier.onnx.
+    token : bearer token that clients must send; None: no authentication.
+    model : already loaded; by default it is loaded when the server starts, before it listens.
     """
     service = Service(find_model, limits or Limits(), reject_below, model)
 
@@ -171,70 +180,74 @@ def create_app(
         lifespan=lifespan,
         max_body_size=service.limits.body_bytes,
         redirect_slashes=False,
-        docs_url=None,
+        docs_url=None,  # the documentation pages load scripts from other servers
         redoc_url=None,
-    )  # the pages of documentation load scripts from elsewhere
-    faults.install(app, body_bytes=service.limits.body_bytes)
-    _add_open_addresses(app, service)
-    _add_guarded_addresses(app, service, [Depends(_guard(token))] if token else [])
-    # Around the whole application and not among its middleware, since the limit on bodies answers outside of that.
-    return Envelope(app, metrics=service.metrics, body_bytes=service.limits.body_bytes)
+    )
+    errors.install(app, body_bytes=service.limits.body_bytes)
+    _add_public_endpoints(app, service)
+    _add_protected_endpoints(app, service, [Depends(_authentication(token))] if token else [])
+    # Not added by app.add_middleware: the limit on the body's size responds outside of that middleware.
+    return ResponseMiddleware(app, metrics=service.metrics, body_bytes=service.limits.body_bytes)
 
 
-def _guard(token: str) -> Callable:
-    """A dependency that lets requests pass that bear the token."""
+def _authentication(token: str) -> Callable[..., None]:
+    """Return a dependency that rejects requests without the bearer token."""
     bearer = HTTPBearer(auto_error=False, description="the token that the service was started with")
 
     def check(given: HTTPAuthorizationCredentials | None = Depends(bearer)) -> None:
         if given is None or not hmac.compare_digest(given.credentials.encode(), token.encode()):
             raise HTTPException(
                 401,
-                "send the header Authorization: Bearer TOKEN, with the token that this service was started with",
+                "send the header Authorization: Bearer TOKEN, "
+                "with the token that this service was started with",
                 {"WWW-Authenticate": "Bearer"},
             )
 
     return check
 
 
-def _add_open_addresses(app: FastAPI, service: Service) -> None:
-    """The page, and what probes ask: they tell nothing about the model."""
+def _add_public_endpoints(app: FastAPI, service: Service) -> None:
+    """The page, and the endpoints of health probes: they expose nothing about the model."""
 
     @app.get("/health")
-    def health() -> answers.State:
-        """Whether the service is there."""
-        return answers.State(status="ok")
+    def health() -> responses.State:
+        """Liveness probe."""
+        return responses.State(status="ok")
 
-    @app.get("/ready", responses={503: openapi.FAULT})
-    def ready() -> answers.State:
-        """Whether the model has passed its self-test and images are scored."""
+    @app.get("/ready", responses={503: openapi.ERROR})
+    def ready() -> responses.State:
+        """Readiness probe: whether the model has passed its self-test and images are scored."""
         if service.model is None or not service.scorer.is_alive:
-            raise HTTPException(503, "the model is not ready; ask again in a second", {"Retry-After": "1"})
-        return answers.State(status="ready")
+            raise HTTPException(503, NOT_READY, {"Retry-After": "1"})
+        return responses.State(status="ready")
 
-    for address, name in PAGE_FILES.items():
-        app.get(address, include_in_schema=False)(lambda name=name: FileResponse(PAGE / name))
+    for url, name in PAGE_FILES.items():
+        app.get(url, include_in_schema=False)(lambda name=name: FileResponse(PAGE / name))
 
 
-def _add_guarded_addresses(app: FastAPI, service: Service, guards: list) -> None:
-    told = {"dependencies": guards, "responses": {401: openapi.FAULT} if guards else None}
+def _add_protected_endpoints(app: FastAPI, service: Service, guards: list[Dependency]) -> None:
+    declared: dict[str, Any] = {
+        "dependencies": guards,
+        "responses": {401: openapi.ERROR} if guards else None,
+    }
 
-    @app.get("/metadata", **told, response_model_exclude_none=True)
-    def metadata() -> answers.Metadata:
-        """What the model is: labels, input size, and the metrics of its training."""
-        return answers.Metadata(**service.model.about(), reject_below=service.reject_below)
+    @app.get("/metadata", **declared, response_model_exclude_none=True)
+    def metadata() -> responses.Metadata:
+        """The model: labels, preprocessing, and metrics at training time."""
+        return responses.Metadata(**service.loaded_model.about(), reject_below=service.reject_below)
 
-    @app.get("/metrics", **told, response_class=Response)
+    @app.get("/metrics", **declared, response_class=Response)
     def metrics() -> Response:
-        """Counts and times in the text format of Prometheus."""
+        """Metrics in the Prometheus text format."""
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     async def score(request: Request) -> JSONResponse:
-        """Label images."""
+        """Classify images."""
         return JSONResponse(await service.score(request))
 
     app.post("/score", **openapi.score(guards))(score)
     app.post(
         "/api/v1/service/{name}/score",
         **openapi.score(guards),
-        summary="Label images, at the address of the tutorial's cluster",
+        summary="Classify images, at the URL of the tutorial's cluster",
     )(score)

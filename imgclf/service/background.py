@@ -1,4 +1,4 @@
-"""A service in a process of its own, which ends with the process that started it: for notebooks."""
+"""The service in a child process that ends with its parent: for notebooks."""
 
 import os
 import re
@@ -20,16 +20,17 @@ STOP_SECONDS = 30
 
 
 class Background:
-    """A running service; it ends by `stop`, at the end of a `with`, or when this process is gone, in whatever way.
+    """A running service. It ends by `stop`, at the end of a `with` block, or when the parent process ends.
 
-    A pipe goes from here to the service. The system closes it when this process ends, also when it is killed, and then the service ends itself.
+    The child reads from a pipe to the parent. The operating system closes the pipe when the parent ends, also
+    when it is killed, and then the child ends.
 
     Attributes
     ----------
-    url : its address on this machine, without a slash at the end.
+    url : of the service, without a trailing slash.
     """
 
-    def __init__(self, process: subprocess.Popen, url: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.url = url
         self._process = process
 
@@ -38,8 +39,9 @@ class Background:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """End the service when it has answered what it took on; nothing if it has ended."""
-        self._process.stdin.close()
+        """Shut down gracefully: requests in progress are finished first."""
+        if self._process.stdin:
+            self._process.stdin.close()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -57,32 +59,33 @@ class Background:
 
 
 def start(model: Path, *, reject_below: float = 0) -> Background:
-    """Serve a classifier on a free port of this machine, for this machine alone; returns when it is ready.
+    """Serve a classifier on a free port of the loopback interface; return when it is ready.
 
     Parameters
     ----------
-    reject_below : smallest probability with which a label is given, 0 to 1.
+    reject_below : smallest probability of a label that is not rejected, 0 to 1.
 
     Raises
     ------
-    ImgclfError : the classifier is refused, or the service does not start.
+    ImgclfError : the classifier fails its self-test, or the service does not start.
     """
-    with tempfile.TemporaryFile("w+") as told:
+    with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "imgclf.service.background", str(model), str(reject_below)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=told,
+            stderr=log,
             text=True,
         )
+        assert process.stdout  # it is a pipe
         with process.stdout:
-            found = re.search(r"http://\S+", process.stdout.readline())
-        service = Background(process, found[0] if found else "")
-        if found and _is_ready(service):
+            url = re.search(r"http://\S+", process.stdout.readline())
+        service = Background(process, url[0] if url else "")
+        if url and _is_ready(service):
             return service
         service.stop()
-        told.seek(0)
-        reason = told.read().strip().splitlines()
+        log.seek(0)
+        reason = log.read().strip().splitlines()
         raise ImgclfError(
             reason[-1].removeprefix("imgclf: ")
             if reason
@@ -92,9 +95,9 @@ def start(model: Path, *, reject_below: float = 0) -> Background:
 
 def _is_ready(service: Background) -> bool:
     deadline = time.monotonic() + START_SECONDS
-    with httpx.Client(trust_env=False) as client:  # this machine is asked, whatever proxies there are
+    with httpx.Client(trust_env=False) as client:  # ignore proxies: the service is on this machine
         while service.is_running and time.monotonic() < deadline:
-            with suppress(httpx.TransportError):  # it does not listen yet
+            with suppress(httpx.TransportError):  # it does not accept connections yet
                 if client.get(f"{service.url}/ready").is_success:
                     return True
             time.sleep(0.05)
@@ -102,11 +105,11 @@ def _is_ready(service: Background) -> bool:
 
 
 def main() -> None:
-    """What the other process runs: serve until told to end, or until the pipe from the one that started it closes."""
+    """Run in the child process: serve until a signal, or until the pipe to the parent closes."""
     from imgclf.service import server
 
     model, reject_below = sys.argv[1:]
-    Thread(target=_end_with_the_pipe, daemon=True).start()
+    Thread(target=_end_with_parent, daemon=True).start()
     try:
         server.serve(
             Path(model), port=0, reject_below=float(reject_below), say=lambda text: print(text, flush=True)
@@ -115,11 +118,10 @@ def main() -> None:
         sys.exit(f"imgclf: {error}")
 
 
-def _end_with_the_pipe() -> None:
-    while os.read(
-        sys.stdin.fileno(), 1024
-    ):  # not by sys.stdin, whose lock this thread would hold while Python ends
-        pass
+def _end_with_parent() -> None:
+    # Not sys.stdin.read: this thread would hold its lock while Python shuts down.
+    while os.read(sys.stdin.fileno(), 1024):
+        continue
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -1,7 +1,5 @@
 """Ask a service to label images: in batches, patiently, and with errors that say what to do."""
 
-import random
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -11,11 +9,11 @@ from typing import Any, TypeVar
 import httpx
 
 from imgclf import ImgclfError, downloads
+from imgclf.downloads import TRANSIENT, DownloadError
 from imgclf.images import decoding
 
 ATTEMPTS = 5
-BACK_OFF_SECONDS = 0.25  # after the first attempt; doubled after each
-LONGEST_WAIT_SECONDS = 30  # a service that asks for a longer pause is given up
+BACK_OFF_SECONDS = 0.25  # before the second attempt; doubled before each later one
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 120
 BATCH_IMAGES = 8
@@ -114,7 +112,7 @@ class Client:
         ------
         ImgclfError : the service cannot be reached, or refuses.
         """
-        return self._content(self._ask("GET", "/metadata"), "sha256")
+        return self._content(self._request("GET", "/metadata"), "sha256")
 
     def label(self, contents: Sequence[bytes]) -> list[Labelled | Refused]:
         """What the service says of images, given as the contents of their files, in their order.
@@ -158,7 +156,7 @@ class Client:
         """One request; more if the service takes less at once, or cannot read some of the images."""
         if not contents:
             return []
-        response = self._ask(
+        response = self._request(
             "POST",
             "/score",
             files=[
@@ -181,39 +179,48 @@ class Client:
         rest = iter(self._label([content for i, content in enumerate(contents) if i not in unreadable]))
         return [Refused(unreadable[i]) if i in unreadable else next(rest) for i in range(len(contents))]
 
-    def _ask(self, method: str, path: str, **content: Any) -> httpx.Response:
-        """The answer to one request, after as many attempts as make sense."""
-        for attempt in range(1, self._attempts + 1):
-            pause = BACK_OFF_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)
-            try:
-                response = self._http.request(method, self.url + path, **content)
-            except (
-                httpx.ConnectError,
-                httpx.ConnectTimeout,
-                httpx.ReadError,
-                httpx.WriteError,
-                httpx.RemoteProtocolError,
-            ) as error:
-                problem = f"no connection ({error}); is the service running?"
-            except (
-                httpx.TimeoutException
-            ) as error:  # it may be at work on it still, so another attempt would be a burden
-                raise ImgclfError(
-                    f"{self.url}: no answer in time; send fewer images at once, or allow more seconds"
-                ) from error
-            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-                raise ImgclfError(
-                    f"{self.url}: not the address of a service ({error}); give one such as http://127.0.0.1:8080"
-                ) from error
-            else:
-                if response.status_code not in AGAIN:
-                    return response
-                problem = _told(response)
-                pause = max(pause, downloads.pause_asked_for(response.headers.get("retry-after", "")))
-            if attempt == self._attempts or pause > LONGEST_WAIT_SECONDS:
-                raise ImgclfError(f"{self.url}: {problem} (after {attempt} attempt{'s' * (attempt > 1)})")
-            time.sleep(pause)
-        raise ValueError(f"attempts={self._attempts}: must be at least 1")
+    def _request(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """Return the response to a request, retried with back-off."""
+        try:
+            return downloads.retry(
+                lambda: self._request_once(method, path, **content),
+                attempts=self._attempts,
+                back_off_seconds=BACK_OFF_SECONDS,
+            )
+        except DownloadError as error:
+            count = f"{error.attempts} attempt{'s' if error.attempts > 1 else ''}"
+            raise ImgclfError(f"{self.url}: {error.reason} (after {count})") from error
+
+    def _request_once(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """Return the response to one attempt.
+
+        Raises
+        ------
+        DownloadError : no connection, or the service is busy; another attempt may succeed.
+        ImgclfError : no response in time, or `url` is not that of a service.
+        """
+        try:
+            response = self._http.request(method, self.url + path, **content)
+        except (
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.ReadError,
+            httpx.WriteError,
+            httpx.RemoteProtocolError,
+        ) as error:
+            raise DownloadError(f"no connection ({error}); is the service running?", TRANSIENT) from error
+        except httpx.TimeoutException as error:  # the service may still work on it: no retry, which adds load
+            raise ImgclfError(
+                f"{self.url}: no answer in time; send fewer images at once, or allow more seconds"
+            ) from error
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise ImgclfError(
+                f"{self.url}: not the address of a service ({error}); give one such as http://127.0.0.1:8080"
+            ) from error
+        if response.status_code in AGAIN:
+            retry_after = downloads.retry_after_seconds(response.headers.get("retry-after", ""))
+            raise DownloadError(_told(response), TRANSIENT, retry_after)
+        return response
 
     def _content(self, response: httpx.Response, key: str) -> dict[str, Any]:
         """The JSON of a good answer.

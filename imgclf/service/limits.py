@@ -1,4 +1,4 @@
-"""How much the service takes on: per request, and in all at one time."""
+"""Limits of the service: per request, and on all requests together."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,15 @@ RETRY_AFTER_SECONDS = 1
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for, and what all requests together may hold.
+    """The largest request that is accepted, and the load at which requests are rejected.
 
     Attributes
     ----------
-    body_bytes : of one request. images : in one request. pixels : of one image, before it is decoded.
-    body_seconds : for a request's body to arrive. header_seconds : for its headers, and for the rest of a body that was refused.
-    queue : requests whose images wait or are scored. held_bytes : of all bodies that are in memory.
+    body_bytes : size of one request's body. images : images in one request.
+    pixels : size of one image, checked before it is decoded.
+    body_seconds : timeout for a request's body.
+    header_seconds : timeout for its headers, and for the rest of a body that was rejected.
+    queue : requests that are queued or being scored. held_bytes : size of all bodies in memory.
     """
 
     body_bytes: int = 32 * 2**20
@@ -31,7 +33,7 @@ class Limits:
 
 @dataclass
 class Load:
-    """What the service holds now. It lives on one event loop, so it needs no lock."""
+    """The current load: requests in progress and bytes in memory. One event loop uses it, without a lock."""
 
     limits: Limits
     requests: int = 0
@@ -39,11 +41,11 @@ class Load:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Count one more request that waits or is scored.
+        """Count one more request in progress.
 
         Raises
         ------
-        HTTPException : 503, there are as many as may be.
+        HTTPException : 503, the queue is full.
         """
         self.check_queue()
         self.requests += 1
@@ -53,42 +55,42 @@ class Load:
             self.requests -= 1
 
     def check_queue(self) -> None:
-        """Refuse a request before its body is read if it would be refused after."""
+        """Reject a request before its body is read if the queue is full."""
         if self.requests >= self.limits.queue:
             raise busy(f"{self.limits.queue} requests are waiting already")
 
     @contextmanager
-    def body(self) -> Iterator["Held"]:
-        """Count the bytes of one body for as long as it is held."""
-        held = Held(self)
+    def body(self) -> Iterator["ReceivedBody"]:
+        """Count the bytes of one body for as long as it is in memory."""
+        received = ReceivedBody(self)
         try:
-            yield held
+            yield received
         finally:
-            self.held_bytes -= len(held.content)
+            self.held_bytes -= len(received.content)
 
 
 @dataclass
-class Held:
-    """One body, as far as it has arrived."""
+class ReceivedBody:
+    """The body of one request, as far as it has arrived."""
 
     load: Load
     content: bytearray = field(default_factory=bytearray)
 
-    def add(self, piece: bytes) -> None:
-        """Keep one more piece.
+    def add(self, chunk: bytes) -> None:
+        """Append a chunk.
 
         Raises
         ------
-        HTTPException : 503, all bodies together would hold more than they may.
+        HTTPException : 503, all bodies together would exceed `Limits.held_bytes`.
         """
-        if self.load.held_bytes + len(piece) > self.load.limits.held_bytes:
+        if self.load.held_bytes + len(chunk) > self.load.limits.held_bytes:
             raise busy("the requests that are arriving hold as much memory as they may")
-        self.load.held_bytes += len(piece)
-        self.content += piece
+        self.load.held_bytes += len(chunk)
+        self.content += chunk
 
 
 def busy(reason: str) -> HTTPException:
-    """A refusal that asks to come again."""
+    """Return the error 503 with a Retry-After header."""
     return HTTPException(
         503,
         f"{reason}; send the request again after the seconds that Retry-After says",

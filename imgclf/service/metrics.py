@@ -1,4 +1,4 @@
-"""What Prometheus may know: how many, how long, how busy."""
+"""Metrics for Prometheus: counts, latencies and load."""
 
 import os
 from collections.abc import Iterator
@@ -7,67 +7,73 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-SHARED_FOLDER = (
-    "PROMETHEUS_MULTIPROC_DIR"  # where the workers of one service keep their counts, if there are several
-)
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where several workers of one service keep their metrics
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """The counts of one process; if there are several workers, `exposition` adds them up."""
+    """The metrics of one process; with several workers, `exposition` sums over them."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        made = {"registry": self._registry}
+        registry = self._registry = CollectorRegistry()
         self._requests = Counter(
-            "imgclf_requests", "Requests to score images, by the status of their answer.", ["status"], **made
+            "imgclf_requests",
+            "Requests to score images, by HTTP status of the response.",
+            ["status"],
+            registry=registry,
         )
         self._seconds = Histogram(
-            "imgclf_request_seconds", "Time from a request's headers to its answer.", buckets=SECONDS, **made
+            "imgclf_request_seconds",
+            "Latency from the request headers to the response.",
+            buckets=SECONDS,
+            registry=registry,
         )
         self._images = Counter(
-            "imgclf_images", "Images scored, by the label that was given.", ["label"], **made
+            "imgclf_images", "Images scored, by predicted label.", ["label"], registry=registry
         )
         self._together = Histogram(
-            "imgclf_images_together", "Images scored together.", buckets=(1, 2, 4, 8), **made
+            "imgclf_images_together", "Images per scoring batch.", buckets=(1, 2, 4, 8), registry=registry
         )
-        self._under_way = Gauge(
+        self._in_progress = Gauge(
             "imgclf_requests_under_way",
-            "Requests whose images wait or are scored.",
+            "Requests in progress: queued or being scored.",
             multiprocess_mode="livesum",
-            **made,
+            registry=registry,
         )
         self._workers = Gauge(
-            "imgclf_workers", "Processes that are ready.", multiprocess_mode="livesum", **made
+            "imgclf_workers",
+            "Worker processes that are ready.",
+            multiprocess_mode="livesum",
+            registry=registry,
         )
         if SHARED_FOLDER not in os.environ:
             ProcessCollector(registry=self._registry)
 
     def ready(self) -> None:
-        """Count this process."""
+        """Count this process as a ready worker."""
         self._workers.set(1)
 
-    def answered(self, status: int, seconds: float) -> None:
-        """Count an answer to a request to score images."""
+    def responded(self, status: int, seconds: float) -> None:
+        """Count a response to a request to score images, and its latency."""
         self._requests.labels(str(status)).inc()
         self._seconds.observe(seconds)
 
-    def labelled(self, label: str) -> None:
-        """Count an image."""
+    def predicted(self, label: str) -> None:
+        """Count a scored image."""
         self._images.labels(label).inc()
 
-    def together(self, images: int) -> None:
-        """Count images that are scored at once."""
+    def scored_together(self, images: int) -> None:
+        """Record the size of a scoring batch."""
         self._together.observe(images)
 
     @contextmanager
-    def under_way(self) -> Iterator[None]:
-        """Count a request while it is worked on."""
-        with self._under_way.track_inprogress():
+    def in_progress(self) -> Iterator[None]:
+        """Count a request while it is in progress."""
+        with self._in_progress.track_inprogress():
             yield
 
     def exposition(self) -> bytes:
-        """All counts in Prometheus' text format."""
+        """Return all metrics in the Prometheus text format."""
         if SHARED_FOLDER not in os.environ:
             return generate_latest(self._registry)
         shared = CollectorRegistry()

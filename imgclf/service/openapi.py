@@ -1,26 +1,29 @@
-"""What /openapi.json says of /score, which the framework cannot read off a function that takes the body as it comes."""
+"""The OpenAPI description of /score, which reads the raw body, so that the framework cannot derive it."""
 
 from typing import Any
 
-from imgclf.service import answers, bodies
-from imgclf.service.faults import Fault
+from fastapi.params import Depends
+
+from imgclf.images import decoding
+from imgclf.service import requests, responses
+from imgclf.service.errors import Error
 
 DESCRIPTION = (
-    "Labels images with one classifier.onnx. Each fault is answered by JSON with `error`, which says what to do; "
-    "a request that is answered 503 may be sent again after the seconds that `Retry-After` says."
+    "Classifies images with one classifier.onnx. Every error response is JSON with `error`, which says "
+    "what to do; after a 503 the request may be retried after the seconds in `Retry-After`."
 )
-FAULT = {"model": Fault, "description": "what is wrong, and what to do"}
-FAULTS = (400, 408, 413, 415, 422, 503)
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff", "image/avif")
+ERROR: dict[str, Any] = {"model": Error, "description": "what is wrong, and what to do"}
+STATUSES = (400, 408, 413, 415, 422, 503)
+IMAGE_TYPES = tuple(known.media_type for known in decoding.FORMATS if known.media_type)
 BINARY = {"type": "string", "format": "binary"}
 FORM = {
     "type": "object",
-    "properties": {bodies.FORM_FIELD: {"type": "array", "items": BINARY, "minItems": 1}},
-    "required": [bodies.FORM_FIELD],
+    "properties": {requests.FORM_FIELD: {"type": "array", "items": BINARY, "minItems": 1}},
+    "required": [requests.FORM_FIELD],
     "additionalProperties": False,
 }
 
-ANSWER_EXAMPLE = {
+RESPONSE_EXAMPLE = {
     "model": {"name": "fashion_texture", "version": "3f1c0a9be4d2"},
     "reject_below": 0.0,
     "milliseconds": 21.5,
@@ -36,41 +39,42 @@ ANSWER_EXAMPLE = {
     ],
 }
 EXAMPLES = {
-    "own": {"summary": 'images as they are, files, or {"images": […]}', "value": ANSWER_EXAMPLE},
+    "own": {"summary": 'raw images, files, or {"images": […]}', "value": RESPONSE_EXAMPLE},
     "tutorial": {
         "summary": '{"input_df": […]}: a string that holds JSON',
-        "value": '{"label": "dotted", "score": "1.25", "allScores": "[ 1.25 -1.25]", "Id2Labels": "{0: \'dotted\', 1: \'striped\'}", "executionTimeMs": "21.5"}',
+        "value": '{"label": "dotted", "score": "1.25", "allScores": "[ 1.25 -1.25]", '
+        '"Id2Labels": "{0: \'dotted\', 1: \'striped\'}", "executionTimeMs": "21.5"}',
     },
     "successor": {"summary": '{"data": […]}', "value": [{"label": "dotted", "probability": "0.75"}]},
 }
 
 
-def score(guards: list) -> dict[str, Any]:
-    """What a route of /score is declared with."""
-    statuses = (*FAULTS, 401) if guards else FAULTS
-    responses = {
+def score(guards: list[Depends]) -> dict[str, Any]:
+    """Return the arguments that a route of /score is declared with."""
+    statuses = (*STATUSES, 401) if guards else STATUSES
+    by_status = {
         200: {
-            "description": "the labels; the contract of the request decides the form",
+            "description": "the predictions; in the contract of the request",
             "content": {"application/json": {"examples": EXAMPLES}},
         },
-        **dict.fromkeys(sorted(statuses), FAULT),
+        **dict.fromkeys(sorted(statuses), ERROR),
     }
     return {
         "dependencies": guards,
-        "response_model": answers.Answer | str | list[answers.SuccessorAnswer],
-        "responses": responses,
-        "openapi_extra": {"requestBody": {"required": True, "content": _bodies()}},
+        "response_model": responses.ScoreResponse | str | list[responses.SuccessorResponse],
+        "responses": by_status,
+        "openapi_extra": {"requestBody": {"required": True, "content": _request_bodies()}},
     }
 
 
-def _bodies() -> dict[str, Any]:
-    contracts = (bodies.OwnRequest, bodies.TutorialRequest, bodies.SuccessorRequest)
+def _request_bodies() -> dict[str, Any]:
+    contracts = (requests.OwnRequest, requests.TutorialRequest, requests.SuccessorRequest)
     schemas = [contract.model_json_schema() for contract in contracts]
     for schema in schemas:
         _inline(schema)
     examples = {
         contract.value: {"value": schema["examples"][0]}
-        for contract, schema in zip(bodies.Contract, schemas, strict=True)
+        for contract, schema in zip(requests.Contract, schemas, strict=True)
     }
     return {
         "application/json": {"schema": {"oneOf": schemas}, "examples": examples},
@@ -80,7 +84,7 @@ def _bodies() -> dict[str, Any]:
 
 
 def _inline(schema: dict[str, Any]) -> None:
-    """Put the definitions that pydantic sets apart to where they are used, since these references have no place in OpenAPI."""
+    """Inline the definitions that pydantic puts into `$defs`: their references are not valid in OpenAPI."""
     definitions = schema.pop("$defs", {})
     for field in schema["properties"].values():
         if reference := field.get("items", {}).get("$ref"):

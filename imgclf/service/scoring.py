@@ -1,4 +1,4 @@
-"""One thread that scores what waits, and the models that it scores with."""
+"""Scoring: a thread that batches queued images, and the models that it scores with."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -16,9 +16,10 @@ import numpy as np
 from imgclf.classifier.model import Classifier
 from imgclf.files import sha256
 
-# Images that wait are scored together, each by a stream of the engine. On two cores with other work, 16 clients got 38 answers a second
-# with 2 or with 8 together, and 30 with one by one; for one client it makes no difference. 8 keeps more cores busy.
-MOST_TOGETHER = 8
+# Queued images are scored as a batch, each by a stream of the engine (dynamic batching). On two cores with
+# other work, 16 clients got 38 responses a second with batches of 2 or of 8, and 30 without batching; for one
+# client it makes no difference. 8 keeps more cores busy.
+MAX_BATCH = 8
 VERSION_DIGITS = 12
 
 log = logging.getLogger("uvicorn.error")
@@ -26,7 +27,7 @@ log = logging.getLogger("uvicorn.error")
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A classifier that has passed its self-test, and what answers call it.
+    """A classifier that has passed its self-test, and its name in responses.
 
     Attributes
     ----------
@@ -50,37 +51,35 @@ class Model:
         ------
         ImgclfError : see `Classifier.load`.
         """
-        # Single images are what is asked for mostly; a batch of two takes twice as long, also half empty.
-        content = sha256(path) if path.is_file() else ""  # a file that is not there is told by the next line
+        # Most requests hold a single image; a batch of two takes twice as long, even half empty.
+        content = sha256(path) if path.is_file() else ""  # the next line reports a missing file
         classifier = Classifier.load(path, batch_size=1)
         if sha256(path) != content:
-            return cls.load(path)  # it was replaced meanwhile
+            return cls.load(path)  # the file was replaced in the meantime
         name = classifier.metadata.get("parameters", {}).get("dataset_name", "classifier")
         return cls(classifier, name, content)
 
     def about(self) -> dict[str, Any]:
-        """What a caller may know of it: labels, input size, metrics at training time; no path of this machine."""
+        """Return what clients may see: labels, preprocessing, metrics at training time; no local path."""
         metadata = self.classifier.metadata
-        told = {
+        optional = {
             key: metadata[key] for key in ("metrics", "training_images", "imgclf_version") if key in metadata
         }
-        backbone = PurePath(
-            str(metadata.get("backbone", ""))
-        ).name  # may be the path of a file where it was trained
-        return {
+        backbone = PurePath(str(metadata.get("backbone", ""))).name  # may be a path on the training machine
+        about: dict[str, Any] = {
             "name": self.name,
             "version": self.version,
             "sha256": self.sha256,
             "labels": self.classifier.labels,
             "preprocessing": self.classifier.preprocessing.as_json(),
             "backbone": backbone,
-            **told,
         }
+        return about | optional
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """One image that waits: (S, S, 3) uint8 pixels prepared for `classifier`."""
+    """A queued image: (S, S, 3) uint8 pixels, preprocessed for `classifier`."""
 
     classifier: Classifier
     pixels: np.ndarray
@@ -88,23 +87,23 @@ class _Job:
 
 
 class Scorer:
-    """Scores images in a thread of its own, those that wait together.
+    """Scores queued images in batches, in a thread of its own.
 
-    A classifier scores for one thread at a time, and uses all cores if it is given several images. Each image brings its
-    classifier, so that a model can be replaced while images for the old one wait.
+    A classifier is used by one thread at a time, and uses all cores for a batch of several images. Each
+    queued image refers to its classifier, so that a model can be replaced while images are queued.
 
     Parameters
     ----------
-    most_together : images taken from the queue at once, at most.
-    watch : told how many images are scored together, each time.
+    max_batch : largest number of images per batch.
+    on_batch : called with the size of each batch.
     """
 
     def __init__(
-        self, *, most_together: int = MOST_TOGETHER, watch: Callable[[int], None] = lambda images: None
+        self, *, max_batch: int = MAX_BATCH, on_batch: Callable[[int], None] = lambda images: None
     ) -> None:
-        self._most_together = most_together
-        self._watch = watch
-        self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
+        self._max_batch = max_batch
+        self._on_batch = on_batch
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = Thread(target=self._work, name="scorer", daemon=True)
         self._thread.start()
 
@@ -113,18 +112,18 @@ class Scorer:
         return self._thread.is_alive()
 
     def submit(self, classifier: Classifier, pixels: np.ndarray) -> "Future[tuple[np.ndarray, np.ndarray]]":
-        """The scores and probabilities, each (k,) float32, that one image (S, S, 3) uint8 will have."""
+        """Queue an image (S, S, 3) uint8; the future holds scores and probabilities, each (k,) float32."""
         job = _Job(classifier, pixels, Future())
-        self._waiting.put(job)
+        self._queue.put(job)
         return job.result
 
     def close(self) -> None:
-        """Score all that waits, then end."""
-        self._waiting.put(None)
+        """Score all queued images, then end the thread."""
+        self._queue.put(None)
         self._thread.join()
 
     def _work(self) -> None:
-        while (first := self._waiting.get()) is not None:
+        while (first := self._queue.get()) is not None:
             jobs, is_last = self._take(first)
             for classifier, same in groupby(jobs, key=attrgetter("classifier")):
                 self._score(classifier, list(same))
@@ -132,11 +131,11 @@ class Scorer:
                 return
 
     def _take(self, first: _Job) -> tuple[list[_Job], bool]:
-        """What waits, `first` in front, and whether the end was among it."""
+        """Return a batch that begins with `first`, and whether the queue was closed behind it."""
         jobs = [first]
-        while len(jobs) < self._most_together:
+        while len(jobs) < self._max_batch:
             try:
-                job = self._waiting.get_nowait()
+                job = self._queue.get_nowait()
             except Empty:
                 break
             if job is None:
@@ -145,10 +144,10 @@ class Scorer:
         return jobs, False
 
     def _score(self, classifier: Classifier, jobs: Sequence[_Job]) -> None:
-        self._watch(len(jobs))
+        self._on_batch(len(jobs))
         try:
             scored = list(zip(*classifier.scores(np.stack([job.pixels for job in jobs])), strict=True))
-        except Exception as error:  # each request that waits must get an answer, and the thread must live on
+        except Exception as error:  # every request must get a response, and the thread must go on
             log.exception("scoring failed")
             for job in jobs:
                 job.result.set_exception(error)

@@ -1,4 +1,4 @@
-"""Start the service: one process or several, on an address that is safe to listen on."""
+"""Start the service: one process or several workers, on an address that is safe to bind."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -22,8 +23,8 @@ from imgclf.service.metrics import SHARED_FOLDER
 from imgclf.service.protocol import Protocol
 from imgclf.service.scoring import Model
 
-START_SECONDS = 30  # that a worker may be deaf while it starts; it holds up the parent, so not more
-SHUTDOWN_SECONDS = 60  # that requests may take which were accepted before the end
+START_SECONDS = 30  # timeout of a worker's health check while it starts; the parent blocks meanwhile
+SHUTDOWN_SECONDS = 60  # timeout for requests in progress at shutdown
 
 
 def serve(
@@ -37,43 +38,41 @@ def serve(
     limits: Limits | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serve a classifier until SIGTERM or SIGINT; what was accepted by then is answered. SIGHUP loads the model anew.
+    """Serve a classifier until SIGTERM or SIGINT, then finish requests in progress. SIGHUP reloads the model.
 
     Parameters
     ----------
-    model : the classifier.onnx; None: the newest, at each SIGHUP too.
-    port : 0: any that is free.
-    workers : processes; each loads the model.
-    token : what callers must send; needed as soon as other machines can reach the host.
-    reject_below : smallest probability with which a label is given, 0 to 1.
-    say : told the address when it is open.
+    model : the classifier.onnx; None: the newest one, also at each SIGHUP.
+    port : 0: any free port.
+    workers : number of processes; each loads the model.
+    token : bearer token of clients; required if other machines can reach the host.
+    reject_below : smallest probability of a label that is not rejected, 0 to 1.
+    say : called with a sentence that holds the URL, once the socket is bound.
 
     Raises
     ------
-    ImgclfError : the model is refused, the address cannot be had, or it needs a token.
+    ImgclfError : the model fails to load, the address cannot be bound, or it requires a token.
     """
     tokens.check_safe(host, token)
     find_model = partial(_find, model.absolute() if model else None)
-    settings = {"token": token, "reject_below": reject_below, "limits": limits or Limits()}
+    limits = limits or Limits()
+    create = partial(create_app, find_model, token=token, reject_below=reject_below, limits=limits)
     with ExitStack() as stack:
-        stack.enter_context(suppress(KeyboardInterrupt))  # raised again by uvicorn when it has ended for it
-        listener = stack.enter_context(
-            _listener(host, port)
-        )  # first, so that an address in use is told at once
+        stack.enter_context(suppress(KeyboardInterrupt))  # uvicorn raises it again after a graceful shutdown
+        listener = stack.enter_context(_listener(host, port))  # first: an address in use fails at once
         if workers == 1:
             loaded = Model.load(find_model())
-            app = create_app(find_model, model=loaded, **settings)
+            config = _config(create(model=loaded), header_seconds=limits.header_seconds)
             name = f"{loaded.name}, version {loaded.version}"
         else:
-            read_metadata(find_model())  # what is no classifier is told before processes are started
+            read_metadata(find_model())  # a file that is no classifier fails before processes are started
             os.environ[SHARED_FOLDER] = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="imgclf_metrics_")
             )
             stack.callback(os.environ.pop, SHARED_FOLDER)
-            app = partial(create_app, find_model, **settings)
+            config = _config(create, workers=workers, header_seconds=limits.header_seconds)
             name = find_model().parent.name
-        config = _config(app, workers=workers, header_seconds=settings["limits"].header_seconds)
-        say(f"serving {name} on http://{_shown(listener)} (Ctrl-C ends it, SIGHUP loads the model anew)")
+        say(f"serving {name} on http://{_authority(listener)} (Ctrl-C ends it, SIGHUP reloads the model)")
         if workers == 1:
             uvicorn.Server(config).run(sockets=[listener])
         else:
@@ -81,14 +80,14 @@ def serve(
 
 
 class Workers(Multiprocess):
-    """uvicorn's worker processes, which are told of SIGHUP and not replaced: so none of their connections is closed."""
+    """uvicorn's worker processes. SIGHUP is forwarded to them; they are not replaced and keep connections."""
 
     def handle_hup(self) -> None:
         for process in self.processes:
-            if process.is_ready(timeout=1):
+            if process.pid and process.is_ready(timeout=1):
                 os.kill(process.pid, signal.SIGHUP)
             else:
-                process.kill()  # it may have read the old file already; uvicorn starts another in its place
+                process.kill()  # it may hold the old file already; uvicorn replaces it
 
 
 def _find(model: Path | None) -> Path:
@@ -96,11 +95,12 @@ def _find(model: Path | None) -> Path:
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """A socket with this address; uvicorn has it listen when the model is loaded."""
+    """Return a socket that is bound to an address; uvicorn listens on it when the model is loaded."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with ExitStack() as stack:
-            # Named as TCP, since asyncio sends at once (TCP_NODELAY) on such sockets only; else each answer waits 40 ms for an acknowledgement.
+            # With IPPROTO_TCP: asyncio sets TCP_NODELAY on such sockets only. Without it each response waits
+            # 40 ms for an acknowledgement (Nagle's algorithm).
             listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
@@ -112,18 +112,17 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _shown(listener: socket.socket) -> str:
+def _authority(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _config(app: Callable, *, workers: int, header_seconds: float) -> uvicorn.Config:
-    protocol = partial(Protocol, header_seconds=header_seconds)
+def _config(app: Callable[..., Any], *, workers: int = 1, header_seconds: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         factory=workers > 1,
         workers=workers,
-        http=protocol,
+        http=cast(type[Protocol], partial(Protocol, header_seconds=header_seconds)),
         ws="none",
         lifespan="on",
         log_level="warning",

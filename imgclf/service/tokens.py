@@ -1,4 +1,4 @@
-"""Who may ask: where the bearer token comes from, and when there must be one."""
+"""Authentication: where the bearer token comes from, and when one is required."""
 
 import ipaddress
 import os
@@ -11,11 +11,11 @@ SHORTEST_TOKEN = 16  # characters
 
 
 def read(path: Path | None) -> str | None:
-    """The token from a file, or else from `$IMGCLF_TOKEN`; None if there is neither.
+    """Return the token from a file, or else from `$IMGCLF_TOKEN`; None if there is neither.
 
     Raises
     ------
-    ImgclfError : the file cannot be read, or it is no token.
+    ImgclfError : the file cannot be read, or its content is not a valid token.
     """
     if path is None:
         token, where = os.environ.get(TOKEN_VARIABLE), TOKEN_VARIABLE
@@ -33,21 +33,22 @@ def read(path: Path | None) -> str | None:
     token = token.strip()
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise ImgclfError(
-            f"{where}: a token is at least {SHORTEST_TOKEN} ASCII characters without spaces; make one by openssl rand -hex 32"
+            f"{where}: a token is at least {SHORTEST_TOKEN} ASCII characters without spaces; "
+            "make one by openssl rand -hex 32"
         )
     return token
 
 
 def check_safe(host: str, token: str | None) -> None:
-    """Refuse to listen where other machines can ask, without a token.
+    """Refuse to bind an address that other machines can reach without a token.
 
     Raises
     ------
-    ImgclfError : the host is not this machine's loopback, and there is no token.
+    ImgclfError : the host is not a loopback address, and there is no token.
     """
     if token is None and not _is_loopback(host):
         raise ImgclfError(
-            f"--host {host}: other machines may reach it, so callers must show a token; "
+            f"--host {host}: other machines may reach it, so it requires a token; "
             f"set {TOKEN_VARIABLE}, or name a file with --token-file"
         )
 
@@ -57,5 +58,5 @@ def _is_loopback(host: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # another name: where it leads may change
+    except ValueError:  # another host name: it may resolve to anything
         return False

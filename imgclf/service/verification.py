@@ -1,4 +1,4 @@
-"""Whether a service answers as the file does that it is said to serve."""
+"""Verify that a service returns the scores that its classifier.onnx gives on this machine."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from imgclf import ImgclfError
-from imgclf.classifier.model import TOLERANCE, Classifier, disagreement
+from imgclf.classifier.model import TOLERANCE, Classifier
 from imgclf.classifier.verify import Check
 from imgclf.files import sha256
 from imgclf.images import decoding
@@ -14,36 +14,37 @@ from imgclf.service.client import Client, Refused
 
 
 def verify(client: Client, model: Path, paths: Sequence[Path]) -> list[Check]:
-    """Whether a service gives images the scores and probabilities that the classifier gives them here.
+    """Compare the scores and probabilities of a service with those of the file.
 
     Raises
     ------
-    ImgclfError : the service has another file, or one of them reads an image that the other does not, or none is read.
+    ImgclfError : the service serves another file, or no image can be read.
     """
     served = client.metadata()
     if served["sha256"] != sha256(model):
         raise ImgclfError(
-            f"{client.url}: serves another file than {model} (version {served['version']}, not {sha256(model)[: len(served['version'])]}); "
+            f"{client.url}: serves another file than {model} "
+            f"(version {served['version']}, not {sha256(model)[: len(served['version'])]}); "
             "send it SIGHUP if the file is newer, or name the file that it serves"
         )
-    here = Classifier.load(model, batch_size=1)
-    answers = [
-        (path, answer) for path, answer in client.label_files(paths) if not isinstance(answer, Refused)
-    ]
-    if not answers:
+    local = Classifier.load(model, batch_size=1)
+    labelled = [(path, image) for path, image in client.label_files(paths) if not isinstance(image, Refused)]
+    if not labelled:
         raise ImgclfError(f"none of the {len(paths)} images could be read")
-    pixels = np.stack([here.preprocessing.apply(decoding.read_bytes(path), path.name) for path, _ in answers])
-    scores, probabilities = here.scores(pixels)
-    told = {
-        what: np.array([[getattr(answer, what)[label] for label in here.labels] for _, answer in answers])
+    pixels = np.stack(
+        [local.preprocessing.apply(decoding.read_bytes(path), path.name) for path, _ in labelled]
+    )
+    scores, probabilities = local.scores(pixels)
+    served_arrays = {
+        what: np.array([[getattr(image, what)[label] for label in local.labels] for _, image in labelled])
         for what in ("scores", "probabilities")
     }
     return [
         Check(
             f"the service's {what} and the file's",
-            len(answers),
-            disagreement(told[what], found),
+            len(labelled),
+            largest_relative_difference(served_arrays[what], array),
             TOLERANCE["f32"],
         )
-        for what, found in (("scores", scores), ("probabilities", probabilities))
+        for what, array in (("scores", scores), ("probabilities", probabilities))
     ]

@@ -1,1 +1,1 @@
-"""What people touch in a notebook: thin over plain objects."""
+"""Notebook widgets and charts. They show and change plain objects, which hold all state."""

@@ -1,6 +1,7 @@
-"""The annotator: go through the images of a data set, and correct their labels by keyboard or mouse."""
+"""The annotator: browse the images of a data set and correct their labels, by keyboard or mouse."""
 
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -9,18 +10,18 @@ from ipywidgets import HTML, Dropdown, GridBox, HBox, Layout, Text, VBox
 
 from imgclf import plots
 from imgclf.annotation import gallery
-from imgclf.annotation.annotations import Annotations, Done
+from imgclf.annotation.annotations import Annotations, ChangeResult
 from imgclf.annotation.gallery import DIGITS, Gallery
 from imgclf.annotation.suspects import OutOfSampleScores, Suspect
 from imgclf.data.dataset import BY_HAND, COPY, NO_LABEL, UNLABELLED, Image
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 from imgclf.images.thumbnails import Thumbnails
-from imgclf.widgets.panel import WAIT_SECONDS, Panel, key
+from imgclf.widgets.panel import WAIT_SECONDS, Panel, picture_key
 from imgclf.widgets.sheet import Sheet
 
 THUMBNAIL_SIDE, LARGE_SIDE = 260, 640  # pixels
 GRIDS = {"2 x 2": (2, 2), "3 x 5": (3, 5), "4 x 7": (4, 7), "5 x 9": (5, 9), "7 x 13": (7, 13)}
-WANTED = [
+CAPTURED = [
     *DIGITS,
     *"uxzsa",
     "Ctrl+z",
@@ -37,75 +38,75 @@ WANTED = [
 
 
 class Annotator(Panel):
-    """A page of images with their labels, the current one large beside it, and all commands of `gallery.KEYS`.
+    """A page of images, a large view of the current image, and the commands of `gallery.KEYS`.
 
-    Thin over `annotations` and a `Gallery`, which hold all state; every change is on disk before it is shown.
+    `annotations` and a `Gallery` hold all state. Every change is on disk before it is shown.
     """
 
     def __init__(
         self,
         annotations: Annotations,
         *,
-        sides: Sides = Sides({}),
-        known: OutOfSampleScores = OutOfSampleScores(),
+        sides: PreviousSplit = PreviousSplit({}),
+        out_of_sample: OutOfSampleScores = OutOfSampleScores(),
         suspects: Sequence[Suspect] = (),
     ) -> None:
-        """Show all images of a data set, or first the `suspects` among them.
+        """Show the images of a data set: all of them, or only the `suspects` until the filter is changed.
 
         Parameters
         ----------
-        sides : of the last split, to tell which images would change sides.
-        known : scores, by which images can be put in order.
+        sides : of the last split, to find the images that would move between training and test set.
+        out_of_sample : scores for the predictions and for sorting by label quality.
         """
-        self.gallery = shown = Gallery(annotations, known=known, suspects=suspects, rows=3, columns=5)
-        super().__init__(annotations, sides, lambda key, shift: shown.press(key, shift=shift), WANTED)
-        self.known = known
-        folder = annotations.dataset.folder
-        self._thumbnails, self._large_pictures = (
-            Thumbnails(folder, THUMBNAIL_SIDE),
-            Thumbnails(folder, LARGE_SIDE, most=40),
+        self.gallery = Gallery(annotations, out_of_sample=out_of_sample, suspects=suspects, rows=3, columns=5)
+        super().__init__(
+            annotations, sides, lambda key, shift: self.gallery.press(key, shift=shift), CAPTURED
         )
-        self._open([self._toolbar(), self._middle()], gallery.KEYS)
+        folder = annotations.dataset.folder
+        self._thumbnails = Thumbnails(folder, THUMBNAIL_SIDE)
+        self._large_pictures = Thumbnails(folder, LARGE_SIDE, most=40)
+        self._build([self._toolbar(), self._middle()], gallery.KEYS)
         self.refresh()
 
     def _toolbar(self) -> HBox:
-        shown = self.gallery
+        state = self.gallery
         self.filter = Dropdown(
-            options=shown.filters, value=shown.filter, description="show", layout=Layout(width="200px")
+            options=state.filters, value=state.filter, description="Filter", layout=Layout(width="228px")
         )
         self.sorting = Dropdown(
-            options=shown.sortings, value=shown.sorting, description="order by", layout=Layout(width="190px")
+            options=state.sortings, value=state.sorting, description="Sort by", layout=Layout(width="195px")
         )
         self.grid = Dropdown(
-            options=GRIDS, value=(shown.rows, shown.columns), description="grid", layout=Layout(width="115px")
+            options=GRIDS, value=(state.rows, state.columns), description="Grid", layout=Layout(width="115px")
         )
-        for field, choose in (
-            (self.filter, shown.show),
-            (self.sorting, shown.sort),
-            (self.grid, lambda size: shown.resize(*size)),
-        ):
-            self._on_choice(field, choose)
-        self.place, self.progress = HTML(), HTML()
-        turns = [
-            self._button(sign, lambda pages=pages: shown.turn(pages), tip, width="32px")
-            for sign, tip, pages in (("◀", "page back", -1), ("▶", "page forward", 1))
-        ]
+        self._on_user_choice(self.filter, state.filter_by)
+        self._on_user_choice(self.sorting, state.sort_by)
+        self._on_user_choice(self.grid, lambda size: state.resize(*size))
+        self.page_text, self.progress = HTML(), HTML()
+        back = self._button("◀", lambda: state.turn(-1), "Previous page", width="32px")
+        forward = self._button("▶", lambda: state.turn(1), "Next page", width="32px")
         return HBox(
-            [self.filter, self.sorting, self.grid, turns[0], self.place, turns[1], self.progress],
+            [self.filter, self.sorting, self.grid, back, self.page_text, forward, self.progress],
             layout=Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 6px"),
         )
 
     def _middle(self) -> HBox:
-        shown = self.gallery
+        state = self.gallery
         self.sheet = Sheet(self._pictures, layout=Layout(flex="1 1 auto", min_width="0", height="100%"))
         self.sheet.on_click(
-            lambda place, shift, ctrl: self._attempt(lambda: shown.click(place, shift=shift, ctrl=ctrl))
+            lambda tile, shift, ctrl: self._execute(lambda: state.click(tile, shift=shift, ctrl=ctrl))
         )
-        self.sheet.on_label(lambda place, label: self._attempt(lambda: self._relabel_one(place, label)))
+        self.sheet.on_label(lambda tile, label: self._execute(lambda: self._relabel_tile(tile, label)))
+        return HBox(
+            [self.sheet, self._side_bar()],
+            layout=Layout(height="clamp(380px, 62vh, 900px)", grid_gap="8px"),
+        )
+
+    def _side_bar(self) -> VBox:
         self.large = ipywidgets.Image(
             format="jpeg", layout=Layout(flex="1 1 0", min_height="60px", width="100%", object_fit="contain")
         )
-        self.facts = HTML()
+        self.details = HTML()
         self.labels = GridBox(
             layout=Layout(
                 flex="0 1 auto",
@@ -116,141 +117,146 @@ class Annotator(Panel):
             )
         )
         self.new_label = Text(
-            placeholder="new label", layout=Layout(width="0", flex="1 1 auto"), continuous_update=False
+            placeholder="New label", layout=Layout(width="0", flex="1 1 auto"), continuous_update=False
         )
-        self.new_label.observe(
-            lambda change: change["new"] and self._attempt(lambda: self._add_label(change["new"])), "value"
-        )
-        exclude = self._button("exclude (X)", shown.exclude, "or use again", flex="1 1 0")
-        undo = self._button("undo (Z)", shown.undo, "the latest change", flex="1 1 0")
-        side = VBox(
+        self.new_label.observe(self._on_new_label, "value")
+        exclude = self._button("Exclude (X)", self.gallery.exclude, "Exclude, or include again", flex="1 1 0")
+        undo = self._button("Undo (Z)", self.gallery.undo, "Undo the latest change", flex="1 1 0")
+        return VBox(
             [
                 self.large,
-                self.facts,
+                self.details,
                 self.labels,
                 HBox([self.new_label], layout=Layout(flex="0 0 auto")),
                 HBox([exclude, undo], layout=Layout(flex="0 0 auto")),
             ],
             layout=Layout(width="clamp(256px, 30%, 480px)", flex="0 0 auto", height="100%"),
         )
-        return HBox([self.sheet, side], layout=Layout(height="clamp(380px, 62vh, 900px)", grid_gap="8px"))
 
-    def _relabel_one(self, place: int, label: str) -> Done:
-        """What the list below a thumbnail does: it means that image alone, and the frame stays there."""
-        self.gallery.click(place)
+    def _relabel_tile(self, tile: int, label: str) -> ChangeResult:
+        """Relabel the image of one tile, by a choice from its label list. The cursor stays there."""
+        self.gallery.click(tile)
         return self.annotations.relabel(self.gallery.targets, label)
 
-    def _add_label(self, name: str) -> Done:
-        done = self.annotations.add_label(name)
+    def _on_new_label(self, change: dict[str, Any]) -> None:
+        if name := change["new"]:
+            self._execute(partial(self._add_label, name))
+
+    def _add_label(self, name: str) -> ChangeResult:
+        result = self.annotations.add_label(name)
         self.new_label.value = ""
-        return done
+        return result
 
     def refresh(self) -> None:
-        """Show everything as it is now."""
-        shown, notes = self.gallery, self.annotations
+        """Show the current state."""
+        state, annotations = self.gallery, self.annotations
         self._refresh_choices()
-        page = shown.on_page(shown.page)
-        self.sheet.rows, self.sheet.columns = shown.rows, shown.columns
-        self.sheet.labels = [*notes.labels, UNLABELLED]
+        page = state.on_page(state.page)
+        self.sheet.rows, self.sheet.columns = state.rows, state.columns
+        self.sheet.labels = [*annotations.labels, UNLABELLED]
         self.sheet.tiles = [self._tile(i) for i in page]
-        self.sheet.cursor = shown.current - shown.page * shown.size if page else -1
-        self.sheet.selected = [place for place, i in enumerate(page) if i in shown.selected]
-        self.sheet.ahead = [
-            key(notes.images[i]) for number in (1, -1) for i in shown.on_page(shown.page + number)
+        self.sheet.cursor = state.current - state.page * state.page_size if page else -1
+        self.sheet.selected = [tile for tile, i in enumerate(page) if i in state.selected]
+        self.sheet.prefetch = [
+            picture_key(annotations.images[i])
+            for number in (1, -1)
+            for i in state.on_page(state.page + number)
         ]
         self._thumbnails.prepare(self._near_pages().items())
-        self.place.value = f"page {shown.page + 1} of {shown.pages}"
-        self.progress.value = f"<b>{notes.seen()}</b> of {len(notes.images)} seen"
-        counts = notes.counts()
+        self.page_text.value = f"page {state.page + 1} of {state.pages}"
+        self.progress.value = f"<b>{annotations.count_reviewed()}</b> of {len(annotations.images)} reviewed"
+        counts = annotations.label_counts()
         self.labels.children = self._label_buttons(
-            shown.relabel, lambda label: f"{label} · {counts[label]}", notes.labels
+            state.relabel, lambda label: f"{label} · {counts[label]}", annotations.labels
         )
         self._refresh_large()
 
     def _tile(self, position: int) -> dict[str, Any]:
-        image, notes = self.annotations.images[position], self.annotations
-        mark = "changed" if notes.is_changed(position) else "seen" if notes.is_seen(position) else ""
+        image, annotations = self.annotations.images[position], self.annotations
+        excluded = _exclusion_badge(image)
+        badge = excluded
+        if not excluded and annotations.is_reviewed(position):
+            badge = "changed" if annotations.is_changed(position) else "reviewed"
         return {
-            "key": key(image),
+            "key": picture_key(image),
             "name": image.path.rpartition("/")[2],
             "label": image.label,
             "colour": self._colour(image.label),
-            "note": _why_left_out(image) or mark,
-            "dim": bool(_why_left_out(image)),
+            "badge": badge,
+            "dimmed": bool(excluded),
         }
 
     def _colour(self, label: str) -> str:
         return plots.colour(self.annotations.labels, label) if label in self.annotations.labels else ""
 
     def _near_pages(self) -> dict[str, str]:
-        """Key and path of the images of this page, the next and the one before."""
-        shown = self.gallery
+        """Return key and path of the images of the current, the next and the previous page."""
+        state = self.gallery
         images = [
-            self.annotations.images[i] for number in (0, 1, -1) for i in shown.on_page(shown.page + number)
+            self.annotations.images[i] for number in (0, 1, -1) for i in state.on_page(state.page + number)
         ]
-        return {key(image): image.path for image in images}
+        return {picture_key(image): image.path for image in images}
 
     def _pictures(self, keys: list[str]) -> dict[str, bytes]:
         near = self._near_pages()
         return self._thumbnails.ready([(key, near[key]) for key in keys if key in near], seconds=WAIT_SECONDS)
 
     def _refresh_choices(self) -> None:
-        shown = self.gallery
-        if shown.filter not in shown.filters:  # a label that is gone
-            shown.show(gallery.ALL)
-        with self._busy():
+        state = self.gallery
+        if state.filter not in state.filters:  # its label was removed
+            state.filter_by(gallery.ALL)
+        with self._ignore_callbacks():
             for field, options, value in (
-                (self.filter, shown.filters, shown.filter),
-                (self.sorting, shown.sortings, shown.sorting),
+                (self.filter, state.filters, state.filter),
+                (self.sorting, state.sortings, state.sorting),
             ):
                 if list(field.options) != options:
                     field.options = options
                 field.value = value
 
     def _refresh_large(self) -> None:
-        position = self.gallery.at_cursor
+        position = self.gallery.current_position
         image = None if position is None else self.annotations.images[position]
-        self.facts.value = self._facts(image) if image else ""
+        self.details.value = self._details(image) if image else ""
         if image:
-            around = (
-                self.gallery.order[self.gallery.current :][:4]
-                + self.gallery.order[max(0, self.gallery.current - 1) : self.gallery.current]
-            )
-            self._large_pictures.prepare(
-                (key(self.annotations.images[i]), self.annotations.images[i].path) for i in around
-            )
-            found = self._large_pictures.ready([(key(image), image.path)], seconds=WAIT_SECONDS)
-            self.large.value = found.get(key(image)) or self._thumbnails.ready(
-                [(key(image), image.path)], seconds=0
-            ).get(key(image), b"")
+            order, current = self.gallery.order, self.gallery.current
+            near = [*order[current : current + 4], *order[max(0, current - 1) : current]]
+            self._large_pictures.prepare(map(_pair, (self.annotations.images[i] for i in near)))
+            key, pair = picture_key(image), _pair(image)
+            large = self._large_pictures.ready([pair], seconds=WAIT_SECONDS).get(key)
+            self.large.value = large or self._thumbnails.ready([pair], seconds=0).get(key, b"")
         self.large.layout.visibility = "visible" if image and self.large.value else "hidden"
 
-    def _facts(self, image: Image) -> str:
+    def _details(self, image: Image) -> str:
         rows = [
             f"<b>{escape(image.path)}</b>",
             f"{image.width} x {image.height} pixels" if image.width else "size unknown",
-            f"label <b>{escape(image.label)}</b>, {self.sides.side.get(image.sha256, 'not split yet')}",
+            f"label <b>{escape(image.label)}</b>, {self.sides.subset_of.get(image.sha256, 'not split yet')}",
         ]
-        if prediction := self.known.prediction(image):
+        scores = self.gallery.out_of_sample
+        if prediction := scores.prediction(image):
+            label, probability = prediction
             rows.append(
-                f"classifier: <b>{escape(prediction[0])}</b> {prediction[1]:.2f}, doubt in the label {self.known.doubt(image):.2f}"
+                f"predicted <b>{escape(label)}</b> {probability:.2f}, "
+                f"label quality {scores.label_quality(image):.2f}"
             )
         if image.excluded:
             rows.append(escape(image.excluded))
-        return f"<div class='imgclf-facts'>{'<br>'.join(rows)}</div>"
+        return f"<div class='imgclf-details'>{'<br>'.join(rows)}</div>"
 
     def __repr__(self) -> str:
         return f"[annotator of {len(self.annotations.images)} images, needs a running kernel]"
 
 
-def _why_left_out(image: Image) -> str:
-    """In a word."""
+def _pair(image: Image) -> tuple[str, str]:
+    """Return the key and path by which `Thumbnails` is asked for an image."""
+    return picture_key(image), image.path
+
+
+def _exclusion_badge(image: Image) -> str:
+    """Return in one word why later stages skip an image; empty if they use it or it only has no label."""
     if image.excluded in ("", NO_LABEL):
         return ""
-    return (
-        "excluded"
-        if image.excluded == BY_HAND
-        else "copy"
-        if image.excluded.startswith(COPY)
-        else "unreadable"
-    )
+    if image.excluded == BY_HAND:
+        return "excluded"
+    return "duplicate" if image.excluded.startswith(COPY) else "unreadable"

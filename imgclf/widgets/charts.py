@@ -1,4 +1,4 @@
-"""The interactive twins of `imgclf.plots`: the same numbers, to point at."""
+"""Interactive versions of the figures in `imgclf.plots`, with tooltips."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,15 +14,15 @@ from imgclf.finetuning.learning_curve import Epoch
 from imgclf.plots import COLOURS, colour, short
 from imgclf.widgets.progress import progress
 
-MOST_POINTS = 5000  # it is SVG: more points make the browser slow
-FEW = 15  # labels; more stand closer and in smaller letters
+MOST_POINTS = 5000  # bqplot draws SVG; more points make the browser slow
+FEW = 15  # labels; more are set closer and in a smaller font
 LONGEST_BESIDE_AXIS = 12  # letters
 TRUE = " (true)"
-INK = "var(--jp-content-font-color1, black)"  # of the theme; bqplot's own is orange in the dark one
+INK = "var(--jp-content-font-color1, black)"  # of the theme; bqplot's own is orange in the dark theme
 
 
-class Chart(bqplot.Figure):
-    """A figure whose text, which readers without a kernel get, says what it is."""
+class Chart(bqplot.Figure):  # type: ignore[misc]  # bqplot has no types
+    """A figure whose text representation, shown without a running kernel, has its title."""
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**{"title_style": {"fill": INK, "font-size": "14px"}, **traits})
@@ -43,25 +43,30 @@ def _axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[
 def feature_map(
     points: np.ndarray, names: Sequence[str], image_labels: Sequence[str], labels: Sequence[str]
 ) -> Chart:
-    """Images as points on their two main directions; pointing at one tells its file and label.
+    """Return a scatter plot of images on their first two principal components; tooltips have name and label.
 
     Parameters
     ----------
-    points : (n, 2) float array. Above `MOST_POINTS` an evenly spaced part of them is drawn.
-    names, image_labels : of the n images. labels : all labels, in the order of their colours.
+    points : (n, 2) float array. Of more than `MOST_POINTS` points, evenly spaced ones are drawn.
+    names, image_labels : of the n images.
+    labels : all labels, in the order of their colours.
     """
     step = -(-len(points) // MOST_POINTS)
-    points, names, image_labels = points[::step], np.array(names)[::step], np.array(image_labels)[::step]
+    points, shown_names, shown_labels = (
+        points[::step],
+        np.array(names)[::step],
+        np.array(image_labels)[::step],
+    )
     x, y = bqplot.LinearScale(), bqplot.LinearScale()
     marks = []
     for label in labels:
-        here = image_labels == label
+        is_label = shown_labels == label
         tooltip = bqplot.Tooltip(fields=["name"], labels=[label])
         marks.append(
             bqplot.Scatter(
-                x=points[here, 0],
-                y=points[here, 1],
-                names=names[here],
+                x=points[is_label, 0],
+                y=points[is_label, 1],
+                names=shown_names[is_label],
                 display_names=False,
                 scales={"x": x, "y": y},
                 colors=[colour(labels, label)],
@@ -74,18 +79,18 @@ def feature_map(
         )
     return Chart(
         marks=marks,
-        axes=_axes(x, y, "first direction", "second direction"),
+        axes=_axes(x, y, "first principal component", "second principal component"),
         legend_location="top-right",
         title=f"{len(points)} images: the closer, the more alike to the DNN",
     )
 
 
 def confusion(evaluation: Evaluation, *, on_click: Callable[[str, str], None] | None = None) -> Chart:
-    """Confusion matrix; pointing at a cell tells the number of images.
+    """Return a confusion matrix with counts; the tooltip of a cell has its share of the true label.
 
     Parameters
     ----------
-    on_click : called with true and predicted label when a cell is clicked.
+    on_click : called with the true and the predicted label when a cell is clicked.
     """
     labels, counts = list(evaluation.labels), evaluation.confusion
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -145,9 +150,9 @@ def confusion(evaluation: Evaluation, *, on_click: Callable[[str, str], None] | 
 def _numbers(
     evaluation: Evaluation, counts: np.ndarray, where: np.ndarray, ink: str, scales: dict[str, bqplot.Scale]
 ) -> bqplot.Label:
-    """The counts above 0 in the cells `where`, in a colour that can be read there.
+    """Return the counts above 0 of the cells `where`, in the colour `ink`.
 
-    The mouse goes through them to the cells: bqplot tells of no click on a label.
+    The mouse passes through the numbers to the cells, since bqplot reports no click on a label.
     """
     rows, columns = np.nonzero(where & (counts > 0))
     return bqplot.Label(
@@ -165,27 +170,25 @@ def _numbers(
 
 
 def _shortened(labels: Sequence[str]) -> dict[str, str]:
-    """What stands beside an axis instead of each label."""
+    """Return the tick text of each label."""
     return {label: short(label, LONGEST_BESIDE_AXIS) for label in labels}
 
 
 def _tick_room(labels: Sequence[str], more: int = 0) -> tuple[int, dict[str, str]]:
-    """Pixels that labels take up beside an axis, with `more` letters after each, and their style."""
+    """Return the space of tick labels in pixels, with `more` letters after each, and their font style."""
     size = 11 if len(labels) <= FEW else 8
     letters = max(map(len, _shortened(labels).values()), default=0) + more
     return round(0.56 * size * letters) + 12, {"font-size": f"{size}px"}
 
 
 class ProbabilityBars(Chart):
-    """The probabilities of one image, a bar for each label; `show` puts those of another image into the same bars."""
+    """The probabilities of one image, one bar per label. `show` updates the bars for another image."""
 
     def __init__(self, labels: Sequence[str], **traits: Any) -> None:
         self._labels = list(labels)
         room, font = _tick_room(labels, more=len(TRUE))
-        rows, share = (
-            bqplot.OrdinalScale(domain=self._labels, reverse=True),
-            bqplot.LinearScale(min=0, max=1.4),
-        )  # with room for the numbers
+        rows = bqplot.OrdinalScale(domain=self._labels, reverse=True)
+        share = bqplot.LinearScale(min=0, max=1.4)  # leaves space for the numbers
         self._bars = bqplot.Bars(
             x=self._labels,
             y=np.zeros(len(labels)),
@@ -198,7 +201,7 @@ class ProbabilityBars(Chart):
             label_font_style={**font, "text-anchor": "start", "fill": INK},
             label_display_vertical_offset=3,
         )
-        self._limit = bqplot.Lines(
+        self._threshold = bqplot.Lines(
             x=[0, 0],
             y=[0, 1],
             scales={"x": share, "y": bqplot.LinearScale(min=0, max=1)},
@@ -206,10 +209,10 @@ class ProbabilityBars(Chart):
             line_style="dashed",
             stroke_width=1,
         )
-        self._beside = bqplot.Axis(
+        self._label_axis = bqplot.Axis(
             scale=rows, side="left", tick_labels=_shortened(labels), tick_style=font, grid_lines="none"
         )
-        along = bqplot.Axis(
+        probability_axis = bqplot.Axis(
             scale=share,
             label="probability",
             tick_values=[0, 0.5, 1],
@@ -218,28 +221,34 @@ class ProbabilityBars(Chart):
             label_color=INK,
         )
         super().__init__(
-            marks=[self._bars, self._limit],
-            axes=[self._beside, along],
+            marks=[self._bars, self._threshold],
+            axes=[self._label_axis, probability_axis],
             display_toolbar=False,
             fig_margin={"top": 4, "bottom": 44, "left": room, "right": 4},
             **traits,
         )
 
     def show(self, probabilities: np.ndarray, true: str) -> None:
-        """Show another image: (k,) `probabilities` in the order of the labels, 0 to 1, and its true label."""
+        """Show an image.
+
+        Parameters
+        ----------
+        probabilities : (k,) in the order of the labels, 0 to 1.
+        true : the true label, which is marked.
+        """
         self._bars.y = np.asarray(probabilities, dtype=float)
-        self._beside.tick_labels = {
+        self._label_axis.tick_labels = {
             **_shortened(self._labels),
             true: f"{short(true, LONGEST_BESIDE_AXIS)}{TRUE}",
         }
 
-    def limit(self, threshold: float) -> None:
-        """Draw the line of a threshold, 0 to 1."""
-        self._limit.x = [threshold, threshold]
+    def set_threshold(self, threshold: float) -> None:
+        """Move the line of the threshold, 0 to 1."""
+        self._threshold.x = [threshold, threshold]
 
 
 class ThresholdRoc(Chart):
-    """ROC curve of each label against the rest, by probability; `move` puts a point on each, where a threshold lies."""
+    """One-vs-rest ROC curve of each label, by probability, with a point at the threshold."""
 
     def __init__(self, evaluation: Evaluation, **traits: Any) -> None:
         self._evaluation = evaluation
@@ -276,7 +285,7 @@ class ThresholdRoc(Chart):
                 labels=["label", "false positive rate", "true positive rate"],
             ),
         )
-        self.move(0.0)
+        self.set_threshold(0.0)
         super().__init__(
             marks=[*lines, self._points],
             axes=_axes(x, y, "false positive rate", "true positive rate"),
@@ -287,23 +296,23 @@ class ThresholdRoc(Chart):
         for axis in self.axes:
             axis.tick_values, axis.tick_format = [0, 0.25, 0.5, 0.75, 1], ".2f"
 
-    def move(self, threshold: float) -> None:
-        """Put the points where `threshold`, 0 to 1, lies."""
-        at = curves.operating_points(self._evaluation, threshold)[self._has_curve]
+    def set_threshold(self, threshold: float) -> None:
+        """Move the points to the false and true positive rates at a threshold, 0 to 1."""
+        rates = curves.operating_points(self._evaluation, threshold)[self._has_curve]
         with self._points.hold_sync():
-            self._points.x, self._points.y = at[:, 0], at[:, 1]
+            self._points.x, self._points.y = rates[:, 0], rates[:, 1]
 
 
 def _corners(curve: curves.ProbabilityRoc) -> dict[str, np.ndarray]:
-    """The ends of a curve and the points at which it turns: of many images, a small part of the points looks the same."""
+    """Return the ends and corners of a curve. They draw the same line with a small part of the points."""
     points = np.stack([curve.false_positive_rate, curve.true_positive_rate], axis=1)
     turns = np.abs(np.diff(points, n=2, axis=0)).max(axis=1, initial=0) > 1e-9
     x, y = points[np.concatenate([[True], turns, [True]])].T
     return {"x": x, "y": y}
 
 
-def training(epochs: Sequence[Epoch]) -> Chart:
-    """Training and validation error over the epochs; `set_epochs` lets it grow."""
+def training_curve(epochs: Sequence[Epoch]) -> Chart:
+    """Return a chart of training and validation error per epoch; `set_epochs` updates it."""
     x, y = bqplot.LinearScale(min=0), bqplot.LinearScale(min=0)
     marks = [
         bqplot.Lines(
@@ -317,13 +326,13 @@ def training(epochs: Sequence[Epoch]) -> Chart:
             display_legend=True,
         )
         for k, style, marker, name in (
-            (1, "dashed", "square", "training error, while it learns"),
+            (1, "dashed", "square", "training error, during the epoch"),
             (0, "solid", "circle", "validation error"),
         )
     ]
     chart = Chart(
         marks=marks,
-        axes=_axes(x, y, "epoch (0: only the new last layer has learned)", "error (share of images)"),
+        axes=_axes(x, y, "epoch (0: only the new last layer is trained)", "error (share of images)"),
         legend_location="top-right",
     )
     set_epochs(chart, epochs)
@@ -331,49 +340,48 @@ def training(epochs: Sequence[Epoch]) -> Chart:
 
 
 def set_epochs(chart: Chart, epochs: Sequence[Epoch]) -> None:
-    """Let a chart that `training` made show these epochs."""
+    """Update a chart of `training_curve`."""
     numbers = np.array([epoch.number for epoch in epochs])
     for mark, errors in zip(
         chart.marks, ([e.train_error for e in epochs], [e.validation_error for e in epochs]), strict=True
     ):
-        known = np.isfinite(errors)
+        measured = np.isfinite(errors)
         with mark.hold_sync():
-            mark.x, mark.y = numbers[known], np.array(errors, dtype=float)[known]
+            mark.x, mark.y = numbers[measured], np.array(errors, dtype=float)[measured]
     chart.title = str(epochs[-1]) if epochs else "no epochs yet"
     last = epochs[-1].number if epochs else 1
-    chart.axes[0].tick_values, chart.axes[0].tick_format = (
-        list(range(0, last + 1, 1 + last // 12)),
-        "d",
-    )  # no halves of epochs
+    epoch_axis = chart.axes[0]  # with whole epochs only
+    epoch_axis.tick_values, epoch_axis.tick_format = list(range(0, last + 1, 1 + last // 12)), "d"
 
 
 class LiveTraining:
-    """A chart that grows while a network is refined, and below it how far the epoch is; neither appears before there is something to show.
+    """A live chart of fine-tuning, with a progress bar of the current epoch below it.
 
-    Use it in a `with` statement, and hand its `show` and `progress` to `refine.refine`.
+    Chart and bar appear with their first values. Use it in a `with` statement, and pass its `show` and
+    `progress` to the fine-tuning function.
     """
 
     def __init__(self) -> None:
         self.chart: Chart | None = None
-        self._done: Callable[[int], None] | None = None
-        self._lines = ExitStack()
+        self._update_bar: Callable[[int], None] | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> "LiveTraining":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lines.close()
+        self._stack.close()
 
     def show(self, epochs: Sequence[Epoch]) -> None:
-        """Draw the epochs so far."""
+        """Update the chart with the epochs so far."""
         if self.chart is None and epochs:
-            self.chart = training(epochs)
+            self.chart = training_curve(epochs)
             display(self.chart)
         elif self.chart is not None:
             set_epochs(self.chart, epochs)
 
     def progress(self, done: int, total: int) -> None:
-        """Tell how many of an epoch's images are done."""
-        if self._done is None:
-            self._done = self._lines.enter_context(progress("images of this epoch", total))
-        self._done(done)
+        """Update the progress bar with the number of images of the epoch that are done."""
+        if self._update_bar is None:
+            self._update_bar = self._stack.enter_context(progress("images of this epoch", total))
+        self._update_bar(done)

@@ -1,4 +1,4 @@
-"""The keyboard of a face: key presses inside a container go to Python, and not to the notebook."""
+"""Keyboard input: key presses inside a container are sent to Python and not handled by the notebook."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,24 +11,28 @@ HERE = Path(__file__).parent
 
 
 class Keys(anywidget.AnyWidget):
-    """Invisible; put it into a box with the CSS class `imgclf-panel`, and keys pressed in that box arrive here.
+    """An invisible widget that sends key presses in its container to Python.
 
-    The box can hold the focus (it shows a ring), and gets it back after a click and after a choice from a list. What is typed
-    into a field stays in the field, Escape leaves a list. No key reaches the notebook, but for Ctrl+S; the browser keeps all keys
-    that are not in `wanted`.
+    The container is the nearest element around it with the CSS class `imgclf-panel`. It can hold the focus,
+    shown by a ring, and gets the focus back after a click and after a choice from a list. Text typed into a
+    field stays in the field; Escape leaves a list. No key reaches the notebook except Ctrl+S. The browser
+    handles the keys that are not in `captured`.
 
     Attributes
     ----------
-    wanted : the keys, as browsers name them: "1", "x", " ", "?", "ArrowLeft", "PageDown", "Escape". A letter, in lower
-        case, stands for both cases. Characters come without Ctrl only, so that copying and reloading go on working: for these list "Ctrl+z"
-        (Cmd on a Mac). Keys with long names, and " ", come with Ctrl as well. Nothing comes with Alt.
-    idle_seconds : after so long without a key or a click, following at least one, `on_idle` is called.
-    handled : how many keys Python is done with; while it is far behind, repeats of a held key are dropped.
+    captured : the keys to capture, by their browser names: "1", "x", " ", "?", "ArrowLeft", "PageDown",
+        "Escape". A lower-case letter stands for both cases. Characters are captured without Ctrl only, so
+        that copying and reloading still work; to capture them with Ctrl (Cmd on a Mac), list "Ctrl+z". Keys
+        with long names, and " ", are captured with Ctrl, too. With Alt nothing is captured.
+    idle_seconds : `on_idle` callbacks run after this time without a key press or click, once after each
+        activity.
+    handled : number of key presses that Python has handled. While many are unhandled, the browser drops
+        repeats of a held key.
     """
 
     _esm = HERE / "keys.js"
     _css = HERE / "panel.css"
-    wanted = List(Unicode()).tag(sync=True)
+    captured = List(Unicode()).tag(sync=True)
     idle_seconds = Float(1.0).tag(sync=True)
     handled = Int(0).tag(sync=True)
 
@@ -38,24 +42,24 @@ class Keys(anywidget.AnyWidget):
         self._idle_callbacks: list[Callable[[], None]] = []
 
     def on_key(self, callback: Callable[[str, bool, bool], None]) -> None:
-        """Have `callback(key, shift, ctrl)` called for every key in `wanted`; letters come in lower case, ctrl is also Cmd."""
+        """Register `callback(key, shift, ctrl)` for captured keys. Letters are lower-case. Cmd is ctrl."""
         self._key_callbacks.append(callback)
 
     def on_idle(self, callback: Callable[[], None]) -> None:
-        """Have `callback()` called once when the person pauses."""
+        """Register `callback()`, called once when the user pauses."""
         self._idle_callbacks.append(callback)
 
     def _handle_custom_msg(self, content: dict[str, Any], buffers: list[memoryview]) -> None:
         super()._handle_custom_msg(content, buffers)
         if "key" in content:
             try:
-                for callback in self._key_callbacks:
-                    callback(content["key"], content["shift"], content["ctrl"])
+                for on_key in self._key_callbacks:
+                    on_key(content["key"], content["shift"], content["ctrl"])
             finally:
                 self.handled += 1
         elif content.get("idle"):
-            for callback in self._idle_callbacks:
-                callback()
+            for on_idle in self._idle_callbacks:
+                on_idle()
 
     def __repr__(self) -> str:
         return "[keyboard, needs a running kernel]"

@@ -1,7 +1,8 @@
-"""What the annotator and the results browser have in common: keys, label buttons, and a line that says what became of each command."""
+"""The base class of the annotator and the results browser: keyboard, label buttons, and a status line."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -11,113 +12,142 @@ from imgclf import ImgclfError, plots
 from imgclf.annotation.annotations import Annotations, consequences
 from imgclf.annotation.gallery import DIGITS
 from imgclf.data.dataset import UNLABELLED, Image
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 from imgclf.widgets.keys import Keys
 
-WAIT_SECONDS = 0.06  # for pictures, at most; those that take longer come a little later
+WAIT_SECONDS = 0.06  # for pictures, at most; slower ones appear later
 
 
-class Panel(VBox):
-    """A box that a person works in, over `annotations`. Who inherits from it draws in `refresh` what the plain objects hold.
+class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """Base class of the annotator and the results browser.
+
+    A subclass draws the state of its plain objects in `refresh`.
 
     Attributes
     ----------
-    keyboard : sends the keys that are pressed in the box.
-    status : what became of the latest command. next_steps : what follows from all changes, told in a pause.
+    keyboard : sends the key presses in the panel.
+    status : the result of the latest command.
+    next_steps : the consequences of all changes; updated when the user pauses.
     """
 
     def __init__(
-        self, annotations: Annotations, sides: Sides, press: Callable[[str, bool], str], wanted: Sequence[str]
+        self,
+        annotations: Annotations,
+        sides: PreviousSplit,
+        press: Callable[[str, bool], str],
+        captured: Sequence[str],
     ) -> None:
-        """Listen to the keys `wanted`; `press(key, shift)` does what they stand for, and gives a sentence about it."""
+        """Create an empty panel.
+
+        Parameters
+        ----------
+        sides : of the last split, to find the images that would move between training and test set.
+        press : called with key and shift. Executes the command of a key, and returns a message.
+        captured : the keys to capture.
+        """
         super().__init__()
         self.annotations, self.sides = annotations, sides
         self.status, self.next_steps = HTML(), HTML()
-        self.keyboard = Keys(wanted=list(wanted))
-        self.keyboard.on_key(lambda key, shift, ctrl: self._attempt(lambda: press(key, shift)))
-        self.keyboard.on_idle(self._follow)
-        self._is_busy = False
+        self.keyboard = Keys(captured=list(captured))
+        self.keyboard.on_key(lambda key, shift, ctrl: self._execute(lambda: press(key, shift)))
+        self.keyboard.on_idle(self._sync)
+        self._ignores_callbacks = False
         self._buttons: dict[str, Button] = {}
 
-    def _open(self, parts: Sequence[Widget], keys: Sequence[tuple[str, str]]) -> None:
-        """Show the parts, and below them the line and the keys with their meanings."""
-        self.children = [*parts, self.status, self.next_steps, _keys_shown(keys), self.keyboard]
+    def _build(self, parts: Sequence[Widget], keys: Sequence[tuple[str, str]]) -> None:
+        """Show the parts, and below them the status and the legend of the keys."""
+        self.children = [*parts, self.status, self.next_steps, _key_legend(keys), self.keyboard]
         for widget, name in ((self, "panel"), (self.status, "status"), (self.next_steps, "next-steps")):
             widget.add_class(f"imgclf-{name}")
-        self.annotations.observers.append(lambda positions: None if self._is_busy else self.refresh())
+        self.annotations.observers.append(self._on_change)
 
     def refresh(self) -> None:
-        """Show everything as it is now."""
+        """Show the current state."""
         raise NotImplementedError
 
-    def _attempt(self, work: Callable[[], Any]) -> None:
-        """Do something for the person, and show what became of it."""
+    def _on_change(self, positions: tuple[int, ...]) -> None:
+        if not self._ignores_callbacks:
+            self.refresh()
+
+    def _execute(self, command: Callable[[], object]) -> None:
+        """Execute a command, show its result or error in the status line, and refresh."""
         try:
-            with self._busy():
-                sentence, is_refused = work(), False
+            with self._ignore_callbacks():
+                result = command()
         except ImgclfError as error:
-            sentence, is_refused = error, True
-        if sentence:
-            self._say(str(sentence), is_refused=is_refused)
+            self._show_error(error)
+        else:
+            if result:
+                self.status.value = escape(str(result))
         self.refresh()
 
     @contextmanager
-    def _busy(self) -> Iterator[None]:
-        """What is set meanwhile, nobody chose; what changes meanwhile is shown afterwards."""
-        self._is_busy = True
+    def _ignore_callbacks(self) -> Iterator[None]:
+        """Ignore callbacks while code changes fields or annotations; the caller refreshes afterwards."""
+        self._ignores_callbacks = True
         try:
             yield
         finally:
-            self._is_busy = False
+            self._ignores_callbacks = False
 
-    def _say(self, sentence: str, *, is_refused: bool = False) -> None:
-        self.status.value = f"<b>Not done:</b> {escape(sentence)}" if is_refused else escape(sentence)
+    def _show_error(self, error: ImgclfError) -> None:
+        self.status.value = f"<b>Not done:</b> {escape(str(error))}"
 
-    def _follow(self) -> None:
-        """In a pause: take in what other windows did, and tell what follows from all changes."""
+    def _sync(self) -> None:
+        """Apply the changes of other windows, and show the consequences of all changes."""
         try:
-            self.annotations.follow()
+            self.annotations.sync()
             self.next_steps.value = escape(consequences(self.annotations, self.sides))
         except ImgclfError as error:
-            self._say(str(error), is_refused=True)
+            self._show_error(error)
         self.refresh()
 
-    def _on_choice(self, field: Widget, choose: Callable[[Any], Any]) -> None:
-        """Have `choose(value)` done when the person, and not `refresh`, sets a field."""
-        field.style.description_width = "auto"
-        field.observe(lambda change: self._is_busy or self._attempt(lambda: choose(change["new"])), "value")
+    def _on_user_choice(self, field: Widget, choose: Callable[[Any], object]) -> None:
+        """Call `choose(value)` when the user, and not `refresh`, sets a field."""
 
-    def _button(self, text: str, command: Callable[[], Any], tip: str = "", **layout: str) -> Button:
-        """A button that does a command."""
+        def on_value(change: dict[str, Any]) -> None:
+            if not self._ignores_callbacks:
+                self._execute(lambda: choose(change["new"]))
+
+        field.style.description_width = "auto"
+        field.observe(on_value, "value")
+
+    def _button(self, text: str, command: Callable[[], object], tip: str = "", **layout: str) -> Button:
+        """Return a button that executes a command."""
         button = Button(
             description=text,
             tooltip=tip or text,
             layout=Layout(**{"width": "auto", "flex": "0 0 auto", **layout}),
         )
-        button.on_click(lambda _: self._attempt(command))
+        button.on_click(lambda _: self._execute(command))
         return button
 
     def _label_buttons(
-        self, relabel: Callable[[str], Any], text: Callable[[str], str], colours: Sequence[str]
+        self, relabel: Callable[[str], object], text: Callable[[str], str], coloured: Sequence[str]
     ) -> list[Button]:
-        """A button for each label, with its key, and its colour by its position in `colours`; `text(label)` stands on it."""
+        """Return a button for each label, with its key and `text(label)`.
+
+        Parameters
+        ----------
+        coloured : labels that get a colour, by their position.
+        """
         labels = [*self.annotations.labels, UNLABELLED]
         for number, label in enumerate(labels):
             if label not in self._buttons:
-                self._buttons[label] = self._button(label, lambda label=label: relabel(label))
+                self._buttons[label] = self._button(label, partial(relabel, label))
                 self._buttons[label].add_class("imgclf-label")
             key = "U" if label == UNLABELLED else DIGITS[number : number + 1]
             self._buttons[label].description = f"{key} {text(label)}".strip()
-            colour = plots.colour(colours, label) if label in colours else "transparent"
+            colour = plots.colour(coloured, label) if label in coloured else "transparent"
             self._buttons[label].layout.border_left = f"6px solid {colour}"
         return [self._buttons[label] for label in labels]
 
 
-def key(image: Image) -> str:
-    """What the picture of an image is known by: its content, which stays when the file moves."""
+def picture_key(image: Image) -> str:
+    """Return the key of an image's picture: the hash of its content, which stays when the file moves."""
     return image.sha256 or image.path
 
 
-def _keys_shown(keys: Sequence[tuple[str, str]]) -> HTML:
-    shown = " ".join(f"<span><kbd>{escape(name)}</kbd> {escape(meaning)}</span>" for name, meaning in keys)
-    return HTML(f"<div class='imgclf-keys'>{shown}</div>")
+def _key_legend(keys: Sequence[tuple[str, str]]) -> HTML:
+    spans = " ".join(f"<span><kbd>{escape(name)}</kbd> {escape(meaning)}</span>" for name, meaning in keys)
+    return HTML(f"<div class='imgclf-keys'>{spans}</div>")

@@ -1,38 +1,38 @@
-// The pictures that a sheet has in the browser. Python puts this file before sheet.js, since a widget is one file.
+// The browser's cache of pictures. sheet.py puts this file before sheet.js, since a widget is one file.
 
-const MOST_KEPT = 400; // pictures in the browser's memory
-const AT_ONCE = 32; // pictures asked for in one message: a page of 100 begins to show early
-const AT_ONCE_AHEAD = 8; // fewer, since a key press has to wait while Python answers
-const PAUSE_MS = 20; // before it asks again for what was not ready
-const LOST_MS = 5000; // an answer that took so long will not come
+const MAX_CACHED = 400; // pictures
+const BATCH = 32; // pictures per request: the first ones of a page of 100 appear early
+const PREFETCH_BATCH = 8; // fewer, since key presses wait while Python answers
+const RETRY_MS = 20; // before a new request for pictures that were not ready
+const TIMEOUT_MS = 5000; // of a request
 
-// The pictures of one model, for all of its views: blob URLs by key, the latest ones last.
-class Pictures {
+// An LRU cache for all views of one model: blob URLs by key, the most recently used ones last.
+class PictureCache {
   urls = new Map();
-  images = new Map(); // holds what is decoded, so that a tile shows it at once
+  images = new Map(); // keeps pictures decoded, so that a tile shows them at once
   broken = new Set();
   views = new Set();
   timer = null;
 
   constructor(model) {
     this.model = model;
-    model.on("msg:custom", (content, buffers) => content.pictures && this.take(content.pictures, buffers));
-    model.on("change:tiles", () => this.turn());
-    model.on("change:ahead", () => this.ask());
-    this.ask();
+    model.on("msg:custom", (content, buffers) => content.pictures && this.receive(content.pictures, buffers));
+    model.on("change:tiles", () => this.changePage());
+    model.on("change:prefetch", () => this.request());
+    this.request();
   }
 
-  // A new page: what was broken may be whole again, and what is shown is the last to be forgotten.
-  turn() {
+  // A broken picture is tried again on a new page. The pictures of the page become the most recently used.
+  changePage() {
     this.broken.clear();
-    for (const key of this.shown()) {
+    for (const key of this.onPage()) {
       const url = this.urls.get(key);
       if (url && this.urls.delete(key)) this.urls.set(key, url);
     }
-    this.ask();
+    this.request();
   }
 
-  shown() {
+  onPage() {
     return this.model.get("tiles").map((tile) => tile.key);
   }
 
@@ -40,34 +40,34 @@ class Pictures {
     return [...new Set(keys)].filter((key) => !this.urls.has(key) && !this.broken.has(key));
   }
 
-  // One question at a time: who pages quickly asks for the page where they stop, and not for all on the way.
-  ask() {
+  // One request at a time: if the user turns pages quickly, only the last page is requested.
+  request() {
     if (this.timer !== null) return;
-    const now = this.missing(this.shown()).slice(0, AT_ONCE);
-    const want = now.length ? now : this.missing(this.model.get("ahead")).slice(0, AT_ONCE_AHEAD);
-    if (!want.length) return;
-    this.asked = want.length;
-    this.again(LOST_MS);
-    this.model.send({ want });
+    const now = this.missing(this.onPage()).slice(0, BATCH);
+    const keys = now.length ? now : this.missing(this.model.get("prefetch")).slice(0, PREFETCH_BATCH);
+    if (!keys.length) return;
+    this.requested = keys.length;
+    this.requestAfter(TIMEOUT_MS);
+    this.model.send({ request: keys });
   }
 
-  again(milliseconds) {
+  requestAfter(milliseconds) {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
       this.timer = null;
-      this.ask();
+      this.request();
     }, milliseconds);
   }
 
-  async take(keys, buffers) {
-    this.again(LOST_MS);
-    await Promise.all(keys.map((key, i) => this.keep(key, buffers[i])));
-    this.forget();
+  async receive(keys, buffers) {
+    this.requestAfter(TIMEOUT_MS);
+    await Promise.all(keys.map((key, i) => this.add(key, buffers[i])));
+    this.evict();
     for (const view of this.views) view.showPictures();
-    this.again(keys.length < this.asked ? PAUSE_MS : 0);
+    this.requestAfter(keys.length < this.requested ? RETRY_MS : 0);
   }
 
-  async keep(key, bytes) {
+  async add(key, bytes) {
     if (this.urls.has(key)) return;
     const url = URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
     const image = new Image();
@@ -79,16 +79,16 @@ class Pictures {
       this.images.set(key, image);
     } catch {
       URL.revokeObjectURL(url);
-      this.broken.add(key); // the tile says so
+      this.broken.add(key); // shown on the tile
     }
   }
 
-  forget() {
-    const most = Math.max(MOST_KEPT, this.model.get("tiles").length + this.model.get("ahead").length);
-    for (const key of [...this.urls.keys()].slice(0, -most)) this.drop(key);
+  evict() {
+    const most = Math.max(MAX_CACHED, this.model.get("tiles").length + this.model.get("prefetch").length);
+    for (const key of [...this.urls.keys()].slice(0, -most)) this.remove(key);
   }
 
-  drop(key) {
+  remove(key) {
     URL.revokeObjectURL(this.urls.get(key));
     this.urls.delete(key);
     this.images.delete(key);
@@ -96,6 +96,6 @@ class Pictures {
 
   close() {
     clearTimeout(this.timer);
-    for (const key of [...this.urls.keys()]) this.drop(key);
+    for (const key of [...this.urls.keys()]) this.remove(key);
   }
 }

@@ -1,4 +1,4 @@
-"""A line that grows while a cell works and is gone when it is done, so that notebooks keep no progress bars."""
+"""A progress bar that disappears when the work is done, so that notebooks are saved without it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,38 +12,36 @@ NOTHING = {"text/plain": "", "text/html": ""}
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` are done; call what it gives with the number done."""
-    line = display(NOTHING, raw=True, display_id=True)  # None where no notebook listens
-    shown = 0.0
+    """Show a progress bar, and yield a function to call with the number of items done."""
+    bar = display(NOTHING, raw=True, display_id=True)  # None outside a notebook
+    updated = 0.0
 
     def show(done: int) -> None:
-        nonlocal shown
-        if line and time.monotonic() - shown > SECONDS_BETWEEN:
-            shown = time.monotonic()
-            line.update(
-                {
-                    "text/plain": "",
-                    "text/html": f"<progress value={done} max={total}></progress> {done} of {total} {what}",
-                },
-                raw=True,
-            )
+        nonlocal updated
+        if bar and time.monotonic() - updated > SECONDS_BETWEEN:
+            updated = time.monotonic()
+            html = f"<progress value={done} max={total}></progress> {done} of {total} {what}"
+            bar.update({"text/plain": "", "text/html": html}, raw=True)
 
     try:
         yield show
     finally:
-        if line:
-            line.update(NOTHING, raw=True)
+        if bar:
+            bar.update(NOTHING, raw=True)
 
 
 @contextmanager
 def transfer() -> Iterator[Callable[[int, int], None]]:
-    """Show how much of a file has come, if one comes at all; call what it gives with the bytes that are here and those of the whole."""
-    with ExitStack() as line:
+    """Show the progress of a download, and yield a function to call with the bytes received and the total.
+
+    The bar appears with the first call.
+    """
+    with ExitStack() as stack:
         shows: list[Callable[[int], None]] = []
 
-        def show(here: int, whole: int) -> None:
+        def show(received: int, total: int) -> None:
             if not shows:
-                shows.append(line.enter_context(progress("MB", round(whole / 1e6))))
-            shows[0](round(here / 1e6))
+                shows.append(stack.enter_context(progress("MB", round(total / 1e6))))
+            shows[0](round(received / 1e6))
 
         yield show

@@ -1,4 +1,4 @@
-// A page of images as tiles. Python says what to show; this asks it for pictures, and tells it of clicks and choices.
+// A page of images as tiles. It shows the state of the Python widget, requests pictures, and sends clicks and label choices.
 
 function element(kind, name, parent) {
   const made = document.createElement(kind);
@@ -7,7 +7,7 @@ function element(kind, name, parent) {
   return made;
 }
 
-// One place in the grid. It is made once and shows one image after the other.
+// One cell of the grid. It is created once and reused for other images.
 class Tile {
   content = {};
 
@@ -28,12 +28,12 @@ class Tile {
     this.select = element("select", "label", line);
     this.select.tabIndex = -1;
     this.name = element("span", "name", line);
-    this.note = element("span", "note", this.el);
+    this.badge = element("span", "badge", this.el);
     element("span", "check", this.el).textContent = "✓";
   }
 
-  // The first choice is hidden: it is for a label that is not among the others, or until they are filled in.
-  choices(labels) {
+  // The first option is hidden. It shows a label that is not in the list, or whose list is not filled yet.
+  setLabels(labels) {
     this.labels = labels;
     this.select.replaceChildren(new Option());
     this.select.options[0].hidden = true;
@@ -58,18 +58,18 @@ class Tile {
   }
 
   show(content) {
-    const { key, name, label, colour, note, dim } = content;
-    const moved = key !== this.content.key;
-    if (!moved && JSON.stringify(content) === JSON.stringify(this.content)) return;
+    const { key, name, label, colour, badge, dimmed } = content;
+    const isOther = key !== this.content.key;
+    if (!isOther && JSON.stringify(content) === JSON.stringify(this.content)) return;
     this.content = content;
-    if (moved) this.showPicture(undefined, false); // no moment with an old picture over a new label
+    if (isOther) this.showPicture(undefined, false); // never show an old picture with a new label
     this.image.alt = `${name}, ${label}`;
     this.select.setAttribute("aria-label", `label of ${name}`);
     this.name.textContent = this.name.title = this.image.title = name;
-    this.note.textContent = note;
+    this.badge.textContent = badge;
     this.colour.style.background = colour;
     this.colour.hidden = !colour;
-    this.el.classList.toggle("imgclf-dim", dim);
+    this.el.classList.toggle("imgclf-dimmed", dimmed);
     this.choose();
   }
 
@@ -82,35 +82,35 @@ class Tile {
     this.image.classList.toggle("imgclf-absent", !url || !this.image.complete);
   }
 
-  mark(selected) {
+  setSelected(selected) {
     this.el.classList.toggle("imgclf-selected", selected);
     this.el.setAttribute("aria-selected", selected);
   }
 
-  point(here) {
+  setCursor(here) {
     this.el.classList.toggle("imgclf-cursor", here);
-    this.select.tabIndex = here ? 0 : -1; // Tab reaches the list of this tile, without a stop at every other
+    this.select.tabIndex = here ? 0 : -1; // Tab reaches the list of this tile only
   }
 }
 
 class View {
   tiles = [];
-  marked = new Set();
-  framed = -1;
+  selected = new Set();
+  cursor = -1;
 
-  constructor(model, el, pictures) {
-    Object.assign(this, { model, el, pictures });
+  constructor(model, el, cache) {
+    Object.assign(this, { model, el, cache });
     el.classList.add("imgclf-sheet");
     el.setAttribute("role", "listbox");
     el.setAttribute("aria-multiselectable", "true");
     el.setAttribute("aria-label", "images");
     this.empty = element("p", "empty", el);
-    pictures.views.add(this);
-    this.grid();
+    cache.views.add(this);
+    this.resize();
     this.show();
   }
 
-  grid() {
+  resize() {
     for (const name of ["rows", "columns"]) this.el.style.setProperty(`--imgclf-${name}`, this.model.get(name));
   }
 
@@ -122,109 +122,114 @@ class View {
     while (this.tiles.length < contents.length) this.add();
     this.tiles.forEach((tile, at) => tile.show(contents[at]));
     this.showPictures();
-    this.mark();
-    this.point();
-    this.fillSoon();
+    this.showSelection();
+    this.showCursor();
+    this.fillLater();
   }
 
   add() {
     const tile = new Tile(this.el);
-    tile.choices(this.model.get("labels"));
-    tile.mark(false);
-    this.marked.delete(this.tiles.length); // of a tile that stood here and was removed
-    if (this.framed === this.tiles.length) this.framed = -1;
+    tile.setLabels(this.model.get("labels"));
+    tile.setSelected(false);
+    this.selected.delete(this.tiles.length); // of a removed tile
+    if (this.cursor === this.tiles.length) this.cursor = -1;
     this.tiles.push(tile);
   }
 
-  choices() {
-    for (const tile of this.tiles) tile.choices(this.model.get("labels"));
-    this.fillSoon();
+  setLabels() {
+    for (const tile of this.tiles) tile.setLabels(this.model.get("labels"));
+    this.fillLater();
   }
 
-  // 300 labels in 100 lists at once would stop the page for a second: one list after the other, and the one pointed at first.
-  fillSoon() {
+  // Filling 100 lists of 300 labels at once would block the page for a second. They are filled one by one; `fill` fills the one
+  // under the mouse at once.
+  fillLater() {
     clearTimeout(this.filling);
     const next = this.tiles.find((tile) => !tile.isFilled());
     if (!next) return;
     this.filling = setTimeout(() => {
       next.fill();
-      this.fillSoon();
+      this.fillLater();
     });
   }
 
   fill(event) {
-    this.tiles[this.at(event)]?.fill();
+    this.tiles[this.indexOf(event)]?.fill();
   }
 
   showPictures() {
     for (const tile of this.tiles) {
-      const { urls, broken } = this.pictures;
+      const { urls, broken } = this.cache;
       if (urls.has(tile.content.key)) tile.showPicture(urls.get(tile.content.key), false);
       else if (broken.has(tile.content.key)) tile.showPicture(undefined, true);
     }
   }
 
-  mark() {
+  showSelection() {
     const selected = new Set(this.model.get("selected"));
-    for (const at of [...this.marked, ...selected]) if (this.marked.has(at) !== selected.has(at)) this.tiles[at]?.mark(selected.has(at));
-    this.marked = selected;
+    const changed = [...this.selected, ...selected].filter((index) => this.selected.has(index) !== selected.has(index));
+    for (const index of changed) this.tiles[index]?.setSelected(selected.has(index));
+    this.selected = selected;
   }
 
-  point() {
+  showCursor() {
     const cursor = this.model.get("cursor");
-    if (cursor === this.framed) return;
-    this.tiles[this.framed]?.point(false);
-    this.tiles[cursor]?.point(true);
-    this.framed = cursor;
+    if (cursor === this.cursor) return;
+    this.tiles[this.cursor]?.setCursor(false);
+    this.tiles[cursor]?.setCursor(true);
+    this.cursor = cursor;
   }
 
-  at(event) {
+  indexOf(event) {
     const tile = event.target.closest(".imgclf-tile");
     return this.tiles.findIndex(({ el }) => el === tile);
   }
 
-  // The key goes along: the page may change before Python hears of it.
+  // The message has the key, since the page may change before Python receives it.
   click(event) {
-    const at = this.at(event);
-    if (at < 0 || event.target.closest("select")) return;
+    const index = this.indexOf(event);
+    if (index < 0 || event.target.closest("select")) return;
     const ctrl = event.ctrlKey || event.metaKey;
-    this.model.send({ click: at, key: this.tiles[at].content.key, shift: event.shiftKey, ctrl });
-  }
-
-  open(event) {
-    const at = this.at(event);
-    if (at >= 0 && !event.target.closest("select")) this.model.send({ open: at, key: this.tiles[at].content.key });
+    this.model.send({ click: index, key: this.tiles[index].content.key, shift: event.shiftKey, ctrl });
   }
 
   choose(event) {
-    const at = this.at(event);
-    if (at < 0) return;
-    const tile = this.tiles[at];
-    this.model.send({ label: tile.labels[tile.select.selectedIndex - 1], at, key: tile.content.key });
-    tile.choose(); // back to what Python holds, until Python says otherwise
+    const index = this.indexOf(event);
+    if (index < 0) return;
+    const tile = this.tiles[index];
+    this.model.send({ label: tile.labels[tile.select.selectedIndex - 1], tile: index, key: tile.content.key });
+    tile.choose(); // shows the old label until Python has changed it
   }
 }
 
 export default () => {
-  let pictures;
+  let cache;
   return {
     initialize({ model }) {
-      pictures = new Pictures(model);
-      return () => pictures.close();
+      cache = new PictureCache(model);
+      return () => cache.close();
     },
     render({ model, el }) {
-      const view = new View(model, el, pictures);
-      const gone = new AbortController();
-      const events = { click: "click", dblclick: "open", change: "choose", pointerover: "fill", focusin: "fill" };
+      const view = new View(model, el, cache);
+      const closed = new AbortController();
+      const events = { click: "click", change: "choose", pointerover: "fill", focusin: "fill" };
       for (const [type, method] of Object.entries(events)) {
-        el.addEventListener(type, (event) => view[method](event), { signal: gone.signal });
+        el.addEventListener(type, (event) => view[method](event), { signal: closed.signal });
       }
-      const changes = { tiles: "show", empty: "show", labels: "choices", rows: "grid", columns: "grid", cursor: "point", selected: "mark" };
+      const changes = {
+        tiles: "show",
+        empty: "show",
+        labels: "setLabels",
+        rows: "resize",
+        columns: "resize",
+        cursor: "showCursor",
+        selected: "showSelection",
+      };
       for (const [name, method] of Object.entries(changes)) model.on(`change:${name}`, () => view[method]());
       return () => {
-        gone.abort();
+        closed.abort();
         clearTimeout(view.filling);
-        pictures.views.delete(view);
+        cache.views.delete(view);
       };
     },
   };

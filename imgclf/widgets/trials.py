@@ -1,4 +1,4 @@
-"""Trials as lines across parallel axes: one axis for each parameter that varies, then what came of it."""
+"""Parallel coordinates of the trials of a parameter sweep."""
 
 from collections.abc import Sequence
 
@@ -6,31 +6,35 @@ import bqplot
 import numpy as np
 
 from imgclf.experiments.trials import Trial, as_text, ranked, varied
+from imgclf.parameters import Value
 from imgclf.plots import COLOURS
 from imgclf.widgets.charts import INK, Chart
 
-OTHERS = "#888888"  # to be seen on light and on dark
+OTHERS = "#888888"  # visible in the light and in the dark theme
 MARGIN = 0.06  # of an axis, above its largest and below its smallest value
+
+# An axis: the height of each trial on it, 0 to 1, and the texts of its ticks by height.
+Column = tuple[list[float], dict[float, str]]
 
 
 class ParallelCoordinates(Chart):
-    """A line for each trial that did not fail, from its parameters to its accuracies and seconds; pointing at one tells its number in the table.
+    """Parallel coordinates of the trials that did not fail.
 
-    The best on held-out images is blue.
+    Each trial is a line. Its axes are the parameters that vary, the accuracies and the run times; its tooltip
+    has its number in `trials.table`. The trial with the best held-out accuracy is blue.
 
-    Source of the picture: A. Inselberg, "The plane with parallel coordinates", The Visual Computer 1 (1985), p. 69.
+    Source of the figure: A. Inselberg, "The plane with parallel coordinates", The Visual Computer 1 (1985),
+    p. 69.
     """
 
-    def __init__(self, of: Sequence[Trial]) -> None:
-        done = ranked(of)
-        columns = {
-            name: _choices([trial.values[name] for trial in done]) for name in varied(done)
-        } | _outcomes(done)
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        done = ranked(trials)
+        parameters = {name: _choices([trial.values[name] for trial in done]) for name in varied(done)}
+        columns = parameters | _outcomes(done)
         places = list(range(len(columns)))
         along, up = bqplot.LinearScale(min=-0.3, max=len(columns) - 0.7), bqplot.LinearScale(min=0, max=1)
-        heights = np.array([height for height, _ in columns.values()]).T[
-            ::-1
-        ]  # the best is drawn last, above the others
+        # The best trial is drawn last, above the others.
+        heights = np.array([height for height, _ in columns.values()]).T[::-1]
         numbers = range(len(done), 0, -1)
         lines = [
             bqplot.Lines(
@@ -59,43 +63,37 @@ class ParallelCoordinates(Chart):
             marks=lines,
             axes=[names, *axes],
             title=f"{len(done)} trials, the best on held-out images in blue",
-            title_style={
-                "fill": INK,
-                "font-size": "14px",
-                "transform": "translate(0, -22px)",
-            },  # above the names
+            # The shift puts the title above the names of the axes.
+            title_style={"fill": INK, "font-size": "14px", "transform": "translate(0, -22px)"},
             fig_margin={"top": 70, "bottom": 20, "left": 40, "right": 40},
             min_aspect_ratio=1.6,
             max_aspect_ratio=2.6,
         )
 
 
-Column = tuple[
-    list[float], dict[float, str]
-]  # where each trial crosses an axis, 0 to 1, and what stands beside the axis
-
-
-def _choices(values: Sequence[object]) -> Column:
-    """The values of a parameter, evenly spaced; numbers in their order."""
-    different = list({as_text(value): value for value in values}.values())
-    different = sorted(different) if all(isinstance(value, int | float) for value in different) else different
-    at = {as_text(value): height for value, height in zip(different, _spaced(len(different)), strict=True)}
-    return [at[as_text(value)] for value in values], {height: text for text, height in at.items()}
+def _choices(values: Sequence[Value]) -> Column:
+    """Return the values of a parameter, evenly spaced; numbers in ascending order."""
+    texts = list(dict.fromkeys(map(as_text, values)))
+    numbers = {as_text(value): value for value in values if isinstance(value, int | float)}
+    if len(numbers) == len(texts):
+        texts = sorted(numbers, key=numbers.__getitem__)
+    height = dict(zip(texts, _spaced(len(texts)), strict=True))
+    return [height[as_text(value)] for value in values], {height[text]: text for text in texts}
 
 
 def _outcomes(done: Sequence[Trial]) -> dict[str, Column]:
     accuracies = {
-        "held-out accuracy": [trial.held_out.overall_accuracy.value for trial in done],
-        "test accuracy": [trial.tested.overall_accuracy.value for trial in done],
+        "held-out accuracy": [trial.held_out_evaluation.overall_accuracy.value for trial in done],
+        "test accuracy": [trial.test_evaluation.overall_accuracy.value for trial in done],
     }
     return {name: _measured(values, "{:.1%}") for name, values in accuracies.items()} | {
         "seconds": _measured([sum(trial.seconds.values()) for trial in done], "{:.0f}"),
-        "ms an image": _measured([trial.milliseconds for trial in done], "{:.1f}"),
+        "ms per image": _measured([trial.milliseconds for trial in done], "{:.1f}"),
     }
 
 
 def _measured(values: Sequence[float], shown: str) -> Column:
-    """Numbers, from the smallest at the foot to the largest at the top."""
+    """Return numbers on a linear axis, the smallest at the bottom."""
     low, high = min(values, default=0), max(values, default=0)
     scaled = [MARGIN + (1 - 2 * MARGIN) * (value - low) / ((high - low) or 1) for value in values]
     return scaled, {
@@ -105,7 +103,10 @@ def _measured(values: Sequence[float], shown: str) -> Column:
 
 
 def _spaced(count: int) -> list[float]:
-    """Heights on an axis, from the lowest to the highest; of few digits, since ticks find their texts by them."""
+    """Return evenly spaced heights on an axis, ascending.
+
+    They are rounded, since bqplot looks up the text of a tick by the digits of its height.
+    """
     return np.linspace(MARGIN, 1 - MARGIN, count).round(4).tolist()
 
 
@@ -117,5 +118,5 @@ def _axis(position: int, ticks: dict[float, str], along: bqplot.Scale, up: bqplo
         tick_values=list(ticks),
         tick_labels={str(height): text for height, text in ticks.items()},
         grid_lines="none",
-        tick_style={"transform": "translate(0, -9px)"},
-    )  # above the lines that cross there
+        tick_style={"transform": "translate(0, -9px)"},  # above the lines that cross there
+    )

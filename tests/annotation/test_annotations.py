@@ -1,4 +1,4 @@
-"""Labels corrected by a person: every state change, on real files, without a browser."""
+"""Corrected labels: every state change, on real files, without a browser."""
 
 import os
 import shutil
@@ -19,22 +19,22 @@ from support.pictures import picture
 
 
 @pytest.fixture
-def notes(colour_folder) -> Annotations:
+def annotations(colour_folder) -> Annotations:
     (colour_folder / "unlabelled").mkdir()
     (colour_folder / "blue" / "11.jpg").rename(colour_folder / "unlabelled" / "x.jpg")
-    return opened(colour_folder)
+    return open_folder(colour_folder)
 
 
-def opened(folder: Path) -> Annotations:
-    return Annotations(scan.look_through("colours", folder))
+def open_folder(folder: Path) -> Annotations:
+    return Annotations(scan.scan_folder("colours", folder))
 
 
-def at(notes: Annotations, path: str) -> int:
-    return [image.path for image in notes.images].index(path)
+def position(annotations: Annotations, path: str) -> int:
+    return [image.path for image in annotations.images].index(path)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file and folder but the journal and its lock."""
+    """Return all files and folders except the journal and its lock."""
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
     return {
         name: path.read_bytes() if path.is_file() else b""
@@ -43,119 +43,128 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_relabelling_moves_the_file_and_changes_the_counts(notes):
-    i = at(notes, "red/03.jpg")
-    content = (notes.dataset.folder / "red/03.jpg").read_bytes()
-    (notes.dataset.folder / "blue/03.jpg").unlink()
-    assert str(notes.relabel([i], "blue")) == "blue/03.jpg: now 'blue'"
-    assert not (notes.dataset.folder / "red/03.jpg").exists()
-    assert (notes.dataset.folder / "blue/03.jpg").read_bytes() == content
-    assert (notes.images[i].path, notes.images[i].label) == ("blue/03.jpg", "blue")
-    assert notes.counts()["red"] == 11 and notes.is_changed(i) and notes.is_seen(i)
+def test_relabelling_moves_the_file_and_changes_the_label_counts(annotations):
+    i = position(annotations, "red/03.jpg")
+    content = (annotations.dataset.folder / "red/03.jpg").read_bytes()
+    (annotations.dataset.folder / "blue/03.jpg").unlink()
+    assert str(annotations.relabel([i], "blue")) == "blue/03.jpg: label set to 'blue'"
+    assert not (annotations.dataset.folder / "red/03.jpg").exists()
+    assert (annotations.dataset.folder / "blue/03.jpg").read_bytes() == content
+    assert (annotations.images[i].path, annotations.images[i].label) == ("blue/03.jpg", "blue")
+    assert (
+        annotations.label_counts()["red"] == 11 and annotations.is_changed(i) and annotations.is_reviewed(i)
+    )
 
 
-def test_a_file_of_that_name_is_not_overwritten_and_nothing_moves(notes):
-    before = contents(notes.dataset.folder)
+def test_relabelling_never_overwrites_a_file_and_then_moves_nothing(annotations):
+    before = contents(annotations.dataset.folder)
     with pytest.raises(
         ImgclfError,
         match=r"^blue/03.jpg: there is a file of that name already, so nothing was moved; rename one of the two$",
     ):
-        notes.relabel([at(notes, "unlabelled/x.jpg"), at(notes, "red/03.jpg")], "blue")
-    assert contents(notes.dataset.folder) == before and not (notes.dataset.folder / NAME).exists()
+        annotations.relabel(
+            [position(annotations, "unlabelled/x.jpg"), position(annotations, "red/03.jpg")], "blue"
+        )
+    assert contents(annotations.dataset.folder) == before and not (annotations.dataset.folder / NAME).exists()
 
 
-def test_two_selected_files_of_one_name_do_not_overwrite_each_other(notes):
-    before = contents(notes.dataset.folder)
-    notes.add_label("odd")
+def test_two_selected_files_with_the_same_name_do_not_overwrite_each_other(annotations):
+    before = contents(annotations.dataset.folder)
+    annotations.add_label("odd")
     with pytest.raises(ImgclfError, match="there is a file of that name already"):
-        notes.relabel([at(notes, "red/03.jpg"), at(notes, "blue/03.jpg")], "odd")
-    assert contents(notes.dataset.folder) == {**before, "odd": b""}
+        annotations.relabel(
+            [position(annotations, "red/03.jpg"), position(annotations, "blue/03.jpg")], "odd"
+        )
+    assert contents(annotations.dataset.folder) == {**before, "odd": b""}
 
 
-def test_the_label_it_has_already_is_a_confirmation(notes):
-    i = at(notes, "red/03.jpg")
-    notes.relabel([i], "red")
-    assert notes.is_seen(i) and not notes.is_changed(i) and notes.seen() == 1
+def test_relabelling_to_the_current_label_is_a_confirmation(annotations):
+    i = position(annotations, "red/03.jpg")
+    annotations.relabel([i], "red")
+    assert annotations.is_reviewed(i) and not annotations.is_changed(i) and annotations.count_reviewed() == 1
 
 
-def test_a_subfolder_goes_along_and_leaves_with_the_undo(notes):
-    folder = notes.dataset.folder
+def test_relabelling_keeps_the_subfolder_and_undo_removes_it(annotations):
+    folder = annotations.dataset.folder
     (folder / "red/shop").mkdir()
     (folder / "red/03.jpg").rename(folder / "red/shop/03.jpg")
-    notes, before = opened(folder), contents(folder)
-    notes.relabel([at(notes, "red/shop/03.jpg")], "blue")
-    assert (folder / "blue/shop/03.jpg").exists() and notes.images[
-        at(notes, "blue/shop/03.jpg")
+    annotations, before = open_folder(folder), contents(folder)
+    annotations.relabel([position(annotations, "red/shop/03.jpg")], "blue")
+    assert (folder / "blue/shop/03.jpg").exists() and annotations.images[
+        position(annotations, "blue/shop/03.jpg")
     ].group == "shop"
-    notes.undo()
+    annotations.undo()
     assert contents(folder) == before
 
 
-def test_excluded_images_stay_and_are_skipped_by_later_stages(notes):
-    i = at(notes, "red/03.jpg")
-    notes.exclude([i])
-    assert (notes.dataset.folder / "red/03.jpg").exists() and notes.counts()["red"] == 11
-    found = scan.look_through("colours", notes.dataset.folder)
+def test_excluded_images_keep_their_files_and_are_skipped_by_later_stages(annotations):
+    i = position(annotations, "red/03.jpg")
+    annotations.exclude([i])
+    assert (annotations.dataset.folder / "red/03.jpg").exists() and annotations.label_counts()["red"] == 11
+    found = scan.scan_folder("colours", annotations.dataset.folder)
     assert [(image.path, image.excluded) for image in found.excluded] == [("red/03.jpg", dataset.BY_HAND)]
     assert "red/03.jpg" not in {image.path for image in found.images}
-    notes.include([i])
-    assert not scan.look_through("colours", notes.dataset.folder).excluded
+    annotations.include([i])
+    assert not scan.scan_folder("colours", annotations.dataset.folder).excluded
 
 
-def test_an_excluded_image_that_is_moved_by_hand_stays_excluded(notes):
-    notes.exclude([at(notes, "red/03.jpg")])
-    (notes.dataset.folder / "red/03.jpg").rename(notes.dataset.folder / "blue/new.jpg")
-    assert [image.path for image in opened(notes.dataset.folder).now().excluded] == ["blue/new.jpg"]
+def test_an_excluded_image_stays_excluded_when_its_file_is_moved_by_hand(annotations):
+    annotations.exclude([position(annotations, "red/03.jpg")])
+    (annotations.dataset.folder / "red/03.jpg").rename(annotations.dataset.folder / "blue/new.jpg")
+    assert [image.path for image in open_folder(annotations.dataset.folder).current_dataset().excluded] == [
+        "blue/new.jpg"
+    ]
 
 
-def test_another_image_in_the_place_of_an_excluded_one_is_used(notes):
-    notes.exclude([at(notes, "red/03.jpg")])
-    shutil.copy(notes.dataset.folder / "unlabelled/x.jpg", notes.dataset.folder / "red/03.jpg")
-    assert not [image for image in opened(notes.dataset.folder).images if image.excluded == dataset.BY_HAND]
+def test_an_image_that_replaces_an_excluded_one_is_not_excluded(annotations):
+    annotations.exclude([position(annotations, "red/03.jpg")])
+    shutil.copy(annotations.dataset.folder / "unlabelled/x.jpg", annotations.dataset.folder / "red/03.jpg")
+    assert not [
+        image for image in open_folder(annotations.dataset.folder).images if image.excluded == dataset.BY_HAND
+    ]
 
 
-def test_an_image_without_a_label_gets_one_and_can_lose_it(notes):
-    i = at(notes, "unlabelled/x.jpg")
-    assert notes.images[i].excluded == dataset.NO_LABEL
-    notes.relabel([i], "blue")
-    assert not notes.images[i].excluded and notes.counts()["unlabelled"] == 0
-    notes.relabel([i], "unlabelled")
-    assert notes.images[i].excluded == dataset.NO_LABEL and notes.counts()["unlabelled"] == 1
-
-
-def test_undo_works_tomorrow_and_takes_all_of_a_selection_back(notes):
-    before = contents(notes.dataset.folder)
-    notes.add_label("odd")
-    notes.relabel([at(notes, f"red/{i:02d}.jpg") for i in range(5)], "odd")
-    notes.exclude([at(notes, "odd/02.jpg")])
-    tomorrow = opened(notes.dataset.folder)
-    assert str(tomorrow.undo()) == "took back: excluded odd/02.jpg"
-    assert str(tomorrow.undo()) == "took back: red/04.jpg is 'red' again and 4 more"
-    assert str(tomorrow.undo()) == "took back: new label odd" and tomorrow.labels == ["blue", "green", "red"]
-    assert contents(notes.dataset.folder) == before
-    with pytest.raises(ImgclfError, match="^there is no change left to take back$"):
-        tomorrow.undo()
-
-
-def test_the_undo_of_a_change_to_an_image_that_is_gone_is_noted_and_those_before_work(notes):
-    notes.exclude([at(notes, "green/01.jpg")])
-    notes.relabel([at(notes, "unlabelled/x.jpg")], "red")
-    (notes.dataset.folder / "red/x.jpg").unlink()
+def test_the_label_of_an_image_can_be_set_and_removed(annotations):
+    i = position(annotations, "unlabelled/x.jpg")
+    assert annotations.images[i].excluded == dataset.NO_LABEL
+    annotations.relabel([i], "blue")
+    assert not annotations.images[i].excluded and annotations.label_counts()["unlabelled"] == 0
+    annotations.relabel([i], "unlabelled")
     assert (
-        str(notes.undo())
-        == "cannot be taken back, since it is not there any more or is another image: red/x.jpg"
+        annotations.images[i].excluded == dataset.NO_LABEL and annotations.label_counts()["unlabelled"] == 1
     )
-    assert str(notes.undo()) == "took back: excluded green/01.jpg"
 
 
-def test_undo_is_refused_while_another_file_stands_in_the_way(notes):
-    folder = notes.dataset.folder
-    notes.relabel([at(notes, "unlabelled/x.jpg")], "red")
+def test_undo_works_in_a_later_session_and_reverts_a_whole_selection(annotations):
+    before = contents(annotations.dataset.folder)
+    annotations.add_label("odd")
+    annotations.relabel([position(annotations, f"red/{i:02d}.jpg") for i in range(5)], "odd")
+    annotations.exclude([position(annotations, "odd/02.jpg")])
+    later = open_folder(annotations.dataset.folder)
+    assert str(later.undo()) == "undone: exclusion of odd/02.jpg"
+    assert str(later.undo()) == "undone: red/04.jpg is 'red' again and 4 more"
+    assert str(later.undo()) == "undone: new label odd" and later.labels == ["blue", "green", "red"]
+    assert contents(annotations.dataset.folder) == before
+    with pytest.raises(ImgclfError, match="^there is no change left to undo$"):
+        later.undo()
+
+
+def test_undo_skips_a_change_to_an_image_that_is_gone(annotations):
+    annotations.exclude([position(annotations, "green/01.jpg")])
+    annotations.relabel([position(annotations, "unlabelled/x.jpg")], "red")
+    (annotations.dataset.folder / "red/x.jpg").unlink()
+    assert str(annotations.undo()) == "cannot be undone, since the file is gone or was replaced: red/x.jpg"
+    assert str(annotations.undo()) == "undone: exclusion of green/01.jpg"
+
+
+def test_undo_is_refused_while_another_file_has_the_previous_path(annotations):
+    folder = annotations.dataset.folder
+    annotations.relabel([position(annotations, "unlabelled/x.jpg")], "red")
     shutil.copy(folder / "red/x.jpg", folder / "unlabelled/x.jpg")
     with pytest.raises(ImgclfError, match=r"^unlabelled/x.jpg: there is a file of that name already"):
-        notes.undo()
+        annotations.undo()
     (folder / "unlabelled/x.jpg").unlink()
-    assert str(notes.undo()) == "took back: unlabelled/x.jpg is 'unlabelled' again"
+    assert str(annotations.undo()) == "undone: unlabelled/x.jpg is 'unlabelled' again"
 
 
 @pytest.mark.parametrize(
@@ -164,231 +173,242 @@ def test_undo_is_refused_while_another_file_stands_in_the_way(notes):
         ("", "is empty"),
         (".hidden", "begins with a dot"),
         ("a/b", "has a slash"),
-        ("Red", "there is a label 'red' already"),
+        ("Red", "the label 'red' exists already; use it, or choose another name"),
         ("unlabelled", "is the folder of images without a label"),
         ("x\0", "control character"),
         ("..", "begins with a dot"),
     ],
 )
-def test_a_bad_name_for_a_label_is_refused(notes, name, message):
-    before = contents(notes.dataset.folder)
+def test_an_invalid_label_name_is_refused(annotations, name, message):
+    before = contents(annotations.dataset.folder)
     with pytest.raises(ImgclfError, match=message):
-        notes.add_label(name)
-    assert contents(notes.dataset.folder) == before
+        annotations.add_label(name)
+    assert contents(annotations.dataset.folder) == before
 
 
-def test_a_label_that_nobody_added_is_refused(notes):
-    with pytest.raises(ImgclfError, match="^there is no label 'odd'; add it first$"):
-        notes.relabel([0], "odd")
+def test_an_unknown_label_is_refused(annotations):
+    with pytest.raises(ImgclfError, match="^the label 'odd' does not exist; add it first$"):
+        annotations.relabel([0], "odd")
 
 
-def test_a_change_in_another_window_is_shown_and_nothing_is_done_to_the_image(notes):
-    other = opened(notes.dataset.folder)
-    i = at(notes, "unlabelled/x.jpg")
+def test_an_image_that_another_window_has_just_changed_is_not_changed(annotations):
+    other = open_folder(annotations.dataset.folder)
+    i = position(annotations, "unlabelled/x.jpg")
     other.relabel([i], "red")
     with pytest.raises(
-        ImgclfError, match=r"^red/x.jpg: was changed in another window just now; look at it and press again$"
+        ImgclfError, match=r"^red/x.jpg: another window has just changed this image; check it and try again$"
     ):
-        notes.relabel([i], "blue")
-    assert notes.images == other.images
-    notes.relabel([i], "blue")
-    assert other.follow() == (i,) and other.images[i].path == "blue/x.jpg"
+        annotations.relabel([i], "blue")
+    assert annotations.images == other.images
+    annotations.relabel([i], "blue")
+    assert other.sync() == (i,) and other.images[i].path == "blue/x.jpg"
 
 
-def test_labels_of_another_window_appear(notes):
-    other = opened(notes.dataset.folder)
+def test_sync_adds_the_labels_of_another_window(annotations):
+    other = open_folder(annotations.dataset.folder)
     other.add_label("odd")
-    notes.follow()
-    assert notes.labels == ["blue", "green", "odd", "red"]
+    annotations.sync()
+    assert annotations.labels == ["blue", "green", "odd", "red"]
 
 
-def test_an_image_that_someone_moved_or_replaced_gives_a_message(notes):
-    folder = notes.dataset.folder
+def test_excluding_a_moved_or_replaced_image_is_refused(annotations):
+    folder = annotations.dataset.folder
     (folder / "red/03.jpg").rename(folder / "elsewhere.jpg")
     shutil.copy(folder / "red/05.jpg", folder / "red/04.jpg")
     for path in ("red/03.jpg", "red/04.jpg"):
         with pytest.raises(
             ImgclfError,
-            match=rf"^{path}: is (not there any more|another image now); run 01_prepare_data again",
+            match=rf"^{path}: (no longer exists|is another image now); run 01_prepare_data again",
         ):
-            notes.exclude([at(notes, path)])
-    assert not notes.journal.standing
+            annotations.exclude([position(annotations, path)])
+    assert not annotations.journal.active
 
 
-def test_what_the_screen_says_of_an_exclusion_is_what_a_fresh_look_finds(colour_folder):
+def test_undo_restores_the_exclusion_reasons_of_the_scan(colour_folder):
     shutil.copy(colour_folder / "red/03.jpg", colour_folder / "red/copy.jpg")
     (colour_folder / "red/bad.jpg").write_bytes(b"not an image")
-    notes = opened(colour_folder)
-    reasons = [image.excluded for image in notes.images]
-    a, copy, bad = (at(notes, f"red/{name}.jpg") for name in ("00", "copy", "bad"))
-    notes.exclude([a])
-    notes.exclude([a, copy, bad])
-    assert [notes.images[i].excluded for i in (a, copy, bad)] == [dataset.BY_HAND] * 3
-    notes.undo()
-    assert notes.images[a].excluded == dataset.BY_HAND and [
-        notes.images[i].excluded for i in (copy, bad)
+    annotations = open_folder(colour_folder)
+    reasons = [image.excluded for image in annotations.images]
+    a, copy, bad = (position(annotations, f"red/{name}.jpg") for name in ("00", "copy", "bad"))
+    annotations.exclude([a])
+    annotations.exclude([a, copy, bad])
+    assert [annotations.images[i].excluded for i in (a, copy, bad)] == [dataset.BY_HAND] * 3
+    annotations.undo()
+    assert annotations.images[a].excluded == dataset.BY_HAND and [
+        annotations.images[i].excluded for i in (copy, bad)
     ] == [reasons[copy], reasons[bad]]
-    notes.undo()
-    assert [image.excluded for image in notes.images] == reasons
+    annotations.undo()
+    assert [image.excluded for image in annotations.images] == reasons
 
 
-def test_the_twin_of_an_excluded_image_that_was_deleted_is_used(colour_folder):
+def test_the_copy_of_an_excluded_image_is_not_excluded(colour_folder):
     shutil.copy(colour_folder / "red/03.jpg", colour_folder / "blue/same.jpg")
-    notes = opened(colour_folder)
-    notes.exclude([at(notes, "red/03.jpg")])
+    annotations = open_folder(colour_folder)
+    annotations.exclude([position(annotations, "red/03.jpg")])
     (colour_folder / "red/03.jpg").rename(colour_folder / "red/moved.jpg")
     assert not [
-        image for image in opened(colour_folder).images if image.path == "blue/same.jpg" and image.excluded
+        image
+        for image in open_folder(colour_folder).images
+        if image.path == "blue/same.jpg" and image.excluded
     ]
 
 
-def test_an_image_that_was_excluded_moved_by_hand_and_taken_in_again_is_used(notes):
-    folder = notes.dataset.folder
-    notes.exclude([at(notes, "red/03.jpg")])
+def test_an_excluded_image_can_be_included_after_its_file_was_moved(annotations):
+    folder = annotations.dataset.folder
+    annotations.exclude([position(annotations, "red/03.jpg")])
     (folder / "red/03.jpg").rename(folder / "blue/new.jpg")
-    notes = opened(folder)
-    notes.include([at(notes, "blue/new.jpg")])
-    assert not opened(folder).now().excluded
+    annotations = open_folder(folder)
+    annotations.include([position(annotations, "blue/new.jpg")])
+    assert not open_folder(folder).current_dataset().excluded
 
 
-def test_an_image_that_was_edited_does_not_keep_older_changes_from_being_taken_back(notes):
-    folder = notes.dataset.folder
-    notes.exclude([at(notes, "green/01.jpg")])
-    notes.confirm([at(notes, "red/03.jpg")])
-    notes.exclude([at(notes, "red/03.jpg")])
+def test_older_changes_can_be_undone_after_an_image_was_replaced(annotations):
+    folder = annotations.dataset.folder
+    annotations.exclude([position(annotations, "green/01.jpg")])
+    annotations.confirm([position(annotations, "red/03.jpg")])
+    annotations.exclude([position(annotations, "red/03.jpg")])
     shutil.copy(folder / "red/05.jpg", folder / "red/03.jpg")
-    assert [str(notes.undo()) for _ in range(3)] == [
-        "took back: excluded red/03.jpg",
-        "took back: seen red/03.jpg",
-        "took back: excluded green/01.jpg",
+    assert [str(annotations.undo()) for _ in range(3)] == [
+        "undone: exclusion of red/03.jpg",
+        "undone: confirmation of red/03.jpg",
+        "undone: exclusion of green/01.jpg",
     ]
 
 
-def test_annotations_of_a_look_that_is_older_take_in_what_came_since(notes):
-    i, j = at(notes, "unlabelled/x.jpg"), at(notes, "red/03.jpg")
-    notes.add_label("odd")
-    notes.relabel([i], "odd")
-    notes.exclude([j])
-    again = Annotations(notes.dataset)
-    assert again.images == notes.images and again.labels == notes.labels
+def test_changes_since_an_older_scan_are_applied_on_opening(annotations):
+    i, j = position(annotations, "unlabelled/x.jpg"), position(annotations, "red/03.jpg")
+    annotations.add_label("odd")
+    annotations.relabel([i], "odd")
+    annotations.exclude([j])
+    again = Annotations(annotations.dataset)
+    assert again.images == annotations.images and again.labels == annotations.labels
     again.undo()
-    assert Annotations(notes.dataset).images[j].excluded == ""
+    assert Annotations(annotations.dataset).images[j].excluded == ""
 
 
-def test_undo_shows_what_another_window_did_before_it_takes_that_back(notes):
-    other = opened(notes.dataset.folder)
-    other.relabel([at(notes, "unlabelled/x.jpg")], "red")
+def test_undo_shows_a_change_of_another_window_before_reverting_it(annotations):
+    other = open_folder(annotations.dataset.folder)
+    other.relabel([position(annotations, "unlabelled/x.jpg")], "red")
     with pytest.raises(
         ImgclfError,
-        match="^another window has changed something just now; look at it, and press again to take that back$",
+        match="^another window has just made a change; check it, and undo again to revert that change$",
     ):
-        notes.undo()
-    assert str(notes.undo()) == "took back: unlabelled/x.jpg is 'unlabelled' again"
+        annotations.undo()
+    assert str(annotations.undo()) == "undone: unlabelled/x.jpg is 'unlabelled' again"
 
 
-def test_a_label_that_another_window_took_back_is_refused(notes):
-    other = opened(notes.dataset.folder)
+def test_a_label_that_another_window_removed_is_refused(annotations):
+    other = open_folder(annotations.dataset.folder)
     other.add_label("odd")
-    notes.follow()
+    annotations.sync()
     other.undo()
-    with pytest.raises(ImgclfError, match="^there is no label 'odd'; add it first$"):
-        notes.relabel([0], "odd")
+    with pytest.raises(ImgclfError, match="^the label 'odd' does not exist; add it first$"):
+        annotations.relabel([0], "odd")
 
 
-def test_a_new_image_in_the_place_of_one_that_was_seen_is_not_seen(notes):
-    i = at(notes, "red/03.jpg")
-    notes.confirm([i])
-    shutil.copy(notes.dataset.folder / "unlabelled/x.jpg", notes.dataset.folder / "red/03.jpg")
-    fresh = opened(notes.dataset.folder)
-    assert notes.is_seen(i) and not fresh.is_seen(at(fresh, "red/03.jpg")) and fresh.seen() == 0
+def test_an_image_that_replaces_a_reviewed_one_is_not_reviewed(annotations):
+    i = position(annotations, "red/03.jpg")
+    annotations.confirm([i])
+    shutil.copy(annotations.dataset.folder / "unlabelled/x.jpg", annotations.dataset.folder / "red/03.jpg")
+    fresh = open_folder(annotations.dataset.folder)
+    assert (
+        annotations.is_reviewed(i)
+        and not fresh.is_reviewed(position(fresh, "red/03.jpg"))
+        and fresh.count_reviewed() == 0
+    )
 
 
-def test_a_file_whose_name_is_not_utf8_is_not_mistaken_for_another(colour_folder):
+def test_a_file_name_that_is_not_utf8_is_not_confused_with_another(colour_folder):
     (colour_folder / "red/a?.jpg").write_bytes((colour_folder / "red/00.jpg").read_bytes())
     (Path(os.fsdecode(os.fsencode(colour_folder / "red") + b"/a\xff.jpg"))).write_bytes(
         (colour_folder / "red/01.jpg").read_bytes()
     )
     (Path(os.fsdecode(os.fsencode(colour_folder / "red") + b"/n\xff.txt"))).write_text("")
     Path(os.fsdecode(os.fsencode(colour_folder) + b"/l\xff")).mkdir()
-    notes = opened(colour_folder)
-    dataset.write(notes.dataset)
-    odd = next(i for i, image in enumerate(notes.images) if "not UTF-8" in image.excluded)
+    annotations = open_folder(colour_folder)
+    dataset.write(annotations.dataset)
+    odd = next(i for i, image in enumerate(annotations.images) if "not UTF-8" in image.excluded)
     with pytest.raises(
         ImgclfError,
         match=r"^red/a\?.jpg: the name is not UTF-8; rename it; until then it cannot be changed here$",
     ):
-        notes.relabel([odd], "blue")
-    assert notes.labels == ["blue", "green", "red"]
+        annotations.relabel([odd], "blue")
+    assert annotations.labels == ["blue", "green", "red"]
 
 
-def test_a_folder_that_is_gone_gives_a_message(notes):
-    notes.dataset.folder.rename(notes.dataset.folder.with_name("gone"))
-    with pytest.raises(ImgclfError, match="the folder is not there any more"):
-        Annotations(notes.dataset)
+def test_opening_a_folder_that_is_gone_is_refused(annotations):
+    annotations.dataset.folder.rename(annotations.dataset.folder.with_name("gone"))
+    with pytest.raises(ImgclfError, match="the folder no longer exists"):
+        Annotations(annotations.dataset)
 
 
-def test_stages_after_01_refuse_a_list_that_is_older_than_the_labels(notes):
-    dataset.write(notes.dataset)
-    notes.confirm([0])
-    notes.relabel([at(notes, "unlabelled/x.jpg")], "red")
+def test_later_stages_refuse_a_list_of_images_that_is_older_than_the_labels(annotations):
+    dataset.write(annotations.dataset)
+    annotations.confirm([0])
+    annotations.relabel([position(annotations, "unlabelled/x.jpg")], "red")
     with pytest.raises(
         ImgclfError,
-        match="^labels of colours were changed after 01_prepare_data looked through its images; run 01_prepare_data again$",
+        match="^labels of colours were changed after 01_prepare_data scanned its images; run 01_prepare_data again$",
     ):
         dataset.read("colours")
-    assert "1 image differs from what 01_prepare_data saw. Run 01_prepare_data" in consequences(
-        notes, split.Sides({})
+    assert "1 image changed since 01_prepare_data ran. Run 01_prepare_data" in consequences(
+        annotations, split.PreviousSplit({})
     )
-    notes.undo()
-    assert dataset.read("colours") == notes.dataset and consequences(notes, split.Sides({})) == ""
-    notes.exclude([0])
-    dataset.write(scan.look_through("colours", notes.dataset.folder))
-    assert consequences(notes, split.Sides({})) == ""  # 01 has run again
+    annotations.undo()
+    assert (
+        dataset.read("colours") == annotations.dataset
+        and consequences(annotations, split.PreviousSplit({})) == ""
+    )
+    annotations.exclude([0])
+    dataset.write(scan.scan_folder("colours", annotations.dataset.folder))
+    assert consequences(annotations, split.PreviousSplit({})) == ""  # 01 has run again
 
 
-def test_changed_today_counts_what_stands(notes):
-    i, today = at(notes, "unlabelled/x.jpg"), date.today()
-    notes.confirm([i])
-    assert not notes.is_changed(i, today)
-    notes.relabel([i], "red")
-    assert notes.is_changed(i, today) and not notes.is_changed(i, today - timedelta(days=1))
-    notes.undo()
-    assert not notes.is_changed(i) and notes.is_seen(i)
+def test_is_changed_ignores_confirmations_undone_changes_and_other_days(annotations):
+    i, today = position(annotations, "unlabelled/x.jpg"), date.today()
+    annotations.confirm([i])
+    assert not annotations.is_changed(i, today)
+    annotations.relabel([i], "red")
+    assert annotations.is_changed(i, today) and not annotations.is_changed(i, today - timedelta(days=1))
+    annotations.undo()
+    assert not annotations.is_changed(i) and annotations.is_reviewed(i)
 
 
-def test_observers_hear_of_every_change(notes):
-    heard = []
-    notes.observers.append(heard.append)
-    i = at(notes, "unlabelled/x.jpg")
-    notes.relabel([i], "red")
-    notes.undo()
-    assert heard == [(i,), (i,)]
+def test_observers_are_notified_of_every_change(annotations):
+    notified = []
+    annotations.observers.append(notified.append)
+    i = position(annotations, "unlabelled/x.jpg")
+    annotations.relabel([i], "red")
+    annotations.undo()
+    assert notified == [(i,), (i,)]
 
 
-def test_copies_are_found_anew_when_labels_change(colour_folder):
+def test_duplicates_are_updated_when_labels_change(colour_folder):
     shutil.copy(colour_folder / "red/03.jpg", colour_folder / "blue/copy.jpg")
-    notes = opened(colour_folder)
-    assert not notes.now().excluded
-    notes.relabel([at(notes, "blue/copy.jpg")], "red")
-    assert notes.now().excluded == opened(colour_folder).dataset.excluded
-    assert [image.excluded for image in notes.now().excluded] == ["duplicate of red/03.jpg"]
+    annotations = open_folder(colour_folder)
+    assert not annotations.current_dataset().excluded
+    annotations.relabel([position(annotations, "blue/copy.jpg")], "red")
+    assert annotations.current_dataset().excluded == open_folder(colour_folder).dataset.excluded
+    assert [image.excluded for image in annotations.current_dataset().excluded] == ["duplicate of red/03.jpg"]
 
 
-def test_the_data_set_as_it_is_now_is_what_a_fresh_look_finds(notes):
-    notes.add_label("odd")
-    notes.relabel([at(notes, "red/03.jpg"), at(notes, "unlabelled/x.jpg")], "odd")
-    notes.exclude([at(notes, "green/01.jpg")])
-    fresh = scan.look_through("colours", notes.dataset.folder)
-    assert sorted(notes.now().files, key=lambda image: image.path) == sorted(
+def test_the_current_data_set_equals_a_new_scan(annotations):
+    annotations.add_label("odd")
+    annotations.relabel(
+        [position(annotations, "red/03.jpg"), position(annotations, "unlabelled/x.jpg")], "odd"
+    )
+    annotations.exclude([position(annotations, "green/01.jpg")])
+    fresh = scan.scan_folder("colours", annotations.dataset.folder)
+    assert sorted(annotations.current_dataset().files, key=lambda image: image.path) == sorted(
         fresh.files, key=lambda image: image.path
     )
     assert {(i.path, i in split.split(fresh).train) for i in fresh.images} == {
-        (i.path, i in split.split(notes.now()).train) for i in fresh.images
+        (i.path, i in split.split(annotations.current_dataset()).train) for i in fresh.images
     }
 
 
 class Annotating(RuleBasedStateMachine):
-    """Two windows on one folder, and somebody who moves files by hand."""
+    """Two windows on one folder, and a person who moves files by hand."""
 
     LABELS = ("blue", "green", "odd", "red", "unlabelled")
     positions = st.lists(st.integers(0, 11), min_size=1, max_size=4, unique=True)
@@ -403,14 +423,14 @@ class Annotating(RuleBasedStateMachine):
         for i in range(12):
             path = (
                 self.folder / self.LABELS[i % 2] / f"{i % 5}" / f"{i % 4}.jpg"
-            )  # names that clash, in groups
+            )  # equal names in several groups
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(decoding.jpeg(picture((120, 120, 120), seed=i)))
         self.before, self.bytes = (
             contents(self.folder),
             sorted(path.read_bytes() for path in self.folder.rglob("*.jpg")),
         )
-        self.notes = [opened(self.folder), opened(self.folder)]
+        self.annotations = [open_folder(self.folder), open_folder(self.folder)]
         self.moved_by_hand = False
 
     def attempt(self, work, *arguments) -> None:
@@ -421,31 +441,31 @@ class Annotating(RuleBasedStateMachine):
 
     @rule(window=windows, positions=positions, label=st.sampled_from(LABELS))
     def relabel(self, window, positions, label):
-        self.attempt(self.notes[window].relabel, positions, label)
+        self.attempt(self.annotations[window].relabel, positions, label)
 
     @rule(window=windows, positions=positions)
     def exclude(self, window, positions):
-        self.attempt(self.notes[window].exclude, positions)
+        self.attempt(self.annotations[window].exclude, positions)
 
     @rule(window=windows, positions=positions)
     def include(self, window, positions):
-        self.attempt(self.notes[window].include, positions)
+        self.attempt(self.annotations[window].include, positions)
 
     @rule(window=windows, positions=positions)
     def confirm(self, window, positions):
-        self.attempt(self.notes[window].confirm, positions)
+        self.attempt(self.annotations[window].confirm, positions)
 
     @rule(window=windows)
     def add_label(self, window):
-        self.attempt(self.notes[window].add_label, "odd")
+        self.attempt(self.annotations[window].add_label, "odd")
 
     @rule(window=windows)
     def undo(self, window):
-        self.attempt(self.notes[window].undo)
+        self.attempt(self.annotations[window].undo)
 
     @rule(window=windows)
-    def open_again(self, window):
-        self.notes[window] = opened(self.folder)
+    def reopen(self, window):
+        self.annotations[window] = open_folder(self.folder)
 
     @rule(number=st.integers(0, 11))
     def move_by_hand(self, number):
@@ -455,14 +475,14 @@ class Annotating(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.moved_by_hand)
     @rule()
-    def take_all_back(self):
-        notes = opened(self.folder)
-        while notes.journal.standing:
-            notes.undo()
+    def undo_everything(self):
+        annotations = open_folder(self.folder)
+        while annotations.journal.active:
+            annotations.undo()
         assert contents(self.folder) == self.before
 
     @invariant()
-    def no_image_is_lost_or_doubled(self):
+    def no_image_is_lost_or_duplicated(self):
         assert sorted(path.read_bytes() for path in self.folder.rglob("*.jpg")) == self.bytes
 
     @invariant()
@@ -471,17 +491,17 @@ class Annotating(RuleBasedStateMachine):
             return
         fresh = {
             (image.path, image.label, image.sha256, image.excluded)
-            for image in scan.look_through("colours", self.folder).files
+            for image in scan.scan_folder("colours", self.folder).files
         }
-        for notes in self.notes:
-            notes.follow()
+        for annotations in self.annotations:
+            annotations.sync()
             assert {
-                (image.path, image.label, image.sha256, image.excluded) for image in notes.images
+                (image.path, image.label, image.sha256, image.excluded) for image in annotations.images
             } == fresh
 
     def teardown(self) -> None:
         if not self.moved_by_hand:
-            self.take_all_back()
+            self.undo_everything()
         self.temporary.cleanup()
 
 

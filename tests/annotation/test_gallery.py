@@ -1,35 +1,37 @@
-"""Walking through images: what is shown, selected, and done by each key, without a browser."""
+"""The state of the annotator: filters, pages, selection and the command of each key, without a browser."""
 
 import numpy as np
 import pytest
 
 from imgclf import ImgclfError
-from imgclf.annotation import gallery
-from imgclf.annotation.gallery import Gallery
+from imgclf.annotation.gallery import BY_LABEL_QUALITY, Gallery
 from imgclf.annotation.suspects import OutOfSampleScores, Suspect
 
 
 @pytest.fixture
-def shown(notes) -> Gallery:
-    return Gallery(notes, rows=2, columns=3)
+def gallery(annotations) -> Gallery:
+    return Gallery(annotations, rows=2, columns=3)
 
 
-def paths(shown: Gallery, positions=None) -> list[str]:
-    return [shown.annotations.images[i].path for i in (shown.order if positions is None else positions)]
+def paths(gallery: Gallery, positions=None) -> list[str]:
+    return [gallery.annotations.images[i].path for i in (gallery.order if positions is None else positions)]
 
 
-def at_cursor(shown: Gallery) -> str:
-    return paths(shown, [shown.at_cursor])[0]
+def current_path(gallery: Gallery) -> str:
+    return paths(gallery, [gallery.current_position])[0]
 
 
-def press(shown: Gallery, *keys: str) -> str:
-    return [shown.press(key) for key in keys][-1]
+def press(gallery: Gallery, *keys: str) -> str:
+    return [gallery.press(key) for key in keys][-1]
 
 
-def test_pages_follow_the_order_of_names(shown):
-    assert (shown.pages, shown.page) == (6, 0)
-    assert paths(shown, shown.on_page(0)) == [f"blue/b0{i}.jpg" for i in range(6)]
-    assert paths(shown, shown.on_page(5))[-1] == "red/r11.jpg" and shown.on_page(6) == shown.on_page(-1) == []
+def test_images_are_paged_in_the_order_of_their_names(gallery):
+    assert (gallery.pages, gallery.page) == (6, 0)
+    assert paths(gallery, gallery.on_page(0)) == [f"blue/b0{i}.jpg" for i in range(6)]
+    assert (
+        paths(gallery, gallery.on_page(5))[-1] == "red/r11.jpg"
+        and gallery.on_page(6) == gallery.on_page(-1) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,30 +49,33 @@ def test_pages_follow_the_order_of_names(shown):
         (["ArrowLeft"], 0),
     ],
 )
-def test_keys_move_the_frame_and_turn_pages(shown, keys, index):
-    press(shown, *keys)
-    assert shown.current == index and shown.page == index // 6
+def test_keys_move_the_cursor_and_turn_pages(gallery, keys, index):
+    press(gallery, *keys)
+    assert gallery.current == index and gallery.page == index // 6
 
 
-def test_a_digit_relabels_and_moves_on(shown):
-    assert press(shown, "3") == "red/b00.jpg: now 'red'"
-    assert at_cursor(shown) == "blue/b01.jpg" and (shown.annotations.dataset.folder / "red/b00.jpg").exists()
+def test_a_digit_relabels_and_moves_on(gallery):
+    assert press(gallery, "3") == "red/b00.jpg: label set to 'red'"
+    assert (
+        current_path(gallery) == "blue/b01.jpg"
+        and (gallery.annotations.dataset.folder / "red/b00.jpg").exists()
+    )
 
 
-def test_the_order_stays_when_labels_change_until_it_is_asked_for_again(shown):
-    shown.show("label: blue")
-    press(shown, "3", "3")
-    assert len(shown.order) == 12 and shown.current == 2
-    shown.show("label: blue")
-    assert len(shown.order) == 10 and at_cursor(shown) == "blue/b02.jpg"
+def test_a_relabelled_image_stays_until_the_filter_is_applied_again(gallery):
+    gallery.filter_by("label: blue")
+    press(gallery, "3", "3")
+    assert len(gallery.order) == 12 and gallery.current == 2
+    gallery.filter_by("label: blue")
+    assert len(gallery.order) == 10 and current_path(gallery) == "blue/b02.jpg"
 
 
-def test_all_of_this_page_but_two(shown):
-    press(shown, "a")
-    shown.click(1, ctrl=True)
-    shown.click(4, ctrl=True)
-    assert press(shown, "2") == "4 images: now 'green'"
-    assert paths(shown, shown.on_page(0)) == [
+def test_a_page_without_two_images_is_relabelled_at_once(gallery):
+    press(gallery, "a")
+    gallery.click(1, ctrl=True)
+    gallery.click(4, ctrl=True)
+    assert press(gallery, "2") == "4 images: label set to 'green'"
+    assert paths(gallery, gallery.on_page(0)) == [
         "green/b00.jpg",
         "blue/b01.jpg",
         "green/b02.jpg",
@@ -78,65 +83,65 @@ def test_all_of_this_page_but_two(shown):
         "blue/b04.jpg",
         "green/b05.jpg",
     ]
-    assert not shown.selected and shown.page == 0
+    assert not gallery.selected and gallery.page == 0
 
 
-def test_shift_selects_a_range_by_click_and_by_keys(shown):
-    shown.click(1)
-    shown.click(4, shift=True)
-    assert shown.selected == set(shown.order[1:5])
-    shown.click(2)
-    assert shown.targets == [shown.order[2]]
-    shown.press("ArrowRight", shift=True)
-    shown.press("ArrowDown", shift=True)
-    assert shown.targets == shown.order[2:7]
+def test_shift_selects_a_range_by_click_and_by_keys(gallery):
+    gallery.click(1)
+    gallery.click(4, shift=True)
+    assert gallery.selected == set(gallery.order[1:5])
+    gallery.click(2)
+    assert gallery.targets == [gallery.order[2]]
+    gallery.press("ArrowRight", shift=True)
+    gallery.press("ArrowDown", shift=True)
+    assert gallery.targets == gallery.order[2:7]
 
 
-def test_the_first_ctrl_click_keeps_the_image_with_the_frame(shown):
-    shown.click(1)
-    shown.click(3, ctrl=True)
-    assert shown.targets == [shown.order[1], shown.order[3]]
+def test_the_first_ctrl_click_also_selects_the_current_image(gallery):
+    gallery.click(1)
+    gallery.click(3, ctrl=True)
+    assert gallery.targets == [gallery.order[1], gallery.order[3]]
 
 
-def test_s_selects_by_keyboard_alone_and_escape_drops_all(shown):
-    press(shown, "s")
-    shown.press("ArrowRight", shift=False)
-    assert not shown.selected
-    press(shown, "s", "Escape")
-    assert shown.targets == [shown.order[1]]
+def test_s_selects_by_keyboard_and_escape_clears_the_selection(gallery):
+    press(gallery, "s")
+    gallery.press("ArrowRight", shift=False)
+    assert not gallery.selected
+    press(gallery, "s", "Escape")
+    assert gallery.targets == [gallery.order[1]]
 
 
-def test_x_excludes_and_takes_back_and_z_undoes(shown):
-    press(shown, "x")
-    assert shown.annotations.is_excluded(shown.order[0])
-    press(shown, "Home", "x")
-    assert not shown.annotations.is_excluded(shown.order[0])
-    assert press(shown, "End", "z") == "took back: used again blue/b00.jpg"
-    assert shown.current == 0 and shown.annotations.is_excluded(shown.order[0])
+def test_x_excludes_and_includes_and_z_undoes(gallery):
+    press(gallery, "x")
+    assert gallery.annotations.is_excluded(gallery.order[0])
+    press(gallery, "Home", "x")
+    assert not gallery.annotations.is_excluded(gallery.order[0])
+    assert press(gallery, "End", "z") == "undone: inclusion of blue/b00.jpg"
+    assert gallery.current == 0 and gallery.annotations.is_excluded(gallery.order[0])
 
 
-def test_space_and_enter_confirm(shown):
-    press(shown, " ", " ")
-    assert shown.annotations.seen() == 2 and shown.current == 2
-    assert press(shown, "Enter") == "4 images: seen"
-    assert shown.annotations.seen() == 6 and (shown.page, shown.current) == (1, 6)
+def test_space_and_enter_confirm(gallery):
+    press(gallery, " ", " ")
+    assert gallery.annotations.count_reviewed() == 2 and gallery.current == 2
+    assert press(gallery, "Enter") == "4 images: confirmed"
+    assert gallery.annotations.count_reviewed() == 6 and (gallery.page, gallery.current) == (1, 6)
 
 
-def test_u_takes_the_label_away(shown):
-    press(shown, "u")
-    shown.show("unlabelled")
-    assert paths(shown) == ["unlabelled/b00.jpg"]
+def test_u_removes_the_label(gallery):
+    press(gallery, "u")
+    gallery.filter_by("unlabelled")
+    assert paths(gallery) == ["unlabelled/b00.jpg"]
 
 
-def test_filters_show_what_they_say(shown):
-    press(shown, "3", "x", " ")
+def test_each_filter_matches_its_images(gallery):
+    press(gallery, "3", "x", " ")
     counts = {}
-    for which in shown.filters:
-        shown.show(which)
-        counts[which] = len(shown.order)
+    for name in gallery.filters:
+        gallery.filter_by(name)
+        counts[name] = len(gallery.order)
     assert counts == {
         "all images": 36,
-        "not seen yet": 33,
+        "not reviewed": 33,
         "changed today": 2,
         "excluded": 1,
         "unlabelled": 0,
@@ -146,45 +151,47 @@ def test_filters_show_what_they_say(shown):
     }
 
 
-def test_nothing_shown_is_no_error_and_a_command_says_so(shown):
-    shown.show("unlabelled")
-    press(shown, "ArrowDown", "End", "PageDown", "a", "s", "Escape")
-    shown.click(0)
-    assert (shown.at_cursor, shown.targets, shown.pages) == (None, [], 1)
-    with pytest.raises(ImgclfError, match="^no image is selected$"):
-        press(shown, "1")
+def test_without_a_matching_image_keys_do_nothing_and_a_command_is_refused(gallery):
+    gallery.filter_by("unlabelled")
+    press(gallery, "ArrowDown", "End", "PageDown", "a", "s", "Escape")
+    gallery.click(0)
+    assert (gallery.current_position, gallery.targets, gallery.pages) == (None, [], 1)
+    with pytest.raises(ImgclfError, match="^no image is selected; select one, or change the filter$"):
+        press(gallery, "1")
 
 
-def test_a_digit_without_a_label_says_so(shown):
-    with pytest.raises(ImgclfError, match="^there is no label with the key 4; there are 3 labels$"):
-        press(shown, "4")
+def test_a_digit_without_a_label_is_refused(gallery):
+    with pytest.raises(
+        ImgclfError, match="^no label has the key 4: there are 3 labels; the keys are 1 to 3$"
+    ):
+        press(gallery, "4")
 
 
-def test_doubt_puts_the_most_doubtful_first_and_images_without_scores_last(notes):
-    sha = {image.path: image.sha256 for image in notes.images}
-    known = OutOfSampleScores(
+def test_sorting_by_label_quality_puts_the_lowest_first_and_unscored_images_last(annotations):
+    sha = {image.path: image.sha256 for image in annotations.images}
+    out_of_sample = OutOfSampleScores(
         ("blue", "green", "red"),
         {sha["red/r01.jpg"]: np.array([0.1, 0.1, 0.8]), sha["green/g05.jpg"]: np.array([0.9, 0.05, 0.05])},
     )
-    shown = Gallery(notes, known=known)
-    assert gallery.BY_DOUBT in shown.sortings
-    shown.sort(gallery.BY_DOUBT)
-    assert paths(shown)[:3] == ["green/g05.jpg", "red/r01.jpg", "blue/b00.jpg"]
+    gallery = Gallery(annotations, out_of_sample=out_of_sample)
+    assert BY_LABEL_QUALITY in gallery.sortings
+    gallery.sort_by(BY_LABEL_QUALITY)
+    assert paths(gallery)[:3] == ["green/g05.jpg", "red/r01.jpg", "blue/b00.jpg"]
 
 
-def test_suspects_are_shown_first_in_their_order(notes):
-    sha = {image.path: image.sha256 for image in notes.images}
+def test_suspects_are_shown_first_in_their_order(annotations):
+    sha = {image.path: image.sha256 for image in annotations.images}
     suspects = [
         Suspect(path, sha[path], "red", "blue", 0.9, 0.8)
         for path in ("red/r05.jpg", "blue/b02.jpg", "green/g01.jpg")
     ]
-    shown = Gallery(notes, suspects=suspects)
-    assert paths(shown) == ["red/r05.jpg", "blue/b02.jpg", "green/g01.jpg"]
-    shown.show("label: red")
-    assert paths(shown)[0] == "red/r05.jpg" and len(shown.order) == 12
+    gallery = Gallery(annotations, suspects=suspects)
+    assert paths(gallery) == ["red/r05.jpg", "blue/b02.jpg", "green/g01.jpg"]
+    gallery.filter_by("label: red")
+    assert paths(gallery)[0] == "red/r05.jpg" and len(gallery.order) == 12
 
 
-def test_an_image_keeps_the_frame_when_pages_change_their_size(shown):
-    press(shown, "PageDown", "ArrowRight")
-    shown.resize(4, 5)
-    assert (shown.current, shown.page, len(shown.on_page(0))) == (7, 0, 20)
+def test_the_cursor_stays_on_its_image_when_the_page_size_changes(gallery):
+    press(gallery, "PageDown", "ArrowRight")
+    gallery.resize(4, 5)
+    assert (gallery.current, gallery.page, len(gallery.on_page(0))) == (7, 0, 20)

@@ -1,4 +1,4 @@
-"""Walking through scored images: what is shown, in what order, and what each key does, without a browser."""
+"""The state of the results browser: filters, sort orders and the command of each key, without a browser."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,45 +17,45 @@ NAMES = [path[-7:-4] for path in PROBABILITIES]
 
 
 @pytest.fixture
-def shown(notes) -> Review:
-    return Review(scored(notes), notes)
+def state(annotations) -> Review:
+    return Review(scored(annotations), annotations)
 
 
-def order(shown: Review) -> list[str]:
-    return [NAMES[row] for row in shown.order]
+def order(state: Review) -> list[str]:
+    return [NAMES[row] for row in state.order]
 
 
-def press(shown: Review, *keys: str) -> str:
-    return [shown.press(key) for key in keys][-1]
+def press(state: Review, *keys: str) -> str:
+    return [state.press(key) for key in keys][-1]
 
 
-def test_all_are_shown_by_name_at_first(shown):
-    assert order(shown) == ["b00", "b01", "g00", "g01", "r00", "r01"] and shown.at_cursor == 0
+def test_all_images_are_shown_by_name_at_first(state):
+    assert order(state) == ["b00", "b01", "g00", "g01", "r00", "r01"] and state.current_row == 0
 
 
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
-        ({"which": review.WRONG}, ["b01", "g01"]),
-        ({"which": review.RIGHT}, ["b00", "g00", "r00", "r01"]),
+        ({"prediction": review.WRONG}, ["b01", "g01"]),
+        ({"prediction": review.RIGHT}, ["b00", "g00", "r00", "r01"]),
         ({"true": "green"}, ["g00", "g01"]),
         ({"predicted": "green"}, ["b01", "g00"]),
-        ({"lowest": 0.5, "highest": 0.85}, ["b01", "g00", "g01"]),
-        ({"highest": 0.1}, []),
-        ({"which": review.WRONG, "predicted": "red"}, ["g01"]),
+        ({"min_probability": 0.5, "max_probability": 0.85}, ["b01", "g00", "g01"]),
+        ({"max_probability": 0.1}, []),
+        ({"prediction": review.WRONG, "predicted": "red"}, ["g01"]),
     ],
 )
-def test_filters_show_what_they_say(shown, changes, names):
-    shown.show(**changes)
-    assert order(shown) == names
+def test_each_filter_matches_its_images(state, changes, names):
+    state.filter_by(**changes)
+    assert order(state) == names
 
 
-def test_filters_add_up_until_all_are_dropped(shown):
-    shown.show(which=review.RIGHT)
-    shown.show(true="red")
-    assert order(shown) == ["r00", "r01"]
-    shown.show_all()
-    assert len(shown.order) == 6
+def test_filters_are_combined_until_they_are_cleared(state):
+    state.filter_by(prediction=review.RIGHT)
+    state.filter_by(true="red")
+    assert order(state) == ["r00", "r01"]
+    state.clear_filter()
+    assert len(state.order) == 6
 
 
 @pytest.mark.parametrize(
@@ -67,29 +67,29 @@ def test_filters_add_up_until_all_are_dropped(shown):
         (review.BY_NAME, ["b00", "b01", "g00", "g01", "r00", "r01"]),
     ],
 )
-def test_orders_begin_with_what_is_most_worth_a_look(shown, by, names):
-    shown.sort(by)
-    assert order(shown) == names
+def test_each_sort_order_begins_with_the_most_suspicious_image(state, by, names):
+    state.sort_by(by)
+    assert order(state) == names
 
 
-def test_what_the_images_are_ordered_by_is_as_defined(shown):
-    np.testing.assert_allclose(shown.margin, [0.84, 0.3, 0.2, 0.75, 0.11, 0.98], rtol=1e-5)
-    np.testing.assert_allclose(shown.loss, -np.log([0.9, 0.3, 0.5, 0.1, 0.41, 0.99]), rtol=1e-5)
-    np.testing.assert_allclose(shown.probability, [0.9, 0.6, 0.5, 0.85, 0.41, 0.99])
+def test_margin_loss_and_probability_have_their_defined_values(state):
+    np.testing.assert_allclose(state.margin, [0.84, 0.3, 0.2, 0.75, 0.11, 0.98], rtol=1e-5)
+    np.testing.assert_allclose(state.loss, -np.log([0.9, 0.3, 0.5, 0.1, 0.41, 0.99]), rtol=1e-5)
+    np.testing.assert_allclose(state.probability, [0.9, 0.6, 0.5, 0.85, 0.41, 0.99])
 
 
-def test_a_label_without_any_probability_is_an_infinite_loss_and_first(notes):
-    found = scored(notes)
+def test_a_true_label_with_probability_0_has_infinite_loss_and_is_sorted_first(annotations):
+    found = scored(annotations)
     found.probabilities[0] = 0, 1, 0
-    shown = Review(found, notes)
-    shown.sort(review.BY_LOSS)
-    assert shown.loss[0] == np.inf and order(shown)[0] == "b00"
+    state = Review(found, annotations)
+    state.sort_by(review.BY_LOSS)
+    assert state.loss[0] == np.inf and order(state)[0] == "b00"
 
 
-def test_with_a_single_label_the_margin_is_the_probability(notes):
+def test_with_a_single_label_the_margin_is_the_probability(annotations):
     one = np.ones((1, 1), dtype=np.float32)
     assert Review(
-        metrics.evaluate(["blue"], ["blue/b00.jpg"], ["blue"], one, one), notes
+        metrics.evaluate(["blue"], ["blue/b00.jpg"], ["blue"], one, one), annotations
     ).margin.tolist() == [1]
 
 
@@ -97,21 +97,21 @@ def test_with_a_single_label_the_margin_is_the_probability(notes):
     ("true", "predicted", "names"),
     [("green", "red", ["g01"]), ("red", "red", ["r00", "r01"]), ("red", "blue", [])],
 )
-def test_a_cell_of_the_confusion_matrix_shows_exactly_its_images(shown, true, predicted, names):
-    shown.show(which=review.RIGHT, lowest=0.9)
-    shown.show_cell(true, predicted)
-    assert order(shown) == names
-    assert len(names) == shown.evaluation.confusion[LABELS.index(true), LABELS.index(predicted)]
+def test_a_cell_of_the_confusion_matrix_shows_exactly_its_images(state, true, predicted, names):
+    state.filter_by(prediction=review.RIGHT, min_probability=0.9)
+    state.show_cell(true, predicted)
+    assert order(state) == names
+    assert len(names) == state.evaluation.confusion[LABELS.index(true), LABELS.index(predicted)]
 
 
-def test_the_image_stays_while_it_passes_the_filter_and_an_order_begins_with_its_first(shown):
-    shown.go(3)
-    shown.show(which=review.WRONG)
-    assert (order(shown)[shown.current], shown.current) == ("g01", 1)
-    shown.sort(review.BY_LOSS)
-    assert (order(shown)[shown.current], shown.current) == ("g01", 0)
-    shown.show(which=review.RIGHT)
-    assert shown.current == 0
+def test_a_filter_keeps_a_matching_current_image_and_sorting_goes_to_the_first(state):
+    state.move_to(3)
+    state.filter_by(prediction=review.WRONG)
+    assert (order(state)[state.current], state.current) == ("g01", 1)
+    state.sort_by(review.BY_LOSS)
+    assert (order(state)[state.current], state.current) == ("g01", 0)
+    state.filter_by(prediction=review.RIGHT)
+    assert state.current == 0
 
 
 @pytest.mark.parametrize(
@@ -130,89 +130,93 @@ def test_the_image_stays_while_it_passes_the_filter_and_an_order_begins_with_its
         (["F"], 0),
     ],
 )
-def test_keys_walk_and_filter(shown, keys, index):
-    assert press(shown, *keys) == ""
-    assert shown.current == index
+def test_keys_navigate_and_filter(state, keys, index):
+    assert press(state, *keys) == ""
+    assert state.current == index
 
 
-def test_a_digit_relabels_goes_on_and_the_image_stays_in_the_order_marked(shown):
-    shown.show(which=review.WRONG)
-    assert press(shown, "2") == "green/b01.jpg: now 'green'"
-    assert (order(shown), shown.current) == (["b01", "g01"], 1)
-    assert shown.is_relabelled(1) and not shown.is_relabelled(0)
-    assert (shown.annotations.dataset.folder / "green/b01.jpg").exists()
+def test_a_digit_relabels_and_moves_on_and_the_image_stays_in_the_order(state):
+    state.filter_by(prediction=review.WRONG)
+    assert press(state, "2") == "green/b01.jpg: label set to 'green'"
+    assert (order(state), state.current) == (["b01", "g01"], 1)
+    assert state.is_relabelled(1) and not state.is_relabelled(0)
+    assert (state.annotations.dataset.folder / "green/b01.jpg").exists()
 
 
-def test_z_takes_back_and_returns_to_the_image(shown):
-    press(shown, "2", "End")
-    assert press(shown, "z") == "took back: blue/b00.jpg is 'blue' again"
-    assert shown.current == 0 and not shown.is_relabelled(0)
+def test_z_undoes_and_returns_to_the_image(state):
+    press(state, "2", "End")
+    assert press(state, "z") == "undone: blue/b00.jpg is 'blue' again"
+    assert state.current == 0 and not state.is_relabelled(0)
 
 
-def test_x_excludes_and_uses_again_u_takes_the_label_and_space_confirms(shown):
-    assert press(shown, "x") == "blue/b00.jpg: excluded" and shown.current == 1
-    assert press(shown, "Home", "x") == "blue/b00.jpg: used again"
-    assert press(shown, "u") == "unlabelled/b01.jpg: now 'unlabelled'"
-    assert press(shown, " ") == "green/g00.jpg: seen"
+def test_x_excludes_and_includes_u_removes_the_label_and_space_confirms(state):
+    assert press(state, "x") == "blue/b00.jpg: excluded" and state.current == 1
+    assert press(state, "Home", "x") == "blue/b00.jpg: included again"
+    assert press(state, "u") == "unlabelled/b01.jpg: label set to 'unlabelled'"
+    assert press(state, " ") == "green/g00.jpg: confirmed"
 
 
-def test_an_image_that_was_moved_before_is_found_by_its_content(notes):
-    found = scored(notes)
+def test_a_moved_image_is_found_by_its_content(annotations):
+    found = scored(annotations)
     moved = replace(found, paths=("green/b00.jpg", *found.paths[1:]))
-    assert Review(moved, notes).image(0).path == "blue/b00.jpg"
+    assert Review(moved, annotations).image(0).path == "blue/b00.jpg"
 
 
-def test_of_two_copies_the_one_of_that_path_is_meant(notes):
-    files = notes.dataset.files
-    twins = tuple(
+def test_of_two_copies_the_one_at_the_evaluated_path_is_used(annotations):
+    files = annotations.dataset.files
+    copies = tuple(
         replace(image, sha256=files[0].sha256) if image.path == "blue/b01.jpg" else image for image in files
     )
-    notes.dataset = replace(notes.dataset, files=twins)
-    shown = Review(scored(notes), notes)
-    assert shown.image(0).path == "blue/b00.jpg"
+    annotations.dataset = replace(annotations.dataset, files=copies)
+    state = Review(scored(annotations), annotations)
+    assert state.image(0).path == "blue/b00.jpg"
     assert (
-        Review(replace(scored(notes), paths=("gone.jpg", *PROBABILITIES)[:6]), notes).image(0) is None
-    )  # no telling which of the two
+        Review(replace(scored(annotations), paths=("gone.jpg", *PROBABILITIES)[:6]), annotations).image(0)
+        is None
+    )  # ambiguous
 
 
-def test_an_image_that_is_not_in_the_data_set_is_shown_and_cannot_be_relabelled(notes):
-    found = scored(notes)
-    shown = Review(
-        replace(found, paths=("blue/a.jpg", *found.paths[1:]), sha256=("0" * 64, *found.sha256[1:])), notes
+def test_an_image_that_is_not_in_the_data_set_is_shown_and_cannot_be_relabelled(annotations):
+    found = scored(annotations)
+    state = Review(
+        replace(found, paths=("blue/a.jpg", *found.paths[1:]), sha256=("0" * 64, *found.sha256[1:])),
+        annotations,
     )
     with pytest.raises(
         ImgclfError,
-        match="^blue/a.jpg: is not an image of the data set any more; run 01_prepare_data and 05_evaluate again$",
+        match="^blue/a.jpg: is no longer in the data set; run 01_prepare_data and 05_evaluate again$",
     ):
-        press(shown, "1")
-    assert shown.at_cursor == 0 and not shown.is_relabelled(0)
+        press(state, "1")
+    assert state.current_row == 0 and not state.is_relabelled(0)
 
 
-def test_nothing_shown_is_no_error_and_a_command_says_so(shown):
-    shown.show(highest=0.1)
-    press(shown, "ArrowDown", "End", "PageUp")
-    assert shown.at_cursor is None
-    with pytest.raises(ImgclfError, match="^no image is shown$"):
-        press(shown, "x")
+def test_without_a_matching_image_keys_do_nothing_and_a_command_is_refused(state):
+    state.filter_by(max_probability=0.1)
+    press(state, "ArrowDown", "End", "PageUp")
+    assert state.current_row is None
+    with pytest.raises(ImgclfError, match="^no image is shown; clear the filter first$"):
+        press(state, "x")
 
 
-def test_a_digit_without_a_label_says_so(shown):
-    with pytest.raises(ImgclfError, match="^there is no label with the key 4; there are 3 labels$"):
-        press(shown, "4")
+def test_a_digit_without_a_label_is_refused(state):
+    with pytest.raises(
+        ImgclfError, match="^no label has the key 4: there are 3 labels; the keys are 1 to 3$"
+    ):
+        press(state, "4")
 
 
-def test_the_threshold_rejects_what_is_below_it(shown):
-    assert str(shown.rejection).startswith("below 0.00: 0 of 6 images rejected")
-    shown.threshold = 0.5
-    assert (shown.rejection.rejected, shown.rejection.accuracy.images) == (1, 5)
-    assert [NAMES[row] for row in shown.order if shown.is_rejected(row)] == ["r00"]
+def test_the_threshold_rejects_images_with_a_lower_confidence(state):
+    assert str(state.rejection).startswith("below 0.00: 0 of 6 images rejected")
+    state.threshold = 0.5
+    assert (state.rejection.rejected, state.rejection.accuracy.images) == (1, 5)
+    assert [NAMES[row] for row in state.order if state.is_rejected(row)] == ["r00"]
 
 
-def test_relabelling_in_another_window_is_refused_once_and_then_seen(
-    shown, notes: Annotations, colour_folder: Path
+def test_a_change_of_another_window_is_shown_before_the_image_can_be_relabelled(
+    state, annotations: Annotations, colour_folder: Path
 ):
-    other = Annotations(notes.dataset)
-    other.relabel([shown.annotations.images.index(shown.image(0))], "red")
-    with pytest.raises(ImgclfError, match="was changed in another window just now"):
-        press(shown, "2")
-    assert shown.image(0).path == "red/b00.jpg" and shown.is_relabelled(0)
+    other = Annotations(annotations.dataset)
+    other.relabel([state.annotations.images.index(state.image(0))], "red")
+    with pytest.raises(ImgclfError, match="another window has just changed this image"):
+        press(state, "2")
+    assert state.image(0).path == "red/b00.jpg" and state.is_relabelled(0)

@@ -1,7 +1,7 @@
-"""JupyterLab in a real browser, over a small data set that went through the real sequence.
+"""JupyterLab in a real browser, on a small data set that ran through the notebooks.
 
-All is started once for this folder, and ended when pytest leaves it: while playwright runs, code that wants an asyncio loop
-of its own, as papermill does, fails in the same process.
+Server and browser are started once for this folder and stopped when pytest leaves it: while playwright runs, code with its
+own asyncio loop, such as papermill, fails in the same process.
 """
 
 import importlib.util
@@ -28,12 +28,12 @@ NO_BROWSER = "needs a browser: apt-get install chromium, or .venv/bin/playwright
 NO_PLAYWRIGHT = "needs playwright: .venv/bin/pip install playwright"
 SMALL = ("-p", f"dataset_name={DATASET}", "-p", "input_size=64", "-p", "svm_c=0.1,1")
 IMAGES_PER_LABEL = 16
-MISPLACED = (4, 8)  # these images of each colour lie in the next colour's folder
+MISLABELLED = (4, 8)  # these images of each colour are in the folder of the next colour
 
 
 @pytest.fixture(scope="package")
 def chromium() -> str:
-    """The path of a browser. Without one the tests are skipped; where $CI is set, they fail."""
+    """Return the path of a browser. Without a browser the tests are skipped; if $CI is set, they fail."""
     if importlib.util.find_spec("playwright") is None:
         _cannot_run(NO_PLAYWRIGHT)
     return (
@@ -59,9 +59,9 @@ def _chromium_of_playwright() -> str | None:
 
 @pytest.fixture(scope="package")
 def data(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder after `imgclf run` on "colours": for reading; a test changes its own copy, `data_dir`.
+    """Return the data folder after `imgclf run` on "colours". It is read-only; each test changes its copy, `data_dir`.
 
-    It asks for the browser first, so that nothing is computed where there is none.
+    It depends on `chromium`, so that nothing is computed without a browser.
     """
     folder = tmp_path_factory.mktemp("finished")
     write_colours(folder / "images" / DATASET)
@@ -77,9 +77,10 @@ def data(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_colours(folder: Path) -> None:
-    """Three labels of 16 JPEGs each, named COLOUR_NUMBER.jpg.
+    """Write three labels with 16 JPEGs each, named COLOUR_NUMBER.jpg.
 
-    Every fourth is halfway to the next colour, for some mistakes; two of each colour lie in the wrong folder, for label errors.
+    Every fourth image is between its colour and the next one, to get some wrong predictions. Two images of each colour are
+    in the wrong folder, as label errors.
     """
     names = list(COLOURS)
     for name in names:
@@ -89,21 +90,21 @@ def write_colours(folder: Path) -> None:
         between = tuple(np.mean([COLOURS[name], COLOURS[following]], axis=0))
         for i in range(IMAGES_PER_LABEL):
             content = decoding.jpeg(picture(between if i % 4 == 3 else COLOURS[name], seed=100 * k + i))
-            (folder / (following if i in MISPLACED else name) / f"{name}_{i:02d}.jpg").write_bytes(content)
+            (folder / (following if i in MISLABELLED else name) / f"{name}_{i:02d}.jpg").write_bytes(content)
 
 
 @pytest.fixture(scope="package")
 def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One JupyterLab for all tests of this folder."""
+    """Run one JupyterLab server for all tests of this folder."""
     with running_server(tmp_path_factory.mktemp("jupyterlab")) as running:
         yield running
 
 
 @pytest.fixture(scope="package")
 def browser(chromium: str) -> "Iterator[Browser]":
-    """One Chromium for all tests of this folder.
+    """Run one Chromium for all tests of this folder.
 
-    Playwright starts it without its sandbox, which root could not use; it opens our own pages only.
+    Playwright starts it without its sandbox, which does not work as root. It opens our own pages only.
     """
     from playwright.sync_api import sync_playwright
 
@@ -115,7 +116,7 @@ def browser(chromium: str) -> "Iterator[Browser]":
 
 @pytest.fixture(autouse=True)
 def data_dir(data: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """$IMGCLF_DATA of the test and of the notebooks' kernels: a fresh copy of `data`."""
+    """Set $IMGCLF_DATA of the test and of the kernels to a fresh copy of `data`."""
     server.begin_test(data)
     monkeypatch.setenv("IMGCLF_DATA", str(server.data_dir))
     return server.data_dir
@@ -123,7 +124,7 @@ def data_dir(data: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 @pytest.fixture
 def lab(browser: "Browser", server: Server, data_dir: Path) -> Iterator[Lab]:
-    """A fresh page; `lab.open("05_evaluate")` opens a notebook in it. Its kernels end with the test."""
+    """Yield a new page; `lab.open("05_evaluate")` opens a notebook in it. Kernels are shut down after the test."""
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
         yield Lab(context.new_page(), server)
     server.shut_down_kernels()

@@ -1,4 +1,4 @@
-"""The annotator of notebook 01, by clicks and keys in a real browser; then the folder and the journal are read."""
+"""The annotator of notebook 01 in a real browser. The tests read the folder and the journal after clicks and keys."""
 
 import json
 import shutil
@@ -19,11 +19,11 @@ def folder(data_dir: Path) -> Path:
 
 @pytest.fixture
 def annotator(lab: Lab, folder: Path) -> Lab:
-    """Notebook 01, run, with the first image of the annotator clicked on."""
+    """Run notebook 01 and click on the first image of the annotator."""
     lab.open("01_prepare_data")
     lab.run_all()
     tile(lab, 0).click()
-    lab.expect(".imgclf-facts").to_contain_text("blue/blue_00.jpg")
+    lab.expect(".imgclf-details").to_contain_text("blue/blue_00.jpg")
     return lab
 
 
@@ -31,13 +31,13 @@ def tile(lab: Lab, number: int):
     return lab.page.locator(".imgclf-tile").nth(number)
 
 
-def press(lab: Lab, key: str, *, says: str) -> None:
-    """Press a key, and wait until the status line has this text."""
+def press(lab: Lab, key: str, *, status: str) -> None:
+    """Press a key, and wait for the text of the status line."""
     lab.page.keyboard.press(key)
-    says_soon(lab, says)
+    expect_status(lab, status)
 
 
-def says_soon(lab: Lab, text: str) -> None:
+def expect_status(lab: Lab, text: str) -> None:
     lab.expect(".imgclf-status").to_have_text(text)
 
 
@@ -46,13 +46,13 @@ def choose(lab: Lab, field: str, option: str) -> None:
 
 
 def journal(folder: Path) -> list[tuple[str, ...]]:
-    """What the lines say, without their times."""
+    """Return action and paths of each line."""
     lines = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
     return [(line["action"], line["path"], *filter(None, [line.get("to")])) for line in lines]
 
 
 def moved(folder: Path, data: Path) -> dict[str, str]:
-    """Old and new path of each file that is not where it was; all contents must be there, once each."""
+    """Return old and new path of each moved file. All contents must still exist, once each."""
     before, after = (
         {path.read_bytes(): path.relative_to(top).as_posix() for path in top.rglob("*.jpg")}
         for top in (data / "images" / DATASET, folder)
@@ -61,17 +61,17 @@ def moved(folder: Path, data: Path) -> dict[str, str]:
     return {before[content]: after[content] for content in before if before[content] != after[content]}
 
 
-def test_keys_relabel_exclude_confirm_undo_and_leave_the_notebook_alone(annotator, folder, data):
+def test_keys_relabel_exclude_confirm_and_undo_without_changing_the_notebook(annotator, folder, data):
     cells = annotator.page.locator(".jp-Cell").count()
-    press(annotator, "2", says="green/blue_00.jpg: now 'green'")
-    press(annotator, "x", says="blue/blue_01.jpg: excluded")
-    press(annotator, "Space", says="blue/blue_02.jpg: seen")
-    press(annotator, "u", says="unlabelled/blue_03.jpg: now 'unlabelled'")
+    press(annotator, "2", status="green/blue_00.jpg: label set to 'green'")
+    press(annotator, "x", status="blue/blue_01.jpg: excluded")
+    press(annotator, "Space", status="blue/blue_02.jpg: confirmed")
+    press(annotator, "u", status="unlabelled/blue_03.jpg: label set to 'unlabelled'")
     for key in ("d", "d", "b", "m", "y"):
         annotator.page.keyboard.press(key)
-    press(annotator, "z", says="took back: blue/blue_03.jpg is 'blue' again")
-    press(annotator, "9", says="Not done: there is no label with the key 9; there are 3 labels")
-    annotator.expect(".imgclf-panel").to_contain_text("3 of 48 seen")
+    press(annotator, "z", status="undone: blue/blue_03.jpg is 'blue' again")
+    press(annotator, "9", status="Not done: no label has the key 9: there are 3 labels; the keys are 1 to 3")
+    annotator.expect(".imgclf-panel").to_contain_text("3 of 48 reviewed")
     assert annotator.page.locator(".jp-Cell").count() == cells
     assert moved(folder, data) == {"blue/blue_00.jpg": "green/blue_00.jpg"}
     assert journal(folder) == [
@@ -84,39 +84,39 @@ def test_keys_relabel_exclude_confirm_undo_and_leave_the_notebook_alone(annotato
     assert not (folder / "unlabelled").exists() and annotator.javascript_errors == []
 
 
-def test_all_of_this_page_but_two_get_another_label_at_once(annotator, folder, data):
+def test_a_page_without_two_images_is_relabelled_at_once(annotator, folder, data):
     on_page = [annotator.page.locator(".imgclf-tile img").nth(i).get_attribute("alt") for i in range(15)]
     annotator.page.keyboard.press("a")
     annotator.expect('.imgclf-tile[aria-selected="true"]').to_have_count(15)
     tile(annotator, 3).click(modifiers=["Control"])
     tile(annotator, 9).click(modifiers=["Control"])
     annotator.expect('.imgclf-tile[aria-selected="true"]').to_have_count(13)
-    press(annotator, "2", says="13 images: now 'green'")
+    press(annotator, "2", status="13 images: label set to 'green'")
     assert (
         len(on_page) == 15
         and len(moved(folder, data)) == 13
         and len({line[1] for line in journal(folder)}) == 13
     )
-    press(annotator, "z", says="took back: blue/blue_14.jpg is 'blue' again and 12 more")
+    press(annotator, "z", status="undone: blue/blue_14.jpg is 'blue' again and 12 more")
     assert moved(folder, data) == {}
 
 
-def test_a_new_label_lists_buttons_and_filters(annotator, folder, data):
-    annotator.page.get_by_placeholder("new label").fill("odd")
+def test_a_new_label_appears_in_lists_buttons_and_filters(annotator, folder, data):
+    annotator.page.get_by_placeholder("New label").fill("odd")
     annotator.page.keyboard.press("Enter")
-    says_soon(annotator, "new label 'odd'")
+    expect_status(annotator, "added label 'odd'")
     annotator.page.get_by_role("button", name="odd · 0").click()
-    says_soon(annotator, "odd/blue_00.jpg: now 'odd'")
+    expect_status(annotator, "odd/blue_00.jpg: label set to 'odd'")
     tile(annotator, 5).locator("select").select_option("odd")
-    says_soon(annotator, "odd/blue_05.jpg: now 'odd'")
+    expect_status(annotator, "odd/blue_05.jpg: label set to 'odd'")
     annotator.expect(annotator.page.get_by_role("button", name="odd · 2")).to_be_visible()
-    choose(annotator, "show", "label: odd")
+    choose(annotator, "Filter", "label: odd")
     annotator.expect(".imgclf-tile:visible").to_have_count(2)
-    press(annotator, "x", says="odd/blue_05.jpg: excluded")
-    choose(annotator, "show", "excluded")
+    press(annotator, "x", status="odd/blue_05.jpg: excluded")
+    choose(annotator, "Filter", "excluded")
     annotator.expect(".imgclf-tile:visible").to_have_count(1)
     annotator.expect(tile(annotator, 0)).to_contain_text("excluded")
-    annotator.page.get_by_placeholder("new label").fill("a/b")
+    annotator.page.get_by_placeholder("New label").fill("a/b")
     annotator.page.keyboard.press("Enter")
     annotator.expect(".imgclf-status").to_contain_text("has a slash")
     assert moved(folder, data) == {
@@ -131,49 +131,51 @@ def test_a_new_label_lists_buttons_and_filters(annotator, folder, data):
     ]
 
 
-def test_pages_orders_and_sizes(annotator):
+def test_pages_sort_orders_and_grids(annotator):
     annotator.page.keyboard.press("PageDown")
-    annotator.expect(".imgclf-facts").to_contain_text("blue_15.jpg")
+    annotator.expect(".imgclf-details").to_contain_text("blue_15.jpg")
     annotator.expect(tile(annotator, 14).locator("img")).to_have_js_property("complete", True)
-    choose(annotator, "grid", "5 x 9")
+    choose(annotator, "Grid", "5 x 9")
     annotator.expect(".imgclf-tile:visible").to_have_count(45)
-    choose(annotator, "order by", "the classifier's doubt")
+    choose(annotator, "Sort by", "label quality")
     annotator.page.keyboard.press("Home")
     annotator.expect(tile(annotator, 0).locator("img")).to_be_visible()
-    annotator.expect(".imgclf-facts").to_contain_text("doubt")
-    choose(annotator, "grid", "2 x 2")
+    annotator.expect(".imgclf-details").to_contain_text("label quality")
+    choose(annotator, "Grid", "2 x 2")
     annotator.expect(".imgclf-tile:visible").to_have_count(4)
 
 
-def test_what_another_window_does_and_what_somebody_moves_gives_a_message(annotator, folder):
-    other = Annotations(scan.look_through(DATASET, folder))
+def test_changes_of_another_window_and_moved_files_give_a_message(annotator, folder):
+    other = Annotations(scan.scan_folder(DATASET, folder))
     other.relabel([[image.path for image in other.images].index("blue/blue_00.jpg")], "red")
     press(
         annotator,
         "2",
-        says="Not done: red/blue_00.jpg: was changed in another window just now; look at it and press again",
+        status="Not done: red/blue_00.jpg: another window has just changed this image; check it and try again",
     )
-    annotator.expect(".imgclf-facts").to_contain_text("red/blue_00.jpg")
-    press(annotator, "2", says="green/blue_00.jpg: now 'green'")
+    annotator.expect(".imgclf-details").to_contain_text("red/blue_00.jpg")
+    press(annotator, "2", status="green/blue_00.jpg: label set to 'green'")
     (folder / "blue/blue_01.jpg").rename(folder / "elsewhere.jpg")
     press(
         annotator,
         "2",
-        says="Not done: blue/blue_01.jpg: is not there any more; run 01_prepare_data again to see what is there",
+        status="Not done: blue/blue_01.jpg: is not there any more; run 01_prepare_data again to see what is there",
     )
     annotator.page.keyboard.press("ArrowRight")
     shutil.copy(folder / "blue/blue_02.jpg", folder / "green/blue_02.jpg")
     press(
         annotator,
         "2",
-        says="Not done: green/blue_02.jpg: there is a file of that name already, so nothing was moved; rename one of the two",
+        status="Not done: green/blue_02.jpg: there is a file of that name already, so nothing was moved; rename one of the two",
     )
     assert (folder / "blue/blue_02.jpg").exists() and annotator.errors() == []
 
 
-def test_after_changes_the_cells_below_follow_and_say_who_changed_sides(annotator, folder, data_dir):
+def test_after_changes_the_cells_below_use_the_new_labels_and_print_the_changed_split(
+    annotator, folder, data_dir
+):
     for number in range(6):
-        press(annotator, "3", says=f"red/blue_{number:02d}.jpg: now 'red'")
+        press(annotator, "3", status=f"red/blue_{number:02d}.jpg: label set to 'red'")
     annotator.expect(".imgclf-panel").to_contain_text("Run 01_prepare_data to 05_evaluate again")
     annotator.run_all()
     assert annotator.errors() == []

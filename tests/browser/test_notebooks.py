@@ -1,4 +1,4 @@
-"""The notebooks run in JupyterLab as a reader runs them."""
+"""The notebooks run in JupyterLab without errors and draw their charts."""
 
 import pytest
 
@@ -32,12 +32,12 @@ def test_07_runs_a_trial_in_lab_and_draws_its_line(lab, data_dir):
     ).to_have_count(1)
 
 
-def test_a_cell_that_fails_is_told(lab):
+def test_errors_of_failed_cells_are_reported(lab):
     lab.open("01_prepare_data", dataset_name="nothing")
     lab.run_all()
     assert lab.errors() and all("ImgclfError: " in error and "nothing" in error for error in lab.errors())
 
 
-def test_a_parameter_that_the_notebook_does_not_take_is_refused(lab):
-    with pytest.raises(AssertionError, match="05_evaluate takes no parameter epochs"):
+def test_an_unknown_parameter_of_a_notebook_is_refused(lab):
+    with pytest.raises(AssertionError, match="05_evaluate has no parameter epochs"):
         lab.open("05_evaluate", epochs=1)

@@ -1,4 +1,4 @@
-"""classifier.onnx scores as the training code did, and refuses to be opened where it doesn't."""
+"""classifier.onnx reproduces the scores of the training code, and is not loaded where it does not."""
 
 import json
 from dataclasses import replace
@@ -43,7 +43,7 @@ def test_scores_are_those_of_the_head_on_the_features(engine, l2_normalize, tiny
     path = trained(tiny_network, colour_folder, l2_normalize=l2_normalize)
     scores, _ = Classifier.load(path, engine=engine, batch_size=3).scores(pixels())
     expected = svm.read(path.with_name("svm.npz")).scores(
-        features.of_pixels(tiny_network, pixels(), engine=engine)
+        features.extract(tiny_network, pixels(), engine=engine)
     )
     np.testing.assert_allclose(scores, expected, atol=1e-5 * max(1, np.abs(expected).max()), rtol=0)
 
@@ -59,14 +59,14 @@ def test_probabilities_are_the_softmax_of_tempered_scores(engine, temperature, t
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def test_an_easy_data_set_is_learned(written):
+def test_an_easy_data_set_is_classified_right(written):
     loaded = Classifier.load(written)
     for label, colour in COLOURS.items():
         scores, _ = loaded.scores(Preprocessing(SIZE).letterbox(picture(colour, seed=4242))[None])
         assert loaded.labels[scores[0].argmax()] == label
 
 
-def test_the_file_is_valid_onnx_of_one_piece(written):
+def test_the_file_is_valid_onnx_without_external_data(written):
     model = onnx.load(written)
     onnx.checker.check_model(model, full_check=True)
     shapes = {
@@ -82,7 +82,7 @@ def test_the_same_training_writes_the_same_bytes(written, tiny_network, colour_f
     assert trained(tiny_network, colour_folder).read_bytes() == before
 
 
-def test_metadata_tell_how_to_use_it(tiny_network, colour_folder):
+def test_metadata_hold_labels_preprocessing_and_parameters(tiny_network, colour_folder):
     path = trained(tiny_network, colour_folder, parameters={"seed": 3})
     about = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
     assert about["labels"] == ["blue", "green", "red"]
@@ -93,7 +93,7 @@ def test_metadata_tell_how_to_use_it(tiny_network, colour_folder):
     assert model.read_metadata(path) == about
 
 
-def test_metadata_name_the_backbone_of_the_network_and_its_content(tiny_network, colour_folder):
+def test_metadata_hold_the_backbone_of_the_network_and_its_sha256(tiny_network, colour_folder):
     changed(tiny_network, lambda model: model.metadata_props.add(key="backbone", value='"tiny"'))
     about = model.read_metadata(trained(tiny_network, colour_folder, parameters={"backbone": "another"}))
     assert (about["backbone"], about["network_sha256"]) == ("tiny", files.sha256(tiny_network))
@@ -106,14 +106,14 @@ def test_labels_may_have_any_letters(tiny_network, colour_folder):
 
 
 @both
-def test_two_labels_have_two_opposite_scores(engine, tiny_network, colour_folder):
+def test_two_labels_have_opposite_scores(engine, tiny_network, colour_folder):
     path = trained(tiny_network, colour_folder, names={"green": "blue"})
     scores, probabilities = Classifier.load(path, engine=engine).scores(pixels())
     assert scores.shape == probabilities.shape == (7, 2)
     np.testing.assert_allclose(scores[:, 0], -scores[:, 1], atol=1e-5)
 
 
-def test_an_image_of_zeros_has_scores_too(written):
+def test_the_scores_of_a_black_image_are_finite(written):
     scores, probabilities = Classifier.load(written).scores(np.zeros((1, SIZE, SIZE, 3), np.uint8))
     assert np.isfinite(scores).all()
     assert np.isfinite(probabilities).all()
@@ -140,7 +140,7 @@ def test_a_truncated_file_is_refused(kept, written):
         Classifier.load(written)
 
 
-def test_another_network_is_refused(tiny_network):
+def test_a_network_that_is_no_classifier_is_refused(tiny_network):
     with pytest.raises(ImgclfError, match=r"dnn_fixed\.onnx: not a classifier that imgclf wrote"):
         Classifier.load(tiny_network)
 
@@ -169,18 +169,18 @@ def test_self_test_holds_three_images_and_their_scores(written):
     self_test = Classifier.load(written).self_test
     assert self_test.images.shape == (3, 16, 16, 3)
     assert self_test.scores.shape == (3, 3)
-    assert Classifier.load(written).self_test_disagreement() <= model.TOLERANCE["f32"]
+    assert Classifier.load(written).self_test_difference() <= model.TOLERANCE["f32"]
 
 
 @pytest.mark.parametrize(("has", "precision"), [(True, "bf16"), (False, "f32")])
-def test_self_test_tells_what_auto_meant_where_it_was_trained(
+def test_the_self_test_holds_the_precision_that_auto_was_resolved_to(
     has, precision, tiny_network, colour_folder, written, monkeypatch
 ):
-    found = scan.look_through("colours", colour_folder)
+    found = scan.scan_folder("colours", colour_folder)
     monkeypatch.setattr(openvino, "has_bf16", lambda: has)
     monkeypatch.setattr(
-        features, "of_pixels", lambda network, pixels, **options: np.ones((len(pixels), 8), np.float32)
-    )  # without that processor
+        features, "extract", lambda network, pixels, **options: np.ones((len(pixels), 8), np.float32)
+    )  # no such processor is needed
     made = export.make_self_test(
         found, found.images, tiny_network, svm.read(written.with_name("svm.npz")), precision="auto"
     )
@@ -188,7 +188,7 @@ def test_self_test_tells_what_auto_meant_where_it_was_trained(
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
-def test_tolerance_is_that_of_the_precision_of_the_self_test(precision, written):
+def test_the_tolerance_is_that_of_the_precision_of_the_self_test(precision, written):
     loaded = Classifier.load(changed(written, self_test_with(precision=precision)))
     assert loaded.tolerance == model.TOLERANCE[precision]
 
@@ -202,19 +202,19 @@ def test_self_test_images_are_enlarged_by_repetition():
     assert enlarged[0, :, 0, 0].tolist() == [i // 2 for i in range(32)]
 
 
-def test_disagreement_is_a_share_of_the_largest_score():
-    assert model.disagreement(np.array([[4.0, -3.0]]), np.array([[4.0, -4.0]])) == 0.25
-    assert model.disagreement(np.array([[0.1]]), np.array([[0.2]])) == pytest.approx(
+def test_the_largest_relative_difference_is_a_share_of_the_largest_score():
+    assert model.largest_relative_difference(np.array([[4.0, -3.0]]), np.array([[4.0, -4.0]])) == 0.25
+    assert model.largest_relative_difference(np.array([[0.1]]), np.array([[0.2]])) == pytest.approx(
         0.1
-    )  # a small score is taken as 1
+    )  # a largest score below 1 counts as 1
 
 
-def test_predict_gives_label_score_and_place_and_skips_the_bad(written, colour_folder):
+def test_predict_yields_position_label_and_score_and_skips_unreadable_images(written, colour_folder):
     (colour_folder / "bad.jpg").write_bytes(b"this is no image")
     paths = [colour_folder / "red" / "00.jpg", colour_folder / "bad.jpg", colour_folder / "blue" / "01.jpg"]
-    told = list(Classifier.load(written).predict(list(map(Source, paths))))
-    found = [(i, each) for i, each in told if not isinstance(each, Skipped)]
-    skipped = [each for _, each in told if isinstance(each, Skipped)]
+    results = list(Classifier.load(written).predict(list(map(Source, paths))))
+    found = [(i, each) for i, each in results if not isinstance(each, Skipped)]
+    skipped = [each for _, each in results if isinstance(each, Skipped)]
     assert [(i, prediction.label) for i, prediction in found] == [(0, "red"), (2, "blue")]
     assert found[0][1].score == found[0][1].scores.max() == found[0][1].scores[2]
     assert [(image.path, image.reason) for image in skipped] == [
@@ -222,12 +222,12 @@ def test_predict_gives_label_score_and_place_and_skips_the_bad(written, colour_f
     ]
 
 
-def test_predict_skips_an_image_of_another_content_than_was_seen(written, colour_folder):
+def test_predict_skips_an_image_whose_content_has_changed(written, colour_folder):
     good, other = colour_folder / "red" / "00.jpg", colour_folder / "red" / "01.jpg"
     wanted = [Source(other, files.sha256(good)), Source(good, files.sha256(good))]
-    told = dict(Classifier.load(written).predict(wanted))
-    assert sorted(told) == [0, 1] and not isinstance(told[1], Skipped)
-    assert [told[0].reason] == [
+    results = dict(Classifier.load(written).predict(wanted))
+    assert sorted(results) == [0, 1] and not isinstance(results[1], Skipped)
+    assert [results[0].reason] == [
         "01.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
     ]
 
@@ -242,14 +242,14 @@ def test_pixels_of_unreadable_images_are_refused(tmp_path):
         load_all([], Preprocessing(SIZE))
 
 
-def test_a_classifier_tells_its_labels_and_size(written):
+def test_a_classifier_prints_its_labels_and_input_size(written):
     assert str(Classifier.load(written)) == "classifier.onnx: 3 labels, images of 32 x 32 pixels"
 
 
-def test_evaluation_beside_another_split_label_network_or_kind_is_refused(
+def test_evaluation_with_another_split_label_network_or_kind_is_refused(
     tiny_network, colour_folder, tmp_path
 ):
-    found = scan.look_through("colours", colour_folder)
+    found = scan.scan_folder("colours", colour_folder)
     train = found.images[::2]
     loaded = Classifier.load(
         trained(

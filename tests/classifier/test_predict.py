@@ -1,4 +1,4 @@
-"""Which images are meant, which classifier, and what is told of each image."""
+"""The images and the classifier of a prediction, and the output for each image."""
 
 import json
 import os
@@ -11,25 +11,25 @@ from imgclf.classifier import predict
 from imgclf.classifier.model import Classifier, Prediction
 from support.classifiers import trained
 
-SURE = Prediction(
+CONFIDENT = Prediction(
     "a/b c.jpg", "red", 1.25, np.array([-1, 1.25], np.float32), np.array([0.125, 0.875], np.float32)
 )
 
 
-def test_folders_give_their_images_and_files_themselves(colour_folder):
+def test_image_files_are_those_in_folders_and_all_files_that_are_named(colour_folder):
     (colour_folder / "red" / "deep").mkdir()
     (colour_folder / "red" / "00.jpg").rename(colour_folder / "red" / "deep" / "x.PNG")
-    (colour_folder / "red" / "notes.txt").write_text("no image by its name")
+    (colour_folder / "red" / "notes.txt").write_text("no suffix of an image")
     named = predict.image_files([colour_folder / "red" / "notes.txt", colour_folder / "red"])
     assert [path.name for path in named] == ["notes.txt", *(f"{i:02d}.jpg" for i in range(1, 12)), "x.PNG"]
 
 
-def test_a_path_that_is_not_there_is_named(tmp_path):
+def test_a_missing_path_is_named(tmp_path):
     with pytest.raises(ImgclfError, match=r"gone\.jpg: no such file or folder"):
         predict.image_files([tmp_path / "gone.jpg"])
 
 
-def test_a_folder_without_images_names_what_would_be_one(tmp_path):
+def test_for_a_folder_without_images_the_suffixes_of_images_are_named(tmp_path):
     with pytest.raises(ImgclfError, match=r"no image files \(\.jpg, .*\) in "):
         predict.image_files([tmp_path])
 
@@ -42,14 +42,16 @@ def test_newest_classifier_is_the_one_written_last(data_dir):
     assert predict.newest_classifier() == data_dir / "proc" / "fruit" / "classifier.onnx"
 
 
-def test_no_classifier_yet_says_what_to_do(data_dir):
+def test_without_a_classifier_the_error_says_what_to_run(data_dir):
     with pytest.raises(
         ImgclfError, match=r"no classifier\.onnx yet; run the notebooks first, or name one with --model"
     ):
         predict.newest_classifier()
 
 
-def test_predict_gives_the_images_in_order_and_names_the_bad(tiny_network, colour_folder):
+def test_predictions_are_in_the_order_of_the_images_and_unreadable_ones_are_named(
+    tiny_network, colour_folder
+):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
     (colour_folder / "red" / "05.jpg").write_bytes(b"")
     found, skipped = predict.predict(loaded, [colour_folder / "red"])
@@ -69,5 +71,5 @@ def test_as_json_holds_plain_values(tiny_network, colour_folder):
     assert sum(values["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
-def test_as_line_tells_label_score_probability_and_image():
-    assert predict.as_line(SURE) == "red\t1.25\t88%\ta/b c.jpg"
+def test_as_line_has_label_score_probability_and_image():
+    assert predict.as_line(CONFIDENT) == "red\t1.25\t88%\ta/b c.jpg"

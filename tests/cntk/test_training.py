@@ -72,7 +72,7 @@ def small_network(path: Path, *, is_colour_blind: bool = False) -> Path:
 @pytest.fixture
 def colours(colour_folder: Path) -> Path:
     """The colours, looked through and split, with the network beside them; gives their folder."""
-    found = scan.look_through("colours", colour_folder)
+    found = scan.scan_folder("colours", colour_folder)
     dataset.write(found)
     split.write(found, split.split(found))
     small_network(proc() / FIXED_NETWORK)
@@ -84,7 +84,7 @@ def proc() -> Path:
 
 
 def run(folder: Path, settings: Recipe, *, show=lambda epochs: None) -> finetune.Result:
-    return finetune.refine(
+    return finetune.finetune(
         "colours", str(folder), "dnn", backbones.BACKBONES["resnet18"], settings, engine="cntk", show=show
     )
 
@@ -98,7 +98,7 @@ def weights(name: str) -> dict[str, np.ndarray]:
 def scores_written(pixels: np.ndarray) -> np.ndarray:
     """The scores of the refined network in ONNX, with its last layer."""
     return svm.read(proc() / "dnn_head.npz").scores(
-        features.of_pixels(proc() / REFINED_NETWORK, pixels, engine="onnxruntime")
+        features.extract(proc() / REFINED_NETWORK, pixels, engine="onnxruntime")
     )
 
 
@@ -135,7 +135,7 @@ def test_the_whole_network_learns_and_the_statistics_of_normalizations_are_froze
 def test_the_result_becomes_the_same_kind_of_classifier(colours):
     run(colours, LAST)
     found, network = dataset.read("colours", str(colours)), heads.network("colours", "dnn")
-    parts, cache = split.read(found), features.Cache.of("colours", network)
+    parts, cache = split.read(found), features.Cache.for_network("colours", network)
     features.compute(found, network, cache)
     search = heads.train(
         "colours",

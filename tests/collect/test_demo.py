@@ -1,4 +1,4 @@
-"""The demo set: what it holds, and that its pictures come out the same everywhere."""
+"""The demo set: its entries, and that its images are identical to the bit everywhere."""
 
 import os
 import subprocess
@@ -26,19 +26,19 @@ def listed() -> dict[str, tuple[str, str]]:
     return {source: (label, digest) for label, source, digest, _ in (line.split("\t") for line in lines[1:])}
 
 
-def test_no_two_names_are_alike_so_that_every_image_can_be_relabelled():
+def test_file_names_are_unique_over_all_labels():
     names = [line.split("\t")[3] for line in MANIFEST.read_text().splitlines()[1:]]
     assert len(set(names)) == len(names) > 400
 
 
 @pytest.fixture(scope="module")
 def sample() -> dict[str, list[np.ndarray]]:
-    """Twelve pictures of each label."""
-    pictures = {}
+    """Twelve images of each label."""
+    images = {}
     for label in ("dotted", "leopard", "striped"):
-        bodies = [demo.answer(f"demo:{label}/{number:03d}").body for number in range(1, 13)]
-        pictures[label] = [decoded(body) for body in bodies]
-    return pictures
+        bodies = [demo.response(f"demo:{label}/{number:03d}").body for number in range(1, 13)]
+        images[label] = [decoded(body) for body in bodies]
+    return images
 
 
 def decoded(body: bytes) -> np.ndarray:
@@ -46,11 +46,11 @@ def decoded(body: bytes) -> np.ndarray:
 
 
 def digest_of(source: str) -> str:
-    return sha256(demo.answer(source).body).hexdigest()
+    return sha256(demo.response(source).body).hexdigest()
 
 
-def broken(fate: str) -> list[str]:
-    return [entry.source for entry in ODD_ENTRIES if entry.fate == fate]
+def odd(state: str) -> list[str]:
+    return [entry.source for entry in ODD_ENTRIES if entry.state == state]
 
 
 def test_manifest_lists_all_sources_in_order(listed):
@@ -58,15 +58,15 @@ def test_manifest_lists_all_sources_in_order(listed):
 
 
 def test_garments_are_as_many_as_in_the_tutorial():
-    whole = [label for label, source in demo.sources() if source.split("/")[1].isdigit()]
-    assert Counter(whole) == {"dotted": 125, "leopard": 112, "striped": 191}
+    intact = [label for label, source in demo.sources() if source.split("/")[1].isdigit()]
+    assert Counter(intact) == {"dotted": 125, "leopard": 112, "striped": 191}
 
 
 @pytest.mark.parametrize("source", SAMPLE)
-def test_a_picture_has_the_hash_that_the_manifest_lists(source, listed):
-    answer = demo.answer(source)
-    assert (answer.status, answer.content_type) == (200, "image/jpeg")
-    assert sha256(answer.body).hexdigest() == listed[source][1]
+def test_an_image_has_the_sha256_of_the_manifest(source, listed):
+    response = demo.response(source)
+    assert (response.status, response.content_type) == (200, "image/jpeg")
+    assert sha256(response.body).hexdigest() == listed[source][1]
 
 
 def test_sides_are_400_to_1000_pixels(sample):
@@ -74,42 +74,42 @@ def test_sides_are_400_to_1000_pixels(sample):
     assert min(sides) >= 400 and max(sides) <= 1000
 
 
-def test_unknown_and_gone_sources_are_not_found():
-    sources = ["demo:dotted/999", "demo:plaid/001", "", *broken("gone")]
-    assert [demo.answer(source).status for source in sources] == [404] * 5
+def test_unknown_and_missing_sources_have_status_404():
+    sources = ["demo:dotted/999", "demo:plaid/001", "", *odd("missing")]
+    assert [demo.response(source).status for source in sources] == [404] * 5
 
 
-def test_a_removed_photo_answers_with_a_page():
-    (source,) = broken("page")
-    answer = demo.answer(source)
-    assert (answer.status, answer.content_type) == (200, "text/html")
-    assert answer.body.startswith(b"<!DOCTYPE html>")
+def test_a_removed_image_returns_a_web_page():
+    (source,) = odd("removed")
+    response = demo.response(source)
+    assert (response.status, response.content_type) == (200, "text/html")
+    assert response.body.startswith(b"<!DOCTYPE html>")
 
 
-def test_a_cut_jpeg_has_no_end(listed):
-    (source,) = broken("cut")
-    body = demo.answer(source).body
+def test_a_truncated_jpeg_has_no_end_marker(listed):
+    (source,) = odd("truncated")
+    body = demo.response(source).body
     assert body.startswith(b"\xff\xd8") and not body.endswith(b"\xff\xd9")
     assert sha256(body).hexdigest() != listed[source][1]
 
 
-def test_a_replaced_picture_is_whole_but_differs_from_the_list(listed):
-    (source,) = broken("replaced")
-    answer = demo.answer(source)
-    assert answer.status == 200 and answer.body.endswith(b"\xff\xd9")
-    assert sha256(answer.body).hexdigest() != listed[source][1]
+def test_a_replaced_image_is_complete_but_has_another_sha256(listed):
+    (source,) = odd("replaced")
+    response = demo.response(source)
+    assert response.status == 200 and response.body.endswith(b"\xff\xd9")
+    assert sha256(response.body).hexdigest() != listed[source][1]
 
 
-def test_copies_have_the_hash_of_their_original(listed):
-    copies = [entry for entry in ODD_ENTRIES if entry.fate == "copied"]
-    assert len(copies) == 2
-    for copy in copies:
-        assert listed[copy.source] == listed[copy.original]
+def test_duplicates_have_the_sha256_of_their_original(listed):
+    duplicates = [entry for entry in ODD_ENTRIES if entry.state == "duplicate"]
+    assert len(duplicates) == 2
+    for duplicate in duplicates:
+        assert listed[duplicate.source] == listed[duplicate.original]
 
 
-def test_near_copies_differ_in_bytes_but_look_alike():
-    for entry in [entry for entry in ODD_ENTRIES if entry.fate in ("downsized", "recompressed")]:
-        near, original = demo.answer(entry.source).body, demo.answer(entry.original).body
+def test_near_duplicates_differ_in_bytes_but_little_in_pixels():
+    for entry in [entry for entry in ODD_ENTRIES if entry.state in ("downsized", "recompressed")]:
+        near, original = demo.response(entry.source).body, demo.response(entry.original).body
         assert near != original
         small = [
             cv2.resize(decoded(body), (32, 32), interpolation=cv2.INTER_AREA).astype(int)
@@ -118,10 +118,10 @@ def test_near_copies_differ_in_bytes_but_look_alike():
         assert abs(small[0] - small[1]).mean() < 4
 
 
-def test_hashes_do_not_depend_on_the_vector_unit(listed):
+def test_images_do_not_depend_on_the_vector_unit(listed):
     code = (
         "import sys, hashlib; from imgclf.collect import demo\n"
-        "for source in sys.argv[1:]: print(hashlib.sha256(demo.answer(source).body).hexdigest())"
+        "for source in sys.argv[1:]: print(hashlib.sha256(demo.response(source).body).hexdigest())"
     )
     plain = {
         "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
@@ -139,7 +139,7 @@ def test_hashes_do_not_depend_on_the_vector_unit(listed):
     assert result.stdout.split() == [listed[source][1] for source in SAMPLE], result.stderr
 
 
-def test_mean_colour_does_not_tell_the_label(sample):
+def test_mean_colour_does_not_predict_the_label(sample):
     means = {
         label: np.array([image.mean(axis=(0, 1)) for image in images]) for label, images in sample.items()
     }

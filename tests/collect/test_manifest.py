@@ -105,14 +105,14 @@ def test_names_are_safe_on_every_file_system(source, name):
     assert names(source) == [name]
 
 
-def test_names_are_unique_within_a_label_and_later_lines_rename_nothing():
+def test_names_are_unique_within_a_label_and_appended_lines_rename_nothing():
     sources = ["http://a/x.jpg", "http://b/X.png", "http://a/x-2.jpg", "http://c/x.jpg"]
     assert names(*sources) == ["x.jpg", "X-2.png", "x-2-2.jpg", "x-3.jpg"]
     assert names(*sources)[:2] == names(*sources[:2])
 
 
 @given(st.lists(st.sampled_from(["a", "A", "a-2", "a-2-2", "a-3"]), max_size=12), st.booleans())
-def test_no_two_images_of_a_label_share_a_place(parts, has_own):
+def test_no_two_images_of_a_label_share_a_file_name(parts, has_own):
     entries = [Entry("x", f"http://a/{part}.jpg") for part in parts]
     if has_own:
         entries.append(Entry("x", "http://a/b", file_name="a-2.png"))
@@ -136,7 +136,7 @@ ENTRIES = st.builds(
 
 @settings(deadline=None)  # it writes to a disk
 @given(st.lists(ENTRIES, min_size=1, max_size=8))
-def test_what_is_written_is_read_back(tmp_path_factory, entries):
+def test_written_entries_are_read_back(tmp_path_factory, entries):
     path = tmp_path_factory.getbasetemp() / "round.tsv"
     try:
         manifest.write(path, entries)
@@ -158,10 +158,10 @@ def test_tutorial_names_survive_writing(tmp_path):
     [
         (Entry("a\tb", "http://a/x"), "6 columns instead of 5"),
         (Entry("a/b", "http://a/x"), "has a slash"),
-        (Entry("a", "http://a/x "), "read back as another entry; remove blanks"),
+        (Entry("a", "http://a/x "), "read back as another entry; remove whitespace"),
     ],
 )
-def test_what_could_not_be_read_back_is_not_written(tmp_path, entry, message):
+def test_entries_that_would_not_be_read_back_are_not_written(tmp_path, entry, message):
     with pytest.raises(ImgclfError, match=message):
         manifest.write(tmp_path / "new.tsv", [entry])
     assert not list(tmp_path.iterdir())
@@ -185,7 +185,7 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path, entry, message):
         ("x" * 81, "more than 80 characters; shorten"),
     ],
 )
-def test_label_that_cannot_be_a_folder_is_refused(tmp_path, label, message):
+def test_label_that_is_not_a_valid_folder_name_is_rejected(tmp_path, label, message):
     with pytest.raises(ImgclfError, match=f"^fruit.tsv, line 3: label .*{message}"):
         read(tmp_path, f"label\tsource\napple\thttp://a/1\n{label}\thttp://a/2\n")
 
@@ -201,31 +201,31 @@ def test_label_that_cannot_be_a_folder_is_refused(tmp_path, label, message):
         ("apple\thttp://a/1\t\t\tholdout", "split 'holdout' is not one of train, validation, test; correct"),
         ("apple\tftp://a/1\t\t\t", "'ftp://a/1' does not begin with http://, https:// or demo:; correct"),
         ("apple\tfile:///etc/passwd\t\t\t", "does not begin with http"),
-        ("apple\thttp:///1\t\t\t", "names no server; write"),
-        ("apple\thttp://[a/1\t\t\t", "is no address; correct"),
+        ("apple\thttp:///1\t\t\t", "has no host name; write"),
+        ("apple\thttp://[a/1\t\t\t", "is not a valid URL; correct"),
         ("apple\thttp://a/\x01\t\t\t", "has a control character; remove"),
-        ("Pear\thttp://a/1\t\t\t", "label 'Pear' is 'pear' in other letters, .*; write both alike"),
+        ("Pear\thttp://a/1\t\t\t", "label 'Pear' differs from 'pear' in case only, .*; write both alike"),
     ],
 )
-def test_faulty_line_is_named_with_its_remedy(tmp_path, line, message):
+def test_invalid_line_is_reported_with_what_to_do(tmp_path, line, message):
     with pytest.raises(ImgclfError, match=f"^fruit.tsv, line 3: .*{message}"):
         read(tmp_path, f"{HEADER}pear\thttp://a/1\t\t\t\n{line}\n")
 
 
 @pytest.mark.parametrize(
     "name, message",
-    [("../x.jpg", "is no name that"), (".x", "is no name that"), ("a#.jpg", "is taken within")],
+    [("../x.jpg", "is not valid on"), (".x", "is not valid on"), ("a#.jpg", "is taken within")],
 )
-def test_file_name_that_is_unsafe_or_taken_is_refused(tmp_path, name, message):
+def test_unsafe_or_taken_file_name_is_rejected(tmp_path, name, message):
     with pytest.raises(ImgclfError, match=f"line 3: file_name {re.escape(repr(name))} {message}"):
         read(tmp_path, f"label\tsource\tfile_name\napple\thttp://a/1\ta#.png\napple\thttp://a/1\t{name}\n")
 
 
-def test_several_faults_are_counted_and_three_shown(tmp_path):
+def test_errors_are_counted_and_three_shown(tmp_path):
     lines = [f"apple\tftp://a/{i}\n" for i in range(5)]
     with pytest.raises(
         ImgclfError,
-        match="^fruit.tsv has 5 faulty lines: line 1: .* / line 2: .* / line 3: [^/]*//a/2.* / and 2 more$",
+        match="^fruit.tsv has 5 invalid lines: line 1: .* / line 2: .* / line 3: [^/]*//a/2.* / and 2 more$",
     ):
         read(tmp_path, "".join(lines))
 

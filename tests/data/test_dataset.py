@@ -14,7 +14,7 @@ from support.pictures import COLOURS, picture
 
 
 def put(folder, path, *, seed=0, side=64, quality=95):
-    """A JPEG at `path`; the same seed gives the same picture at every size."""
+    """Write a JPEG at `path`; the same seed makes the same picture at every size."""
     pixels = cv2.resize(
         picture((120, 120, 120), seed, width=64, height=64), (side, side), interpolation=cv2.INTER_CUBIC
     )
@@ -22,24 +22,24 @@ def put(folder, path, *, seed=0, side=64, quality=95):
     (folder / path).write_bytes(decoding.jpeg(pixels, quality=quality))
 
 
-def look(folder):
-    return scan.look_through("fruit", folder)
+def scan_fruit(folder):
+    return scan.scan_folder("fruit", folder)
 
 
-def left_out(found):
-    return {image.path: image.excluded for image in found.excluded}
+def excluded(scanned):
+    return {image.path: image.excluded for image in scanned.excluded}
 
 
 def test_folder_is_the_label_and_labels_are_sorted(colour_folder):
-    found = look(colour_folder)
+    found = scan_fruit(colour_folder)
     assert found.labels == sorted(COLOURS) == ["blue", "green", "red"]
     assert all(image.path.startswith(image.label + "/") for image in found.files)
-    assert str(found) == "fruit: 36 images in 3 labels, 0 left out"
+    assert str(found) == "fruit: 36 images in 3 labels, 0 excluded"
 
 
 def test_image_is_described_by_its_content(tmp_path):
     put(tmp_path, "a/0.jpg", side=48)
-    (found,) = look(tmp_path).files
+    (found,) = scan_fruit(tmp_path).files
     assert (found.path, found.label, found.width, found.height) == ("a/0.jpg", "a", 48, 48)
     assert (
         found.sha256 == hashlib.sha256((tmp_path / "a" / "0.jpg").read_bytes()).hexdigest()
@@ -47,54 +47,54 @@ def test_image_is_described_by_its_content(tmp_path):
     )
 
 
-def test_hidden_files_are_left_alone(tmp_path):
+def test_hidden_files_are_ignored(tmp_path):
     for i, path in enumerate(["a/0.jpg", "a/.1.jpg", "a/.2/2.jpg", ".3/3.jpg"]):
         put(tmp_path, path, seed=i)
-    assert [image.path for image in look(tmp_path).files] == ["a/0.jpg"]
+    assert [image.path for image in scan_fruit(tmp_path).files] == ["a/0.jpg"]
 
 
-def test_images_without_a_label_are_listed_and_used_by_no_later_stage(tmp_path):
+def test_unlabelled_images_are_listed_and_used_by_no_later_stage(tmp_path):
     for i, path in enumerate(["a/0.jpg", "unlabelled/1.jpg", "unlabelled/2.jpg"]):
         put(tmp_path, path, seed=i)
-    found = look(tmp_path)
+    found = scan_fruit(tmp_path)
     assert (
         [image.path for image in found.images] == ["a/0.jpg"] and found.labels == ["a"] and not found.excluded
     )
     assert [image.path for image in found.unlabelled] == ["unlabelled/1.jpg", "unlabelled/2.jpg"]
-    assert str(found).endswith("1 images in 1 labels, 0 left out, 2 unlabelled")
+    assert str(found).endswith("1 images in 1 labels, 0 excluded, 2 unlabelled")
 
 
 def test_folders_between_label_and_file_are_the_group(tmp_path):
     for i, path in enumerate(["a/0.jpg", "a/shoot one/1.jpg", "a/shoot one/day 2/2.jpg"]):
         put(tmp_path, path, seed=i)
-    assert [image.group for image in look(tmp_path).files] == ["", "shoot one", "shoot one/day 2"]
+    assert [image.group for image in scan_fruit(tmp_path).files] == ["", "shoot one", "shoot one/day 2"]
 
 
-def test_other_suffixes_are_counted_and_not_looked_at(tmp_path):
+def test_files_with_other_suffixes_are_counted_and_not_scanned(tmp_path):
     put(tmp_path, "a/0.jpg")
     assert (
-        look(tmp_path).other_files_note()
+        scan_fruit(tmp_path).other_files_note()
         == "every file lies in a label folder and has the suffix of an image"
     )
     for name in ("1.txt", "2.TXT", "3.heic", "4"):
         (tmp_path / "a" / name).write_text("")
-    assert look(tmp_path).other_files == ("a/1.txt", "a/2.TXT", "a/3.heic", "a/4")
+    assert scan_fruit(tmp_path).other_files == ("a/1.txt", "a/2.TXT", "a/3.heic", "a/4")
     assert (
-        look(tmp_path)
+        scan_fruit(tmp_path)
         .other_files_note()
         .startswith(
-            "not looked at: 2 x .txt, 1 x .heic, 1 x no suffix; images lie in a label folder and end in one of .jpg,"
+            "not scanned: 2 x .txt, 1 x .heic, 1 x no suffix; images lie in a label folder and end in one of .jpg,"
         )
     )
 
 
-def test_smaller_copies_within_a_label_are_left_out_with_their_twin(tmp_path):
+def test_smaller_duplicates_within_a_label_are_excluded_with_the_reason(tmp_path):
     put(tmp_path, "a/small.jpg", side=64)
     put(tmp_path, "a/large.jpg", side=256)
     shutil.copy(tmp_path / "a" / "large.jpg", tmp_path / "a" / "same.jpg")
     put(tmp_path, "a/other.jpg", seed=1)
-    found = look(tmp_path)
-    assert left_out(found) == {
+    found = scan_fruit(tmp_path)
+    assert excluded(found) == {
         "a/small.jpg": "near-duplicate of a/large.jpg",
         "a/same.jpg": "duplicate of a/large.jpg",
     }
@@ -104,23 +104,23 @@ def test_smaller_copies_within_a_label_are_left_out_with_their_twin(tmp_path):
     ]
 
 
-def test_copies_under_two_labels_disagree_and_both_stay(tmp_path):
+def test_duplicates_with_two_labels_disagree_and_neither_is_excluded(tmp_path):
     put(tmp_path, "a/0.jpg")
     put(tmp_path, "b/0.jpg")
-    found = look(tmp_path)
+    found = scan_fruit(tmp_path)
     assert [pair.disagree for pair in found.duplicates] == [True] and found.excluded == ()
 
 
-def test_copies_within_a_label_are_left_out_although_another_label_has_the_first(tmp_path):
+def test_duplicates_within_a_label_are_excluded_although_another_label_has_one_too(tmp_path):
     for path, side in [("a/0.jpg", 128), ("b/1.jpg", 128), ("b/2.jpg", 128), ("b/3.jpg", 64)]:
         put(tmp_path, path, side=side)
-    assert left_out(look(tmp_path)) == {
+    assert excluded(scan_fruit(tmp_path)) == {
         "b/2.jpg": "duplicate of b/1.jpg",
         "b/3.jpg": "near-duplicate of b/1.jpg",
     }
 
 
-def test_sharp_pictures_and_their_small_copies_are_twins(tmp_path):
+def test_sharp_pictures_and_their_small_copies_are_near_duplicates(tmp_path):
     (tmp_path / "a").mkdir()
     for i in range(6):
         sharp = (
@@ -135,17 +135,19 @@ def test_sharp_pictures_and_their_small_copies_are_twins(tmp_path):
         small = cv2.resize(sharp, (176, 176), interpolation=cv2.INTER_AREA)
         (tmp_path / "a" / f"{i}.jpg").write_bytes(decoding.jpeg(sharp))
         (tmp_path / "a" / f"{i} small.png").write_bytes(cv2.imencode(".png", small)[1].tobytes())
-    assert left_out(look(tmp_path)) == {f"a/{i} small.png": f"near-duplicate of a/{i}.jpg" for i in range(6)}
+    assert excluded(scan_fruit(tmp_path)) == {
+        f"a/{i} small.png": f"near-duplicate of a/{i}.jpg" for i in range(6)
+    }
 
 
 def test_progress_counts_every_image(colour_folder):
     seen = []
-    scan.look_through("fruit", colour_folder, progress=seen.append)
+    scan.scan_folder("fruit", colour_folder, progress=seen.append)
     assert seen == list(range(1, 37))
 
 
-def test_second_look_decodes_only_new_content(colour_folder, monkeypatch):
-    first = look(colour_folder)
+def test_second_scan_decodes_only_new_content(colour_folder, monkeypatch):
+    first = scan_fruit(colour_folder)
     dataset.write(first)
     put(colour_folder, "red/new.jpg", seed=999)
     (colour_folder / "red" / "00.jpg").rename(colour_folder / "green" / "moved.jpg")
@@ -155,40 +157,40 @@ def test_second_look_decodes_only_new_content(colour_folder, monkeypatch):
         "decode",
         lambda encoded, name, **options: decoded.append(name) or decode(encoded, name, **options),
     )
-    second = look(colour_folder)
+    second = scan_fruit(colour_folder)
     assert decoded == ["new.jpg"]
     moved = {image.path: image for image in second.files}["green/moved.jpg"]
     assert (moved.dhash, moved.width, moved.label) == (first.files[24].dhash, 64, "green")
 
 
-def test_second_look_still_lists_what_cannot_be_read(tmp_path):
+def test_second_scan_still_lists_unreadable_images(tmp_path):
     put(tmp_path, "a/0.jpg")
     (tmp_path / "a" / "1.jpg").write_bytes(b"no image")
-    first = look(tmp_path)
+    first = scan_fruit(tmp_path)
     dataset.write(first)
     assert (
-        left_out(look(tmp_path))
-        == left_out(first)
+        excluded(scan_fruit(tmp_path))
+        == excluded(first)
         == {"a/1.jpg": "not an image that can be read; replace or delete it"}
     )
 
 
-def test_duplicate_comes_back_when_its_twin_is_gone(tmp_path):
+def test_duplicate_is_included_again_when_the_other_is_deleted(tmp_path):
     put(tmp_path, "a/0.jpg")
     put(tmp_path, "a/1.jpg")
-    dataset.write(look(tmp_path))
+    dataset.write(scan_fruit(tmp_path))
     (tmp_path / "a" / "0.jpg").unlink()
-    assert [image.path for image in look(tmp_path).images] == ["a/1.jpg"]
+    assert [image.path for image in scan_fruit(tmp_path).images] == ["a/1.jpg"]
 
 
-def test_reason_is_whole_although_the_name_has_a_colon(tmp_path):
+def test_reason_is_complete_although_the_name_has_a_colon(tmp_path):
     put(tmp_path, "a/0.jpg")
     (tmp_path / "a" / "one: two.jpg").touch()
-    assert left_out(look(tmp_path)) == {"a/one: two.jpg": "the file is empty; replace or delete it"}
+    assert excluded(scan_fruit(tmp_path)) == {"a/one: two.jpg": "the file is empty; replace or delete it"}
 
 
-def test_images_table_is_read_as_it_was_written(colour_folder):
-    found = look(colour_folder)
+def test_images_table_round_trip(colour_folder):
+    found = scan_fruit(colour_folder)
     assert (
         dataset.write(found).read_text().splitlines()[0]
         == "path\tlabel\tsha256\tdhash\twidth\theight\tgroup\texcluded"
@@ -199,7 +201,7 @@ def test_images_table_is_read_as_it_was_written(colour_folder):
 @pytest.mark.parametrize(
     "name", ["a\tb", 'a "quoted" name', '"', "a\nb", "a\rb", "a\r\nb", " a ", "größer 图片", "a\u2028b\x85c"]
 )
-def test_images_table_keeps_odd_names(name):
+def test_images_table_round_trip_of_odd_names(name):
     found = Dataset(
         "fruit",
         dataset.images_folder("fruit"),
@@ -240,17 +242,17 @@ def test_images_folder_is_below_the_data_folder_unless_given(data_dir, tmp_path)
 
 
 def test_sample_is_evenly_spaced_in_each_label(colour_folder):
-    chosen = dataset.sample(look(colour_folder).images, per_label=3)
+    chosen = dataset.sample(scan_fruit(colour_folder).images, per_label=3)
     assert [image.path for image in chosen][:4] == [
         "blue/00.jpg",
         "blue/04.jpg",
         "blue/08.jpg",
         "green/00.jpg",
     ]
-    assert len(dataset.sample(look(colour_folder).images, per_label=50)) == 36
+    assert len(dataset.sample(scan_fruit(colour_folder).images, per_label=50)) == 36
 
 
-def test_fingerprint_knows_contents_and_labels_but_no_names(tmp_path):
+def test_fingerprint_depends_on_contents_and_labels_and_not_on_names(tmp_path):
     one, moved, relabelled = (
         Image("a/1.jpg", "a", "0", "", 1, 1),
         Image("a/g/2.jpg", "a", "0", "", 1, 1, "g"),
@@ -259,23 +261,23 @@ def test_fingerprint_knows_contents_and_labels_but_no_names(tmp_path):
     assert dataset.fingerprint([one]) == dataset.fingerprint([moved]) != dataset.fingerprint([relabelled])
 
 
-def test_thumbnail_is_small_and_whole(tmp_path):
+def test_thumbnail_is_downscaled_and_keeps_its_aspect_ratio(tmp_path):
     put(tmp_path, "a/0.jpg", side=900)
-    assert look(tmp_path).thumbnail("a/0.jpg", side=100).shape == (100, 100, 3)
-    assert look(tmp_path).thumbnail("a/0.jpg", side=2000).dtype == np.uint8
+    assert scan_fruit(tmp_path).thumbnail("a/0.jpg", side=100).shape == (100, 100, 3)
+    assert scan_fruit(tmp_path).thumbnail("a/0.jpg", side=2000).dtype == np.uint8
 
 
-def test_an_image_beside_the_label_folders_is_counted(tmp_path):
+def test_an_image_beside_the_label_folders_is_counted_and_not_scanned(tmp_path):
     put(tmp_path, "a/0.jpg")
     put(tmp_path, "1.jpg")
-    found = look(tmp_path)
+    found = scan_fruit(tmp_path)
     assert [image.path for image in found.files] == ["a/0.jpg"]
-    assert found.other_files_note().startswith("not looked at: 1 x in no label folder; ")
+    assert found.other_files_note().startswith("not scanned: 1 x in no label folder; ")
 
 
-def test_a_data_set_remembers_its_folder_and_refuses_another(tmp_path):
+def test_a_data_set_is_read_from_its_folder_and_refuses_another(tmp_path):
     put(tmp_path / "mine", "a/0.jpg")
-    dataset.write(scan.look_through("fruit", tmp_path / "mine"))
+    dataset.write(scan.scan_folder("fruit", tmp_path / "mine"))
     assert (
         dataset.read("fruit").folder
         == dataset.read("fruit", str(tmp_path / "mine")).folder
@@ -283,13 +285,13 @@ def test_a_data_set_remembers_its_folder_and_refuses_another(tmp_path):
     )
     with pytest.raises(
         ImgclfError,
-        match=r"images_dir=.*other: fruit was looked through in .*mine; run 01_prepare_data again",
+        match=r"images_dir=.*other: fruit was scanned in .*mine; run 01_prepare_data again",
     ):
         dataset.read("fruit", str(tmp_path / "other"))
 
 
 def test_a_data_set_in_the_data_folder_can_move_with_it(data_dir, tmp_path, monkeypatch):
     put(data_dir / "images" / "fruit", "a/0.jpg")
-    dataset.write(scan.look_through("fruit", dataset.images_folder("fruit")))
+    dataset.write(scan.scan_folder("fruit", dataset.images_folder("fruit")))
     monkeypatch.setenv("IMGCLF_DATA", str(data_dir.rename(tmp_path / "moved")))
     assert dataset.read("fruit").file(dataset.read("fruit").images[0]).exists()

@@ -15,7 +15,7 @@ NOWHERE = Path("a folder without a list of test images")
 
 
 def image(path, *, content=""):
-    """An image as `look_through` finds it; its content is its path unless given."""
+    """An image as `scan_folder` returns it; its content is its path unless given."""
     label, *groups = path.split("/")[:-1]
     return Image(
         path,
@@ -28,16 +28,19 @@ def image(path, *, content=""):
     )
 
 
-def dataset(*paths, twins=(), folder=NOWHERE):
-    """A data set of images that exist only in name; `twins` are pairs of paths."""
+def dataset(*paths, duplicates=(), folder=NOWHERE):
+    """A data set of images that exist only in name; `duplicates` are pairs of paths."""
     images = {path: image(path) for path in paths}
     return Dataset(
-        "fruit", folder, tuple(images.values()), tuple(DuplicatePair(images[a], images[b]) for a, b in twins)
+        "fruit",
+        folder,
+        tuple(images.values()),
+        tuple(DuplicatePair(images[a], images[b]) for a, b in duplicates),
     )
 
 
-def left_out(found, *paths, width=10):
-    """The data set with these files left out."""
+def with_excluded(found, *paths, width=10):
+    """The data set with these files excluded."""
     return replace(
         found,
         files=tuple(
@@ -50,13 +53,13 @@ def many(label, count):
     return [f"{label}/{i:03d}.jpg" for i in range(count)]
 
 
-def sides(parts):
+def paths_of(parts):
     return {i.path for i in parts.train}, {i.path for i in parts.test}
 
 
 @some.composite
 def datasets(draw):
-    """One to four labels of 1 to 30 images, some in groups, some of them twins within their label."""
+    """One to four labels of 1 to 30 images, some in groups, some of them duplicates within their label."""
     paths = [
         path
         for label in "abcd"[: draw(some.integers(1, 4))]
@@ -66,15 +69,15 @@ def datasets(draw):
         )
     ]
     pairs = draw(some.lists(some.tuples(some.sampled_from(paths), some.sampled_from(paths)), max_size=8))
-    return dataset(*paths, twins=[(a, b) for a, b in pairs if a != b and a[0] == b[0]])
+    return dataset(*paths, duplicates=[(a, b) for a, b in pairs if a != b and a[0] == b[0]])
 
 
-def divided(found, fraction, way, seed):
-    """A split; drawn data sets in which a label would have nothing to train with are passed over."""
+def split_or_skip(found, fraction, way, seed):
+    """A split; drawn data sets in which a label would have no training images are skipped."""
     try:
         return split.split(found, train_fraction=fraction, split_by=way, seed=seed)
     except ImgclfError as error:
-        assume("and none train" not in str(error))
+        assume("would be in the training set" not in str(error))
         raise
 
 
@@ -84,18 +87,18 @@ checked = settings(max_examples=60, deadline=None)
 
 @checked
 @given(datasets(), fractions, seeds, ways)
-def test_every_image_is_on_exactly_one_side(found, fraction, seed, way):
-    parts = divided(found, fraction, way, seed)
+def test_every_image_is_in_exactly_one_set(found, fraction, seed, way):
+    parts = split_or_skip(found, fraction, way, seed)
     assert sorted(parts.train + parts.test, key=lambda i: i.path) == sorted(
         found.images, key=lambda i: i.path
     )
-    assert split.shared(parts) == 0 and parts.left_out == ()
+    assert split.overlap(parts) == 0 and parts.excluded == ()
 
 
 @checked
 @given(datasets(), fractions, seeds, ways)
-def test_twins_stay_together_and_so_do_groups_when_asked(found, fraction, seed, way):
-    train, _ = sides(divided(found, fraction, way, seed))
+def test_duplicates_stay_together_and_so_do_groups_with_split_by_group(found, fraction, seed, way):
+    train, _ = paths_of(split_or_skip(found, fraction, way, seed))
     assert all((pair.kept.path in train) == (pair.other.path in train) for pair in found.duplicates)
     groups = {(i.group, i.path in train) for i in found.images if i.group}
     assert way == "image" or not any((group, not is_train) in groups for group, is_train in groups)
@@ -103,17 +106,19 @@ def test_twins_stay_together_and_so_do_groups_when_asked(found, fraction, seed, 
 
 @checked
 @given(datasets(), fractions, seeds, ways, some.randoms())
-def test_other_order_of_the_images_gives_the_same_split(found, fraction, seed, way, random):
+def test_split_does_not_depend_on_the_order_of_the_images(found, fraction, seed, way, random):
     shuffled = replace(
         found, files=tuple(random.sample(found.files, len(found.files))), duplicates=found.duplicates[::-1]
     )
-    assert sides(divided(shuffled, fraction, way, seed)) == sides(divided(found, fraction, way, seed))
+    assert paths_of(split_or_skip(shuffled, fraction, way, seed)) == paths_of(
+        split_or_skip(found, fraction, way, seed)
+    )
 
 
 @checked
 @given(datasets(), fractions, seeds, ways)
-def test_label_with_two_clusters_of_its_own_has_images_on_both_sides(found, fraction, seed, way):
-    parts = divided(found, fraction, way, seed)
+def test_label_with_two_clusters_of_its_own_has_images_in_both_sets(found, fraction, seed, way):
+    parts = split_or_skip(found, fraction, way, seed)
     labels_of = {
         name: {i.label for i in found.images if parts.cluster[i.path] == name}
         for name in parts.cluster.values()
@@ -137,14 +142,14 @@ def test_training_count_is_the_nearest_to_the_fraction(count, fraction, seed):
 @checked
 @given(some.integers(20, 100), seeds)
 def test_one_more_image_moves_at_most_one_other(count, seed):
-    before, _ = sides(split.split(dataset(*many("a", count)), seed=seed))
-    after, _ = sides(split.split(dataset(*many("a", count), "a/new.jpg"), seed=seed))
+    before, _ = paths_of(split.split(dataset(*many("a", count)), seed=seed))
+    after, _ = paths_of(split.split(dataset(*many("a", count), "a/new.jpg"), seed=seed))
     assert len(before ^ (after - {"a/new.jpg"})) <= 1
 
 
-def test_other_seeds_give_other_splits():
+def test_other_seeds_make_other_splits():
     found = dataset(*many("a", 20), *many("b", 20))
-    assert len({frozenset(sides(split.split(found, seed=seed))[0]) for seed in range(20)}) == 20
+    assert len({frozenset(paths_of(split.split(found, seed=seed))[0]) for seed in range(20)}) == 20
 
 
 def test_split_depends_on_content_and_not_on_names():
@@ -155,21 +160,21 @@ def test_split_depends_on_content_and_not_on_names():
     assert chosen("x") == chosen("another name ")
 
 
-def test_split_is_the_one_of_every_machine():
+def test_split_is_the_same_on_every_computer():
     parts = split.split(dataset(*many("a", 8)))
     assert [i.path for i in parts.test] == ["a/004.jpg", "a/007.jpg"]
 
 
-def test_copies_under_two_labels_are_on_one_side():
+def test_duplicates_with_two_labels_are_in_one_set():
     found = dataset(
-        *many("a", 6), *many("b", 6), twins=[("a/000.jpg", "b/000.jpg"), ("b/000.jpg", "b/001.jpg")]
+        *many("a", 6), *many("b", 6), duplicates=[("a/000.jpg", "b/000.jpg"), ("b/000.jpg", "b/001.jpg")]
     )
     for seed in range(10):
-        train, _ = sides(split.split(found, seed=seed))
+        train, _ = paths_of(split.split(found, seed=seed))
         assert len({path in train for path in ("a/000.jpg", "b/000.jpg", "b/001.jpg")}) == 1
 
 
-def test_same_group_name_under_two_labels_is_one_group():
+def test_group_name_used_by_two_labels_is_one_group():
     clusters = split.clusters(
         dataset("a/g/1.jpg", "a/g/2.jpg", "b/g/1.jpg", "b/3.jpg", "b/4.jpg"), split_by="group"
     )
@@ -177,16 +182,18 @@ def test_same_group_name_under_two_labels_is_one_group():
     assert len(set(clusters.values())) == 3
 
 
-def test_group_under_two_labels_is_on_one_side():
+def test_group_with_two_labels_is_in_one_set():
     found = dataset(*many("a", 6), *many("b", 6), *many("a/film", 2), *many("b/film", 2))
     for seed in range(10):
-        train, _ = sides(split.split(found, split_by="group", seed=seed))
+        train, _ = paths_of(split.split(found, split_by="group", seed=seed))
         assert len({path in train for path in (*many("a/film", 2), *many("b/film", 2))}) == 1
 
 
-def test_copies_of_an_image_that_is_left_out_belong_together():
-    found = left_out(
-        dataset(*many("a", 3), *many("b", 3), twins=[("a/000.jpg", "a/001.jpg"), ("a/001.jpg", "b/000.jpg")]),
+def test_duplicates_of_an_excluded_image_are_in_one_cluster():
+    found = with_excluded(
+        dataset(
+            *many("a", 3), *many("b", 3), duplicates=[("a/000.jpg", "a/001.jpg"), ("a/001.jpg", "b/000.jpg")]
+        ),
         "a/001.jpg",
     )
     clusters = split.clusters(found)
@@ -194,19 +201,19 @@ def test_copies_of_an_image_that_is_left_out_belong_together():
     assert len(set(clusters.values())) == 4
 
 
-def test_cluster_is_named_by_its_smallest_content():
-    found = dataset("a/1.jpg", "a/2.jpg", twins=[("a/1.jpg", "a/2.jpg")])
+def test_cluster_is_named_by_its_smallest_sha256():
+    found = dataset("a/1.jpg", "a/2.jpg", duplicates=[("a/1.jpg", "a/2.jpg")])
     assert set(split.clusters(found).values()) == {min(i.sha256 for i in found.images)}
 
 
-def test_excluded_images_are_on_no_side():
+def test_excluded_images_are_in_no_set():
     found = dataset(*many("a", 4))
     found = replace(found, files=(replace(found.files[0], excluded="damaged"), *found.files[1:]))
-    train, test = sides(split.split(found))
+    train, test = paths_of(split.split(found))
     assert "a/000.jpg" not in train | test and len(train | test) == 3
 
 
-def test_counts_show_each_label_on_each_side():
+def test_counts_are_of_each_label_in_each_set():
     counts = split.split(dataset(*many("a", 4), *many("b", 1))).counts()
     assert counts.to_dict("index") == {"a": {"train": 3, "test": 1}, "b": {"train": 1, "test": 0}}
 
@@ -224,69 +231,70 @@ def test_counts_show_each_label_on_each_side():
 @pytest.mark.parametrize("name", test_list.NAMES)
 def test_list_of_test_images_overrides_the_split(tmp_path, name, text):
     (tmp_path / name).write_bytes(text.encode())
-    train, test = sides(split.split(dataset(*many("a", 3), *many("b", 2), folder=tmp_path)))
+    train, test = paths_of(split.split(dataset(*many("a", 3), *many("b", 2), folder=tmp_path)))
     assert test == {"a/001.jpg", "b/000.jpg"}
     assert train == {"a/000.jpg", "a/002.jpg", "b/001.jpg"}
 
 
 def test_list_names_images_in_groups_by_their_whole_path(tmp_path):
     (tmp_path / "dedicated_test.tsv").write_text("a\tgroup one/2.jpg\n")
-    _, test = sides(split.split(dataset("a/1.jpg", "a/group one/2.jpg", folder=tmp_path)))
+    _, test = paths_of(split.split(dataset("a/1.jpg", "a/group one/2.jpg", folder=tmp_path)))
     assert test == {"a/group one/2.jpg"}
 
 
-def test_copy_of_a_listed_image_is_left_out_of_training(tmp_path):
+def test_duplicate_of_a_listed_image_is_excluded_from_training(tmp_path):
     (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\n")
     parts = split.split(
-        dataset(*many("a", 3), *many("b", 2), twins=[("a/000.jpg", "b/001.jpg")], folder=tmp_path)
+        dataset(*many("a", 3), *many("b", 2), duplicates=[("a/000.jpg", "b/001.jpg")], folder=tmp_path)
     )
-    assert [i.path for i in parts.left_out] == ["b/001.jpg"]
+    assert [i.path for i in parts.excluded] == ["b/001.jpg"]
     assert (
-        sides(parts) == ({"a/001.jpg", "a/002.jpg", "b/000.jpg"}, {"a/000.jpg"}) and split.shared(parts) == 0
+        paths_of(parts) == ({"a/001.jpg", "a/002.jpg", "b/000.jpg"}, {"a/000.jpg"})
+        and split.overlap(parts) == 0
     )
 
 
-def test_listed_copy_that_was_left_out_is_tested_by_the_copy_that_was_kept(tmp_path):
+def test_for_a_listed_excluded_duplicate_the_kept_copy_is_in_the_test_set(tmp_path):
     (tmp_path / "dedicated_test.tsv").write_text("a/001.jpg\n")
     parts = split.split(
-        left_out(
-            dataset(*many("a", 3), *many("b", 2), twins=[("a/000.jpg", "a/001.jpg")], folder=tmp_path),
+        with_excluded(
+            dataset(*many("a", 3), *many("b", 2), duplicates=[("a/000.jpg", "a/001.jpg")], folder=tmp_path),
             "a/001.jpg",
         )
     )
-    assert sides(parts) == ({"a/002.jpg", "b/000.jpg", "b/001.jpg"}, {"a/000.jpg"})
-    assert (parts.left_out, parts.not_found) == ((), ())
+    assert paths_of(parts) == ({"a/002.jpg", "b/000.jpg", "b/001.jpg"}, {"a/000.jpg"})
+    assert (parts.excluded, parts.not_found) == ((), ())
 
 
-def test_listed_copy_that_was_left_out_brings_no_image_of_another_label_into_the_test(tmp_path):
+def test_a_listed_excluded_duplicate_brings_no_image_of_another_label_into_the_test_set(tmp_path):
     (tmp_path / "dedicated_test.tsv").write_text("a/001.jpg\na/002.jpg\n")
     found = dataset(
         *many("a", 4),
         *many("b", 2),
-        twins=[("a/000.jpg", "a/001.jpg"), ("a/001.jpg", "b/000.jpg")],
+        duplicates=[("a/000.jpg", "a/001.jpg"), ("a/001.jpg", "b/000.jpg")],
         folder=tmp_path,
     )
-    parts = split.split(left_out(found, "a/001.jpg"))
-    assert sides(parts) == ({"a/003.jpg", "b/001.jpg"}, {"a/000.jpg", "a/002.jpg"})
-    assert [i.path for i in parts.left_out] == ["b/000.jpg"]
+    parts = split.split(with_excluded(found, "a/001.jpg"))
+    assert paths_of(parts) == ({"a/003.jpg", "b/001.jpg"}, {"a/000.jpg", "a/002.jpg"})
+    assert [i.path for i in parts.excluded] == ["b/000.jpg"]
 
 
-def test_listed_images_that_are_not_there_are_named(tmp_path):
+def test_listed_images_that_are_missing_are_reported(tmp_path):
     (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\nb/gone.jpg\na/also gone.jpg\n")
     parts = split.split(dataset(*many("a", 2), *many("b", 2), folder=tmp_path))
     assert parts.not_found == ("a/also gone.jpg", "b/gone.jpg")
     assert (
         str(parts).splitlines()[0]
-        == "3 images train, 1 test; 2 dedicated test images are not there, the first is a/also gone.jpg"
+        == "3 images train, 1 test; 2 dedicated test images not found, the first is a/also gone.jpg"
     )
 
 
-def test_a_split_tells_how_many_copies_it_left_out_of_training(tmp_path):
+def test_a_split_reports_how_many_duplicates_it_excluded_from_training(tmp_path):
     (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\n")
-    parts = split.split(dataset(*many("a", 3), twins=[("a/000.jpg", "a/001.jpg")], folder=tmp_path))
+    parts = split.split(dataset(*many("a", 3), duplicates=[("a/000.jpg", "a/001.jpg")], folder=tmp_path))
     assert (
         str(parts).splitlines()[0]
-        == "1 images train, 1 test; 1 left out of training, as copies of dedicated test images"
+        == "1 images train, 1 test; 1 excluded from training, as duplicates of dedicated test images"
     )
 
 
@@ -297,7 +305,7 @@ def test_a_split_tells_how_many_copies_it_left_out_of_training(tmp_path):
 )
 def test_list_that_names_no_image_or_leaves_none_of_a_label_to_train_is_refused(tmp_path, listed, count):
     (tmp_path / "dedicated_test.tsv").write_text("\n".join(listed))
-    found = dataset(*many("a", 2), *many("b", 3), twins=[("a/000.jpg", "a/001.jpg")], folder=tmp_path)
+    found = dataset(*many("a", 2), *many("b", 3), duplicates=[("a/000.jpg", "a/001.jpg")], folder=tmp_path)
     with pytest.raises(
         ImgclfError,
         match=f"the list of dedicated test images .* names {count} of the 5 images; it must name some, and leave some of each label",
@@ -309,7 +317,7 @@ def test_list_with_a_line_of_neither_form_is_refused(tmp_path):
     (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\n001.jpg\n")
     with pytest.raises(
         ImgclfError,
-        match=r"dedicated_test.tsv, line 2: '001.jpg' is not LABEL<TAB>FILE or LABEL/FILE; mend the line",
+        match=r"dedicated_test.tsv, line 2: '001.jpg' is not LABEL<TAB>FILE or LABEL/FILE; correct the line",
     ):
         split.split(dataset(*many("a", 2), folder=tmp_path))
 
@@ -335,17 +343,17 @@ def test_list_that_is_not_utf8_is_refused(tmp_path):
     ],
     ids=["good", "cluster", "content", "file"],
 )
-def test_shared_counts_what_is_on_both_sides(train, test, cluster, count):
-    assert split.shared(split.Split((train,), (test,), cluster)) == count
+def test_overlap_counts_what_is_in_both_sets(train, test, cluster, count):
+    assert split.overlap(split.Split((train,), (test,), cluster)) == count
 
 
-def test_split_that_is_read_is_the_one_that_was_written(tmp_path):
+def test_split_round_trip(tmp_path):
     (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\na/001.jpg\n")
     found = dataset(
         *many("a", 5),
         'b/a "quoted"\tname\r\n.jpg',
         "b/ü.jpg",
-        twins=[("a/000.jpg", "b/ü.jpg")],
+        duplicates=[("a/000.jpg", "b/ü.jpg")],
         folder=tmp_path,
     )
     parts = split.split(found)
@@ -353,7 +361,7 @@ def test_split_that_is_read_is_the_one_that_was_written(tmp_path):
     assert split.read(found) == parts
 
 
-def test_reading_without_a_split_names_the_notebook():
+def test_missing_split_names_the_notebook():
     with pytest.raises(
         ImgclfError, match=r"no split of fruit yet \(.*split.tsv\); run 01_prepare_data first"
     ):
@@ -385,7 +393,7 @@ def test_split_that_does_not_fit_the_images_names_the_notebook(content):
         split.read(dataset("a/1.jpg"))
 
 
-def test_a_label_that_would_not_train_is_refused(tmp_path):
+def test_a_label_without_training_images_is_refused(tmp_path):
     found = Dataset(
         "d",
         tmp_path,
@@ -400,20 +408,20 @@ def test_a_label_that_would_not_train_is_refused(tmp_path):
         ),
     )
     refused = []
-    for seed in range(20):  # the group of b and c is c's second cluster: it trains or tests by the seed
+    for seed in range(20):  # the group of b and c is c's second cluster: its set depends on the seed
         try:
             split.split(found, split_by="group", train_fraction=0.5, seed=seed)
         except ImgclfError as error:
             refused.append(str(error))
     assert 0 < len(refused) < 20
     assert all(
-        "all images of b would test and none train, since they belong together with images of other labels"
+        "no image of b would be in the training set, since all are in clusters with test images of other labels"
         in text
         for text in refused
     )
 
 
-def test_labels_with_few_images_are_named():
+def test_caution_names_labels_with_few_images():
     parts = split.split(dataset(*many("a", 100), *many("b", 4)))
     assert (
         parts.caution()
@@ -422,13 +430,15 @@ def test_labels_with_few_images_are_named():
     assert split.split(dataset(*many("a", 100), *many("b", 100))).caution() == ""
 
 
-def test_sides_of_the_last_split_are_known_by_content_and_say_who_moved():
+def test_previous_split_is_by_content_and_reports_images_that_moved():
     before = dataset(*(f"a/{i}.jpg" for i in range(8)), *(f"b/{i}.jpg" for i in range(8)))
     parts = split.split(before, train_fraction=0.5, seed=3)
     split.write(before, parts)
-    last = split.last(before.name)
-    assert (last.train_fraction, last.split_by, last.seed) == (0.5, "image", 3) and len(last.side) == 16
-    assert str(last.moved(last.again(before))) == "no image changed sides"
+    previous = split.read_previous(before.name)
+    assert (previous.train_fraction, previous.split_by, previous.seed) == (0.5, "image", 3) and len(
+        previous.subset_of
+    ) == 16
+    assert str(previous.moved(previous.repeat(before))) == "no image changed sides"
     relabelled = replace(
         before,
         files=tuple(
@@ -438,21 +448,21 @@ def test_sides_of_the_last_split_are_known_by_content_and_say_who_moved():
             for i in before.files
         ),
     )
-    after, side = last.again(relabelled), last.side
-    moved = last.moved(after)
-    assert set(moved.to_test) == {i.path for i in after.test if side[i.sha256] == "train"}
-    assert set(moved.to_train) == {i.path for i in after.train if side[i.sha256] == "test"}
+    after, subset_of = previous.repeat(relabelled), previous.subset_of
+    moved = previous.moved(after)
+    assert set(moved.to_test) == {i.path for i in after.test if subset_of[i.sha256] == "train"}
+    assert set(moved.to_train) == {i.path for i in after.train if subset_of[i.sha256] == "test"}
     assert moved.to_test or moved.to_train
 
 
-def test_without_a_split_there_are_no_sides():
-    assert split.last("fruit").side == {}
+def test_without_a_split_the_previous_one_is_empty():
+    assert split.read_previous("fruit").subset_of == {}
 
 
-def test_a_relabelled_dedicated_test_image_still_tests(colour_folder):
+def test_a_relabelled_dedicated_test_image_stays_in_the_test_set(colour_folder):
     (colour_folder / "dedicated_test.tsv").write_text("red/listed.jpg\nblue/05.jpg\n")
     (colour_folder / "red/03.jpg").rename(colour_folder / "red/listed.jpg")
-    notes = Annotations(scan.look_through("colours", colour_folder))
+    notes = Annotations(scan.scan_folder("colours", colour_folder))
     notes.relabel([[i.path for i in notes.images].index("red/listed.jpg")], "green")
-    parts = split.split(notes.now())
+    parts = split.split(notes.current_dataset())
     assert {image.path for image in parts.test} == {"green/listed.jpg", "blue/05.jpg"} and not parts.not_found

@@ -1,7 +1,7 @@
-"""The container's own steps, run in a fresh folder, and the manifests, held against the schema of Kubernetes.
+"""The instructions of the Dockerfile, run without docker, and the manifests, validated against the schema of Kubernetes.
 
-There is no docker where the tests run. So each instruction of the Dockerfile is carried out as docker would, with the container's
-folders below a temporary one, and a new environment of the Python at hand in place of the Python image.
+Where the tests run there is no docker. So each instruction is executed as docker would, with the folders of the container below a
+temporary one, and a new virtual environment in place of the Python image.
 """
 
 import os
@@ -38,12 +38,12 @@ MODEL_STEPS = dockerfile.parse_file(str(DEPLOY / "model.Dockerfile"))
 MANIFESTS = {
     path.stem: yaml.safe_load(path.read_text()) for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 }
-FOLDERS = re.compile(r"(?<![\w./:])/(src|opt|models)\b")  # of the container
+CONTAINER_PATH = re.compile(r"(?<![\w./:])/(src|opt|models)\b")
 OFFLINE = re.compile(
     r"NewConnectionError|Temporary failure in name resolution|Network is unreachable|No matching distribution found"
 )
 TOKEN = "0123456789abcdef0123456789abcdef"
-# What Debian's slim Python images have, beside the C library: apt and Python itself need them.
+# Debian's slim Python images have these beside the C library: apt and Python itself depend on them.
 SYSTEM_LIBRARIES = {
     "libstdc++.so.6",
     "libgcc_s.so.1",
@@ -68,7 +68,7 @@ C_LIBRARY = re.compile(
 
 @dataclass
 class Container:
-    """What the instructions of a Dockerfile leave: folders below `root`, an environment, and what it starts."""
+    """The result of a Dockerfile: folders below `root`, environment variables, command and health check."""
 
     root: Path
     environment: dict[str, str]
@@ -81,11 +81,12 @@ class Container:
         self.clean = dict(self.environment)
         self.folder = self.root
 
-    def here(self, text: str) -> str:
-        """A text with the container's folders where they are."""
-        return FOLDERS.sub(lambda found: f"{self.root}{found[0]}", text)
+    def on_host(self, text: str) -> str:
+        """Return a text with the paths of the container replaced by those below `root`."""
+        return CONTAINER_PATH.sub(lambda found: f"{self.root}{found[0]}", text)
 
-    def carry_out(self, step: dockerfile.Command) -> None:
+    def execute(self, step: dockerfile.Command) -> None:
+        """Execute one instruction."""
         getattr(self, f"_{step.cmd.lower()}")(step)
 
     def _arg(self, step: dockerfile.Command) -> None:
@@ -96,14 +97,16 @@ class Container:
         self.environment, self.folder = dict(self.clean), self.root
 
     def _workdir(self, step: dockerfile.Command) -> None:
-        self.folder = Path(self.here(step.value[0]))
+        self.folder = Path(self.on_host(step.value[0]))
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def _copy(self, step: dockerfile.Command) -> None:
         *names, target = step.value
-        if step.flags:  # from another stage; the folder stays where it is, since environments cannot be moved
+        if (
+            step.flags
+        ):  # from another stage; the folder stays in place, since a virtual environment cannot be moved
             assert (step.flags, len(names), names[0]) == (("--from=build",), 1, target) and Path(
-                self.here(target)
+                self.on_host(target)
             ).is_dir()
             return
         for name in names:
@@ -115,21 +118,21 @@ class Container:
                 shutil.copy(ROOT / name, self.folder / target)
 
     def _run(self, step: dockerfile.Command) -> None:
-        ended = subprocess.run(
-            ["sh", "-c", self.here(step.value[0])],
+        completed = subprocess.run(
+            ["sh", "-c", self.on_host(step.value[0])],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
             text=True,
             check=False,
         )
-        if ended.returncode and OFFLINE.search(ended.stderr) and not os.environ.get("CI"):
+        if completed.returncode and OFFLINE.search(completed.stderr) and not os.environ.get("CI"):
             pytest.skip("needs a package index")
-        assert ended.returncode == 0, ended.stderr
+        assert completed.returncode == 0, completed.stderr
 
     def _env(self, step: dockerfile.Command) -> None:
         for name, value in zip(step.value[::2], step.value[1::2], strict=True):
-            self.environment[name] = self.here(value).replace("$PATH", self.environment["PATH"])
+            self.environment[name] = self.on_host(value).replace("$PATH", self.environment["PATH"])
 
     def _user(self, step: dockerfile.Command) -> None:
         self.user = step.value[0]
@@ -143,12 +146,12 @@ class Container:
 
     def _cmd(self, step: dockerfile.Command) -> None:
         assert step.json
-        self.command = [self.here(word) for word in step.value]
+        self.command = [self.on_host(word) for word in step.value]
 
 
 @pytest.fixture(scope="module")
 def container(tmp_path_factory) -> Container:
-    """The Dockerfile, carried out; what is only in its first stage is gone."""
+    """The container after all instructions; the files of the build stage are deleted."""
     root = tmp_path_factory.mktemp("container")
     subprocess.run([sys.executable, "-m", "venv", root / "python"], check=True)
     passed = {
@@ -161,14 +164,14 @@ def container(tmp_path_factory) -> Container:
         {**passed, "PATH": f"{root / 'python' / 'bin'}:/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent"},
     )
     for step in STEPS:
-        container.carry_out(step)
+        container.execute(step)
     shutil.rmtree(root / "src")
     return container
 
 
 @dataclass
 class Started:
-    """A container that runs, and its port."""
+    """A running container, and its port."""
 
     process: subprocess.Popen
     port: int
@@ -181,12 +184,12 @@ class Started:
             == 0
         )
 
-    def wait(self) -> None:
+    def wait_until_healthy(self) -> None:
         for _ in range(60):
             if self.is_healthy():
                 return
             assert self.process.poll() is None, self.process.stderr.read()
-        raise AssertionError("it is not healthy after a minute")
+        raise AssertionError("not healthy after a minute")
 
 
 def start(container: Container, **environment: str) -> Started:
@@ -202,7 +205,7 @@ def start(container: Container, **environment: str) -> Started:
 
 @pytest.fixture
 def model(container, tiny_network, colour_folder) -> Path:
-    """A classifier where the container looks for it."""
+    """A classifier at the path that the container serves."""
     written = trained(tiny_network, colour_folder)
     target = container.root / "models" / "classifier.onnx"
     target.parent.mkdir(exist_ok=True)
@@ -213,7 +216,7 @@ def model(container, tiny_network, colour_folder) -> Path:
 def started(container, model):
     running = start(container, IMGCLF_TOKEN=TOKEN)
     try:
-        running.wait()
+        running.wait_until_healthy()
         yield running
     finally:
         running.process.kill()
@@ -222,12 +225,12 @@ def started(container, model):
 
 @cache
 def installed(root: Path) -> dict[str, str]:
-    """Name and version of all packages of the container."""
+    """Return name and version of all packages in the container."""
     (folder,) = root.glob("opt/imgclf/lib/python*/site-packages")
     return {canonicalize_name(found.name): found.version for found in distributions(path=[str(folder)])}
 
 
-def test_container_holds_only_what_serving_needs(container):
+def test_container_contains_only_the_dependencies_of_the_service(container):
     found = installed(container.root)
     assert not found.keys() & {
         "torch",
@@ -257,7 +260,7 @@ def test_container_has_the_versions_of_the_lock(container):
     }.items() <= locked.items()
 
 
-def test_all_that_the_container_names_is_a_dependency_of_the_project():
+def test_requirements_of_the_container_are_dependencies_of_the_project():
     optional = [line for group in PROJECT["optional-dependencies"].values() for line in group]
     known = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"] + optional}
     assert {
@@ -268,20 +271,22 @@ def test_all_that_the_container_names_is_a_dependency_of_the_project():
 
 
 def test_all_shared_libraries_are_in_the_container(container):
-    """None is taken from the system that the slim image doesn't have, such as libGL; what OpenVINO loads for a GPU alone is left out."""
+    """No package needs a system library that the slim image lacks, such as libGL; OpenVINO's GPU plugin is not checked."""
     needed = set()
     for path in container.root.glob("opt/imgclf/lib/python*/site-packages/**/*.so*"):
         if re.search(r"intel_(gpu|npu)", path.name):
             continue
-        told = subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout
-        assert "not found" not in told, f"{path}: {told}"
+        linked = subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout
+        assert "not found" not in linked, f"{path}: {linked}"
         needed |= {
-            line.split()[0] for line in told.splitlines() if "=>" in line and str(container.root) not in line
+            line.split()[0]
+            for line in linked.splitlines()
+            if "=>" in line and str(container.root) not in line
         }
     assert {name for name in needed if not C_LIBRARY.match(name)} <= SYSTEM_LIBRARIES
 
 
-def test_container_scores_as_the_file_does(started, model, tmp_path):
+def test_container_returns_the_scores_of_the_file(started, model, tmp_path):
     blouse = tmp_path / "blouse.jpg"
     blouse.write_bytes(decoding.jpeg(picture(COLOURS["green"], seed=9)))
     with Client(f"http://127.0.0.1:{started.port}", token=TOKEN) as client:
@@ -291,15 +296,15 @@ def test_container_scores_as_the_file_does(started, model, tmp_path):
     assert list(found.scores.values()) == pytest.approx(expected.scores.tolist(), rel=1e-4)
 
 
-def test_container_brings_the_page_for_people(started):
+def test_container_serves_the_page(started):
     assert "<html" in httpx.get(f"http://127.0.0.1:{started.port}/").raise_for_status().text
 
 
-def test_container_wants_the_token(started):
+def test_container_requires_the_token(started):
     assert httpx.get(f"http://127.0.0.1:{started.port}/metadata").status_code == 401
 
 
-def test_container_ends_by_itself_when_it_is_told_to(started):
+def test_container_stops_on_sigterm(started):
     started.process.send_signal(signal.SIGTERM)
     assert started.process.wait(timeout=20) in (0, -signal.SIGTERM)
     assert not started.is_healthy()
@@ -308,19 +313,19 @@ def test_container_ends_by_itself_when_it_is_told_to(started):
 @pytest.mark.parametrize(
     ("environment", "message"), [({}, "IMGCLF_TOKEN"), ({"IMGCLF_TOKEN": TOKEN}, "no classifier")]
 )
-def test_container_says_what_it_lacks(container, environment, message):
+def test_container_without_token_or_model_fails_with_a_message(container, environment, message):
     shutil.rmtree(container.root / "models", ignore_errors=True)
     running = start(container, **environment)
     assert message in running.process.communicate(timeout=60)[1]
     assert running.process.returncode == 1
 
 
-def test_container_runs_as_a_user_that_is_not_root(container):
+def test_container_does_not_run_as_root(container):
     user, group = container.user.split(":")
     assert int(user) > 0 and int(group) > 0
 
 
-def test_builder_is_given_all_that_is_copied_and_nothing_else():
+def test_build_context_contains_exactly_the_copied_files():
     *_, ignored = lines = [
         line
         for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
@@ -331,23 +336,23 @@ def test_builder_is_given_all_that_is_copied_and_nothing_else():
     assert {line.removeprefix("!") for line in lines[1:-1]} == copied
 
 
-def test_python_of_the_container_is_one_that_the_project_allows():
+def test_python_version_of_the_container_is_supported():
     (python,) = (step.value[0].removeprefix("PYTHON=") for step in STEPS if step.cmd == "ARG")
     assert python in PYTHONS
 
 
-def test_image_with_a_model_has_it_where_the_service_looks():
+def test_model_image_has_the_model_at_the_path_that_is_served():
     (copy,) = (step for step in MODEL_STEPS if step.cmd == "COPY")
     (command,) = (step for step in STEPS if step.cmd == "CMD")
     assert copy.value == ("classifier.onnx", command.value[2])
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_manifests_follow_the_schema_of_kubernetes(name):
+def test_manifests_are_valid(name):
     kubernetes_validate.validate(MANIFESTS[name], kubernetes_validate.latest_version(), strict=True)
 
 
-def test_schema_refuses_what_kubernetes_would():
+def test_an_invalid_manifest_is_refused():
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(
             {**MANIFESTS["service"], "spec": {"ports": "8080"}},
@@ -356,7 +361,7 @@ def test_schema_refuses_what_kubernetes_would():
         )
 
 
-def test_manifests_fit_together():
+def test_labels_ports_and_volumes_of_the_manifests_match():
     pod = MANIFESTS["deployment"]["spec"]["template"]
     (served,) = pod["spec"]["containers"]
     (port,), (outer,) = served["ports"], MANIFESTS["service"]["spec"]["ports"]
@@ -375,7 +380,7 @@ def test_manifests_fit_together():
     }
 
 
-def test_no_manifest_holds_a_token():
+def test_no_manifest_contains_a_token():
     (served,) = MANIFESTS["deployment"]["spec"]["template"]["spec"]["containers"]
     (variable,) = served["env"]
     assert (

@@ -1,4 +1,4 @@
-"""docs/serving.md: the MLflow commands are run, the descriptions for Triton and KServe are held against the classifier."""
+"""docs/serving.md: the MLflow commands run, and the configurations for Triton and KServe match the classifier."""
 
 import os
 import re
@@ -25,19 +25,19 @@ from support.project import ROOT
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 CONFIG = ROOT / "deploy" / "triton" / "fashion_texture" / "config.pbtxt"
 TYPES = {TensorProto.UINT8: "UINT8", TensorProto.FLOAT: "FP32"}
-# What the file as a whole means to Triton was read once by the protobuf of tritonclient 2.73; it wants older libraries than ours, so it is no test.
+# The protobuf of tritonclient 2.73 has parsed the file once; it requires older libraries than ours, so that is no test.
 TENSOR = re.compile(r'\{ name: "(\w+)", data_type: TYPE_(\w+), dims: \[ ([\d, ]+) \] \}')
 
 
 def blocks(section: str, language: str) -> list[str]:
-    """The blocks of code of a section of the page."""
+    """Return the blocks of code in a section of the page."""
     text = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
 def folder(tiny_network, colour_folder, tmp_path) -> Path:
-    """A folder with what the page names: classifier.onnx and blouse.jpg."""
+    """A folder with the files that the page names: classifier.onnx and blouse.jpg."""
     place = tmp_path / "here"
     place.mkdir()
     trained(tiny_network, colour_folder).rename(place / "classifier.onnx")
@@ -46,7 +46,7 @@ def folder(tiny_network, colour_folder, tmp_path) -> Path:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Commands of this Python first, a home folder of its own, and no telemetry."""
+    """Return the environment variables: commands of this Python first, a separate home folder, no telemetry."""
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -55,21 +55,21 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def wait_until_it_answers(server: subprocess.Popen, url: str) -> None:
+def wait_until_ready(server: subprocess.Popen, url: str) -> None:
     for _ in range(200):
-        assert server.poll() is None, "mlflow models serve has ended"
+        assert server.poll() is None, "mlflow models serve has exited"
         try:
             if httpx.get(url).status_code == httpx.codes.OK:
                 return
         except httpx.ConnectError:
             time.sleep(0.2)
-    raise AssertionError("mlflow models serve doesn't answer")
+    raise AssertionError("mlflow models serve doesn't respond")
 
 
 @pytest.mark.service
 @pytest.mark.slow
-def test_mlflow_serves_the_scores_that_the_file_gives(folder):
-    save, ask = blocks("MLflow", "python")
+def test_mlflow_returns_the_probabilities_of_the_file(folder):
+    save, request = blocks("MLflow", "python")
     _, serve = blocks("MLflow", "sh")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -82,9 +82,9 @@ def test_mlflow_serves_the_scores_that_the_file_gives(folder):
         **run,
     )
     try:
-        wait_until_it_answers(server, f"http://127.0.0.1:{port}/ping")
-        told = subprocess.run(
-            [sys.executable, "-c", ask.replace("5000", port)],
+        wait_until_ready(server, f"http://127.0.0.1:{port}/ping")
+        printed = subprocess.run(
+            [sys.executable, "-c", request.replace("5000", port)],
             check=True,
             capture_output=True,
             text=True,
@@ -94,20 +94,20 @@ def test_mlflow_serves_the_scores_that_the_file_gives(folder):
         server.terminate()
         server.wait(timeout=20)
     ((_, expected),) = Classifier.load(folder / "classifier.onnx").predict([Source(folder / "blouse.jpg")])
-    found = {label: float(value) for label, value in re.findall(r"'(\w+)': ([\d.e-]+)", told)}
+    found = {label: float(value) for label, value in re.findall(r"'(\w+)': ([\d.e-]+)", printed)}
     assert list(found) == ["blue", "green", "red"]
     np.testing.assert_allclose(list(found.values()), expected.probabilities, rtol=1e-4)
 
 
 def tensors() -> dict[str, tuple[str, list[int]]]:
-    """Type and size, without the batch, of all that Triton is told of."""
+    """Return data type and shape, without the batch, of each tensor in Triton's configuration."""
     return {
         name: (kind, [int(side) for side in sides.split(",")])
         for name, kind, sides in TENSOR.findall(CONFIG.read_text())
     }
 
 
-def test_triton_is_told_the_inputs_and_outputs_that_the_file_has(folder):
+def test_triton_config_has_the_inputs_and_outputs_of_the_file(folder):
     graph = onnx.load(folder / "classifier.onnx").graph
     kinds = {value.name: value.type.tensor_type for value in (*graph.input, *graph.output)}
     assert {name: (kind, len(sides) + 1) for name, (kind, sides) in tensors().items()} == {
@@ -115,16 +115,16 @@ def test_triton_is_told_the_inputs_and_outputs_that_the_file_has(folder):
     }
     assert all(
         kind.shape.dim[0].dim_param for kind in kinds.values()
-    )  # any batch, or max_batch_size would be refused
+    )  # any batch size, or Triton refuses max_batch_size
 
 
-def test_triton_is_told_the_sizes_of_the_demo_set():
+def test_triton_config_has_the_shapes_of_the_demo_set():
     assert [sides for _, sides in tensors().values()] == [[240, 240, 3], [3], [3]]
     assert f'name: "{CONFIG.parent.name}"' in CONFIG.read_text()
     assert f"models/triton/{CONFIG.parent.name}/1/model.onnx" in blocks("Triton", "sh")[0]
 
 
-def test_kserve_names_what_there_is():
+def test_kserve_manifest_matches_triton_and_the_deployment():
     triton, own = yaml.safe_load_all((ROOT / "deploy" / "kserve.yaml").read_text())
     deployment = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "deployment.yaml").read_text())
     (served,) = deployment["spec"]["template"]["spec"]["containers"]
@@ -132,7 +132,7 @@ def test_kserve_names_what_there_is():
     assert {service["apiVersion"] for service in (triton, own)} == {"serving.kserve.io/v1beta1"}
     assert (
         triton["spec"]["predictor"]["model"]["protocolVersion"] == "v2"
-    )  # without it KServe finds no runtime for onnx
+    )  # without it KServe selects no runtime for onnx
     assert container["env"] == served["env"]
     assert (
         container["ports"][0]["containerPort"]
@@ -142,5 +142,5 @@ def test_kserve_names_what_there_is():
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`?(deploy/[\w./]*[\w/])", PAGE))))
-def test_files_that_the_page_names_are_there(path):
+def test_files_named_on_the_page_exist(path):
     assert (ROOT / path).exists()

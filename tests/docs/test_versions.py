@@ -1,4 +1,4 @@
-"""pyproject.toml, requirements.lock and environment.yml name the same versions."""
+"""pyproject.toml, requirements.lock and environment.yml have the same versions."""
 
 from importlib.metadata import version
 
@@ -10,18 +10,18 @@ from packaging.utils import canonicalize_name
 from support.project import LOCK, PROJECT, PYTHONS, ROOT, pins
 
 
-def test_every_line_of_the_lock_is_one_exact_version():
+def test_every_line_of_the_lock_pins_one_version():
     assert all([s.operator for s in requirement.specifier] == ["=="] for requirement in LOCK)
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_lock_has_each_dependency_in_an_allowed_version(python):
+def test_lock_pins_each_dependency_to_an_allowed_version(python):
     optional = [line for group in PROJECT["optional-dependencies"].values() for line in group]
     for wanted in map(Requirement, PROJECT["dependencies"] + optional):
         assert pins(python)[canonicalize_name(wanted.name)] in wanted.specifier, wanted.name
 
 
-def test_each_supported_python_is_allowed_and_no_other():
+def test_exactly_the_supported_python_versions_are_allowed():
     allowed = SpecifierSet(PROJECT["requires-python"])
     assert [python in allowed for python in ("3.10", *PYTHONS, "3.14")] == [False, True, True, True, False]
 
@@ -33,7 +33,7 @@ def test_conda_installs_the_lock():
     assert python in PYTHONS
 
 
-def test_lock_brings_no_cuda_package():
+def test_lock_contains_no_cuda_package():
     assert not [name for name in pins("3.12") if name.startswith(("nvidia", "cuda", "triton"))]
 
 

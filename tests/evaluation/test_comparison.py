@@ -1,4 +1,4 @@
-"""Whether refining helped is told by the images on which the two classifiers differ."""
+"""McNemar's test: the images on which two classifiers differ decide whether fine-tuning helped."""
 
 import numpy as np
 import pytest
@@ -7,31 +7,31 @@ from imgclf import ImgclfError
 from imgclf.evaluation import comparison, metrics
 
 
-def evaluated(right: list[bool], *, names: list[str] | None = None, truth: str = "a") -> metrics.Evaluation:
-    """An evaluation of images of one label, of which these are right."""
-    scores = np.array([[1.0, 0.0] if (r == (truth == "a")) else [0.0, 1.0] for r in right], np.float32)
-    names = names or [f"{i}.jpg" for i in range(len(right))]
-    return metrics.evaluate(["a", "b"], names, [truth] * len(right), scores, scores, sha256=names)
+def evaluated(correct: list[bool], *, names: list[str] | None = None, truth: str = "a") -> metrics.Evaluation:
+    """An evaluation of images of one label, of which these are predicted correctly."""
+    scores = np.array([[1.0, 0.0] if (one == (truth == "a")) else [0.0, 1.0] for one in correct], np.float32)
+    names = names or [f"{i}.jpg" for i in range(len(correct))]
+    return metrics.evaluate(["a", "b"], names, [truth] * len(correct), scores, scores, sha256=names)
 
 
-def pair(mended: int, broken: int, *, both: int = 80, neither: int = 5) -> comparison.Comparison:
-    before = [False] * mended + [True] * broken + [True] * both + [False] * neither
-    after = [True] * mended + [False] * broken + [True] * both + [False] * neither
+def pair(gained: int, lost: int, *, both: int = 80, neither: int = 5) -> comparison.Comparison:
+    before = [False] * gained + [True] * lost + [True] * both + [False] * neither
+    after = [True] * gained + [False] * lost + [True] * both + [False] * neither
     return comparison.compare(evaluated(before), evaluated(after))
 
 
 def test_images_that_changed_are_counted():
-    found = pair(10, 4)
-    assert (found.images, found.mended, found.broken) == (99, 10, 4)
-    assert (found.before, found.after) == (84 / 99, 90 / 99)
+    result = pair(10, 4)
+    assert (result.images, result.gained, result.lost) == (99, 10, 4)
+    assert (result.before, result.after) == (84 / 99, 90 / 99)
 
 
 @pytest.mark.parametrize(
-    ("mended", "broken", "p_value"),
+    ("gained", "lost", "p_value"),
     [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 2 / 32), (6, 0, 2 / 64), (0, 6, 2 / 64), (3, 3, 1.0)],
 )
-def test_the_p_value_is_that_of_as_many_tosses_of_a_coin(mended, broken, p_value):
-    assert pair(mended, broken).p_value == pytest.approx(p_value)
+def test_the_p_value_is_that_of_as_many_coin_tosses(gained, lost, p_value):
+    assert pair(gained, lost).p_value == pytest.approx(p_value)
 
 
 def test_order_of_the_images_does_not_matter():
@@ -39,36 +39,37 @@ def test_order_of_the_images_does_not_matter():
         evaluated([True, False, False]),
         evaluated([True, True, False][::-1], names=["2.jpg", "1.jpg", "0.jpg"]),
     )
-    found = comparison.compare(before, after)
-    assert (found.mended, found.broken) == (1, 0)
+    result = comparison.compare(before, after)
+    assert (result.gained, result.lost) == (1, 0)
 
 
-def test_a_clear_gain_a_clear_loss_and_an_unclear_one_are_told_in_words():
+def test_significant_gain_significant_loss_and_insignificant_difference_are_named():
     assert str(pair(12, 1)).startswith(
-        "Yes, it helped: +11.2 points: 12 of 98 test images are right now and were wrong before, 1 the other way round"
+        "Yes, it helped: +11.2 points: of 98 test images, 12 are correct only after the change, 1 only before"
     )
-    assert str(pair(1, 12)).startswith("Yes, it did harm: -11.2 points")
-    assert "McNemar's exact test gives p = 0.55" in str(pair(7, 4))
-    assert "it would take about" in str(pair(7, 4))
+    assert str(pair(1, 12)).startswith("No, it did harm: -11.2 points")
+    assert str(pair(7, 4)).startswith("Not significant: ")
+    assert "McNemar's exact test: p = 0.55" in str(pair(7, 4))
+    assert "detecting it takes about" in str(pair(7, 4))
     assert str(pair(3, 3)).startswith("No difference: +0.0 points")
 
 
-def test_images_to_tell_are_those_of_connors_formula_and_more_for_a_smaller_gain():
-    # 10 of 100 mended, 5 broken: (1.96 sqrt(0.15) + 0.8416 sqrt(0.15 - 0.0025))^2 / 0.0025 = 468.6
-    assert pair(10, 5).images_to_tell == 469
-    assert pair(6, 5).images_to_tell > 1000
-    assert pair(5, 5).images_to_tell is None
+def test_required_sample_size_is_that_of_connors_formula_and_larger_for_a_smaller_gain():
+    # 10 of 100 gained, 5 lost: (1.96 sqrt(0.15) + 0.8416 sqrt(0.15 - 0.0025))^2 / 0.0025 = 468.6
+    assert pair(10, 5).required_sample_size == 469
+    assert pair(6, 5).required_sample_size > 1000
+    assert pair(5, 5).required_sample_size is None
 
 
-def test_the_test_finds_a_gain_of_that_size_in_four_of_five_samples_of_images_to_tell():
-    images, draws = pair(10, 5).images_to_tell, np.random.default_rng(0)
+def test_four_of_five_samples_of_the_required_size_detect_the_gain():
+    images, draws = pair(10, 5).required_sample_size, np.random.default_rng(0)
     from scipy.stats import binomtest
 
-    found = 0
+    detected = 0
     for _ in range(300):
-        mended, broken, _ = draws.multinomial(images, [0.1, 0.05, 0.85])
-        found += binomtest(mended, mended + broken).pvalue <= 0.05
-    assert 0.72 < found / 300 < 0.88
+        gained, lost, _ = draws.multinomial(images, [0.1, 0.05, 0.85])
+        detected += binomtest(gained, gained + lost).pvalue <= 0.05
+    assert 0.72 < detected / 300 < 0.88
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_the_test_finds_a_gain_of_that_size_in_four_of_five_samples_of_images_to
         evaluated([True, True], truth="b"),
     ],
 )
-def test_other_images_or_labels_are_refused(other):
+def test_evaluations_of_other_images_or_labels_are_refused(other):
     with pytest.raises(
         ImgclfError,
         match="were tested on different images or labels .*; run both again, from 03_run_dnn on, with the same split",
@@ -87,29 +88,29 @@ def test_other_images_or_labels_are_refused(other):
         comparison.compare(evaluated([True, True]), other)
 
 
-def test_the_verdict_says_how_to_get_what_is_missing_then_compares(tmp_path):
-    fixed, refined = evaluated([True, False, False]), evaluated([True, True, True])
-    assert comparison.verdict(tmp_path, "dnn", refined).startswith(
-        "nothing to compare with yet: run 02 to 05 with classifier='svm' once"
+def test_without_a_baseline_it_says_how_to_get_one_then_compares(tmp_path):
+    baseline, fine_tuned = evaluated([True, False, False]), evaluated([True, True, True])
+    assert comparison.compare_with_baseline(tmp_path, "dnn", fine_tuned).startswith(
+        "no baseline to compare with yet: run 02 to 05 with classifier='svm' once"
     )
     assert (
-        comparison.verdict(tmp_path, "svm", fixed)
-        == "classifier='svm': nothing was refined; the scores are kept to compare a refined DNN with"
+        comparison.compare_with_baseline(tmp_path, "svm", baseline)
+        == "classifier='svm': nothing was fine-tuned; its scores are kept as the baseline for a fine-tuned DNN"
     )
-    assert comparison.verdict(tmp_path, "dnn", refined).startswith(
-        "Did refining help, against the SVM on fixed features? Perhaps: +66.7 points: 2 of 3"
+    assert comparison.compare_with_baseline(tmp_path, "dnn", fine_tuned).startswith(
+        "Did fine-tuning help, against the SVM on fixed features? Not significant: +66.7 points: of 3 test images, 2"
     )
 
 
-def test_the_verdict_is_silent_about_images_that_were_learned_from(tmp_path):
-    assert comparison.verdict(tmp_path, "dnn", evaluated([True]), evaluated_on="train").startswith(
-        "not compared: these images were learned from"
-    )
+def test_training_images_are_not_compared_and_nothing_is_written(tmp_path):
+    assert comparison.compare_with_baseline(
+        tmp_path, "dnn", evaluated([True]), evaluated_on="train"
+    ).startswith("not compared: these are training images")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_verdict_tells_of_another_split_in_words(tmp_path):
-    comparison.verdict(tmp_path, "svm", evaluated([True]))
-    assert comparison.verdict(tmp_path, "dnn", evaluated([True, True])).startswith(
+def test_a_baseline_on_another_split_is_not_compared(tmp_path):
+    comparison.compare_with_baseline(tmp_path, "svm", evaluated([True]))
+    assert comparison.compare_with_baseline(tmp_path, "dnn", evaluated([True, True])).startswith(
         "not compared: the two were tested on different images"
     )

@@ -1,4 +1,4 @@
-"""What is written of an evaluation, and what is told of it."""
+"""The files of an evaluation, and its text."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from imgclf.evaluation.metrics import Evaluation
 from support.evaluations import by_hand
 
 
-def test_evaluation_json_holds_the_promised_figures(tmp_path):
+def test_evaluation_json_holds_the_documented_figures(tmp_path):
     report.write(by_hand(), tmp_path, dataset_name="fruit")
     figures = json.loads((tmp_path / "evaluation.json").read_text())
     assert figures == report.read(tmp_path)
@@ -32,16 +32,16 @@ def test_evaluation_json_holds_the_promised_figures(tmp_path):
 
 
 def test_scores_npz_holds_the_arrays_without_pickle(tmp_path):
-    found = by_hand()
-    report.write(found, tmp_path)
+    evaluation = by_hand()
+    report.write(evaluation, tmp_path)
     with np.load(tmp_path / "scores.npz", allow_pickle=False) as arrays:
         assert arrays["labels"].tolist() == ["a", "b", "c"]
-        assert arrays["paths"].tolist() == list(found.paths)
-        assert (arrays["scores"] == found.scores).all()
-        assert (arrays["truth"] == found.truth).all()
+        assert arrays["paths"].tolist() == list(evaluation.paths)
+        assert (arrays["scores"] == evaluation.scores).all()
+        assert (arrays["truth"] == evaluation.truth).all()
 
 
-def test_table_is_for_people():
+def test_table_shows_accuracies_with_intervals_and_baselines():
     lines = report.table(report.summary(by_hand())).splitlines()
     assert lines[0].split() == ["images", "accuracy", "95", "%", "interval", "ROC", "area"]
     assert lines[1].split() == ["a", "4", "75%", "30%", "to", "95%", "0.88"]
@@ -49,35 +49,35 @@ def test_table_is_for_people():
     assert lines[5].startswith("overall class-averaged accuracy")
     assert lines[6:] == [
         "chance level, class-averaged              33%",
-        "always the commonest label, overall       40%",
+        "majority-class baseline, overall          40%",
     ]
 
 
-def test_evaluating_on_training_images_is_said_loudly():
-    assert report.notice("train", by_hand()).startswith("CAREFUL: these 10 images are those it LEARNED FROM")
-    assert report.notice("test", by_hand()) == "10 test images, none of which it learned from"
+def test_notice_warns_about_training_images():
+    assert report.notice("train", by_hand()).startswith("CAREFUL: these 10 images are TRAINING IMAGES; ")
+    assert report.notice("test", by_hand()) == "10 test images, none of them used in training"
 
 
-def test_no_evaluation_yet_says_what_to_run(tmp_path):
+def test_a_missing_evaluation_names_the_notebook_that_writes_it(tmp_path):
     with pytest.raises(ImgclfError, match=r"evaluation\.json: no evaluation yet; run 05_evaluate first"):
         report.read(tmp_path)
 
 
-def test_what_was_written_of_one_label_only_is_read_back(tmp_path):
+def test_an_evaluation_of_a_single_label_is_read_back(tmp_path):
     report.write(by_hand(truth=list("aaa"), predicted=list("aab")), tmp_path)
     assert report.read(tmp_path)["classes"]["a"]["roc_auc"] is None
 
 
-def test_table_says_which_label_has_no_test_images():
+def test_table_marks_a_label_without_test_images():
     assert "c                                    0      no test images" in report.table(
         report.summary(by_hand(truth=list("aabb"), predicted=list("aabc")))
     )
 
 
-def test_table_of_training_images_begins_loudly():
+def test_table_of_training_images_begins_with_a_warning():
     figures = report.summary(by_hand())
-    loud, *rest = report.table({"evaluated_on": "train", **figures}).splitlines()
-    assert loud == "CAREFUL: of the images it LEARNED FROM, which says nothing about new ones"
+    warning, *rest = report.table({"evaluated_on": "train", **figures}).splitlines()
+    assert warning == "CAREFUL: on the TRAINING IMAGES; this overestimates the accuracy on new images"
     assert (
         rest
         == report.table({"evaluated_on": "test", **figures}).splitlines()
@@ -94,19 +94,19 @@ def same(one: Evaluation, other: Evaluation) -> bool:
 
 @pytest.mark.parametrize("sha256", [(), tuple("0123456789")])
 def test_scores_are_read_as_they_were_written(tmp_path, sha256):
-    found = replace(by_hand(seed=3), sha256=sha256)
-    report.write_scores(found, tmp_path / "scores.npz")
-    assert same(report.read_scores(tmp_path / "scores.npz"), found)
+    evaluation = replace(by_hand(seed=3), sha256=sha256)
+    report.write_scores(evaluation, tmp_path / "scores.npz")
+    assert same(report.read_scores(tmp_path / "scores.npz"), evaluation)
 
 
-def test_scores_of_no_image_and_of_labels_that_were_not_known_are_read_back(tmp_path):
+def test_scores_without_images_and_scores_of_minus_infinity_are_read_back(tmp_path):
     unknown = replace(by_hand(), scores=np.where(by_hand().scores == 1, 1, -np.inf))
-    for name, found in (
+    for name, evaluation in (
         ("unknown.npz", unknown),
         ("none.npz", Evaluation(("a", "é"), (), np.zeros(0, int), np.zeros((0, 2)), np.zeros((0, 2)))),
     ):
-        report.write_scores(found, tmp_path / name)
-        assert same(report.read_scores(tmp_path / name), found)
+        report.write_scores(evaluation, tmp_path / name)
+        assert same(report.read_scores(tmp_path / name), evaluation)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_missing_and_damaged_scores_name_the_notebook_that_writes_them(tmp_path,
             report.read_scores(tmp_path / name)
 
 
-def test_any_wrong_byte_in_scores_is_refused_with_a_sentence_or_harmless(tmp_path):
+def test_a_corrupt_byte_in_scores_is_reported_or_harmless(tmp_path):
     path, draws, refused = tmp_path / "scores.npz", np.random.default_rng(0), 0
     report.write_scores(by_hand(), path)
     whole = path.read_bytes()
@@ -159,7 +159,7 @@ def test_arrays_that_do_not_fit_together_are_refused(tmp_path, wrong):
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
-def test_damaged_figures_say_what_to_run(tmp_path, content):
+def test_a_damaged_evaluation_names_the_notebook_that_writes_it(tmp_path, content):
     (tmp_path / "evaluation.json").write_bytes(content)
     with pytest.raises(ImgclfError, match=r"evaluation\.json: damaged; run 05_evaluate again"):
         report.read(tmp_path)

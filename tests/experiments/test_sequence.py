@@ -1,4 +1,4 @@
-"""`imgclf run`: the notebooks through papermill, on a small data set, and when one fails."""
+"""`imgclf run`: the notebooks through papermill on a small data set, and the failure of one."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from imgclf.experiments import notebooks, sequence
 from support.pictures import write_colours
 
 IMGCLF = Path(sys.executable).parent / "imgclf"
-REFINING = {
+FINE_TUNING = {
     "dataset_name": "colours",
     "input_size": 32,
     "svm_c": "0.1,1",
@@ -46,7 +46,7 @@ def figures(data: Path, dataset_name: str = "colours") -> dict[str, Any]:
 
 @dataclass
 class Run:
-    """The colours after all notebooks, with a refined network.
+    """The colours after all notebooks, with a fine-tuned network.
 
     Attributes
     ----------
@@ -60,39 +60,39 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def refined(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """One run for several tests; a test that goes on with it takes `continued`."""
+def fine_tuned(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One run for several tests; a test that continues it takes `continued`."""
     folder, data = write_colours(tmp_path_factory.mktemp("own") / "colours"), tmp_path_factory.mktemp("data")
     images = sorted(folder.rglob("*"))
-    command = imgclf_run("01", data, **REFINING, images_dir=folder, classifier="svmDnnRefined")
+    command = imgclf_run("01", data, **FINE_TUNING, images_dir=folder, classifier="svmDnnRefined")
     assert command.returncode == 0, command.stderr
     return Run(folder, images, data, command)
 
 
 @pytest.fixture
-def continued(refined: Run, data_dir: Path) -> Path:
+def continued(fine_tuned: Run, data_dir: Path) -> Path:
     """$IMGCLF_DATA, a copy of the data folder of the run."""
-    return shutil.copytree(refined.data, data_dir)
+    return shutil.copytree(fine_tuned.data, data_dir)
 
 
 @pytest.mark.notebooks
 @pytest.mark.slow
-class TestRefinedNetwork:
-    def test_a_folder_of_ones_own_runs_through_and_nothing_is_written_into_it(self, refined):
-        assert [line.split()[0] for line in refined.command.stdout.splitlines()[:5]] == [
+class TestFineTunedNetwork:
+    def test_a_run_on_an_image_folder_finishes_and_writes_nothing_into_it(self, fine_tuned):
+        assert [line.split()[0] for line in fine_tuned.command.stdout.splitlines()[:5]] == [
             "01_prepare_data",
             "02_refine_dnn",
             "03_run_dnn",
             "04_train_svm",
             "05_evaluate",
         ]
-        assert sorted(refined.folder.rglob("*")) == refined.images
+        assert sorted(fine_tuned.folder.rglob("*")) == fine_tuned.images
 
-    def test_the_run_leaves_figures_pictures_and_the_classifier_and_says_where(self, refined):
-        found = figures(refined.data)
+    def test_a_run_writes_metrics_pictures_and_the_classifier_and_says_where(self, fine_tuned):
+        found = figures(fine_tuned.data)
         assert found["classifier"] == "svm_dnn_refined" and found["images"] == 9
         assert found["overall_accuracy"] > 0.6 and "class_averaged_accuracy_interval" in found
-        proc = refined.data / "proc" / "colours"
+        proc = fine_tuned.data / "proc" / "colours"
         written = {
             "classifier.onnx",
             "roc.png",
@@ -102,26 +102,28 @@ class TestRefinedNetwork:
             "dnn_training.png",
         }
         assert written <= {path.name for path in proc.iterdir()}
-        printed = refined.command.stdout
+        printed = fine_tuned.command.stdout
         assert "overall accuracy" in printed and str(proc / "classifier.onnx") in printed
-        assert "refining, told by" in printed
+        assert "fine-tuning, validated on" in printed
 
-    def test_another_classifier_on_the_same_network_does_not_refine_it_again(self, refined, continued):
+    def test_a_second_run_with_another_classifier_does_not_train_the_network_again(
+        self, fine_tuned, continued
+    ):
         network = continued / "proc" / "colours" / "dnn_refined.onnx"
         before = network.stat().st_mtime_ns
-        again = imgclf_run("02", continued, **REFINING, images_dir=refined.folder, classifier="dnn")
+        again = imgclf_run("02", continued, **FINE_TUNING, images_dir=fine_tuned.folder, classifier="dnn")
         assert again.returncode == 0, again.stderr
         assert network.stat().st_mtime_ns == before
-        assert "refining, told by" in again.stdout
+        assert "fine-tuning, validated on" in again.stdout
         found = figures(continued)
         assert found["classifier"] == "dnn" and found["overall_accuracy"] > 0.6
 
-    def test_the_data_set_that_is_set_in_the_notebooks_is_the_one_reported(
-        self, refined, continued, tmp_path, monkeypatch
+    def test_the_report_is_about_the_data_set_set_in_the_notebooks(
+        self, fine_tuned, continued, tmp_path, monkeypatch
     ):
         copies = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "notebooks")
         monkeypatch.setattr(notebooks, "NOTEBOOKS", copies)
-        changes = {"images_dir": str(refined.folder), "classifier": "svm_dnn_refined"}
+        changes = {"images_dir": str(fine_tuned.folder), "classifier": "svm_dnn_refined"}
         notebooks.change_defaults({"dataset_name": "colours", **changes})
         name, folder = sequence.run({"svm_c": [1.0]}, start_from="04")
         assert name == "colours" and (folder / "05_evaluate.ipynb").exists()
@@ -149,7 +151,7 @@ def test_unknown_notebook_is_refused():
 @pytest.mark.notebooks
 @pytest.mark.slow
 @pytest.mark.xdist_group("photographs")
-def test_photographs_reach_the_accuracy_that_is_promised(shared_data, data_dir):
+def test_photographs_reach_the_documented_accuracy(shared_data, data_dir):
     run = imgclf_run(
         "01", data_dir, timeout=900, dataset_name="clothing", images_dir=shared_data / "clothing"
     )

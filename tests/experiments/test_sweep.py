@@ -1,8 +1,8 @@
-"""`imgclf sweep` on a small data set: a trial that fails, one that is killed, and what is kept.
+"""`imgclf sweep` on a small data set: failing, killed and kept trials.
 
-One sweep of two networks serves most tests, since each notebook of a trial starts a kernel. Its steps: it is killed in the middle of
-the second trial; it runs again, and the second network is none; it runs again with a second network; one trial runs
-after the images changed.
+Most tests look at one sweep of two networks, since each notebook of a trial starts a kernel. Its steps: the command is killed
+during the second trial; it runs again while the second file is not a network; it runs again with a network; one trial runs after
+the images changed.
 """
 
 import json
@@ -133,14 +133,14 @@ class TestSweepOfTwoNetworks:
         ended = swept.output[WITHOUT_NETWORK]
         assert ended.returncode == 1 and "Traceback" not in ended.stderr
         assert (
-            "1 of 2 trials failed (run it again to try those again; the others are kept)" in ended.stderr
+            "1 of 2 trials failed (run the sweep again to retry them; the others are kept)" in ended.stderr
             and "second.onnx" in ended.stderr
         )
-        assert "1 of 2: backbone=" in ended.stdout and "held-out images" in ended.stdout
+        assert "1 of 2: backbone=" in ended.stdout and "held-out accuracy" in ended.stdout
         assert "2 of 2: backbone=" in ended.stdout and "failed: " in ended.stdout
         assert swept.records[WITHOUT_NETWORK]["second.onnx"]["error"] not in ("", sweep.UNFINISHED)
 
-    def test_a_failed_trial_is_tried_again(self, swept):
+    def test_a_failed_trial_is_retried(self, swept):
         assert swept.output[COMPLETE].returncode == 0, swept.output[COMPLETE].stderr
         record = swept.records[COMPLETE]["second.onnx"]
         assert not record["error"]
@@ -150,7 +150,7 @@ class TestSweepOfTwoNetworks:
         printed = swept.output[COMPLETE].stdout
         numbered = [line for line in printed.splitlines() if line.startswith(("1 ", "2 "))]
         assert len(numbered) == 6  # a line while it runs, one of each table, for both
-        assert "ms an image" in printed
+        assert "ms per image" in printed
         executed = Path(printed.partition("the notebook ")[2].split("\n")[0].strip())
         cells = nbformat.read(executed, as_version=4).cells
         assert any("image/png" in str(cell.get("outputs")) for cell in cells)
@@ -173,7 +173,7 @@ class TestSweepOfTwoNetworks:
             "no images of nothing yet; run 00_get_images first, or set images_dir",
         ),
         (("-p", "epochs=1,x"), "epochs='x': must be a whole number"),
-        (("-p", "dataset_name=fruit"), "grid: nothing to try"),
+        (("-p", "dataset_name=fruit"), "grid: empty"),
         (("-p", "images_dir=/nowhere", "-p", "epochs=1"), "images_dir is given, but dataset_name is still"),
         (
             ("-p", "images_dir=/nowhere", "-p", "dataset_name=fruit", "-p", "epochs=1"),
@@ -181,7 +181,7 @@ class TestSweepOfTwoNetworks:
         ),
     ],
 )
-def test_what_cannot_be_tried_is_one_sentence_before_a_kernel_starts(arguments, message, data_dir):
+def test_an_invalid_sweep_fails_with_one_sentence_before_a_kernel_starts(arguments, message, data_dir):
     refused = CliRunner().invoke(cli.main, ["sweep", *arguments])
     assert refused.exit_code == 1 and isinstance(refused.exception, SystemExit)
     (line,) = refused.stderr.splitlines()
@@ -189,5 +189,5 @@ def test_what_cannot_be_tried_is_one_sentence_before_a_kernel_starts(arguments, 
     assert not (data_dir / "runs").exists()
 
 
-def test_the_second_of_two_equal_values_is_no_trial_of_its_own():
-    assert trials.combinations(trials.choices("epochs=5,5")) == [{"epochs": 5}]
+def test_equal_values_of_a_parameter_are_one_trial():
+    assert trials.combinations(trials.parse_grid("epochs=5,5")) == [{"epochs": 5}]

@@ -1,4 +1,4 @@
-"""Refining learns, repeats itself, survives being killed or stopped, and leaves what the other notebooks need."""
+"""Fine-tuning is reproducible, resumes after a kill or an interrupt, and writes what the other notebooks need."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
 from support.pictures import picture, write_colours
 
-killed_while_refining = Path(__file__).parents[1] / "support" / "killed_while_refining.py"
+KILLED = Path(__file__).parents[1] / "support" / "killed_while_finetuning.py"
 LITE0 = backbones.BACKBONES["efficientnet_lite0"]
 SIZE = 64
 RECIPE = Recipe(epochs=2, batch_size=8)
@@ -35,23 +35,28 @@ RECIPE = Recipe(epochs=2, batch_size=8)
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory) -> Path:
-    """A folder in which exported networks are kept for all tests here."""
+    """A folder of exported networks that all tests here share."""
     return tmp_path_factory.mktemp("networks")
 
 
 @pytest.fixture
 def colours(networks, data_dir, colour_folder) -> Path:
-    """The colours, looked through and split, with the fixed network beside them; gives their folder."""
+    """The folder of the colours, scanned and split, with the pretrained network beside the split."""
     data_dir.mkdir()
     (data_dir / "networks").symlink_to(networks)
-    look(colour_folder)
+    prepare(colour_folder)
     backbones.write(LITE0, Preprocessing(SIZE), proc() / FIXED_NETWORK)
     return colour_folder
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run of the colours with `RECIPE`: its result, how many epochs it showed each time, and what it left."""
+    """A run on the colours with `RECIPE`.
+
+    Attributes
+    ----------
+    shown : number of epochs at each call of `show`. proc : what the run wrote.
+    """
 
     result: finetune.Result
     shown: list[int]
@@ -60,20 +65,21 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(networks, tmp_path_factory) -> Finished:
+    """One run that several tests look at or continue."""
     data, shown = tmp_path_factory.mktemp("finished"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMGCLF_DATA", str(data))
         (data / "networks").symlink_to(networks)
         folder = write_colours(data / "images" / "colours")
-        look(folder)
+        prepare(folder)
         backbones.write(LITE0, Preprocessing(SIZE), proc() / FIXED_NETWORK)
         result = run(folder, show=lambda epochs: shown.append(len(epochs)))
         return Finished(result, shown, proc())
 
 
 @pytest.fixture
-def refined(finished, colours) -> Path:
-    """The colours as that run left them; gives their folder."""
+def fine_tuned(finished, colours) -> Path:
+    """The folder of the colours, with the results of that run."""
     for path in finished.proc.glob("dnn_*"):
         shutil.copy2(path, proc() / path.name)
     return colours
@@ -83,23 +89,23 @@ def proc() -> Path:
     return files.proc_dir("colours")
 
 
-def look(folder: Path) -> split.Split:
-    """Look through and split a folder, as 01 does."""
-    found = scan.look_through("colours", folder)
+def prepare(folder: Path) -> split.Split:
+    """Scan and split a folder, as 01 does."""
+    found = scan.scan_folder("colours", folder)
     dataset.write(found)
     split.write(found, split.split(found))
     return split.read(found)
 
 
 def run(folder: Path, settings: Recipe = RECIPE, *, show=lambda epochs: None) -> finetune.Result:
-    return finetune.refine("colours", str(folder), "dnn", LITE0, settings, show=show)
+    return finetune.finetune("colours", str(folder), "dnn", LITE0, settings, show=show)
 
 
 def described(kind: str, folder: Path) -> tuple[dataset.Dataset, split.Split, features.Features]:
-    """What 04 has: the data set, its split, the features of the training images."""
+    """Return what 04 has: the data set, its split, the features of the training images."""
     found = dataset.read("colours", str(folder))
     network = heads.network("colours", kind)
-    cache = features.Cache.of("colours", network)
+    cache = features.Cache.for_network("colours", network)
     features.compute(found, network, cache)
     return found, split.read(found), cache.features(split.read(found).train)
 
@@ -111,16 +117,16 @@ def trained(kind: str, folder: Path):
     )
 
 
-def test_with_classifier_svm_nothing_is_done_and_no_images_are_needed(data_dir):
-    result = finetune.refine("none", "", "svm", LITE0, RECIPE)
+def test_with_classifier_svm_nothing_is_fine_tuned_and_no_images_are_needed(data_dir):
+    result = finetune.finetune("none", "", "svm", LITE0, RECIPE)
     assert (result.epochs, str(result)) == (
         (),
-        "classifier='svm': the network stays as it is, nothing is refined",
+        "classifier='svm': the network stays as it is, nothing is fine-tuned",
     )
     assert not data_dir.exists()
 
 
-def test_it_leaves_network_head_and_record_and_the_curve_begins_at_the_probe(finished):
+def test_network_head_and_record_are_written_and_the_curve_begins_at_the_linear_probe(finished):
     result = finished.result
     assert [epoch.number for epoch in result.epochs] == [0, 1, 2]
     assert result.epochs[0].validation_error == 0
@@ -132,7 +138,7 @@ def test_it_leaves_network_head_and_record_and_the_curve_begins_at_the_probe(fin
         "dnn_refined.json",
     }
     assert not (finished.proc / finetune.FOLDER).exists()
-    assert str(result).startswith("24 images to learn from, 3 to tell which epoch is best\n")
+    assert str(result).startswith("24 training images, and 3 validation images to select the best epoch\n")
     assert "NaN" not in (text := (finished.proc / "dnn_refined.json").read_text())
     assert [epoch["number"] for epoch in json.loads(text)["epochs"]] == [0, 1, 2]
 
@@ -146,7 +152,7 @@ def test_each_classifier_is_written_and_scores_as_its_head_does(colours):
         export.write(proc() / "classifier.onnx", network, search.head, self_test, metadata={})
         pixels = load_all([found.file(image) for image in parts.test], Preprocessing(SIZE))
         scores, _ = model.Classifier.load(proc() / "classifier.onnx").scores(pixels)
-        np.testing.assert_allclose(scores, search.head.scores(features.of_pixels(network, pixels)), atol=1e-3)
+        np.testing.assert_allclose(scores, search.head.scores(features.extract(network, pixels)), atol=1e-3)
         assert (
             np.mean(
                 [
@@ -156,23 +162,23 @@ def test_each_classifier_is_written_and_scores_as_its_head_does(colours):
             )
             > 0.7
         )
-        held_out = suspects.held_out(search, train.images)
+        held_out = suspects.out_of_fold_evaluation(search, train.images)
         assert set(held_out.sha256) == set(record.read(proc()).held_back)
-        assert "3 training images that" in heads.about(search, train, kind)
+        assert "3 validation images of fine-tuning" in heads.summary(search, train, kind)
 
 
-def test_the_same_seed_gives_the_same_curve_and_weights_and_another_seed_others(finished, colours):
+def test_the_same_seed_reproduces_curve_and_weights_and_another_seed_does_not(finished, colours):
     first = repr(finished.result.epochs)
     assert repr(run(colours).epochs) == first
     assert (proc() / "dnn_head.npz").read_bytes() == (finished.proc / "dnn_head.npz").read_bytes()
     assert repr(run(colours, replace(RECIPE, seed=1)).epochs) != first
 
 
-def test_a_run_that_was_killed_goes_on_and_comes_to_the_same_result(colours):
+def test_a_killed_run_resumes_from_its_checkpoint_with_the_same_result(colours):
     settings = Recipe(epochs=3, batch_size=8)
     whole = run(colours, settings).epochs
     (proc() / "dnn_refined.json").unlink()
-    arguments = [sys.executable, str(killed_while_refining), "colours", str(colours), "3", "8"]
+    arguments = [sys.executable, str(KILLED), "colours", str(colours), "3", "8"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
         while process.stdout.readline().strip() != "2":  # epochs 0 and 1
             assert process.poll() is None
@@ -180,10 +186,10 @@ def test_a_run_that_was_killed_goes_on_and_comes_to_the_same_result(colours):
     assert process.returncode == -signal.SIGKILL
     shown: list[int] = []
     assert repr(run(colours, settings, show=lambda epochs: shown.append(len(epochs))).epochs) == repr(whole)
-    assert shown[0] >= 2  # epoch 1 was not done again
+    assert shown[0] >= 2  # epoch 1 was not trained again
 
 
-def test_an_interrupted_run_keeps_the_best_so_far_and_goes_on_later(colours):
+def test_an_interrupted_run_keeps_the_best_epoch_so_far_and_resumes_later(colours):
     def stop(epochs):
         if len(epochs) == 2:
             raise KeyboardInterrupt
@@ -195,7 +201,7 @@ def test_an_interrupted_run_keeps_the_best_so_far_and_goes_on_later(colours):
     assert [epoch.number for epoch in run(colours).epochs] == [0, 1, 2]
 
 
-def test_too_little_memory_on_the_gpu_is_a_sentence_and_what_was_done_goes_on(colours):
+def test_too_little_gpu_memory_is_explained_and_training_resumes_later(colours):
     import torch
 
     def full(epochs):
@@ -210,39 +216,39 @@ def test_too_little_memory_on_the_gpu_is_a_sentence_and_what_was_done_goes_on(co
     assert len(run(colours, show=lambda epochs: shown.append(len(epochs))).epochs) == 3 and shown[0] == 2
 
 
-def test_what_was_refined_with_the_same_images_and_knobs_is_not_refined_again(refined):
+def test_the_same_images_and_hyperparameters_are_not_fine_tuned_again(fine_tuned):
     before = (proc() / REFINED_NETWORK).stat().st_mtime_ns
-    run(refined)
+    run(fine_tuned)
     assert (proc() / REFINED_NETWORK).stat().st_mtime_ns == before
-    (refined / "red" / "00.jpg").rename(refined / "blue" / "red00.jpg")
-    look(refined)
-    run(refined)
+    (fine_tuned / "red" / "00.jpg").rename(fine_tuned / "blue" / "red00.jpg")
+    prepare(fine_tuned)
+    run(fine_tuned)
     assert (proc() / REFINED_NETWORK).stat().st_mtime_ns != before
 
 
-def test_a_damaged_checkpoint_is_begun_anew(colours):
+def test_with_a_damaged_checkpoint_training_starts_anew(colours):
     (proc() / finetune.FOLDER).mkdir()
     (proc() / finetune.FOLDER / finetune.CHECKPOINT).write_bytes(b"PK\x03\x04 half a file")
     assert len(run(colours).epochs) == 3
 
 
-def test_another_split_than_it_was_refined_on_is_refused(refined):
-    (refined / "red" / "03.jpg").rename(refined / "blue" / "red03.jpg")
-    look(refined)
+def test_another_split_than_that_of_the_fine_tuning_is_refused(fine_tuned):
+    (fine_tuned / "red" / "03.jpg").rename(fine_tuned / "blue" / "red03.jpg")
+    prepare(fine_tuned)
     with pytest.raises(
         ImgclfError,
-        match="was refined on other images or labels than split.tsv names now.*; run 02_refine_dnn again",
+        match="was fine-tuned on other images or labels than split.tsv names now.*; run 02_refine_dnn again",
     ):
-        trained("dnn", refined)
+        trained("dnn", fine_tuned)
 
 
-def test_a_network_that_is_not_there_or_not_as_it_was_left_is_refused(colours):
+def test_a_missing_or_replaced_network_is_refused(colours):
     with pytest.raises(
         ImgclfError, match="no dnn_refined.onnx of colours yet; run 02_refine_dnn with classifier='dnn' first"
     ):
         heads.network("colours", "dnn")
     (proc() / REFINED_NETWORK).write_bytes((proc() / FIXED_NETWORK).read_bytes())
-    with pytest.raises(ImgclfError, match="not as 02_refine_dnn left it; run 02_refine_dnn again"):
+    with pytest.raises(ImgclfError, match="not as 02_refine_dnn wrote it; run 02_refine_dnn again"):
         trained("dnn", colours)
 
 
@@ -263,7 +269,7 @@ def test_the_whole_network_can_be_trained(colours):
         {"epochs": 0},
     ],
 )
-def test_each_knob_can_be_turned(changes, colours):
+def test_each_hyperparameter_can_be_changed(changes, colours):
     settings = replace(RECIPE, epochs=1, trainable_stages=0)
     result = run(colours, replace(settings, **changes))
     assert len(result.epochs) == changes.get("epochs", 1) + 1
@@ -295,17 +301,17 @@ def test_training_images_of_one_label_are_refused(colours):
         )
 
 
-def test_a_label_with_one_image_learns_and_does_not_validate(colours):
+def test_a_label_with_one_image_is_trained_on_and_has_no_validation_image(colours):
     for path in sorted((colours / "red").iterdir())[1:]:
         path.unlink()
-    look(colours)
+    prepare(colours)
     result = run(colours)
     labels = {image.sha256: image.label for image in dataset.read("colours", str(colours)).images}
     assert {labels[sha256] for sha256 in record.read(proc()).held_back} == {"blue", "green"}
     assert len(result.epochs) == 3
 
 
-def test_an_image_that_cannot_be_read_any_more_is_left_out_and_told(colours):
+def test_an_unreadable_image_is_left_out_and_reported(colours):
     path = split.read(dataset.read("colours", str(colours))).train[0].path
     (colours / path).write_bytes(decoding.jpeg(picture((9, 9, 9), 5)))
     result = run(colours)
@@ -313,18 +319,18 @@ def test_an_image_that_cannot_be_read_any_more_is_left_out_and_told(colours):
         f"1 images could not be read; {Path(path).name}: is another picture than 01_prepare_data saw"
         in str(result)
     )
-    assert str(result).startswith("23 images to learn from")
+    assert str(result).startswith("23 training images, and ")
 
 
-def test_the_parts_of_a_network_do_together_what_it_does_itself():
+def test_frozen_and_trainable_part_together_compute_what_the_network_computes():
     import torch
 
     network = backbones.build(LITE0)
     pixels = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
     with torch.no_grad():
         for stages in (0, 3, 7, "all"):
-            front, learner = frozen.cut(network, stages)
-            torch.testing.assert_close(learner(front(pixels)), network(pixels))
+            frozen_part, trainable_part = frozen.split_network(network, stages)
+            torch.testing.assert_close(trainable_part(frozen_part(pixels)), network(pixels))
     assert len(network.parts()) == 9
 
 
@@ -334,57 +340,58 @@ def test_the_written_network_agrees_with_torch_to_a_thousandth(tmp_path):
 
     network = backbones.build(LITE0)
     with torch.no_grad():
-        for weights in frozen.cut(network, 2)[1].parameters():
+        for weights in frozen.split_network(network, 2)[1].parameters():
             weights += 0.01 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(0))
     pixels = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     frozen.export(LITE0, network, Preprocessing(SIZE), tmp_path / "refined.onnx")
     expected = network(torch.from_numpy(pixels)).detach().numpy()
     for engine in engines.ENGINES:
         np.testing.assert_allclose(
-            features.of_pixels(tmp_path / "refined.onnx", pixels, engine=engine),
+            features.extract(tmp_path / "refined.onnx", pixels, engine=engine),
             expected,
             atol=1e-3 * np.abs(expected).max(),
         )
 
 
-def test_validation_takes_a_tenth_of_each_label_in_whole_clusters():
-    truth = np.repeat([0, 1, 2], [100, 40, 1])
+def test_the_validation_split_is_a_tenth_of_each_label_in_whole_clusters():
+    targets = np.repeat([0, 1, 2], [100, 40, 1])
     clusters = [f"c{row // 2}" for row in range(140)] + ["alone"]
-    chosen = training_set.validation(truth, clusters, seed=0)
-    assert [int(chosen[truth == k].sum()) for k in range(3)] == [10, 4, 0]
+    chosen = training_set.validation_split(targets, clusters, seed=0)
+    assert [int(chosen[targets == k].sum()) for k in range(3)] == [10, 4, 0]
     assert (chosen[:140:2] == chosen[1:140:2]).all()
-    assert (chosen != training_set.validation(truth, clusters, seed=1)).any()
+    assert (chosen != training_set.validation_split(targets, clusters, seed=1)).any()
 
 
-def test_a_cluster_with_two_labels_does_not_validate():
-    truth, clusters = np.array([0, 1] * 20), [f"pair{row // 2}" for row in range(40)]
-    assert not training_set.validation(truth, clusters, seed=0).any()
+def test_a_cluster_with_two_labels_is_never_in_the_validation_split():
+    targets, clusters = np.array([0, 1] * 20), [f"pair{row // 2}" for row in range(40)]
+    assert not training_set.validation_split(targets, clusters, seed=0).any()
 
 
-def shown(counts: list[int]) -> training_set.TrainingSet:
-    truth = np.repeat(range(len(counts)), counts)
+def training_set_of(counts: list[int]) -> training_set.TrainingSet:
+    """Return a training set with so many images of each label, and no validation images."""
+    targets = np.repeat(range(len(counts)), counts)
     return training_set.TrainingSet(
         training_set.Pixels(Path(), 0),
         (),
         tuple(map(str, range(len(counts)))),
-        truth,
-        np.zeros(len(truth), bool),
+        targets,
+        np.zeros(len(targets), bool),
     )
 
 
-def test_an_epoch_shows_each_image_once_in_an_order_of_its_own():
-    first, second = (training_set.order(shown([5, 15]), Recipe(), epoch) for epoch in (1, 2))
+def test_an_epoch_has_each_image_once_in_an_order_of_its_own():
+    first, second = (training_set.epoch_rows(training_set_of([5, 15]), Recipe(), epoch) for epoch in (1, 2))
     assert sorted(first) == sorted(second) == list(range(20))
     assert first != second
 
 
-def test_balance_shows_each_label_equally_often_and_max_train_images_limits():
-    rows = training_set.order(shown([5, 15]), Recipe(balance=True), 1)
+def test_balance_oversamples_rare_labels_and_max_train_images_limits_an_epoch():
+    rows = training_set.epoch_rows(training_set_of([5, 15]), Recipe(balance=True), 1)
     assert sum(row < 5 for row in rows) == 15 == len(rows) / 2
-    assert len(training_set.order(shown([5, 15]), Recipe(max_train_images=7), 1)) == 7
+    assert len(training_set.epoch_rows(training_set_of([5, 15]), Recipe(max_train_images=7), 1)) == 7
 
 
-def test_the_best_epoch_has_the_smallest_loss_or_is_the_last_where_nothing_validates():
+def test_the_best_epoch_has_the_smallest_validation_loss_or_is_the_last_without_validation_images():
     epochs = [Epoch(0, 0, 0, 0.1, 0.5), Epoch(1, 0, 0, 0.2, 0.3), Epoch(2, 0, 0, 0.2, 0.4)]
     assert learning_curve.best(epochs).number == 1
     assert learning_curve.best([replace(epoch, validation_loss=float("nan")) for epoch in epochs]).number == 2
@@ -393,18 +400,30 @@ def test_the_best_epoch_has_the_smallest_loss_or_is_the_last_where_nothing_valid
 @pytest.mark.parametrize(
     ("train_error", "errors", "losses", "words"),
     [
-        (0.2, (0.3, 0.22), (0.9, 0.9), "The training error ends at 20%, not near zero"),
-        (0.0, (0.3, 0.2), (0.9, 0.9), "The validation error is 20% above the training error, a wide gap"),
+        (0.2, (0.3, 0.22), (0.9, 0.9), "^Underfitting: the training error ends at 20%, not near zero"),
+        (
+            0.0,
+            (0.3, 0.2),
+            (0.9, 0.9),
+            "^Overfitting: the validation error is 20% above the training error, a wide gap",
+        ),
         (
             0.0,
             (0.1, 0.05),
             (0.9, 0.5),
-            "The validation loss was still falling at the end .0.90, then 0.50.: more epochs may help",
+            "^No plateau yet: the validation loss was still falling at the end .0.90, then 0.50.. More epochs may help",
         ),
-        (0.0, (0.05, 0.05), (0.2, 0.2), "the settings suit these images"),
+        (
+            0.0,
+            (0.05, 0.05),
+            (0.2, 0.2),
+            "the validation loss has reached a plateau: the settings suit these images",
+        ),
     ],
 )
-def test_a_curve_is_judged_in_words(train_error, errors, losses, words):
+def test_a_learning_curve_is_diagnosed_as_underfitting_overfitting_or_not_converged(
+    train_error, errors, losses, words
+):
     epochs = [
         Epoch(0, 0, 0, 0.5, 1),
         *(
@@ -412,12 +431,12 @@ def test_a_curve_is_judged_in_words(train_error, errors, losses, words):
             for i, both in enumerate(zip(errors, losses, strict=True), start=1)
         ),
     ]
-    (sentence,) = learning_curve.diagnoses(epochs, Recipe(), validate=500)
+    (sentence,) = learning_curve.diagnose(epochs, Recipe(), validation_images=500)
     assert re.search(words, sentence)
 
 
-def test_that_no_epoch_was_better_than_the_start_is_told():
-    (*_, sentence) = learning_curve.diagnoses(
-        [Epoch(0, 0, 0, 0.1, 0.1), Epoch(1, 0.1, 0, 0.1, 0.2)], Recipe(), validate=500
+def test_it_is_reported_if_no_epoch_was_better_than_the_start():
+    (*_, sentence) = learning_curve.diagnose(
+        [Epoch(0, 0, 0, 0.1, 0.1), Epoch(1, 0.1, 0, 0.1, 0.2)], Recipe(), validation_images=500
     )
     assert sentence.startswith("No epoch was better than the start, so the network is left as it was")

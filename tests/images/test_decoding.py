@@ -36,7 +36,7 @@ def test_every_exif_orientation_is_upright(orientation, format, options):
 
 
 @pytest.mark.parametrize("orientation", AS_STORED)
-def test_reduced_scale_is_upright_too(orientation):
+def test_every_exif_orientation_is_upright_at_reduced_scale_too(orientation):
     decoded = decoding.decode(rotated(orientation, "JPEG", corners(320, 480), quality=95), side=60)
     assert difference(decoded, corners(80, 120)) <= 4
 
@@ -48,7 +48,7 @@ def test_reduced_scale_leaves_at_least_twice_the_side(side, width):
     assert decoding.decode(decoding.jpeg(corners(600, 800)), side=side).shape == (width * 3 // 4, width, 3)
 
 
-def test_picture_pair_of_a_phone_is_decoded_at_reduced_scale_too():
+def test_mpo_of_a_phone_is_decoded_at_reduced_scale_too():
     pair = encoded(
         corners(640, 800), "MPO", save_all=True, append_images=[PillowImage.new("RGB", (80, 60))], quality=95
     )
@@ -56,7 +56,7 @@ def test_picture_pair_of_a_phone_is_decoded_at_reduced_scale_too():
     assert difference(decoded, corners(80, 100)) <= 4
 
 
-def test_truncated_picture_pair_of_a_phone_is_refused():
+def test_truncated_mpo_of_a_phone_is_refused():
     pair = encoded(
         picture(RED, 0, width=320, height=240),
         "MPO",
@@ -71,13 +71,13 @@ def test_only_jpegs_are_decoded_at_reduced_scale():
     assert decoding.decode(encoded(corners(600, 800), "PNG"), side=50).shape == (600, 800, 3)
 
 
-def test_grey_becomes_colour():
+def test_grey_becomes_rgb():
     grey = corners()[:, :, 0]
     assert difference(decoding.decode(encoded(grey, "JPEG", quality=95)), grey[:, :, None].repeat(3, 2)) <= 3
     assert difference(decoding.decode(encoded(grey, "PNG")), grey[:, :, None].repeat(3, 2)) == 0
 
 
-def test_cmyk_becomes_the_colours_that_were_meant():
+def test_cmyk_becomes_rgb():
     cmyk = PillowImage.fromarray(corners()).convert("CMYK")
     assert difference(decoding.decode(encoded(cmyk, "JPEG", quality=95)), corners()) <= 6
 
@@ -93,7 +93,7 @@ def test_floating_point_grey_with_gaps_is_scaled():
     assert decoding.decode(encoded(grey, "TIFF"))[0, :, 0].tolist() == [0, 64, 255, 0, 0]
 
 
-def test_transparency_is_laid_over_grey_114():
+def test_transparency_is_composited_over_grey_114():
     clear = np.dstack([corners(), np.zeros((64, 96), np.uint8)])
     clear[:32, :, 3] = 255
     for format in ("PNG", "WEBP"):
@@ -101,7 +101,7 @@ def test_transparency_is_laid_over_grey_114():
         assert (decoded[32:] == 114).all() and (decoded[:32] == corners()[:32]).all()
 
 
-def test_transparent_palette_is_laid_over_grey_114():
+def test_transparent_palette_is_composited_over_grey_114():
     palette = PillowImage.new("P", (8, 8), 1)
     palette.putpalette([200, 0, 0, 0, 200, 0])
     palette.putpixel((0, 0), 0)
@@ -116,7 +116,7 @@ def test_first_frame_of_an_animation_is_taken(format):
     assert difference(decoded, np.full((16, 16, 3), RED, np.uint8)) <= 4
 
 
-def test_picture_pair_of_a_phone_is_read_as_its_first_picture():
+def test_mpo_of_a_phone_is_decoded_as_its_first_picture():
     exif = PillowImage.Exif()
     exif[0x112] = 6
     first = PillowImage.fromarray(corners()).transpose(Transpose.ROTATE_90)
@@ -134,7 +134,7 @@ def test_picture_pair_of_a_phone_is_read_as_its_first_picture():
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
-def test_first_bytes_decide_and_not_the_name(format):
+def test_format_is_detected_by_the_first_bytes_and_not_by_the_name(format):
     assert decoding.decode(encoded(corners(), format), "misnamed.jpg").shape == (64, 96, 3)
 
 
@@ -158,7 +158,7 @@ def test_truncated_jpeg_is_refused(options, after):
 
 
 @pytest.mark.parametrize("after", [b"", b"\0\0", b"\r\n", b"a note of the camera", b"\0" * 100_000])
-def test_bytes_after_the_end_of_a_jpeg_do_no_harm(after):
+def test_bytes_after_the_end_of_a_jpeg_are_ignored(after):
     whole = encoded(corners(), "JPEG")
     assert difference(decoding.decode(whole + after), decoding.decode(whole)) == 0
 
@@ -181,7 +181,7 @@ def test_more_than_a_hundred_million_pixels_are_refused_before_decoding():
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO"])
-def test_damaged_bytes_give_pixels_or_a_sentence(format):
+def test_damaged_bytes_return_pixels_or_raise_an_imgclf_error(format):
     exif = PillowImage.Exif()
     exif[0x112], exif[0x10F] = 6, "a maker"
     whole = np.frombuffer(
@@ -200,7 +200,7 @@ def test_damaged_bytes_give_pixels_or_a_sentence(format):
 
 
 @pytest.mark.parametrize("made_number", [b"\1\x06", b"\1\x1a"], ids=["one odd tag", "another"])
-def test_odd_exif_beside_the_orientation_does_no_harm(made_number):
+def test_odd_exif_tags_beside_the_orientation_are_ignored(made_number):
     exif = PillowImage.Exif()
     exif[0x112], exif[0x10F] = 6, "a maker"
     whole = encoded(
@@ -242,13 +242,13 @@ def test_letterbox_of_the_right_size_changes_nothing():
     ).all()
 
 
-def test_letterbox_averages_when_it_shrinks():
+def test_letterbox_downscales_by_area_averaging():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
     assert (Preprocessing(16).letterbox(stripes) == 100).all()
 
 
-def test_prepare_is_decode_then_letterbox():
+def test_apply_is_decode_then_letterbox():
     whole = decoding.jpeg(picture(GREEN, 1, width=300, height=200))
     assert (
         Preprocessing(24).apply(whole) == Preprocessing(24).letterbox(decoding.decode(whole, side=24))
@@ -281,7 +281,7 @@ def test_file_that_cannot_be_read_is_named(tmp_path):
 
 
 def fingerprint(folder: Path) -> str:
-    """A hash of what the JPEGs of a folder become, shrunk, enlarged, odd and even."""
+    """A hash of the pixels of the JPEGs in a folder, downscaled and upscaled, of odd and even sizes."""
     found = hashlib.sha256()
     for path in sorted(folder.glob("*.jpg")):
         for side in (None, 7, 32, 60, 120, 240):
@@ -291,8 +291,8 @@ def fingerprint(folder: Path) -> str:
     return found.hexdigest()
 
 
-def test_same_bytes_give_the_same_pixels_on_a_lesser_processor(tmp_path):
-    """Every instruction set beyond the oldest that the libraries can do without is switched off in a second process."""
+def test_decoding_is_bit_identical_without_vector_instructions(tmp_path):
+    """A second process runs with every instruction set switched off that the libraries can do without."""
     for i, (height, width) in enumerate([(480, 640), (481, 333), (240, 240), (97, 55), (30, 45), (5, 3)]):
         pixels = cv2.resize(
             np.random.default_rng(i).integers(0, 256, (height // 2 + 1, width // 3 + 1, 3)).astype(np.uint8),

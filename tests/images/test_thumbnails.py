@@ -1,4 +1,4 @@
-"""Thumbnails are made in the background, the newest wish first, and memory stays flat."""
+"""Thumbnails are made in the background, the latest request first, and the cache stays within its size."""
 
 import gc
 import subprocess
@@ -26,8 +26,8 @@ def pairs(colour_folder):
 
 @pytest.fixture
 def thumbs(colour_folder):
-    with closing(Thumbnails(colour_folder, 32)) as made:
-        yield made
+    with closing(Thumbnails(colour_folder, 32)) as thumbs:
+        yield thumbs
 
 
 def workers():
@@ -37,87 +37,87 @@ def workers():
 def is_idle(thumbs, seconds=10.0):
     """Whether nothing is left to do, after waiting for it."""
     end = time.monotonic() + seconds
-    while (thumbs._waiting or thumbs._doing) and time.monotonic() < end:
+    while (thumbs._queue or thumbs._in_progress) and time.monotonic() < end:
         time.sleep(0.005)
-    return not thumbs._waiting and not thumbs._doing
+    return not thumbs._queue and not thumbs._in_progress
 
 
-def test_pictures_have_at_most_the_side_asked_for_and_keep_their_shape(thumbs, pairs):
+def test_thumbnails_have_at_most_the_requested_side_and_keep_their_aspect_ratio(thumbs, pairs):
     found = thumbs.ready(pairs, seconds=20)
     assert list(found) == [key for key, _ in pairs]
     assert {decoding.decode(encoded).shape for encoded in found.values()} == {(24, 32, 3)}
 
 
-def test_what_was_prepared_is_there_without_waiting(thumbs, pairs):
+def test_prepared_thumbnails_are_ready_without_a_wait(thumbs, pairs):
     thumbs.prepare(pairs)
     assert is_idle(thumbs)
     assert len(thumbs.ready(pairs, seconds=0)) == 36
 
 
-def test_without_waiting_only_what_is_there_is_given_and_the_rest_is_begun(thumbs, pairs):
+def test_ready_without_a_wait_returns_what_is_cached_and_enqueues_the_rest(thumbs, pairs):
     assert thumbs.ready(pairs[:1], seconds=20)
-    assert list(thumbs.ready(pairs[:9], seconds=0))[0] == pairs[0][0]
+    assert next(iter(thumbs.ready(pairs[:9], seconds=0))) == pairs[0][0]
     assert is_idle(thumbs)
     assert len(thumbs.ready(pairs[:9], seconds=0)) == 9
 
 
-def test_a_picture_survives_that_its_image_is_relabelled(thumbs, pairs, colour_folder):
+def test_a_thumbnail_stays_cached_when_its_image_is_relabelled(thumbs, pairs, colour_folder):
     key, path = pairs[0]
     before = thumbs.ready([(key, path)], seconds=20)
     (colour_folder / path).rename(colour_folder / "red" / "moved.jpg")
     assert thumbs.ready([(key, "red/moved.jpg")], seconds=0) == before
 
 
-def test_a_file_that_cannot_be_decoded_gives_no_bytes_and_is_not_tried_again(thumbs, colour_folder):
+def test_a_file_that_cannot_be_decoded_is_cached_as_no_bytes(thumbs, colour_folder):
     (colour_folder / "red" / "broken one.jpg").write_bytes(b"not an image")
     assert thumbs.ready([("broken", "red/broken one.jpg")], seconds=20) == {"broken": b""}
     assert thumbs.ready([("broken", "red/broken one.jpg")], seconds=0) == {"broken": b""}
 
 
-def test_a_file_that_was_gone_is_found_again_under_another_path(thumbs, pairs, colour_folder):
+def test_a_missing_file_is_tried_again_under_another_path(thumbs, pairs, colour_folder):
     key, path = pairs[0]
     (colour_folder / path).rename(colour_folder / "green" / "moved.jpg")
     assert thumbs.ready([(key, path)], seconds=20) == {key: b""}
     assert decoding.decode(thumbs.ready([(key, "green/moved.jpg")], seconds=20)[key]).shape == (24, 32, 3)
 
 
-def test_an_image_that_moves_while_its_old_path_is_tried_is_still_shown(colour_folder, pairs):
+def test_an_image_that_moves_while_its_old_path_is_read_still_gets_a_thumbnail(colour_folder, pairs):
     (key, path), other = pairs[0], pairs[1][1]
     thumbs = Thumbnails(colour_folder, 32)
-    thumbs._doing[key] = "red/was here.jpg"  # a thread is at it
-    thumbs._waiting[key] = path
-    thumbs._keep(key, "red/was here.jpg", None)
-    assert key not in thumbs._made
+    thumbs._in_progress[key] = "red/was here.jpg"  # a thread is reading it
+    thumbs._queue[key] = path
+    thumbs._store(key, "red/was here.jpg", None)
+    assert key not in thumbs._cache
     with closing(thumbs):
         assert thumbs.ready([(key, other)], seconds=20)[key]
 
 
-def test_the_newest_wish_comes_first_and_stale_ones_are_given_up(colour_folder, pairs):
+def test_the_latest_request_comes_first_and_stale_ones_are_dropped(colour_folder, pairs):
     thumbs = Thumbnails(colour_folder, 32, most=12)
-    with closing(thumbs), thumbs._changed:  # nobody can take from the line meanwhile
+    with closing(thumbs), thumbs._changed:  # no thread can take from the queue meanwhile
         for start in range(0, 36, 4):
             thumbs.prepare(pairs[start : start + 4])
-        assert list(thumbs._waiting) == [key for key, _ in [*pairs[32:36], *pairs[28:30]]]
+        assert list(thumbs._queue) == [key for key, _ in [*pairs[32:36], *pairs[28:30]]]
 
 
-def test_a_wish_that_is_repeated_moves_to_the_front_with_its_new_path(colour_folder, pairs):
+def test_a_repeated_request_moves_to_the_front_with_its_new_path(colour_folder, pairs):
     thumbs = Thumbnails(colour_folder, 32)
     with closing(thumbs), thumbs._changed:
         thumbs.prepare(pairs[:3])
         thumbs.prepare([(pairs[2][0], "elsewhere.jpg")])
-        assert list(thumbs._waiting.items()) == [(pairs[2][0], "elsewhere.jpg"), *pairs[:2]]
+        assert list(thumbs._queue.items()) == [(pairs[2][0], "elsewhere.jpg"), *pairs[:2]]
 
 
-def test_only_the_latest_pictures_are_kept(colour_folder, pairs):
+def test_the_least_recently_used_thumbnails_are_dropped(colour_folder, pairs):
     with closing(Thumbnails(colour_folder, 32, most=10)) as thumbs:
         for start in range(0, 36, 4):
             assert len(thumbs.ready([pairs[0], *pairs[start : start + 4]], seconds=20)) >= 4
-        assert len(thumbs._made) == 10
-        assert pairs[0][0] in thumbs._made  # used all the time
-        assert pairs[4][0] not in thumbs._made
+        assert len(thumbs._cache) == 10
+        assert pairs[0][0] in thumbs._cache  # used all the time
+        assert pairs[4][0] not in thumbs._cache
 
 
-def test_closing_ends_the_threads_and_nothing_is_made_afterwards(colour_folder, pairs):
+def test_closing_ends_the_threads_and_starts_no_new_ones(colour_folder, pairs):
     others = set(workers())  # of earlier tests, which end by themselves
     thumbs = Thumbnails(colour_folder, 32)
     thumbs.ready(pairs[:2], seconds=20)
@@ -128,7 +128,7 @@ def test_closing_ends_the_threads_and_nothing_is_made_afterwards(colour_folder, 
     assert not set(workers()) - others
 
 
-def test_threads_that_nobody_needs_end_and_leave_nothing_in_memory(colour_folder, pairs, monkeypatch):
+def test_idle_threads_end_and_hold_no_reference(colour_folder, pairs, monkeypatch):
     monkeypatch.setattr(thumbnails, "IDLE_SECONDS", 0.05)
     thumbs = Thumbnails(colour_folder, 32)
     thumbs.ready(pairs[:4], seconds=20)
@@ -144,11 +144,9 @@ def test_threads_that_nobody_needs_end_and_leave_nothing_in_memory(colour_folder
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_defect_shows_as_a_broken_image_and_stops_nothing(thumbs, pairs, colour_folder):
+def test_an_unexpected_error_shows_as_a_broken_image_and_stops_no_other(thumbs, pairs, colour_folder):
     thumbs.ready(pairs[:1], seconds=20)
-    bad = [
-        (f"bad {i}", object()) for i in range(6)
-    ]  # paths of a wrong type: nothing that a person could mend
+    bad = [(f"bad {i}", object()) for i in range(6)]  # paths of a wrong type: an error in our code
     found = {}
     for _ in range(100):
         found |= thumbs.ready([*bad, *pairs], seconds=0.1)
@@ -156,7 +154,7 @@ def test_a_defect_shows_as_a_broken_image_and_stops_nothing(thumbs, pairs, colou
     assert all(found[key] for key, _ in pairs)
 
 
-def test_threads_neither_begin_at_import_nor_keep_the_process_alive(tmp_path):
+def test_threads_neither_start_on_import_nor_keep_the_process_alive(tmp_path):
     for i in range(40):
         (tmp_path / f"{i}.jpg").write_bytes(decoding.jpeg(picture((200, 40, 40), i, width=1600, height=1200)))
     code = (

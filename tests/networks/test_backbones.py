@@ -1,4 +1,4 @@
-"""The pretrained networks: the weights are all there, and the export computes what torch computes."""
+"""The pretrained networks: all weights are used, and the export computes what torch computes."""
 
 import json
 import logging
@@ -54,7 +54,7 @@ def test_stages_have_the_blocks_of_the_paper(backbone, blocks):
     assert len(backbones.build(backbone)._blocks) == sum(blocks)
 
 
-def test_each_backbone_of_the_parameters_is_there():
+def test_each_backbone_of_the_parameters_exists():
     assert parameters.PARAMETERS["backbone"].allowed == tuple(BACKBONES)
     assert [backbones.choose(name).name for name in BACKBONES] == list(BACKBONES)
 
@@ -68,21 +68,21 @@ def test_each_backbone_of_the_parameters_is_there():
         ),
         ("old/AlexNet.model", "old/AlexNet.model: no such file; give the path of a .model file"),
         ("no such.pth", "no such.pth: no such file; give the path of a .pth file"),
-        ("no such.onnx", "no such.onnx: no such file; give backbone the path of an .onnx file"),
+        ("no such.onnx", "no such.onnx: no such file; set backbone to the path of an .onnx file"),
     ],
 )
-def test_what_is_no_backbone_is_told_what_would_do(name, reason):
+def test_unknown_backbone_is_rejected_with_what_to_do(name, reason):
     with pytest.raises(ImgclfError, match=f"^{re.escape(reason)}"):
         backbones.choose(name)
 
 
-def test_stages_tell_channels_and_sides_of_the_maps():
+def test_stages_have_channels_and_sides_of_the_feature_maps():
     rows = backbones.stages(LITE0, 224)
     assert [row["side, pixels"] for row in rows] == [112, 112, 56, 28, 14, 14, 7, 7, 7, 1]
     assert [row["channels"] for row in rows] == [32, 16, 24, 40, 80, 112, 192, 320, 1280, 1280]
 
 
-def test_stages_of_an_odd_size_are_rounded_up_as_the_network_does():
+def test_stages_of_an_odd_input_size_are_rounded_up_as_in_the_network():
     sides = [row["side, pixels"] for row in backbones.stages(LITE0, 65)]
     assert sides == [33, 33, 17, 9, 5, 5, 3, 3, 3, 1]
     maps = backbones.build(LITE0)._conv_stem(torch.zeros(1, 3, 65, 65))
@@ -112,7 +112,7 @@ def test_export_computes_what_torch_computes(count):
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
 
 
-def test_export_takes_uint8_images_and_gives_named_float32_features():
+def test_export_has_uint8_images_as_input_and_float32_features_as_output():
     graph = onnx.load_from_string(exported()).graph
     shapes = {
         v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
@@ -123,21 +123,21 @@ def test_export_takes_uint8_images_and_gives_named_float32_features():
     assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
 
 
-def test_export_is_one_valid_file_of_the_promised_opset():
+def test_export_is_one_valid_file_of_the_documented_opset():
     model = onnx.load_from_string(exported())
     onnx.checker.check_model(model, full_check=True)
     assert {entry.version for entry in model.opset_import if entry.domain == ""} == {backbones.OPSET}
     assert not any(tensor.external_data for tensor in model.graph.initializer)
 
 
-def test_export_names_its_backbone_and_tells_nothing_else():
+def test_export_has_its_backbone_and_nothing_else_in_its_metadata():
     properties = {
         entry.key: json.loads(entry.value) for entry in onnx.load_from_string(exported()).metadata_props
     }
     assert properties == {"backbone": "efficientnet_lite0"}
 
 
-def test_export_holds_no_path_of_this_machine():
+def test_export_contains_no_path_of_this_machine():
     content = exported()
     for trace in (
         str(Path.home()),
@@ -150,7 +150,7 @@ def test_export_holds_no_path_of_this_machine():
         assert trace.encode() not in content
 
 
-def test_export_gives_the_same_bytes_again(small, tmp_path, data_dir):
+def test_export_is_deterministic_to_the_byte(small, tmp_path, data_dir):
     backbones.write(small, Preprocessing(32), tmp_path / "first.onnx")
     (data_dir / "networks" / f"small-0-32-opset18-imgclf{__version__}.onnx").unlink()
     backbones.write(small, Preprocessing(32), tmp_path / "second.onnx")
@@ -165,21 +165,21 @@ def test_export_is_silent_and_leaves_the_exporters_log_as_it_was(small, tmp_path
     assert logging.getLogger("torch.onnx").level == before
 
 
-def test_write_uses_an_earlier_export_again_and_adds_the_preprocessing(tiny_network, tmp_path, data_dir):
-    kept = (
+def test_write_reuses_a_cached_export_and_adds_the_preprocessing(tiny_network, tmp_path, data_dir):
+    cached = (
         data_dir
         / "networks"
         / f"{backbones.weights_file(LITE0).stem}-{SIZE}-opset{backbones.OPSET}-imgclf{__version__}.onnx"
     )
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(tiny_network.read_bytes())
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(tiny_network.read_bytes())
     backbones.write(LITE0, Preprocessing(SIZE, (1, 2, 3)), tmp_path / "proc" / "dnn_fixed.onnx")
     written = onnx.load(tmp_path / "proc" / "dnn_fixed.onnx")
     assert written.graph == onnx.load(tiny_network).graph
     assert {entry.key: json.loads(entry.value) for entry in written.metadata_props} == {
         "preprocessing": {"input_size": SIZE, "padding_colour": [1, 2, 3]}
     }
-    kept.write_bytes(b"exported before")
+    cached.write_bytes(b"exported before")
     with pytest.raises(ImgclfError, match=r"-imgclf.*\.onnx: damaged; delete it and run again"):
         backbones.write(LITE0, Preprocessing(SIZE), tmp_path / "proc" / "dnn_fixed.onnx")
 
@@ -192,7 +192,7 @@ def test_write_uses_an_earlier_export_again_and_adds_the_preprocessing(tiny_netw
         f"small-0-64-opset18-imgclf{__version__}.onnx",
     ],
 )
-def test_write_exports_anew_beside_an_export_of_another_version_or_size(name, small, tmp_path, data_dir):
+def test_write_does_not_reuse_an_export_of_another_version_or_size(name, small, tmp_path, data_dir):
     (data_dir / "networks").mkdir(parents=True)
     (data_dir / "networks" / name).write_bytes(b"exported before")
     backbones.write(small, Preprocessing(32), tmp_path / "dnn_fixed.onnx")
@@ -208,8 +208,8 @@ def test_missing_weights_name_the_package_to_install():
         backbones.build(lost)
 
 
-def test_a_backbone_tells_its_size_and_features():
-    assert str(LITE1) == "efficientnet_lite1: trained at 240 x 240 pixels, 1280 features an image"
+def test_str_of_a_backbone_has_its_input_size_and_features():
+    assert str(LITE1) == "efficientnet_lite1: trained at 240 x 240 pixels, 1280 features per image"
 
 
 def saved(path: Path, name: str, *, last: dict | None = None, without: str = "no such layer") -> Path:
@@ -221,33 +221,33 @@ def saved(path: Path, name: str, *, last: dict | None = None, without: str = "no
 
 
 @pytest.mark.parametrize("name", list(BACKBONES))
-def test_own_weights_are_recognized_by_their_names_and_shapes(name, tmp_path):
+def test_own_weights_are_identified_by_their_names_and_shapes(name, tmp_path):
     file = saved(tmp_path / "own.pth", name, last={"fc.weight": torch.zeros(7, 9), "fc.bias": torch.zeros(7)})
     own = backbones.choose(str(file))
     assert own.architecture == BACKBONES[name].architecture
-    assert str(own) == f"own.pth ({name}): {BACKBONES[name].features} features an image"
+    assert str(own) == f"own.pth ({name}): {BACKBONES[name].features} features per image"
     assert backbones.build(own)(torch.zeros(1, 32, 32, 3, dtype=torch.uint8)).shape == (1, own.features)
 
 
-def test_counts_of_training_steps_may_be_missing_as_they_are_in_published_files(tmp_path):
+def test_counts_of_training_steps_may_be_missing_as_in_published_files(tmp_path):
     file = saved(tmp_path / "own.pth", "resnet18", without="num_batches_tracked")
     assert backbones.choose(str(file)).name == "own.pth (resnet18)"
 
 
-def test_weights_of_another_network_name_the_nearest_and_the_difference(tmp_path):
+def test_error_for_unknown_weights_names_the_closest_backbone_and_the_mismatch(tmp_path):
     file = saved(tmp_path / "own.pth", "resnet18", without="layer4.1.bn2")
     with pytest.raises(
         ImgclfError,
         match=re.escape(
             "own.pth: holds the weights of none of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50; "
-            "the nearest is resnet18, but layer4.1.bn2.weight is missing"
+            "the closest is resnet18, but layer4.1.bn2.weight is missing"
         ),
     ):
         backbones.choose(str(file))
 
 
 @pytest.mark.parametrize(
-    ("wanted", "given", "difference"),
+    ("expected", "actual", "mismatch"),
     [
         ("resnet18", "resnet34", "it has no layer1.2.conv1.weight"),
         ("resnet34", "resnet18", "layer1.2.conv1.weight is missing"),
@@ -255,23 +255,23 @@ def test_weights_of_another_network_name_the_nearest_and_the_difference(tmp_path
         ("efficientnet_lite0", "resnet18", "_conv_stem.weight is missing"),
     ],
 )
-def test_weights_of_another_backbone_are_refused_naming_both(wanted, given, difference, tmp_path):
-    file = saved(tmp_path / "put_by_hand.pth", given)
-    backbone = Backbone(wanted, 224, BACKBONES[wanted].architecture, file=file)
+def test_weights_of_another_backbone_are_rejected_naming_both(expected, actual, mismatch, tmp_path):
+    file = saved(tmp_path / "put_by_hand.pth", actual)
+    backbone = Backbone(expected, 224, BACKBONES[expected].architecture, file=file)
     with pytest.raises(
         ImgclfError,
-        match=re.escape(f"put_by_hand.pth: holds the weights of {given}, not of {wanted}: {difference}"),
+        match=re.escape(f"put_by_hand.pth: holds the weights of {actual}, not of {expected}: {mismatch}"),
     ):
         backbones.build(backbone)
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Backbone:
-    """ResNet-18 of a file, with random weights."""
+    """ResNet-18 from a file, with random weights."""
     return backbones.choose(str(saved(tmp_path / "own.pth", "resnet18")))
 
 
-def test_own_weights_of_one_name_and_other_content_are_exported_anew(small, tmp_path, data_dir):
+def test_changed_weights_in_a_file_of_the_same_name_are_exported_again(small, tmp_path, data_dir):
     own = Backbone("own", 0, small.architecture, file=tmp_path / "own.pth")
     for add in (0, 0, 1):
         torch.save(
@@ -294,10 +294,10 @@ def test_export_of_own_weights_agrees_in_both_engines_for_any_batch(own, tmp_pat
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
 
 
-def test_an_onnx_file_cannot_be_built_for_training(tiny_network):
+def test_an_onnx_network_cannot_be_built_for_fine_tuning(tiny_network):
     with pytest.raises(
         ImgclfError,
-        match="dnn_fixed.onnx: an ONNX network gives fixed features only; to train it, take efficientnet_lite0, ",
+        match="dnn_fixed.onnx: an ONNX network has fixed features; to fine-tune, set backbone to one of efficientnet_lite0, ",
     ):
         backbones.build(backbones.choose(str(tiny_network)))
 
@@ -309,25 +309,25 @@ def text_of(notebook: nbformat.NotebookNode) -> str:
 
 @pytest.mark.notebooks
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "texts"),
     [
         (
             "pth",
             [
-                "own.pth (resnet18): 512 features an image\n",
-                "stage 4                 2               3       512             1",
+                "own.pth (resnet18): 512 features per image\n",
+                "stage 4                      2               3       512             1",
             ],
         ),
         (
             "onnx",
             [
-                "dnn_fixed.onnx: takes 32 x 32 pixels only, 8 features an image (its output, as no dense layer ends it); it takes grey levels 0 to 255",
+                "dnn_fixed.onnx: takes 32 x 32 pixels only, 8 features per image (its output, as it has no last dense layer); it takes grey levels 0 to 255",
                 "maps 1               1                       5         8            14",
             ],
         ),
     ],
 )
-def test_notebook_02_takes_a_network_of_ones_own(kind, told, tiny_network, tmp_path, data_dir):
+def test_notebook_02_accepts_a_network_of_the_users(kind, texts, tiny_network, tmp_path, data_dir):
     path = saved(tmp_path / "own.pth", "resnet18") if kind == "pth" else tiny_network
     executed = papermill.execute_notebook(
         notebooks.paths()[2],
@@ -336,17 +336,15 @@ def test_notebook_02_takes_a_network_of_ones_own(kind, told, tiny_network, tmp_p
         kernel_name="python3",
         parameters={"dataset_name": "fruit", "backbone": str(path), "input_size": 32},
     )
-    assert all(text in text_of(executed) for text in told)
+    assert all(text in text_of(executed) for text in texts)
     assert engines.preprocessing(data_dir / "proc" / "fruit" / "dnn_fixed.onnx").input_size == 32
 
 
 @pytest.mark.notebooks
-def test_notebook_02_takes_a_published_network_whose_export_is_here_without_a_network(
-    tiny_network, tmp_path, data_dir
-):
-    kept = data_dir / "networks" / f"resnet50-0676ba61-32-opset{backbones.OPSET}-imgclf{__version__}.onnx"
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(tiny_network.read_bytes())
+def test_notebook_02_needs_no_download_for_a_cached_export(tiny_network, tmp_path, data_dir):
+    cached = data_dir / "networks" / f"resnet50-0676ba61-32-opset{backbones.OPSET}-imgclf{__version__}.onnx"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(tiny_network.read_bytes())
     executed = papermill.execute_notebook(
         notebooks.paths()[2],
         tmp_path / "executed.ipynb",
@@ -354,6 +352,6 @@ def test_notebook_02_takes_a_published_network_whose_export_is_here_without_a_ne
         kernel_name="python3",
         parameters={"dataset_name": "fruit", "backbone": "resnet50", "input_size": 32},
     )
-    assert "resnet50: trained at 224 x 224 pixels, 2048 features an image\n" in text_of(executed)
+    assert "resnet50: trained at 224 x 224 pixels, 2048 features per image\n" in text_of(executed)
     written = onnx.load(data_dir / "proc" / "fruit" / "dnn_fixed.onnx")
     assert written.graph == onnx.load(tiny_network).graph

@@ -1,4 +1,4 @@
-"""ONNX networks that others made: what is found in the file, and that the features are those of the network."""
+"""Import of ONNX networks: what is detected in the file, and that the features are those of the network."""
 
 import json
 import re
@@ -77,13 +77,13 @@ def noise(count: int, side: int = SIDE) -> np.ndarray:
 
 
 def expected(images: np.ndarray, mean=MEAN, deviation=DEVIATION) -> np.ndarray:
-    """What the body gives for images, computed by torch."""
+    """The features of images, computed by torch."""
     pixels = torch.from_numpy(((images / 255 - mean) / deviation).astype(np.float32)).permute(0, 3, 1, 2)
     return torch.conv2d(pixels, torch.from_numpy(WEIGHTS["kernel"]), stride=2).relu().mean(dim=(2, 3)).numpy()
 
 
 def features(path: Path, images: np.ndarray, *, engine: str = "onnxruntime") -> np.ndarray:
-    """The features that the file, written as a backbone, gives for images."""
+    """The features of images by the file, written as a backbone."""
     written = path.with_name("dnn_fixed.onnx")
     backbones.write(backbones.choose(str(path)), Preprocessing(images.shape[1]), written)
     return np.concatenate(
@@ -102,10 +102,10 @@ def test_features_are_the_input_of_the_last_dense_layer_in_both_engines(engine, 
     close(features(path, noise(count), engine=engine), expected(noise(count)))
 
 
-def test_what_was_found_is_told_in_a_line(tmp_path):
+def test_str_describes_what_was_detected(tmp_path):
     assert str(backbones.choose(str(made(tmp_path / "net.onnx", *BODY, *DENSE)))) == (
-        "net.onnx: takes 32 x 32 pixels only, 8 features an image (the input of its last dense layer); "
-        "pixels are normalized by the mean and deviation of ImageNet, as it says nothing else"
+        "net.onnx: takes 32 x 32 pixels only, 8 features per image (input of its last dense layer); "
+        "pixels are normalized by mean and standard deviation of ImageNet, as its metadata have none"
     )
 
 
@@ -127,24 +127,26 @@ def test_what_was_found_is_told_in_a_line(tmp_path):
         ),
     ],
 )
-def test_a_dense_layer_is_known_in_its_different_forms(dense, tmp_path):
+def test_a_dense_layer_is_detected_in_its_different_forms(dense, tmp_path):
     path = made(tmp_path / "net.onnx", *BODY, *dense, shape=(1, 3, SIDE, SIDE))
     close(features(path, noise(3)), expected(noise(3)))
 
 
-def test_features_are_the_output_where_no_dense_layer_ends_the_network(tmp_path):
+def test_features_are_the_output_of_a_network_without_last_dense_layer(tmp_path):
     path = made(tmp_path / "net.onnx", *BODY, ("Flatten", "means", "out"))
     close(features(path, noise(2)), expected(noise(2)))
-    assert "8 features an image (its output, as no dense layer ends it)" in str(backbones.choose(str(path)))
+    assert "8 features per image (its output, as it has no last dense layer)" in str(
+        backbones.choose(str(path))
+    )
 
 
-def test_of_an_embedding_that_is_scaled_to_length_one_the_output_is_taken(tmp_path):
+def test_features_are_the_output_of_a_network_that_normalizes_it(tmp_path):
     path = made(tmp_path / "net.onnx", *BODY, *DENSE[:2], ("LpNormalization", "classes", "out", {"axis": 1}))
     wanted = expected(noise(2)) @ WEIGHTS["dense"] + WEIGHTS["offset"]
     close(features(path, noise(2)), wanted / np.linalg.norm(wanted, axis=1, keepdims=True))
 
 
-def test_of_maps_the_means_are_taken(tmp_path):
+def test_feature_maps_are_average_pooled(tmp_path):
     path = made(tmp_path / "net.onnx", *BODY[:2], ("Identity", "positive", "out"))
     close(features(path, noise(2)), expected(noise(2)))
 
@@ -158,14 +160,14 @@ def test_of_maps_the_means_are_taken(tmp_path):
         ([("Identity", "raw", "same"), ("Sub", "same levels", "pixels")], "from 0 to 255", None),
     ],
 )
-def test_arithmetic_at_the_begin_tells_what_pixels_it_takes(begin, white, mean, tmp_path):
+def test_pixel_range_is_detected_from_arithmetic_at_the_input(begin, white, mean, tmp_path):
     path = made(tmp_path / "net.onnx", *begin, *BODY, *DENSE, entry="raw")
     assert str(backbones.choose(str(path))).endswith(f"it takes pixels {white} and normalizes them itself")
     wanted = expected(noise(2), *mean) if mean else expected(noise(2), 0.5, 1 / 255)
     close(features(path, noise(2)), wanted)
 
 
-def test_metadata_tell_another_normalization(tmp_path):
+def test_normalization_is_read_from_metadata(tmp_path):
     path = made(
         tmp_path / "net.onnx",
         *BODY,
@@ -189,22 +191,22 @@ def test_metadata_tell_another_normalization(tmp_path):
         {"pixel_mean": "[0.5, 0.5, 0.5]"},
     ],
 )
-def test_metadata_that_are_no_normalization_are_refused(wrong, tmp_path):
+def test_invalid_normalization_in_metadata_is_rejected(wrong, tmp_path):
     path = made(tmp_path / "net.onnx", *BODY, *DENSE, **wrong)
     with pytest.raises(
         ImgclfError,
-        match=r"net\.onnx: its metadata pixel_mean and pixel_std must both be JSON lists of three numbers, red, green, blue, the second above 0",
+        match=r"net\.onnx: its metadata pixel_mean and pixel_std must both be JSON lists of three numbers, red, green, blue, the second above 0; correct them",
     ):
         backbones.choose(str(path))
 
 
-def test_uint8_images_with_channels_first_go_in_as_they_are(tmp_path):
+def test_uint8_input_with_channels_first_is_not_normalized(tmp_path):
     begin = (("Cast", "raw", "levels_", {"to": TensorProto.FLOAT}), ("Mul", "levels_ share", "pixels"))
     path = made(tmp_path / "net.onnx", *begin, *BODY, *DENSE, entry="raw", kind=TensorProto.UINT8)
     close(features(path, noise(2)), expected(noise(2), 0, 1))
 
 
-def test_uint8_images_with_channels_last_go_in_as_they_are(tmp_path):
+def test_uint8_input_with_channels_last_is_not_normalized(tmp_path):
     begin = (
         ("Cast", "raw", "levels_", {"to": TensorProto.FLOAT}),
         ("Transpose", "levels_", "planes", {"perm": [0, 3, 1, 2]}),
@@ -222,7 +224,7 @@ def test_uint8_images_with_channels_last_go_in_as_they_are(tmp_path):
     close(features(path, noise(2)), expected(noise(2), 0, 1))
 
 
-def test_float16_networks_give_float32_features(tmp_path):
+def test_float16_networks_have_float32_features(tmp_path):
     path = made(
         tmp_path / "net.onnx",
         ("Cast", "half", "pixels", {"to": TensorProto.FLOAT}),
@@ -236,10 +238,10 @@ def test_float16_networks_give_float32_features(tmp_path):
     np.testing.assert_allclose(found, expected(noise(2)), atol=5e-3 * found.max())
 
 
-def test_an_open_size_takes_any_and_a_fixed_one_only_its_own(tmp_path):
+def test_a_dynamic_input_size_accepts_any_and_a_fixed_one_only_its_own(tmp_path):
     free = made(tmp_path / "free.onnx", *BODY, *DENSE, shape=("N", 3, "H", "W"))
     close(features(free, noise(2, 48)), expected(noise(2, 48)))
-    assert "takes images of any size" in str(backbones.choose(str(free)))
+    assert "takes any input size" in str(backbones.choose(str(free)))
     fixed = backbones.choose(str(made(tmp_path / "fixed.onnx", *BODY, *DENSE)))
     for use in (
         backbones.stages,
@@ -251,7 +253,7 @@ def test_an_open_size_takes_any_and_a_fixed_one_only_its_own(tmp_path):
             use(fixed, 48)
 
 
-def test_a_size_that_the_network_cannot_compute_is_refused(tmp_path):
+def test_an_input_size_that_fails_is_rejected(tmp_path):
     path = made(
         tmp_path / "net.onnx",
         BODY[0],
@@ -262,12 +264,12 @@ def test_a_size_that_the_network_cannot_compute_is_refused(tmp_path):
     assert len(features(path, noise(2))) == 2
     with pytest.raises(
         ImgclfError,
-        match=r"net\.onnx: cannot compute 1 image of 64 x 64 pixels; try the input_size it was made for, or export it again",
+        match=r"net\.onnx: inference fails for 1 image of 64 x 64 pixels; set the input_size it was trained at, or export it again",
     ):
         backbones.write(backbones.choose(str(path)), Preprocessing(64), tmp_path / "out.onnx")
 
 
-def test_a_network_that_mixes_the_images_of_a_batch_is_refused(tmp_path):
+def test_a_network_that_mixes_the_images_of_a_batch_is_rejected(tmp_path):
     path = made(
         tmp_path / "net.onnx",
         *BODY,
@@ -277,7 +279,7 @@ def test_a_network_that_mixes_the_images_of_a_batch_is_refused(tmp_path):
     )
     with pytest.raises(
         ImgclfError,
-        match=r"net\.onnx: does not compute several images at once as it does one; export it again with a dynamic first axis \(batch\)",
+        match=r"net\.onnx: computes other features for an image within a batch than for the image alone; export it again with a dynamic first axis \(batch\)",
     ):
         backbones.write(backbones.choose(str(path)), Preprocessing(SIDE), tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
@@ -300,13 +302,13 @@ def test_a_network_that_mixes_the_images_of_a_batch_is_refused(tmp_path):
         ),
     ],
 )
-def test_an_input_that_is_no_colour_image_is_refused(shape, kind, reason, tmp_path):
+def test_an_input_that_is_no_colour_image_is_rejected(shape, kind, reason, tmp_path):
     path = made(tmp_path / "net.onnx", ("Identity", "pixels", "out"), shape=shape, kind=kind)
     with pytest.raises(ImgclfError, match=f"^net.onnx: {re.escape(reason)}"):
         backbones.choose(str(path))
 
 
-def test_several_inputs_are_refused_with_their_names(tmp_path):
+def test_several_inputs_are_rejected_with_their_names(tmp_path):
     model = onnx.load(made(tmp_path / "net.onnx", *BODY, *DENSE))
     model.graph.input.append(helper.make_tensor_value_info("text", TensorProto.INT64, ["N", 77]))
     onnx.save(model, tmp_path / "net.onnx")
@@ -319,20 +321,20 @@ def test_several_inputs_are_refused_with_their_names(tmp_path):
         backbones.choose(str(tmp_path / "net.onnx"))
 
 
-def test_a_sequence_of_vectors_is_not_features(tmp_path):
+def test_a_sequence_of_vectors_is_rejected_as_features(tmp_path):
     path = made(tmp_path / "net.onnx", *BODY[:2], ("Reshape", "positive rows", "out"))
     model = onnx.load(path)
     model.graph.initializer.append(numpy_helper.from_array(np.array([0, 8, -1]), "rows"))
     onnx.save(model, path)
     with pytest.raises(
         ImgclfError,
-        match=r"net\.onnx: gives \(1, 8, 225\) for 1 image of 32 x 32 pixels; must be one vector of finite numbers an image",
+        match=r"net\.onnx: its features have shape \(1, 8, 225\) for 1 image of 32 x 32 pixels; they must be one vector of finite numbers for each image",
     ):
         str(backbones.choose(str(path)))
 
 
 @pytest.mark.parametrize("content", [b"", b"no network at all", None], ids=["empty", "text", "half"])
-def test_a_damaged_file_is_refused(content, tmp_path):
+def test_a_damaged_file_is_rejected(content, tmp_path):
     path = made(tmp_path / "net.onnx", *BODY, *DENSE)
     path.write_bytes(path.read_bytes()[:900] if content is None else content)
     with pytest.raises(
@@ -342,7 +344,7 @@ def test_a_damaged_file_is_refused(content, tmp_path):
         backbones.choose(str(path))
 
 
-def test_weights_in_a_second_file_are_taken_along_or_missed(tmp_path):
+def test_external_data_are_loaded_or_reported_as_missing(tmp_path):
     model = onnx.load(made(tmp_path / "net.onnx", *BODY, *DENSE))
     onnx.save(
         model, tmp_path / "net.onnx", save_as_external_data=True, size_threshold=0, location="net.onnx.data"
@@ -356,22 +358,22 @@ def test_weights_in_a_second_file_are_taken_along_or_missed(tmp_path):
         backbones.choose(str(tmp_path / "net.onnx"))
 
 
-def test_an_operator_that_no_opset_knows_is_refused(tmp_path):
+def test_an_unknown_operator_is_rejected(tmp_path):
     path = made(tmp_path / "net.onnx", ("NoSuchOperator", "pixels", "out"), opset=9)
     with pytest.raises(
         ImgclfError,
-        match=r"net\.onnx: cannot be brought to opset 18 of ONNX; export it again with that opset or a later one",
+        match=r"net\.onnx: cannot be converted to opset 18 of ONNX; export it again with that opset or a later one",
     ):
         backbones.choose(str(path))
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 0, 0), (-1, 3, -1, -1), (None, 3, None, None)])
-def test_open_axes_are_known_in_their_different_forms(shape, tmp_path):
+def test_dynamic_axes_are_detected_in_their_different_forms(shape, tmp_path):
     path = made(tmp_path / "net.onnx", *BODY, *DENSE, shape=shape)
     close(features(path, noise(2, 48)), expected(noise(2, 48)))
 
 
-def test_an_old_opset_with_weights_among_the_inputs_is_brought_to_ours(tmp_path):
+def test_an_old_opset_with_weights_among_the_inputs_is_converted(tmp_path):
     model = onnx.load(made(tmp_path / "old.onnx", *BODY, *DENSE, opset=8, shape=(1, 3, SIDE, SIDE)))
     model.ir_version = 3
     model.graph.input.extend(
@@ -381,7 +383,7 @@ def test_an_old_opset_with_weights_among_the_inputs_is_brought_to_ours(tmp_path)
     close(features(tmp_path / "old.onnx", noise(3)), expected(noise(3)))
 
 
-def test_what_is_written_is_whole_and_names_its_backbone_and_nothing_of_its_makers_machine(tmp_path):
+def test_written_file_is_valid_and_has_no_metadata_of_the_original_but_its_name(tmp_path):
     features(made(tmp_path / "net.onnx", *BODY, *DENSE, author="somebody"), noise(2))
     model = onnx.load(tmp_path / "dnn_fixed.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -394,7 +396,7 @@ def test_what_is_written_is_whole_and_names_its_backbone_and_nothing_of_its_make
     assert engines.preprocessing(tmp_path / "dnn_fixed.onnx").input_size == SIDE
 
 
-def test_a_network_with_names_like_ours_becomes_a_classifier(tmp_path):
+def test_a_network_with_tensor_names_like_ours_becomes_a_classifier(tmp_path):
     path = made(
         tmp_path / "net.onnx",
         ("Conv", "images kernel", "features"),
@@ -411,7 +413,7 @@ def test_a_network_with_names_like_ours_becomes_a_classifier(tmp_path):
     assert scores.shape == probabilities.shape == (2, 2)
 
 
-def test_stages_of_any_network_are_its_convolutions_by_the_side_of_their_maps(tmp_path):
+def test_stages_are_the_convolutions_by_the_side_of_their_feature_maps(tmp_path):
     path = made(tmp_path / "net.onnx", *BODY, *DENSE)
     assert backbones.stages(backbones.choose(str(path)), SIDE) == [
         {
@@ -431,15 +433,15 @@ def test_stages_of_any_network_are_its_convolutions_by_the_side_of_their_maps(tm
     ]
 
 
-def test_a_network_without_convolutions_has_a_table_of_its_features_alone(tmp_path):
+def test_stages_of_a_network_without_convolutions_are_its_features_alone(tmp_path):
     path = made(tmp_path / "net.onnx", ("GlobalAveragePool", "pixels", "out"))
     assert [
         (row["stage"], row["channels"]) for row in backbones.stages(backbones.choose(str(path)), SIDE)
     ] == [("features", 3)]
 
 
-class Theirs(torch.nn.Module):
-    """A small ResNet as others export it: normalized float planes in, scores of five classes out."""
+class ForeignResNet(torch.nn.Module):
+    """A small ResNet as others export it: input normalized float planes, output scores of five classes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -468,8 +470,8 @@ class Theirs(torch.nn.Module):
     ],
     ids=["fixed", "dynamic", "old"],
 )
-def test_exports_of_torch_give_the_features_of_the_network(count, options, tmp_path):
-    network = Theirs().eval()
+def test_exports_of_torch_have_the_features_of_the_network(count, options, tmp_path):
+    network = ForeignResNet().eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -1,4 +1,4 @@
-"""ResNet: the layers of the published weights, and the maps that the table of stages tells."""
+"""ResNet: the layers of the published weights, and the feature maps in the table of stages."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_layers_of_resnet18_have_the_published_names_and_shapes():
     assert shapes("resnet18")["layer4.1.conv2.weight"] == (512, 512, 3, 3)
 
 
-def test_bottlenecks_of_resnet50_widen_fourfold_also_in_the_first_stage():
+def test_bottlenecks_of_resnet50_expand_fourfold_also_in_the_first_stage():
     found = shapes("resnet50")
     assert found["layer1.0.downsample.0.weight"] == (256, 64, 1, 1)
     assert [found[f"layer3.5.conv{k}.weight"] for k in (1, 2, 3)] == [
@@ -73,40 +73,42 @@ def test_stride_of_a_bottleneck_is_in_its_middle_convolution():
 
 @pytest.mark.parametrize("name", RESNETS)
 @pytest.mark.parametrize("side", [64, 65, 97])
-def test_table_of_stages_tells_the_maps_of_the_network(name, side):
+def test_table_of_stages_agrees_with_the_feature_maps_of_the_network(name, side):
     network, maps = random_network(name), []
     for layer in (network.conv1, network.layer1, network.layer2, network.layer3, network.layer4):
-        layer.register_forward_hook(lambda layer, given, found: maps.append((found.shape[1], found.shape[3])))
+        layer.register_forward_hook(
+            lambda layer, inputs, output: maps.append((output.shape[1], output.shape[3]))
+        )
     with torch.inference_mode():
         features = network(torch.zeros(1, side, side, 3, dtype=torch.uint8))
-    told = [(row["channels"], row["side, pixels"]) for row in backbones.stages(BACKBONES[name], side)]
-    assert told == [*maps, (BACKBONES[name].features, 1)]
+    table = [(row["channels"], row["side, pixels"]) for row in backbones.stages(BACKBONES[name], side)]
+    assert table == [*maps, (BACKBONES[name].features, 1)]
     assert features.shape == (1, BACKBONES[name].features)
 
 
-def test_pixels_are_normalized_by_the_mean_and_deviation_of_imagenet():
-    seen = []
+def test_pixels_are_normalized_by_mean_and_standard_deviation_of_imagenet():
+    inputs = []
     network = random_network("resnet18")
-    network.conv1.register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
+    network.conv1.register_forward_pre_hook(lambda layer, arguments: inputs.append(arguments[0]))
     colours = np.array([[[[0, 0, 0], [255, 255, 255], [255, 0, 128], [10, 20, 30]]] * 4], np.uint8)
     with torch.inference_mode():
         network(torch.from_numpy(colours))
     expected = (colours[0, 0] / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    np.testing.assert_allclose(seen[0][0, :, 0].T, expected, rtol=1e-5)
+    np.testing.assert_allclose(inputs[0][0, :, 0].T, expected, rtol=1e-5)
 
 
-def test_features_are_the_mean_of_the_last_maps():
+def test_features_are_the_global_average_of_the_last_feature_maps():
     network, maps = random_network("resnet18"), []
-    network.layer4.register_forward_hook(lambda layer, given, found: maps.append(found))
+    network.layer4.register_forward_hook(lambda layer, inputs, output: maps.append(output))
     with torch.inference_mode():
         features = network(torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8))
     torch.testing.assert_close(features, maps[0].mean(dim=(2, 3)))
 
 
 @pytest.mark.parametrize("stages", [0, 1, 3, "all"])
-def test_a_network_cut_in_two_gives_what_it_gave_whole(stages):
+def test_a_network_cut_in_two_computes_the_same(stages):
     network = random_network("resnet18")
     images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
-    front, behind = frozen.cut(network, stages)
+    front, behind = frozen.split_network(network, stages)
     with torch.no_grad():
         torch.testing.assert_close(behind(front(images)), network(images))

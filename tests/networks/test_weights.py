@@ -1,4 +1,4 @@
-"""Weights come once, whole and checked, from a real server that behaves and misbehaves."""
+"""Weights are downloaded once, complete and verified, from a real server that behaves and misbehaves."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ CONTENT = np.random.default_rng(0).bytes(3_000_000)
 
 
 def named(content: bytes, stem: str = "net") -> str:
-    """The name of a file that holds this, as its publisher would give it."""
+    """The file name of published weights: with the first digits of their sha256."""
     return f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}.pth"
 
 
@@ -32,18 +32,19 @@ NAME = named(CONTENT)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Gives the server's files, from the byte that is asked for; of the first answers so many bytes as `server.gives` lists."""
+    """Serves the server's files, with range requests; the first responses break off after `server.breaks` bytes."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
         begin = int(re.sub(r"\D", "", self.headers.get("Range", "0")))
-        self.server.asked.append(begin)
+        self.server.offsets.append(begin)
         content = self.server.files.get(self.path[1:])
         if content is None or begin >= len(content):
-            return self.head(404 if content is None else 416, 0)
-        begin = begin if self.server.gives_ranges else 0
-        first = self.server.gives.pop(0) if self.server.gives else len(content)
+            self.head(404 if content is None else 416, 0)
+            return
+        begin = begin if self.server.supports_ranges else 0
+        first = self.server.breaks.pop(0) if self.server.breaks else len(content)
         self.head(
             206 if begin else 200,
             len(content) - begin,
@@ -68,8 +69,8 @@ def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(downloads, "BACK_OFF_SECONDS", 0.01)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.files, server.asked, server.gives, server.gives_ranges = {NAME: CONTENT}, [], [], True
-        server.address = f"http://127.0.0.1:{server.server_port}/"
+        server.files, server.offsets, server.breaks, server.supports_ranges = {NAME: CONTENT}, [], [], True
+        server.url = f"http://127.0.0.1:{server.server_port}/"
         server.handle_error = lambda *args: None  # a client that has gone
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -78,110 +79,112 @@ def server(monkeypatch):
         thread.join()
 
 
-def there(data_dir: Path) -> list[str]:
-    """What is in `networks/`, half files too."""
+def stored(data_dir: Path) -> list[str]:
+    """Files in `networks/`, partial ones too."""
     return sorted(path.name for path in (data_dir / "networks").iterdir() if path.name != ".lock")
 
 
-def test_a_file_is_fetched_once(server, data_dir):
-    path = weights.fetch(server.address + NAME)
+def test_a_file_is_downloaded_once(server, data_dir):
+    path = weights.fetch(server.url + NAME)
     assert path == data_dir / "networks" / NAME
     assert path.read_bytes() == CONTENT
-    assert weights.fetch(server.address + NAME) == path
-    assert server.asked == [0] and there(data_dir) == [NAME]
+    assert weights.fetch(server.url + NAME) == path
+    assert server.offsets == [0] and stored(data_dir) == [NAME]
 
 
-def test_progress_tells_bytes_up_to_the_whole(server):
-    told = []
-    weights.fetch(server.address + NAME, progress=lambda here, whole: told.append((here, whole)))
-    assert told[-1] == (len(CONTENT), len(CONTENT))
-    assert [here for here, _ in told] == sorted({here for here, _ in told}) and len(told) > 3
+def test_progress_reports_bytes_up_to_the_size_of_the_file(server):
+    calls = []
+    weights.fetch(server.url + NAME, progress=lambda received, size: calls.append((received, size)))
+    assert calls[-1] == (len(CONTENT), len(CONTENT))
+    assert [received for received, _ in calls] == sorted({received for received, _ in calls}) and len(
+        calls
+    ) > 3
 
 
-def test_a_connection_cut_half_way_goes_on_where_it_stopped(server, data_dir):
-    server.gives = [1_500_000]
-    told = []
-    path = weights.fetch(server.address + NAME, progress=lambda here, whole: told.append((here, whole)))
-    assert path.read_bytes() == CONTENT and there(data_dir) == [NAME]
-    assert server.asked == [0, 1_500_000]
-    assert {whole for _, whole in told} == {len(CONTENT)}
+def test_a_broken_download_is_resumed(server, data_dir):
+    server.breaks = [1_500_000]
+    calls = []
+    path = weights.fetch(server.url + NAME, progress=lambda received, size: calls.append((received, size)))
+    assert path.read_bytes() == CONTENT and stored(data_dir) == [NAME]
+    assert server.offsets == [0, 1_500_000]
+    assert {size for _, size in calls} == {len(CONTENT)}
 
 
-def test_a_connection_that_is_cut_again_and_again_gets_there_as_long_as_more_comes(server):
-    server.gives = [400_000] * 6
-    assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
-    assert server.asked == [400_000 * k for k in range(7)]
+def test_a_download_that_breaks_repeatedly_completes_as_long_as_it_progresses(server):
+    server.breaks = [400_000] * 6
+    assert weights.fetch(server.url + NAME).read_bytes() == CONTENT
+    assert server.offsets == [400_000 * k for k in range(7)]
 
 
-def test_what_came_before_a_run_ended_is_not_asked_for_again(server, data_dir):
-    server.gives = [1_000_000, 0, 0]
+def test_a_later_run_resumes_a_failed_download(server, data_dir):
+    server.breaks = [1_000_000, 0, 0]
     with pytest.raises(
         ImgclfError,
-        match=rf"^{NAME}: could not be fetched \(the server broke the answer off\); the 1 MB that came are kept; run again",
+        match=rf"^{NAME}: could not be fetched \(the connection broke before the response was complete\); the 1 MB that came are kept; run again",
     ):
-        weights.fetch(server.address + NAME)
-    assert there(data_dir) == [f"{NAME}.part"]
-    server.asked.clear()
-    assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
-    assert server.asked == [1_000_000] and there(data_dir) == [NAME]
+        weights.fetch(server.url + NAME)
+    assert stored(data_dir) == [f"{NAME}.part"]
+    server.offsets.clear()
+    assert weights.fetch(server.url + NAME).read_bytes() == CONTENT
+    assert server.offsets == [1_000_000] and stored(data_dir) == [NAME]
 
 
-def test_a_whole_file_that_a_killed_run_had_not_named_yet_is_taken(server, data_dir):
+def test_a_complete_partial_file_of_a_killed_run_is_used(server, data_dir):
     (data_dir / "networks").mkdir(parents=True)
     (data_dir / "networks" / f"{NAME}.part").write_bytes(CONTENT)
-    assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
-    assert server.asked == []
+    assert weights.fetch(server.url + NAME).read_bytes() == CONTENT
+    assert server.offsets == []
 
 
 @pytest.mark.parametrize("begun", [b"of another file", CONTENT + b"more"], ids=["other", "longer"])
-def test_a_wrong_begin_is_thrown_away_and_all_is_fetched(begun, server, data_dir):
+def test_a_wrong_partial_file_is_discarded(begun, server, data_dir):
     (data_dir / "networks").mkdir(parents=True)
     (data_dir / "networks" / f"{NAME}.part").write_bytes(begun)
-    assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
-    assert server.asked[-1] == 0 and there(data_dir) == [NAME]
+    assert weights.fetch(server.url + NAME).read_bytes() == CONTENT
+    assert server.offsets[-1] == 0 and stored(data_dir) == [NAME]
 
 
-def test_a_server_that_gives_no_parts_gives_all_again(server):
-    server.gives_ranges, server.gives = False, [1_500_000]
-    assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
+def test_without_range_requests_the_download_starts_over(server):
+    server.supports_ranges, server.breaks = False, [1_500_000]
+    assert weights.fetch(server.url + NAME).read_bytes() == CONTENT
 
 
-def test_a_file_with_another_hash_is_refused_and_not_kept(server, data_dir):
+def test_a_file_with_another_sha256_is_rejected_and_removed(server, data_dir):
     server.files[NAME] = b"<html>please log in</html>"
     digits = hashlib.sha256(server.files[NAME]).hexdigest()[:8]
     with pytest.raises(
         ImgclfError,
-        match=rf"{NAME}: gives another file than its name says \(its sha256 begins with {digits}\), perhaps the page of a proxy or a login; "
-        f"run again on another network, or fetch {server.address}{NAME} by other means and put it at {data_dir}/networks/{NAME}$",
+        match=rf"{NAME}: returns another file than its name says \(its sha256 begins with {digits}\), perhaps the page of a proxy or a login; "
+        f"run again on another network, or fetch {server.url}{NAME} by other means and put it at {data_dir}/networks/{NAME}$",
     ):
-        weights.fetch(server.address + NAME)
-    assert there(data_dir) == []
+        weights.fetch(server.url + NAME)
+    assert stored(data_dir) == []
 
 
-def test_a_wrong_file_put_by_hand_is_told_from_the_right_one(server, data_dir):
+def test_a_wrong_file_put_by_hand_is_rejected_and_the_right_one_accepted(server, data_dir):
     (data_dir / "networks").mkdir(parents=True)
     (data_dir / "networks" / NAME).write_bytes(b"another")
     with pytest.raises(
         ImgclfError,
         match=rf"networks/{NAME}: is another file than its name says, or damaged \(its sha256 begins with .*\); delete it and run again",
     ):
-        weights.fetch(server.address + NAME)
+        weights.fetch(server.url + NAME)
     (data_dir / "networks" / NAME).write_bytes(CONTENT)
-    assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
-    assert server.asked == []
+    assert weights.fetch(server.url + NAME).read_bytes() == CONTENT
+    assert server.offsets == []
 
 
-def test_a_missing_file_is_not_asked_for_again_and_says_where_to_put_it(server, data_dir):
+def test_a_404_is_not_retried_and_the_error_says_where_to_put_the_file(server, data_dir):
     server.files.clear()
     with pytest.raises(
         ImgclfError,
         match=rf"^{NAME}: could not be fetched \(HTTP 404 Not Found\); run again on another network, or fetch .* and put it at {data_dir}",
     ):
-        weights.fetch(server.address + NAME)
-    assert server.asked == [0] and there(data_dir) == []
+        weights.fetch(server.url + NAME)
+    assert server.offsets == [0] and stored(data_dir) == []
 
 
-def test_no_network_says_where_to_put_the_file_by_hand(data_dir, monkeypatch):
+def test_error_without_network_says_where_to_put_the_file_by_hand(data_dir, monkeypatch):
     monkeypatch.setattr(downloads, "BACK_OFF_SECONDS", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with socket.socket() as listener:
@@ -194,7 +197,7 @@ def test_no_network_says_where_to_put_the_file_by_hand(data_dir, monkeypatch):
         weights.fetch(f"http://127.0.0.1:{port}/{NAME}")
 
 
-def test_a_full_disk_is_a_sentence_and_the_fetch_goes_on_when_there_is_room(server, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_the_download_resumes_later(server, tmp_path, monkeypatch):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(
@@ -207,54 +210,54 @@ def test_a_full_disk_is_a_sentence_and_the_fetch_goes_on_when_there_is_room(serv
             ImgclfError,
             match=rf"^cannot write .*{NAME}\.part: the disk is full; free some space and run again$",
         ):
-            weights.fetch(server.address + NAME)
-        assert there(disk) == [f"{NAME}.part"]
+            weights.fetch(server.url + NAME)
+        assert stored(disk) == [f"{NAME}.part"]
         subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
-        assert weights.fetch(server.address + NAME).read_bytes() == CONTENT
-        assert server.asked[1] > 1_000_000
+        assert weights.fetch(server.url + NAME).read_bytes() == CONTENT
+        assert server.offsets[1] > 1_000_000
     finally:
         subprocess.run(["umount", disk], check=True)
 
 
-def test_two_runs_at_once_fetch_it_once(server, data_dir):
-    threads = [threading.Thread(target=weights.fetch, args=[server.address + NAME]) for _ in range(2)]
+def test_concurrent_runs_download_a_file_once(server, data_dir):
+    threads = [threading.Thread(target=weights.fetch, args=[server.url + NAME]) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert server.asked == [0] and there(data_dir) == [NAME]
+    assert server.offsets == [0] and stored(data_dir) == [NAME]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
-def test_published_weights_have_their_hash_in_their_name(name):
+def test_published_weights_have_their_sha256_in_their_name(name):
     assert re.fullmatch(
-        rf"https://download\.pytorch\.org/models/{name}-[0-9a-f]{{8}}\.pth", BACKBONES[name].address
+        rf"https://download\.pytorch\.org/models/{name}-[0-9a-f]{{8}}\.pth", BACKBONES[name].url
     )
 
 
 def published(server, name: str, network: str) -> Backbone:
-    """A backbone whose weights, random and of the shapes of `network`, are behind a link of the server."""
+    """A backbone whose weights, random and of the shapes of `network`, the server has."""
     torch.manual_seed(0)
     classes = {"fc.weight": torch.zeros(1000, BACKBONES[network].features), "fc.bias": torch.zeros(1000)}
     content = io.BytesIO()
     torch.save(BACKBONES[network].architecture.network().state_dict() | classes, content)
-    address = server.address + named(content.getvalue(), name)
-    server.files[address.removeprefix(server.address)] = content.getvalue()
-    return Backbone(name, 224, BACKBONES[name].architecture, address=address)
+    url = server.url + named(content.getvalue(), name)
+    server.files[url.removeprefix(server.url)] = content.getvalue()
+    return Backbone(name, 224, BACKBONES[name].architecture, url=url)
 
 
-def test_fetched_weights_become_a_network_and_their_export_needs_them_no_more(server, tmp_path, data_dir):
+def test_downloaded_weights_are_not_needed_once_the_export_is_cached(server, tmp_path, data_dir):
     backbone = published(server, "resnet18", "resnet18")
-    server.gives = [20_000_000]
+    server.breaks = [20_000_000]
     backbones.write(backbone, Preprocessing(32), tmp_path / "first.onnx")
-    assert server.asked == [0, 20_000_000]
-    os.remove(data_dir / "networks" / backbone.address.removeprefix(server.address))
+    assert server.offsets == [0, 20_000_000]
+    os.remove(data_dir / "networks" / backbone.url.removeprefix(server.url))
     backbones.write(backbone, Preprocessing(32), tmp_path / "second.onnx")
     assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
-    assert len(server.asked) == 2
+    assert len(server.offsets) == 2
 
 
-def test_weights_of_another_backbone_behind_the_link_are_refused_naming_both(server):
+def test_downloaded_weights_of_another_backbone_are_rejected_naming_both(server):
     backbone = published(server, "resnet18", "resnet50")
     with pytest.raises(
         ImgclfError, match=r"^resnet18-.{8}\.pth: holds the weights of resnet50, not of resnet18: "
@@ -262,8 +265,8 @@ def test_weights_of_another_backbone_behind_the_link_are_refused_naming_both(ser
         backbones.build(backbone)
 
 
-def test_a_network_is_built_for_every_published_architecture():
-    assert {name for name, backbone in BACKBONES.items() if backbone.address} == {
+def test_the_backbones_with_a_url_are_the_resnets():
+    assert {name for name, backbone in BACKBONES.items() if backbone.url} == {
         name for name, backbone in BACKBONES.items() if isinstance(backbone.architecture, ResNetArchitecture)
     }
 
@@ -278,7 +281,7 @@ class Harmful:
     [b"", b"no weights", Harmful(), {"weight": Harmful()}, torch.nn.Linear(2, 2)],
     ids=["empty", "text", "code", "hidden code", "module"],
 )
-def test_anything_but_weights_is_refused_and_no_code_is_run(content, tmp_path, monkeypatch):
+def test_anything_but_weights_is_rejected_and_no_code_is_run(content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "own.pth"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
@@ -294,13 +297,13 @@ def test_anything_but_weights_is_refused_and_no_code_is_run(content, tmp_path, m
     "content",
     [torch.zeros(3), {}, {"epoch": 3, "weight": torch.zeros(3)}, {"state_dict": {"weight": torch.zeros(3)}}],
 )
-def test_weights_without_names_or_among_other_things_are_refused(content, tmp_path):
+def test_anything_but_a_state_dict_is_rejected(content, tmp_path):
     torch.save(content, tmp_path / "own.pth")
     with pytest.raises(ImgclfError, match=r"own\.pth: does not hold the named weights of one network; "):
         weights.read(tmp_path / "own.pth")
 
 
-def test_a_file_of_weights_that_was_cut_off_is_refused(tmp_path):
+def test_a_truncated_file_of_weights_is_rejected(tmp_path):
     torch.save({"weight": torch.zeros(1000)}, tmp_path / "own.pth")
     content = (tmp_path / "own.pth").read_bytes()
     for length in (len(content) // 2, len(content) - 10):

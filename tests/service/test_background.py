@@ -60,7 +60,7 @@ def wait_until(condition) -> bool:
     return met
 
 
-def test_it_answers_until_it_is_stopped(model):
+def test_it_responds_until_it_is_stopped(model):
     blouse = decoding.jpeg(picture(COLOURS["red"], seed=9))
     with background.start(model) as service, Client(service.url) as client:
         (answer,) = client.label([blouse])
@@ -69,13 +69,13 @@ def test_it_answers_until_it_is_stopped(model):
     service.stop()  # a second time does nothing
 
 
-def test_it_withholds_labels_below_the_probability_given(model):
+def test_it_rejects_labels_below_the_given_probability(model):
     with background.start(model, reject_below=1) as service, Client(service.url) as client:
         (answer,) = client.label([decoding.jpeg(picture(COLOURS["red"], seed=9))])
     assert answer.label is None and answer.probability < 1
 
 
-def test_it_ends_when_the_process_that_started_it_is_killed(model):
+def test_it_ends_when_its_parent_is_killed(model):
     starter = subprocess.Popen([sys.executable, "-c", STARTER, model], stdout=subprocess.PIPE, text=True)
     with starter, starter.stdout:
         url = starter.stdout.readline().strip()
@@ -84,13 +84,13 @@ def test_it_ends_when_the_process_that_started_it_is_killed(model):
     assert wait_until(lambda: not answers(url))
 
 
-def test_a_file_that_is_no_classifier_is_told(tmp_path):
+def test_a_file_that_is_no_classifier_raises(tmp_path):
     with pytest.raises(ImgclfError, match=r"classifier\.onnx: no classifier there; run 04_train_svm first"):
         background.start(tmp_path / "classifier.onnx")
 
 
 @pytest.mark.notebooks
-def test_notebook_leaves_no_process_where_a_cell_fails(model, tmp_path, data_dir):
+def test_a_notebook_leaves_no_process_after_a_failing_cell(model, tmp_path, data_dir):
     """The notebook's own first cells, then one that fails: as when a person's images are bad."""
     proc = data_dir / "proc" / "colours"
     proc.mkdir(parents=True)

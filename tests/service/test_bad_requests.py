@@ -46,7 +46,7 @@ def fault(response: httpx.Response) -> str:
 
 
 @pytest.mark.parametrize("name", bad_requests.ALL)
-def test_a_bad_request_is_told_what_to_do(server, name):
+def test_a_bad_request_gets_an_error_that_says_what_to_do(server, name):
     bad = bad_requests.ALL[name]
     headers = {**({"Content-Type": bad.kind} if bad.kind is not None else {}), **bad.headers}
     target = httpx.URL(server.url).copy_with(
@@ -59,7 +59,7 @@ def test_a_bad_request_is_told_what_to_do(server, name):
 
 
 @pytest.mark.parametrize("name", bad_requests.RAW)
-def test_what_is_no_request_is_told_so(server, name):
+def test_malformed_http_gets_an_error(server, name):
     status, sent = bad_requests.RAW[name]
     with socket.create_connection(server.address, timeout=20) as line:
         with suppress(ConnectionError):  # it may be refused before all is sent
@@ -89,7 +89,7 @@ def parsed(content: bytes) -> httpx.Response | None:
     return httpx.Response(int(lines[0].split()[1]), headers=headers, content=body)
 
 
-def test_a_hundred_slow_clients_hold_nobody_up_and_are_ended(server):
+def test_a_hundred_slow_clients_block_nobody_and_time_out(server):
     lines = [socket.create_connection(server.address, timeout=20) for _ in range(100)]
     stop = threading.Event()
 
@@ -119,7 +119,7 @@ def test_a_hundred_slow_clients_hold_nobody_up_and_are_ended(server):
     assert [answer.status_code for answer in answers] == [408] * 100
 
 
-def test_the_rest_of_a_refused_body_may_not_drip_for_ever(server):
+def test_the_rest_of_a_rejected_body_times_out(server):
     with socket.create_connection(server.address, timeout=20) as line:
         line.sendall(b"POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n")
         with pytest.raises(ConnectionError):
@@ -128,7 +128,7 @@ def test_the_rest_of_a_refused_body_may_not_drip_for_ever(server):
                 time.sleep(0.1)
 
 
-def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(server):
+def test_a_client_that_disconnects_leaves_nothing_behind(server):
     for _ in range(20):
         with socket.create_connection(server.address) as line:
             line.sendall(
@@ -139,7 +139,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(server):
     assert server.metric("imgclf_requests_under_way") == 0
 
 
-def test_one_bad_image_among_good_ones_is_named(server):
+def test_one_undecodable_image_is_named(server):
     contents = [jpeg("red"), b"", jpeg("blue"), b"hello"]
     answer = server.http.post(
         "/score", files=[("images", (str(i), content)) for i, content in enumerate(contents)]
@@ -151,7 +151,7 @@ def test_one_bad_image_among_good_ones_is_named(server):
     ]
 
 
-def test_after_all_of_them_memory_is_bounded_and_nothing_was_unexpected(server, memory_before):
+def test_after_all_bad_requests_memory_is_bounded_and_no_error_was_logged(server, memory_before):
     assert server.memory_mb("VmHWM") < memory_before + MOST_MEMORY_MB
     assert server.metric("imgclf_requests_under_way") == 0
     log = server.log.read_text()

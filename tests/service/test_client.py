@@ -96,7 +96,7 @@ def busy(**headers: str):
     return 503, headers, b'{"error": "64 requests are waiting already; send it again"}'
 
 
-def test_images_are_labelled_in_order_over_several_batches(client):
+def test_images_are_classified_in_order_over_several_batches(client):
     colours = ["red", "green", "blue"] * 7
     answers = client.label([jpeg(colour, seed=100 + i) for i, colour in enumerate(colours)])
     assert [answer.label for answer in answers] == colours
@@ -105,7 +105,7 @@ def test_images_are_labelled_in_order_over_several_batches(client):
     )
 
 
-def test_images_that_cannot_be_read_are_named_and_the_others_labelled(client):
+def test_undecodable_images_are_named_and_the_others_classified(client):
     answers = client.label([b"", jpeg("red"), b"no image", jpeg("green")])
     assert [getattr(answer, "label", answer) for answer in answers] == [
         Refused("the file is empty; replace or delete it"),
@@ -115,7 +115,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_labelled(client):
     ]
 
 
-def test_no_images_are_no_request(client):
+def test_no_images_send_no_request(client):
     assert client.label([]) == []
 
 
@@ -133,7 +133,7 @@ def test_a_batch_that_is_too_large_for_the_service_is_halved(serve):
 @pytest.mark.parametrize(
     "mood", [busy(**{"Retry-After": "1"}), busy(), (502, {}, b""), (504, {}, b"<html>"), "cut"]
 )
-def test_what_another_attempt_may_change_is_tried_again(mood):
+def test_transient_errors_are_retried(mood):
     with Moody(mood, GOOD) as server, Client(server.url) as client:
         assert client.metadata()["version"] == "a"
         assert len(server.asked) == 2
@@ -142,16 +142,20 @@ def test_what_another_attempt_may_change_is_tried_again(mood):
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 500, 501])
-def test_what_no_attempt_changes_is_told_at_once(status):
+def test_permanent_errors_raise_at_once(status):
     with Moody((status, {}, b'{"error": "it is wrong; do better"}')) as server, Client(server.url) as client:
         with pytest.raises(ImgclfError, match=rf"^{server.url}: it is wrong; do better$"):
             client.metadata()
         assert len(server.asked) == 1
 
 
-def test_attempts_end_and_their_number_is_told():
-    with Moody(busy(), busy(), busy()) as server, Client(server.url, attempts=3) as client, pytest.raises(
-        ImgclfError, match=r"64 requests are waiting already; send it again \(after 3 attempts\)"
+def test_retries_end_and_the_error_counts_them():
+    with (
+        Moody(busy(), busy(), busy()) as server,
+        Client(server.url, attempts=3) as client,
+        pytest.raises(
+            ImgclfError, match=r"64 requests are waiting already; send it again \(after 3 attempts\)"
+        ),
     ):
         client.metadata()
     with Moody(busy(**{"Retry-After": "3600"})) as server, Client(server.url) as client:
@@ -159,7 +163,7 @@ def test_attempts_end_and_their_number_is_told():
             client.metadata()
 
 
-def test_an_answer_that_does_not_come_is_not_asked_for_again():
+def test_a_timeout_is_not_retried():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with Client(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.3) as client:
             with pytest.raises(
@@ -168,15 +172,17 @@ def test_an_answer_that_does_not_come_is_not_asked_for_again():
                 client.metadata()
 
 
-def test_something_else_that_answers_is_told():
+def test_another_server_at_the_url_raises():
     for body in (b"<html>hello</html>", b"[]", b"{}"):
-        with Moody((200, {}, body)) as server, Client(server.url) as client, pytest.raises(
-            ImgclfError, match="something else than imgclf answers there; check the address"
+        with (
+            Moody((200, {}, body)) as server,
+            Client(server.url) as client,
+            pytest.raises(ImgclfError, match="something else than imgclf answers there; check the address"),
         ):
             client.metadata()
 
 
-def test_nobody_there_is_told():
+def test_a_refused_connection_raises():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
     with Client(f"http://127.0.0.1:{port}", attempts=2) as client:
@@ -188,13 +194,13 @@ def test_nobody_there_is_told():
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://", ""])
-def test_what_is_no_address_is_told(url):
+def test_an_invalid_url_raises(url):
     with pytest.raises(ImgclfError, match="not the address of a service"), Client(url, attempts=1) as client:
         client.metadata()
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/score"])
-def test_the_address_may_end_in_score(server, ending):
+def test_the_url_may_end_in_score(server, ending):
     with Client(server.url + ending) as client:
         assert client.metadata()["name"] == "colours"
 
@@ -236,7 +242,7 @@ def test_call_without_the_token_says_where_it_comes_from(guarded, folder, tmp_pa
     assert imgclf("call", guarded.url, folder).exit_code == 0
 
 
-def test_verify_proves_that_the_service_answers_as_the_file(server, model, folder, data_dir):
+def test_verify_compares_the_service_with_the_file(server, model, folder, data_dir):
     result = imgclf("verify", "--url", server.url, model, folder)
     assert result.exit_code == 0, result.stderr
     assert [line.rpartition(", by ")[0] for line in result.stdout.splitlines()] == [
@@ -257,7 +263,7 @@ def test_verify_refuses_another_file(server, model, folder, tmp_path):
     assert result.exit_code == 1 and f"serves another file than {other}" in result.stderr
 
 
-def test_verify_disagrees_with_a_service_that_answers_otherwise(server, model, folder):
+def test_verify_fails_for_a_service_with_other_scores(server, model, folder):
     metadata = json.dumps(server.http.get("/metadata").json()).encode()
     wrong = server.http.post(
         "/score", files=[("images", ("a", (folder / name).read_bytes())) for name in ("c.jpg", "a.jpg")]
@@ -269,7 +275,7 @@ def test_verify_disagrees_with_a_service_that_answers_otherwise(server, model, f
     assert [line.partition(":")[0] for line in result.stdout.splitlines()] == ["DISAGREES"] * 2
 
 
-def test_serve_refuses_what_is_unsafe_or_not_there(model, tmp_path, data_dir, monkeypatch):
+def test_serve_refuses_unsafe_hosts_and_missing_files(model, tmp_path, data_dir, monkeypatch):
     monkeypatch.delenv("IMGCLF_TOKEN", raising=False)
     (tmp_path / "short").write_text("secret")
     (tmp_path / "spaces").write_text("a token of many words")
@@ -281,7 +287,7 @@ def test_serve_refuses_what_is_unsafe_or_not_there(model, tmp_path, data_dir, mo
                 "--host",
                 "0.0.0.0",
                 model,
-            ): "--host 0.0.0.0: other machines may reach it, so callers must show a token; set IMGCLF_TOKEN",
+            ): "--host 0.0.0.0: other machines may reach it, so it requires a token; set IMGCLF_TOKEN",
             ("--host", "::", model): "--host ::: other machines may reach it",
             ("--host", "example.org", model): "--host example.org: other machines may reach it",
             (

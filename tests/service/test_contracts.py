@@ -53,13 +53,13 @@ def check(image: dict, colour: str, expected: dict) -> None:
 
 
 @pytest.mark.parametrize("kind", ["image/jpeg", "image/png", "IMAGE/JPEG; charset=x", "image/*"])
-def test_an_image_as_it_is(server, expected, kind):
+def test_a_raw_image(server, expected, kind):
     answer = server.score(jpeg("green"), kind).raise_for_status().json()
     check(answer["images"][0], "green", expected)
     assert len(answer["images"]) == 1 and answer["milliseconds"] > 0 and answer["reject_below"] == 0
 
 
-def test_files_of_a_form_in_their_order(server, expected):
+def test_files_of_a_form_in_order(server, expected):
     colours = ["red", "green", "blue", "red", "green"]
     answer = (
         server.http.post("/score", files=[("images", (f"{colour}.jpg", jpeg(colour))) for colour in colours])
@@ -116,7 +116,7 @@ def test_the_clients_of_its_successor_get_a_list_of_strings(server, expected):
     assert float(answer[0]["probability"]) == pytest.approx(expected["red"][1].max(), rel=1e-4)
 
 
-def test_curl_asks_as_the_readme_says(server, tmp_path):
+def test_the_curl_commands_of_the_readme(server, tmp_path):
     if not shutil.which("curl"):
         pytest.skip("needs curl")
     (tmp_path / "a.jpg").write_bytes(jpeg("green"))
@@ -135,7 +135,7 @@ def test_curl_asks_as_the_readme_says(server, tmp_path):
         assert json.loads(told.stdout)["images"][0]["label"] == "green"
 
 
-def test_many_real_photographs_are_answered(server):
+def test_many_real_photographs_are_classified(server):
     if not SHARED.exists():
         pytest.skip("needs the photographs in ../shared/data, which don't come with the repository")
     photographs = sorted(path for path in SHARED.rglob("*.jpg"))[:20]
@@ -143,7 +143,7 @@ def test_many_real_photographs_are_answered(server):
         assert server.score(path.read_bytes()).status_code == 200, path
 
 
-def test_metadata_tell_what_the_model_is_and_no_path(server, model):
+def test_metadata_describe_the_model_without_local_paths(server, model):
     told = server.http.get("/metadata").raise_for_status()
     assert told.json()["labels"] == ["blue", "green", "red"]
     assert (told.json()["preprocessing"]["input_size"], told.json()["metrics"], told.json()["sha256"]) == (
@@ -181,7 +181,7 @@ def test_health_and_ready(server):
     assert server.http.get("/ready").json() == {"status": "ready"}
 
 
-def test_no_answer_may_be_framed_sniffed_or_load_from_elsewhere(server):
+def test_every_response_has_security_headers(server):
     for address in ("/", "/page.js", "/health", "/nothing"):
         headers = server.http.get(address).headers
         assert headers["X-Content-Type-Options"] == "nosniff" and headers[
@@ -207,7 +207,7 @@ def test_no_answer_may_be_framed_sniffed_or_load_from_elsewhere(server):
     ("method", "address"),
     [("POST", "/score"), ("POST", "/api/v1/service/x/score"), ("GET", "/metadata"), ("GET", "/metrics")],
 )
-def test_without_the_token_nothing_is_told(guarded, method, address, header):
+def test_requests_without_the_token_get_401(guarded, method, address, header):
     header = {name: value.encode() for name, value in {"Authorization": "", **header}.items()}
     response = guarded.http.request(method, address, headers=header)
     assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, "Bearer")
@@ -219,7 +219,7 @@ def test_probes_and_the_page_need_no_token(guarded):
         assert guarded.http.get(address, headers={"Authorization": ""}).status_code == 200
 
 
-def test_below_the_threshold_the_label_is_withheld_in_each_contract(guarded):
+def test_below_the_threshold_the_label_is_rejected_in_each_contract(guarded):
     own = guarded.score(jpeg("red")).raise_for_status().json()
     image = own["images"][0]
     assert (image["label"], image["unsure"], own["reject_below"]) == (None, True, 0.999999)
@@ -231,7 +231,7 @@ def test_below_the_threshold_the_label_is_withheld_in_each_contract(guarded):
     assert guarded.http.post("/score", json={"data": [encoded("red")]}).json()[0]["label"] == "unsure"
 
 
-def test_answers_are_sent_at_once():
+def test_responses_are_sent_without_delay():
     import socket
 
     from imgclf.service import server

@@ -61,7 +61,7 @@ def api(server):
         ),
     ],
 )
-def test_made_up_requests_are_answered_as_promised(api, method, address, mode):
+def test_generated_requests_get_documented_responses(api, method, address, mode):
     @hypothesis.settings(
         max_examples=MADE_UP,
         deadline=None,
@@ -76,7 +76,7 @@ def test_made_up_requests_are_answered_as_promised(api, method, address, mode):
     check()
 
 
-def test_examples_are_answered_as_they_say(server):
+def test_documented_examples_get_documented_responses(server):
     told = server.http.get("/openapi.json").json()
     examples = told["paths"]["/score"]["post"]["requestBody"]["content"]["application/json"]["examples"]
     assert set(examples) == {"images", "input_df", "data"}

@@ -74,7 +74,7 @@ def drop(page, colour: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_dropped_image_is_labelled_and_its_bars_are_its_probabilities(server, open_page, scheme, tmp_path):
+def test_a_dropped_image_shows_its_label_and_probabilities_as_bars(server, open_page, scheme, tmp_path):
     page = open_page(server, scheme)
     soon(page.locator("#model")).to_contain_text("colours, version ")
     drop(page, "red")
@@ -93,7 +93,7 @@ def test_a_dropped_image_is_labelled_and_its_bars_are_its_probabilities(server, 
     assert dark == (scheme == "dark")
 
 
-def test_keys_reach_the_field_and_several_files_come_newest_first(server, open_page, tmp_path):
+def test_the_file_field_works_by_keyboard_and_results_are_newest_first(server, open_page, tmp_path):
     page = open_page(server)
     page.on("filechooser", lambda chooser: None)  # from here on playwright catches it; later may be too late
     soon(page.locator("#model")).to_contain_text("version")
@@ -110,7 +110,7 @@ def test_keys_reach_the_field_and_several_files_come_newest_first(server, open_p
     )
 
 
-def test_a_bad_image_is_told_and_hurts_no_other(server, open_page):
+def test_an_undecodable_image_shows_an_error_and_the_others_their_labels(server, open_page):
     page = open_page(server)
     page.locator("#files").set_input_files(
         [
@@ -124,7 +124,7 @@ def test_a_bad_image_is_told_and_hurts_no_other(server, open_page):
     soon(page.locator(".result h2")).to_have_text(["blue"])
 
 
-def test_a_token_is_asked_for_and_an_unsure_answer_says_so(serve, open_page):
+def test_the_page_asks_for_a_token_and_shows_rejected_labels(serve, open_page):
     guarded = serve(
         "--reject-below",
         "0.999999",

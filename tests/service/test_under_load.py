@@ -73,7 +73,7 @@ def asking(server: Server, threads: int = 4) -> Iterator[list]:
             thread.join()
 
 
-def test_a_full_queue_is_told_and_a_patient_client_is_served_after_it(serve, long_form):
+def test_a_full_queue_gives_503_and_a_retrying_client_succeeds(serve, long_form):
     server = serve("--queue", "2")
     with ThreadPoolExecutor(2) as pool:
         long = [pool.submit(post, server, long_form) for _ in range(2)]
@@ -90,7 +90,7 @@ def test_a_full_queue_is_told_and_a_patient_client_is_served_after_it(serve, lon
     assert server.score(jpeg("red")).status_code == 200
 
 
-def test_bodies_that_arrive_slowly_hold_no_more_memory_than_they_may(serve):
+def test_slow_uploads_stay_below_the_memory_limit(serve):
     server = serve(limits=json.dumps({"body_bytes": 2_000_000, "held_bytes": 3_000_000}))
     head = b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 2000000\r\n\r\n"
     with socket.create_connection(server.address) as one, socket.create_connection(server.address) as other:
@@ -104,7 +104,7 @@ def test_bodies_that_arrive_slowly_hold_no_more_memory_than_they_may(serve):
 
 
 @each_number_of_workers
-def test_the_end_waits_for_all_that_was_accepted(model, long_form, workers):
+def test_shutdown_finishes_all_accepted_requests(model, long_form, workers):
     with running(model, "--workers", workers) as server, ThreadPoolExecutor(6) as pool:
         long = [pool.submit(post, server, long_form) for _ in range(6)]
         wait_until(lambda: server.metric("imgclf_requests_under_way") == 6)
@@ -128,7 +128,7 @@ def test_the_end_waits_for_all_that_was_accepted(model, long_form, workers):
 
 
 @each_number_of_workers
-def test_a_new_model_is_taken_without_a_request_lost_and_a_bad_one_is_not_taken(model, tmp_path, workers):
+def test_reload_loses_no_request_and_rejects_a_bad_model(model, tmp_path, workers):
     served = shutil.copy(model, tmp_path / "classifier.onnx")
     (tmp_path / "other").mkdir()
     other = trained(
@@ -156,7 +156,7 @@ def test_a_new_model_is_taken_without_a_request_lost_and_a_bad_one_is_not_taken(
     assert labels == {(True, "red"), (False, "rouge")}
 
 
-def test_workers_count_together_and_leave_no_files(model, tmp_path):
+def test_metrics_of_workers_are_summed_and_leave_no_files(model, tmp_path):
     (tmp_path / "temporary").mkdir()
     with running(model, "--workers", "2", environment={"TMPDIR": str(tmp_path / "temporary")}) as server:
         for _ in range(30):
@@ -167,7 +167,7 @@ def test_workers_count_together_and_leave_no_files(model, tmp_path):
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_nothing_is_written_not_even_a_large_upload(serve):
+def test_no_upload_is_written_to_disk(serve):
     server = serve(prelude=NO_FILES)
     content = saved("PNG", 800)
     assert len(content) > 1_500_000  # a form's file above 1 MB goes to disk, if nobody prevents it

@@ -175,19 +175,22 @@ IMAGES = {
 }
 
 TYPES = {
-    "no type": Bad(415, "Content-Type is missing: not taken; send an image as it is", jpeg("red"), None),
+    "no type": Bad(415, "Content-Type is missing: not supported; send one raw image", jpeg("red"), None),
     "an empty type": Bad(415, "Content-Type is missing", jpeg("red"), ""),
-    "text": Bad(415, "Content-Type text/plain: not taken", b"hello", "text/plain"),
+    "text": Bad(415, "Content-Type text/plain: not supported", b"hello", "text/plain"),
     "what curl sends by itself": Bad(
-        415, "application/x-www-form-urlencoded: not taken", jpeg("red"), "application/x-www-form-urlencoded"
+        415,
+        "application/x-www-form-urlencoded: not supported",
+        jpeg("red"),
+        "application/x-www-form-urlencoded",
     ),
-    "xml": Bad(415, "application/xml: not taken", b"<a/>", "application/xml"),
-    "octets": Bad(415, "application/octet-stream: not taken", jpeg("red"), "application/octet-stream"),
-    "image without a slash": Bad(415, "Content-Type image: not taken", jpeg("red"), "image"),
-    "a type of 4,000 letters": Bad(415, "xxx: not taken", jpeg("red"), "x" * 4000),
+    "xml": Bad(415, "application/xml: not supported", b"<a/>", "application/xml"),
+    "octets": Bad(415, "application/octet-stream: not supported", jpeg("red"), "application/octet-stream"),
+    "image without a slash": Bad(415, "Content-Type image: not supported", jpeg("red"), "image"),
+    "a type of 4,000 letters": Bad(415, "xxx: not supported", jpeg("red"), "x" * 4000),
     "compressed": Bad(
         415,
-        "compressed bodies are not taken",
+        "compressed bodies are not supported",
         lambda: gzip.compress(jpeg("red")),
         "image/jpeg",
         headers={"Content-Encoding": "gzip"},
@@ -317,7 +320,7 @@ ADDRESSES = {
     "POST /health": Bad(405, "the header Allow says which", address="/health"),
     "POST /": Bad(405, "the header Allow says which", address="/"),
     **{
-        f"GET {address[:40]}": Bad(404, "images go to POST /score", method="GET", address=address)
+        f"GET {address[:40]}": Bad(404, "send images to POST /score", method="GET", address=address)
         for address in (
             "/nothing",
             "/docs",
@@ -336,9 +339,9 @@ ADDRESSES = {
             "/index.html",
         )
     },
-    "POST /score/": Bad(404, "images go to POST /score", address="/score/"),
-    "POST /SCORE": Bad(404, "images go to POST /score", address="/SCORE"),
-    "a name with a slash": Bad(404, "images go to POST /score", address="/api/v1/service/a/b/score"),
+    "POST /score/": Bad(404, "send images to POST /score", address="/score/"),
+    "POST /SCORE": Bad(404, "send images to POST /score", address="/SCORE"),
+    "a name with a slash": Bad(404, "send images to POST /score", address="/api/v1/service/a/b/score"),
 }
 
 SIZES = {

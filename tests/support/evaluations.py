@@ -1,4 +1,4 @@
-"""Evaluations of a few images, by hand or drawn at random."""
+"""Evaluations of a few images, written by hand or drawn at random."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ PREDICTED = ["a", "a", "a", "b", "b", "b", "c", "c", "c", "c"]
 def by_hand(
     truth: list[str] = TRUTH, predicted: list[str] = PREDICTED, labels: str = "abc", *, seed: int = 0
 ) -> Evaluation:
-    """The predicted label has the score 1 and a probability between 0.5 and 1 that grows with the row, the others 0."""
+    """Score 1 for the predicted label and 0 for the others; its probability grows with the row, from 0.5 to 1."""
     chosen = np.array([labels.index(label) for label in predicted])
     scores = np.eye(len(labels), dtype=np.float32)[chosen]
     certain = np.linspace(0.5, 1, len(truth))[:, None]
@@ -27,13 +27,17 @@ def by_hand(
     )
 
 
-def certain(probability: list[float], right: list[bool]) -> Evaluation:
-    """Two labels; every image is given "a" with a probability in float32, rightly or not."""
+def certain(probability: list[float], correct: list[bool]) -> Evaluation:
+    """Two labels; every image is predicted as "a" with a probability in float32, correctly or not."""
     share = np.array(probability, np.float32)
     probabilities = np.stack([share, 1 - share], axis=1)
-    paths = [str(i) for i in range(len(right))]
+    paths = [str(i) for i in range(len(correct))]
     return metrics.evaluate(
-        ["a", "b"], paths, ["a" if is_right else "b" for is_right in right], probabilities, probabilities
+        ["a", "b"],
+        paths,
+        ["a" if is_correct else "b" for is_correct in correct],
+        probabilities,
+        probabilities,
     )
 
 
@@ -56,7 +60,7 @@ def labels(count: int) -> list[str]:
 
 
 def evaluated(count: int) -> Evaluation:
-    """Five images of each of `count` labels; the second of each label is taken for the next one."""
+    """Five images of each of `count` labels; the second of each label is predicted as the next label."""
     truth = np.arange(count).repeat(5)
     scores = np.random.default_rng(0).normal(0, 0.1, (len(truth), count)) + np.eye(count)[truth]
     scores[1::5] += 2 * np.eye(count)[(truth[1::5] + 1) % count]
@@ -73,7 +77,7 @@ PROBABILITIES = {  # of blue, green, red
     "blue/b00.jpg": (0.9, 0.06, 0.04),
     "blue/b01.jpg": (0.3, 0.6, 0.1),  # wrong
     "green/g00.jpg": (0.2, 0.5, 0.3),
-    "green/g01.jpg": (0.05, 0.1, 0.85),  # wrong, and surest of it
+    "green/g01.jpg": (0.05, 0.1, 0.85),  # wrong, with the highest confidence
     "red/r00.jpg": (0.29, 0.3, 0.41),
     "red/r01.jpg": (0.0, 0.01, 0.99),
 }

@@ -1,4 +1,4 @@
-"""Relabels in a child process that is killed at the k-th line of Python, for each k until it comes to its end; see test_journal.py."""
+"""Relabels in child processes, the k-th of which is killed at the k-th line of Python, until one finishes; see test_journal.py."""
 
 import os
 import shutil
@@ -8,51 +8,53 @@ from pathlib import Path
 from types import FrameType
 
 from imgclf import files
-from imgclf.data import changes, journal
+from imgclf.data import changes
+from imgclf.data import journal as journal_module
 from imgclf.data.changes import Step
 from imgclf.data.journal import Journal
 
 
-def wanted(opened: Journal, what: str) -> list[Step]:
-    """Two moves, of which one has to make a folder; or what takes the latest change back; or a new label."""
-    if what == "undo":
-        return [step.inverse() for step in reversed(list(opened.standing.values())[-1])]
-    if what == "add label":
+def steps_of(journal: Journal, change: str) -> list[Step]:
+    """Return two moves, one of which creates a folder; or the steps that undo the latest change; or a new label."""
+    if change == "undo":
+        return [step.inverse() for step in reversed(list(journal.active.values())[-1])]
+    if change == "add label":
         return [Step("add label", "odd")]
     return [Step("relabel", "red/shop/1.jpg", "blue/shop/1.jpg"), Step("relabel", "red/2.jpg", "blue/2.jpg")]
 
 
-def work(folder: Path, what: str) -> None:
-    opened = Journal(folder)
-    with opened.hold():
-        opened.carry_out(wanted(opened, what))
+def work(folder: Path, change: str) -> None:
+    """Make one change, as the annotator does."""
+    journal = Journal(folder)
+    with journal.hold():
+        journal.carry_out(steps_of(journal, change))
 
 
 def die_at(line: int) -> None:
-    """Have the kernel kill this process when it comes to the line-th line of journal.py, changes.py and files.py."""
-    seen = 0
+    """Kill this process by SIGKILL at the line-th executed line of journal.py, changes.py and files.py."""
+    executed = 0
 
     def count(frame: FrameType, event: str, argument: object):
-        nonlocal seen
-        if frame.f_code.co_filename not in (journal.__file__, changes.__file__, files.__file__):
+        nonlocal executed
+        if frame.f_code.co_filename not in (journal_module.__file__, changes.__file__, files.__file__):
             return None
-        seen += event == "line"
-        if seen == line:
+        executed += event == "line"
+        if executed == line:
             os.kill(os.getpid(), signal.SIGKILL)
         return count
 
     sys.settrace(count)
 
 
-def main(template: Path, folders: Path, what: str) -> None:
-    """Leave a folder for each line at which the work was killed."""
+def main(template: Path, folders: Path, change: str) -> None:
+    """Leave one folder per line at which the process was killed."""
     for line in range(1, 10_000):
         folder = folders / f"{line:04d}"
         shutil.copytree(template, folder)
         child = os.fork()
         if not child:
             die_at(line)
-            work(folder, what)
+            work(folder, change)
             os._exit(0)
         if os.waitpid(child, 0)[1] == 0:
             return

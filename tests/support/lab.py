@@ -1,4 +1,4 @@
-"""A JupyterLab of one's own, and a notebook that is open in it in Chromium."""
+"""A JupyterLab server for tests, and a page of Chromium with a notebook."""
 
 import json
 import os
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 START_SECONDS = 60
 OPEN_SECONDS = 60
-RUN_SECONDS = 120  # the longest that the cells of one notebook may take
+RUN_SECONDS = 120  # timeout of all cells of a notebook
 EXPECT_SECONDS = 15
 DATASET = "colours"
 
-# Lab's own defaults, but: no questions to its makers, and every cell is in the page, also one out of view.
+# JupyterLab's defaults, but without requests to its makers, and with cells out of view in the page, too.
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
@@ -36,15 +36,15 @@ OPTIONS = (
     "--no-browser",
     "--allow-root",
     "--ServerApp.ip=127.0.0.1",
-    "--ServerApp.port=0",  # 0: a port that is free
+    "--ServerApp.port=0",  # 0: any free port
     "--LabApp.expose_app_in_browser=True",
     "--LabApp.extension_manager=readonly",
-    # If the tests were killed, nobody else would end the server and its kernels.
+    # If the tests are killed, these timeouts end the server and its kernels.
     "--MappingKernelManager.cull_idle_timeout=300",
     "--ServerApp.shutdown_no_activity_timeout=300",
 )
 
-# What the open notebook is and does, asked of JupyterLab itself.
+# State of the open notebook, from JupyterLab itself.
 IS_IDLE = """name => {
     const widget = window.jupyterapp?.shell.currentWidget;
     return widget?.context?.path === name && widget.sessionContext.session?.kernel?.status === 'idle';
@@ -62,8 +62,9 @@ class Server:
 
     Attributes
     ----------
-    url : with a slash at its end. token : what a request must show.
-    folder : holds `notebooks`, and `data`, which is $IMGCLF_DATA of its kernels.
+    url : with a trailing slash.
+    token : that requests must send.
+    folder : with `notebooks`, and `data`, which is $IMGCLF_DATA of the kernels.
     """
 
     url: str
@@ -79,14 +80,14 @@ class Server:
         return self.folder / "data"
 
     def begin_test(self, data: Path) -> None:
-        """Give the kernels a fresh copy of `data`, the reader the committed notebooks and the default settings."""
+        """Restore the committed notebooks and the default settings, and replace the data folder by a copy of `data`."""
         for path in (self.data_dir, self.notebooks, self.folder / "settings"):
             shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(data, self.data_dir)
         shutil.copytree(notebooks.NOTEBOOKS, self.notebooks)
 
     def shut_down_kernels(self) -> None:
-        """End all kernels; their memory is free when this returns."""
+        """Shut down all kernels. Their memory is free when this returns."""
         with httpx.Client(
             base_url=self.url, headers={"Authorization": f"token {self.token}"}, trust_env=False, timeout=30
         ) as client:
@@ -96,11 +97,11 @@ class Server:
 
 @contextmanager
 def running_server(folder: Path) -> Iterator[Server]:
-    """A JupyterLab that keeps all its files below `folder`, and nothing of the user's settings.
+    """Run a JupyterLab server with all its files below `folder`, without the user's settings.
 
     Raises
     ------
-    RuntimeError : it did not start; with all that it wrote.
+    RuntimeError : it did not start; the message has its log.
     """
     (folder / "notebooks").mkdir(parents=True)
     (folder / "lab").mkdir()
@@ -143,17 +144,17 @@ def _wait_for_start(process: subprocess.Popen, folder: Path) -> Server:
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         for path in (folder / "runtime").glob("jpserver-*.json"):
-            if text := path.read_text():  # the file is empty for a moment
-                told = json.loads(text)
-                return Server(url=told["url"], token=told["token"], folder=folder)
+            if text := path.read_text():  # the file is empty at first
+                info = json.loads(text)
+                return Server(url=info["url"], token=info["token"], folder=folder)
         time.sleep(0.05)
     raise RuntimeError(
-        f"JupyterLab ended at its start, or did not start in {START_SECONDS} s; it wrote:\n{(folder / 'jupyterlab.log').read_text()}"
+        f"JupyterLab exited, or did not start in {START_SECONDS} s; its log:\n{(folder / 'jupyterlab.log').read_text()}"
     )
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End the server, which ends its kernels; by force if it does not obey."""
+    """Terminate the server, which shuts down its kernels; kill it after a timeout."""
     process.terminate()
     try:
         process.wait(20)
@@ -165,12 +166,12 @@ def _end(process: subprocess.Popen) -> None:
 class Lab:
     """A page of Chromium with one notebook in JupyterLab.
 
-    For what there is no method for, take `page`, which is playwright's: `lab.page.get_by_role("button", name="Undo").click()`.
-    Ask by role, or by a CSS class of the widget: a text is found in the source of the cells, too.
+    If there is no method, use playwright's `page`: `lab.page.get_by_role("button", name="Undo").click()`.
+    Locate by role or by a CSS class of the widget, since texts also occur in the source of the cells.
 
     Attributes
     ----------
-    javascript_errors : what the page has told of in its console as an error, or did not catch.
+    javascript_errors : errors in the console of the page, and uncaught exceptions.
     """
 
     def __init__(self, page: "Page", server: Server):
@@ -184,24 +185,24 @@ class Lab:
         page.on("pageerror", lambda error: self.javascript_errors.append(str(error)))
 
     def open(self, name: str, **values: parameters.Value) -> None:
-        """Open a notebook, such as "05_evaluate", without its stored outputs, and wait until its kernel is ready.
+        """Open a notebook, such as "05_evaluate", without its stored outputs, and wait for its kernel.
 
         Parameters
         ----------
-        values : of the notebook's parameters. dataset_name is "colours" if it isn't given; the others have their defaults.
+        values : of the notebook's parameters. The default of dataset_name is "colours".
         """
         _write_parameters(self._server.notebooks / f"{name}.ipynb", {"dataset_name": DATASET, **values})
         self.page.goto(f"{self._server.url}lab/tree/{name}.ipynb?token={self._server.token}&reset")
         self.page.wait_for_function(IS_IDLE, arg=f"{name}.ipynb", timeout=1000 * OPEN_SECONDS)
 
     def run_all(self, *, seconds: int = RUN_SECONDS) -> None:
-        """Run all cells and wait until the last is done, so many seconds at most. A widget is drawn a little later: `expect` it."""
+        """Run all cells, and wait at most `seconds` until they are done. Widgets are drawn later: `expect` them."""
         self.page.evaluate(RUN_ALL, seconds)
 
     def expect(self, what: "str | Locator") -> "LocatorAssertions":
-        """What the page soon holds, by CSS or a locator: `lab.expect(".bqplot svg").to_have_count(2)`; waits up to 15 s.
+        """Return an assertion that waits up to 15 s, by CSS or locator: `lab.expect(".bqplot svg").to_have_count(2)`.
 
-        Test files need no playwright for this, so that they can be skipped where it is missing.
+        With this method test files need not import playwright, so they can be skipped without it.
         """
         from playwright.sync_api import expect
 
@@ -209,11 +210,11 @@ class Lab:
         return expect(self.page.locator(what) if isinstance(what, str) else what)
 
     def outputs(self) -> list[dict[str, Any]]:
-        """All outputs as they would stand in the file, each with the number of its `cell`, counted from 0."""
+        """Return all outputs in the format of the file, each with the index of its `cell`."""
         return self.page.evaluate(OUTPUTS)
 
     def errors(self) -> list[str]:
-        """One line for each cell that failed: its number, the error's name and text."""
+        """Return one line per failed cell: its index, and the name and text of the error."""
         return [
             f"cell {output['cell']}: {output['ename']}: {output['evalue']}"
             for output in self.outputs()
@@ -221,37 +222,37 @@ class Lab:
         ]
 
     def stderr(self) -> str:
-        """All that the cells wrote to stderr."""
+        """Return the stderr of all cells."""
         return "".join(output["text"] for output in self.outputs() if output.get("name") == "stderr")
 
     def theme(self, name: str) -> None:
-        """Change JupyterLab's theme, to "light" or "dark", and wait until it is there."""
+        """Set JupyterLab's theme, "light" or "dark", and wait until it is applied."""
         theme = f"JupyterLab {name.title()}"
         self.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
         self.expect("body").to_have_attribute("data-jp-theme-name", theme)
         self.expect("#jupyterlab-splash").to_have_count(0)  # it covers the page for a moment
 
     def viewport(self, width: int, height: int) -> None:
-        """Resize the page, pixels."""
+        """Set the size of the page, pixels."""
         self.page.set_viewport_size({"width": width, "height": height})
 
     def hide_sidebar(self) -> None:
-        """Leave the page to the notebook: no file browser."""
+        """Hide the file browser."""
         self.page.evaluate("() => jupyterapp.shell.collapseLeft()")
 
     def screenshot(self, path: Path) -> None:
-        """Save what can be seen of the page as a PNG."""
+        """Save the visible part of the page as a PNG."""
         self.page.screenshot(path=path)
 
 
 def _write_parameters(path: Path, values: Mapping[str, parameters.Value]) -> None:
     number = path.name[:2]
-    strangers = set(values) - {parameter.name for parameter in parameters.of_notebook(number)}
-    assert not strangers, f"{path.stem} takes no parameter {', '.join(sorted(strangers))}"
+    unknown = set(values) - {parameter.name for parameter in parameters.for_notebook(number)}
+    assert not unknown, f"{path.stem} has no parameter {', '.join(sorted(unknown))}"
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None  # else a test would see what was committed
+            cell.outputs, cell.execution_count = [], None  # tests must not see the committed outputs
         if notebooks.TAG in cell.metadata.get("tags", []):
             cell.source = notebooks.cell_source(number, values)
     nbformat.write(notebook, path)

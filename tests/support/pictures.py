@@ -25,7 +25,7 @@ def picture(colour: tuple[int, int, int], seed: int, *, width: int = 64, height:
 
 
 def write_colours(folder: Path) -> Path:
-    """A data set that is easy to learn: 12 JPEGs of each of three colours, in label folders."""
+    """Write a data set that is easy to learn: 12 JPEGs of each of three colours, in label folders."""
     for k, (label, colour) in enumerate(COLOURS.items()):
         (folder / label).mkdir(parents=True)
         for i in range(12):
@@ -63,7 +63,7 @@ def encoded(picture, format, **options):
 
 
 def rotated(orientation, format, pixels, **options):
-    """A file that is upright only if its EXIF orientation is heeded."""
+    """A file that is upright only if its EXIF orientation is applied."""
     stored, exif = PillowImage.fromarray(pixels), PillowImage.Exif()
     exif[0x112] = orientation
     if AS_STORED[orientation] is not None:
@@ -84,5 +84,5 @@ def png(width, height):
 
 
 def jpeg(colour: str, seed: int = 4242) -> bytes:
-    """A JPEG that the model gives the label `colour`."""
+    """A JPEG that the model labels as `colour`."""
     return decoding.jpeg(picture(COLOURS[colour], seed=seed))

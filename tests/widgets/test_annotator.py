@@ -1,4 +1,4 @@
-"""The annotator's Python side: each control changes the plain objects, and shows what became of it."""
+"""The Python side of the annotator: each control changes the plain objects and shows the result."""
 
 import shutil
 import warnings
@@ -24,150 +24,161 @@ def folder(distinct_folder: Path) -> Path:
 
 
 @pytest.fixture
-def shown(notes: Annotations) -> Annotator:
-    return Annotator(notes)
+def annotator(annotations: Annotations) -> Annotator:
+    return Annotator(annotations)
 
 
-def press(shown: Annotator, *keys: str) -> str:
+def press(annotator: Annotator, *keys: str) -> str:
     for key in keys:
-        shown.keyboard._handle_custom_msg({"key": key, "shift": False, "ctrl": False}, [])
-    return shown.status.value
+        annotator.keyboard._handle_custom_msg({"key": key, "shift": False, "ctrl": False}, [])
+    return annotator.status.value
 
 
-def descriptions(shown: Annotator) -> list[str]:
-    return [button.description for button in shown.labels.children]
+def descriptions(annotator: Annotator) -> list[str]:
+    return [button.description for button in annotator.labels.children]
 
 
-def test_a_digit_moves_the_file_and_all_that_is_shown_follows(shown, folder):
-    assert press(shown, "3") == "red/b00.jpg: now &#x27;red&#x27;"
+def test_a_digit_moves_the_file_and_updates_the_display(annotator, folder):
+    assert press(annotator, "3") == "red/b00.jpg: label set to &#x27;red&#x27;"
     assert (folder / "red/b00.jpg").exists()
-    assert shown.sheet.tiles[0].items() >= {"label": "red", "note": "changed", "name": "b00.jpg"}.items()
-    assert shown.sheet.cursor == 1 and "blue/b01.jpg" in shown.facts.value
-    assert descriptions(shown) == ["1 blue · 11", "2 green · 12", "3 red · 13", "U unlabelled · 0"]
-    assert shown.progress.value == "<b>1</b> of 36 seen"
+    assert annotator.sheet.tiles[0].items() >= {"label": "red", "badge": "changed", "name": "b00.jpg"}.items()
+    assert annotator.sheet.cursor == 1 and "blue/b01.jpg" in annotator.details.value
+    assert descriptions(annotator) == ["1 blue · 11", "2 green · 12", "3 red · 13", "U unlabelled · 0"]
+    assert annotator.progress.value == "<b>1</b> of 36 reviewed"
 
 
-def test_what_is_refused_says_why_and_changes_nothing(shown, folder):
+def test_a_refused_change_shows_the_reason_and_changes_nothing(annotator, folder):
     shutil.copy(folder / "blue/b05.jpg", folder / "red/b00.jpg")
-    assert press(shown, "3").startswith("<b>Not done:</b> red/b00.jpg: there is a file of that name already")
-    assert (folder / "blue/b00.jpg").exists() and shown.sheet.cursor == 0
+    assert press(annotator, "3").startswith(
+        "<b>Not done:</b> red/b00.jpg: there is a file of that name already"
+    )
+    assert (folder / "blue/b00.jpg").exists() and annotator.sheet.cursor == 0
 
 
 def test_names_are_shown_as_text(folder):
     (folder / "blue/b00.jpg").rename(folder / "blue/<img src=x>.jpg")
-    shown = Annotator(Annotations(scan.look_through("colours", folder)))
-    assert "&lt;img src=x&gt;" in shown.facts.value and "<img" not in press(shown, "3")
+    annotator = Annotator(Annotations(scan.scan_folder("colours", folder)))
+    assert "&lt;img src=x&gt;" in annotator.details.value and "<img" not in press(annotator, "3")
 
 
-def test_choices_filter_sort_and_size(shown):
-    shown.filter.value = "label: green"
-    assert [tile["label"] for tile in shown.sheet.tiles] == ["green"] * 12
-    shown.grid.value = (2, 2)
-    assert (shown.sheet.rows, shown.sheet.columns, len(shown.sheet.tiles)) == (
+def test_lists_choose_filter_sort_order_and_grid(annotator):
+    annotator.filter.value = "label: green"
+    assert [tile["label"] for tile in annotator.sheet.tiles] == ["green"] * 12
+    annotator.grid.value = (2, 2)
+    assert (annotator.sheet.rows, annotator.sheet.columns, len(annotator.sheet.tiles)) == (
         2,
         2,
         4,
-    ) and "page 1 of 3" in shown.place.value
-    shown.sorting.value = "label"
-    assert shown.gallery.sorting == "label"
+    ) and "page 1 of 3" in annotator.page_text.value
+    annotator.sorting.value = "label"
+    assert annotator.gallery.sorting == "label"
 
 
-def test_labels_by_button_by_list_and_by_name(shown, folder):
-    shown.new_label.value = "odd"
+def test_labels_are_set_by_button_by_list_and_added_by_name(annotator, folder):
+    annotator.new_label.value = "odd"
     assert (
-        shown.status.value == "new label &#x27;odd&#x27;"
-        and shown.new_label.value == ""
-        and "label: odd" in shown.filter.options
+        annotator.status.value == "added label &#x27;odd&#x27;"
+        and annotator.new_label.value == ""
+        and "label: odd" in annotator.filter.options
     )
-    next(button for button in shown.labels.children if "odd" in button.description).click()
-    shown.sheet._handle_custom_msg({"label": "odd", "at": 4, "key": shown.sheet.tiles[4]["key"]}, [])
+    next(button for button in annotator.labels.children if "odd" in button.description).click()
+    annotator.sheet._handle_custom_msg(
+        {"label": "odd", "tile": 4, "key": annotator.sheet.tiles[4]["key"]}, []
+    )
     assert sorted(path.name for path in (folder / "odd").iterdir()) == ["b00.jpg", "b04.jpg"]
-    shown.new_label.value = "ODD"
-    assert "there is a label &#x27;odd&#x27; already" in shown.status.value and shown.new_label.value == "ODD"
+    annotator.new_label.value = "ODD"
+    assert (
+        "the label &#x27;odd&#x27; exists already" in annotator.status.value
+        and annotator.new_label.value == "ODD"
+    )
 
 
-def test_clicks_select(shown):
-    for place, keys in ((2, {}), (4, {"shift": True}), (3, {"ctrl": True})):
-        shown.sheet._handle_custom_msg({"click": place, "shift": False, "ctrl": False, **keys}, [])
-    assert shown.sheet.selected == [2, 4]
+def test_clicks_select(annotator):
+    for tile, keys in ((2, {}), (4, {"shift": True}), (3, {"ctrl": True})):
+        annotator.sheet._handle_custom_msg({"click": tile, "shift": False, "ctrl": False, **keys}, [])
+    assert annotator.sheet.selected == [2, 4]
 
 
-def test_pictures_come_for_what_is_near_and_for_nothing_else(shown):
-    keys = [tile["key"] for tile in shown.sheet.tiles]
+def test_pictures_of_near_pages_are_sent_and_no_others(annotator):
+    keys = [tile["key"] for tile in annotator.sheet.tiles]
     found = {}
     while len(found) < 15:
-        found |= shown._pictures([*keys, "0" * 64])
+        found |= annotator._pictures([*keys, "0" * 64])
     assert sorted(found) == sorted(keys) and all(
         picture.startswith(b"\xff\xd8") for picture in found.values()
     )
-    shown.refresh()
-    assert bytes(shown.large.value[:2]) == b"\xff\xd8" and shown.large.layout.visibility == "visible"
+    annotator.refresh()
+    assert bytes(annotator.large.value[:2]) == b"\xff\xd8" and annotator.large.layout.visibility == "visible"
 
 
 def test_an_image_that_cannot_be_read_is_shown_as_such(folder):
     (folder / "blue/b00.jpg").write_bytes(b"not an image")
-    shown = Annotator(Annotations(scan.look_through("colours", folder)))
-    assert (shown.sheet.tiles[0]["note"], shown.sheet.tiles[0]["dim"]) == ("unreadable", True)
-    assert "not an image that can be read" in shown.facts.value
+    annotator = Annotator(Annotations(scan.scan_folder("colours", folder)))
+    assert (annotator.sheet.tiles[0]["badge"], annotator.sheet.tiles[0]["dimmed"]) == ("unreadable", True)
+    assert "not an image that can be read" in annotator.details.value
 
 
-def test_two_annotators_of_one_data_set_follow_each_other(shown, notes):
-    other = Annotator(notes)
-    press(shown, "3")
-    assert other.sheet.tiles[0]["label"] == "red" and other.progress.value == shown.progress.value
+def test_two_annotators_of_the_same_data_set_stay_in_sync(annotator, annotations):
+    other = Annotator(annotations)
+    press(annotator, "3")
+    assert other.sheet.tiles[0]["label"] == "red" and other.progress.value == annotator.progress.value
 
 
-def test_a_pause_brings_what_another_window_did_and_what_follows(shown, notes, folder):
-    found = notes.dataset
+def test_a_pause_shows_changes_of_another_window_and_their_consequences(annotator, annotations, folder):
+    found = annotations.dataset
     dataset.write(found)
     split.write(found, split.split(found))
-    shown.sides = split.last("colours")
-    elsewhere = Annotations(scan.look_through("colours", folder))
+    annotator.sides = split.read_previous("colours")
+    elsewhere = Annotations(scan.scan_folder("colours", folder))
     elsewhere.relabel(range(4), "red")
-    shown.keyboard._handle_custom_msg({"idle": True}, [])
-    assert [tile["label"] for tile in shown.sheet.tiles[:5]] == ["red"] * 4 + ["blue"]
-    assert "4 images differ from what 01_prepare_data saw; in the split, " in shown.next_steps.value
-    assert shown.next_steps.value.endswith(
-        "Run 01_prepare_data to 05_evaluate again (features that are there are kept)."
+    annotator.keyboard._handle_custom_msg({"idle": True}, [])
+    assert [tile["label"] for tile in annotator.sheet.tiles[:5]] == ["red"] * 4 + ["blue"]
+    assert "4 images changed since 01_prepare_data ran; in the split, " in annotator.next_steps.value
+    assert annotator.next_steps.value.endswith(
+        "Run 01_prepare_data to 05_evaluate again (cached features are reused)."
     )
 
 
-def test_doubt_and_side_are_told(notes):
-    known = OutOfSampleScores(("blue", "green", "red"), {notes.images[0].sha256: np.array([0.25, 0.5, 0.25])})
-    shown = Annotator(notes, known=known, sides=split.Sides({notes.images[0].sha256: "test"}))
+def test_details_have_prediction_label_quality_and_split(annotations):
+    scores = OutOfSampleScores(
+        ("blue", "green", "red"), {annotations.images[0].sha256: np.array([0.25, 0.5, 0.25])}
+    )
+    annotator = Annotator(
+        annotations, out_of_sample=scores, sides=split.PreviousSplit({annotations.images[0].sha256: "test"})
+    )
     assert (
-        "label <b>blue</b>, test<br>classifier: <b>green</b> 0.50, doubt in the label 0.75"
-        in shown.facts.value
+        "label <b>blue</b>, test<br>predicted <b>green</b> 0.50, label quality 0.25"
+        in annotator.details.value
     )
 
 
-def test_suspects_come_first(notes):
-    shown = Annotator(
-        notes, suspects=[Suspect("red/r03.jpg", notes.images[-9].sha256, "red", "blue", 0.9, 0.8)]
+def test_suspects_are_shown_first(annotations):
+    annotator = Annotator(
+        annotations, suspects=[Suspect("red/r03.jpg", annotations.images[-9].sha256, "red", "blue", 0.9, 0.8)]
     )
-    assert shown.filter.value == "suspected label errors" and [
-        tile["name"] for tile in shown.sheet.tiles
-    ] == [notes.images[-9].path.partition("/")[2]]
+    assert annotator.filter.value == "suspected label errors" and [
+        tile["name"] for tile in annotator.sheet.tiles
+    ] == [annotations.images[-9].path.partition("/")[2]]
 
 
-def test_a_folder_that_vanishes_gives_a_message(shown, folder):
+def test_a_folder_that_is_gone_shows_a_message(annotator, folder):
     folder.rename(folder.with_name("gone"))
-    assert "the folder is not there any more" in press(shown, "3")
+    assert "the folder is not there any more" in press(annotator, "3")
 
 
-def test_the_label_that_is_shown_can_be_taken_back(shown):
-    shown.new_label.value = "odd"
-    shown.filter.value = "label: odd"
-    assert press(shown, "z") == "took back: new label odd"
-    assert shown.filter.value == "all images" and len(shown.sheet.tiles) == 15
+def test_undo_can_remove_the_label_in_the_filter(annotator):
+    annotator.new_label.value = "odd"
+    annotator.filter.value = "label: odd"
+    assert press(annotator, "z") == "undone: new label odd"
+    assert annotator.filter.value == "all images" and len(annotator.sheet.tiles) == 15
 
 
-def test_a_label_may_be_named_like_a_filter(shown):
-    shown.new_label.value = "excluded"
-    press(shown, "2")
-    shown.filter.value = "label: excluded"
-    assert [tile["label"] for tile in shown.sheet.tiles] == ["excluded"]
+def test_a_label_can_have_the_name_of_a_filter(annotator):
+    annotator.new_label.value = "excluded"
+    press(annotator, "2")
+    annotator.filter.value = "label: excluded"
+    assert [tile["label"] for tile in annotator.sheet.tiles] == ["excluded"]
 
 
-def test_its_text_is_the_same_in_every_run(shown):
-    assert repr(shown) == "[annotator of 36 images, needs a running kernel]"
+def test_the_text_representation_is_the_same_in_every_run(annotator):
+    assert repr(annotator) == "[annotator of 36 images, needs a running kernel]"

@@ -1,4 +1,4 @@
-"""The bqplot figures hold the same numbers as the evaluation."""
+"""The bqplot charts have the numbers of the evaluation."""
 
 import warnings
 
@@ -22,7 +22,7 @@ def axis_labels(figure) -> list[str]:
 
 
 @few_and_many
-def test_confusion_holds_shares_and_counts(count):
+def test_the_confusion_matrix_has_shares_and_counts(count):
     found = evaluated(count)
     cells, *inks = charts.confusion(found).marks
     np.testing.assert_allclose(cells.color, found.confusion / 5)
@@ -38,13 +38,13 @@ def test_confusion_holds_shares_and_counts(count):
     assert axis_labels(charts.confusion(found)) == ["predicted label", "true label"]
 
 
-def test_confusion_of_a_label_without_images_has_an_empty_row():
+def test_a_label_without_images_has_an_empty_row_in_the_confusion_matrix():
     found = metrics.evaluate(["a", "b"], ["1"], ["a"], np.eye(2)[:1], np.eye(2)[:1])
     cells, *_ = charts.confusion(found).marks
     assert cells.color.tolist() == [[1, 0], [0, 0]]
 
 
-def test_a_click_on_a_cell_tells_its_labels():
+def test_a_click_on_a_cell_passes_its_labels():
     clicked = []
     cells, *_ = charts.confusion(evaluated(3), on_click=lambda *cell: clicked.append(cell)).marks
     cells._handle_custom_msg(
@@ -58,7 +58,7 @@ def test_a_click_on_a_cell_tells_its_labels():
 
 
 @few_and_many
-def test_the_numbers_let_the_mouse_through_to_the_cells(count):
+def test_the_mouse_passes_through_the_numbers_to_the_cells(count):
     _, *inks = charts.confusion(evaluated(count)).marks
     assert all(
         mark.selected.tolist() == list(range(len(mark.text)))
@@ -67,7 +67,7 @@ def test_the_numbers_let_the_mouse_through_to_the_cells(count):
     )
 
 
-def test_long_labels_are_shortened_beside_the_axes_and_stay_whole_in_the_cells():
+def test_long_labels_are_shortened_at_the_axes_and_complete_in_the_cells():
     names = ["a very long label of coats", "a very long label of hats"]
     figure = charts.confusion(metrics.evaluate(names, ["1", "2"], names, np.eye(2), np.eye(2)))
     assert list(figure.marks[0].row) == names
@@ -77,7 +77,7 @@ def test_long_labels_are_shortened_beside_the_axes_and_stay_whole_in_the_cells()
 
 
 @few_and_many
-def test_bars_are_updated_in_place_and_name_the_true_label(count):
+def test_bars_are_updated_in_place_and_mark_the_true_label(count):
     bars = charts.ProbabilityBars(labels(count))
     mark, before = bars.marks[0], list(bars.marks)
     probabilities = np.linspace(0, 1, count, dtype=np.float32)
@@ -91,7 +91,7 @@ def test_bars_are_updated_in_place_and_name_the_true_label(count):
 
 
 @few_and_many
-def test_the_roc_by_probability_has_a_point_a_label_that_follows_the_threshold(count):
+def test_the_roc_curves_have_one_point_per_label_at_the_threshold(count):
     found = evaluated(count)
     figure = charts.ThresholdRoc(found)
     *lines, points = figure.marks
@@ -100,14 +100,14 @@ def test_the_roc_by_probability_has_a_point_a_label_that_follows_the_threshold(c
         zip(curve.false_positive_rate, curve.true_positive_rate, strict=True)
     )
     for threshold in (0, 0.4, 1):
-        figure.move(threshold)
+        figure.set_threshold(threshold)
         np.testing.assert_array_equal(
             np.stack([points.x, points.y], axis=1), curves.operating_points(found, threshold)
         )
     assert list(points.names) == labels(count) and all(axis_labels(figure))
 
 
-def test_only_the_corners_of_a_roc_are_drawn():
+def test_only_the_corners_of_a_roc_curve_are_drawn():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.1, 0.9]])
     found = metrics.evaluate(list("ab"), list("1234"), list("aaab"), probabilities, probabilities)
     curve = charts.ThresholdRoc(found).marks[0]
@@ -121,7 +121,7 @@ def test_a_label_without_a_curve_has_no_point():
 
 
 @few_and_many
-def test_feature_map_holds_each_image_with_its_name(count):
+def test_the_feature_map_has_each_image_with_its_name(count):
     points = np.random.default_rng(0).normal(size=(3 * count, 2))
     names = [f"{i}.jpg" for i in range(3 * count)]
     figure = charts.feature_map(points, names, np.array(labels(count)).repeat(3), labels(count))
@@ -132,7 +132,7 @@ def test_feature_map_holds_each_image_with_its_name(count):
     assert all(axis_labels(figure))
 
 
-def test_a_label_has_the_same_colour_in_the_picture_and_in_the_chart():
+def test_a_label_has_the_same_colour_in_the_figure_and_in_the_chart():
     figure = charts.feature_map(np.zeros((3, 2)), list("123"), list("abc"), list("abc"))
     assert [mark.colors[0] for mark in figure.marks] == [plots.colour("abc", label) for label in "abc"]
 
@@ -155,14 +155,14 @@ EPOCHS = [
 ]
 
 
-def test_training_holds_the_errors_that_were_measured():
-    trained, validated = charts.training(EPOCHS).marks
+def test_the_training_curve_has_the_measured_errors():
+    trained, validated = charts.training_curve(EPOCHS).marks
     assert (list(trained.x), list(trained.y)) == ([1, 2], [0.3, 0.1])
     assert (list(validated.x), list(validated.y)) == ([0, 1, 2], [0.2, 0.1, 0.15])
-    assert all(axis_labels(charts.training(EPOCHS)))
+    assert all(axis_labels(charts.training_curve(EPOCHS)))
 
 
-def test_live_training_shows_nothing_before_there_are_epochs_then_one_chart_that_grows(capsys):
+def test_live_training_shows_nothing_without_epochs_then_updates_one_chart(capsys):
     with charts.LiveTraining() as live:
         live.show([])
         assert live.chart is None

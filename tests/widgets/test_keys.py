@@ -1,4 +1,4 @@
-"""Key presses that the browser sends reach those who asked for them."""
+"""Key presses from the browser reach the registered callbacks."""
 
 import pytest
 
@@ -9,15 +9,15 @@ def press(keys, key, *, shift=False, ctrl=False):
     keys._handle_custom_msg({"key": key, "shift": shift, "ctrl": ctrl}, [])
 
 
-def test_a_key_is_told_with_shift_and_ctrl():
-    keys, heard = Keys(wanted=["1", "ArrowLeft"]), []
-    keys.on_key(lambda *key: heard.append(key))
+def test_key_callbacks_get_shift_and_ctrl():
+    keys, received = Keys(captured=["1", "ArrowLeft"]), []
+    keys.on_key(lambda *key: received.append(key))
     press(keys, "1")
     press(keys, "ArrowLeft", shift=True, ctrl=True)
-    assert heard == [("1", False, False), ("ArrowLeft", True, True)]
+    assert received == [("1", False, False), ("ArrowLeft", True, True)]
 
 
-def test_every_key_is_counted_as_handled_when_it_is_done():
+def test_a_key_counts_as_handled_after_its_callbacks():
     keys, counts = Keys(), []
     keys.on_key(lambda *_: counts.append(keys.handled))
     for key in "123":
@@ -33,7 +33,7 @@ def test_an_error_in_a_callback_is_not_swallowed_and_the_key_counts_as_handled()
     assert keys.handled == 1
 
 
-def test_a_pause_is_told_and_is_no_key():
+def test_a_pause_calls_idle_callbacks_and_is_no_key():
     keys, pauses = Keys(idle_seconds=0.5), []
     keys.on_idle(lambda: pauses.append(True))
     keys.on_key(lambda *_: pauses.append(False))
@@ -41,12 +41,12 @@ def test_a_pause_is_told_and_is_no_key():
     assert (pauses, keys.handled) == ([True], 0)
 
 
-def test_the_browser_gets_keys_seconds_program_and_style():
-    state = Keys(wanted=["x", " "], idle_seconds=2).get_state()
-    assert (state["wanted"], state["idle_seconds"], state["handled"]) == (["x", " "], 2, 0)
+def test_the_browser_gets_keys_idle_seconds_script_and_style():
+    state = Keys(captured=["x", " "], idle_seconds=2).get_state()
+    assert (state["captured"], state["idle_seconds"], state["handled"]) == (["x", " "], 2, 0)
     assert "export default" in state["_esm"]
     assert ".imgclf-panel" in state["_css"]
 
 
-def test_the_text_of_keys_is_the_same_in_every_run():
-    assert repr(Keys()) == repr(Keys(wanted=["1"])) == "[keyboard, needs a running kernel]"
+def test_the_text_representation_is_the_same_in_every_run():
+    assert repr(Keys()) == repr(Keys(captured=["1"])) == "[keyboard, needs a running kernel]"

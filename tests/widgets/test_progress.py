@@ -1,4 +1,4 @@
-"""What a notebook shows while something is on its way, seen in a real kernel."""
+"""Progress bars of downloads, in a real kernel."""
 
 import nbformat
 import pytest
@@ -14,19 +14,19 @@ CELLS = (
 
 @pytest.fixture(scope="module")
 def outputs() -> list[list]:
-    """The outputs of each cell."""
+    """Return the outputs of each cell."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
     NotebookClient(notebook, kernel_name="python3", extra_arguments=["--log-level=ERROR"]).execute()
     return [cell.outputs for cell in notebook.cells]
 
 
-def test_a_transfer_of_nothing_shows_nothing(outputs):
+def test_a_transfer_without_progress_shows_nothing(outputs):
     assert outputs[1] == []
 
 
-def test_a_transfer_tells_megabytes(outputs):
+def test_a_transfer_shows_megabytes(outputs):
     assert outputs[2][0]["data"]["text/html"] == "<progress value=12 max=47></progress> 12 of 47 MB"
 
 
-def test_a_transfer_that_is_done_leaves_an_empty_line(outputs):
+def test_a_finished_transfer_leaves_an_empty_output(outputs):
     assert [output["data"]["text/html"] for output in outputs[3]] == [""]

@@ -1,4 +1,4 @@
-"""The browser of results shows what its plain object says, and hears keys, fields and clicks; without a web browser."""
+"""The Python side of the results browser: it shows its plain object and handles keys, fields and clicks."""
 
 import warnings
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 
 from imgclf.annotation import review
 from imgclf.data import dataset
-from imgclf.data.split import Sides
+from imgclf.data.split import PreviousSplit
 from support.evaluations import scored
 
 with warnings.catch_warnings():
@@ -15,141 +15,166 @@ with warnings.catch_warnings():
         "ignore", DeprecationWarning
     )  # of bqplot's own definitions, when it is first imported
     from imgclf.widgets.annotator import Annotator
-    from imgclf.widgets.results import CONFUSION, THRESHOLD, WANTED, ResultsBrowser
+    from imgclf.widgets.results import CAPTURED, CONFUSION, THRESHOLD, ResultsBrowser
 
 
 @pytest.fixture
-def face(notes) -> ResultsBrowser:
-    return ResultsBrowser(scored(notes), notes, sides=Sides({notes.images[0].sha256: "test"}))
+def browser(annotations) -> ResultsBrowser:
+    return ResultsBrowser(
+        scored(annotations), annotations, sides=PreviousSplit({annotations.images[0].sha256: "test"})
+    )
 
 
-def press(face: ResultsBrowser, *keys: str) -> None:
+def press(browser: ResultsBrowser, *keys: str) -> None:
     for key in keys:
-        face.keyboard._handle_custom_msg({"key": key, "shift": False, "ctrl": False}, [])
+        browser.keyboard._handle_custom_msg({"key": key, "shift": False, "ctrl": False}, [])
 
 
-def pause(face: ResultsBrowser) -> None:
-    face.keyboard._handle_custom_msg({"idle": True}, [])
+def pause(browser: ResultsBrowser) -> None:
+    browser.keyboard._handle_custom_msg({"idle": True}, [])
 
 
 def click(mark, **data) -> None:
     mark._handle_custom_msg({"event": "element_click", "data": data}, [])
 
 
-def test_the_first_image_is_shown_with_its_facts_and_bars(face):
-    assert bytes(face.large.value).startswith(b"\xff\xd8") and face.large.layout.visibility == "visible"
-    assert "<b>blue/b00.jpg</b>" in face.facts.value and "in the split: test" in face.facts.value
-    assert "✓ right" in face.facts.value and "probability 0.90, margin 0.84, loss 0.11" in face.facts.value
-    bars = face.bars.marks[0]
+def test_the_first_image_is_shown_with_its_details_and_bars(browser):
+    assert bytes(browser.large.value).startswith(b"\xff\xd8") and browser.large.layout.visibility == "visible"
+    assert "<b>blue/b00.jpg</b>" in browser.details.value and "in the split: test" in browser.details.value
+    assert (
+        "✓ right" in browser.details.value
+        and "probability 0.90, margin 0.84, loss 0.11" in browser.details.value
+    )
+    bars = browser.bars.marks[0]
     assert (list(bars.x), bars.y.round(2).tolist()) == (["blue", "green", "red"], [0.9, 0.06, 0.04])
-    assert face.place.value == "<b>1</b> of 6"
+    assert browser.position_text.value == "<b>1</b> of 6"
 
 
-def test_its_text_is_short_and_stable(face):
-    assert repr(face) == "[browser of 6 scored images, needs a running kernel]"
+def test_the_text_representation_is_the_same_in_every_run(browser):
+    assert repr(browser) == "[browser of 6 scored images, needs a running kernel]"
 
 
-def test_every_key_that_is_explained_is_wanted(face):
-    assert {"1", "0", "u", "x", "z", "w", "r", "a", " ", "Home", "End", "PageUp", "ArrowLeft"} <= set(WANTED)
-    assert all(meaning in face.children[-2].value for _, meaning in review.KEYS)
+def test_every_key_of_the_legend_is_captured(browser):
+    assert {"1", "0", "u", "x", "z", "w", "r", "a", " ", "Home", "End", "PageUp", "ArrowLeft"} <= set(
+        CAPTURED
+    )
+    assert all(meaning in browser.children[-2].value for _, meaning in review.KEYS)
 
 
-def test_fields_filter_and_sort_and_keys_move_the_fields(face):
-    face.which.value = review.WRONG
-    assert face.place.value == "<b>1</b> of 2" and "✗ wrong" in face.facts.value
-    face.sorting.value = review.BY_LOSS
-    assert "green/g01.jpg" in face.facts.value
-    press(face, "a")
-    assert (face.which.value, face.slider.max) == (review.ALL, 6)
+def test_fields_filter_and_sort_and_keys_update_the_fields(browser):
+    browser.prediction.value = review.WRONG
+    assert browser.position_text.value == "<b>1</b> of 2" and "✗ wrong" in browser.details.value
+    browser.sorting.value = review.BY_LOSS
+    assert "green/g01.jpg" in browser.details.value
+    press(browser, "a")
+    assert (browser.prediction.value, browser.slider.max) == (review.ALL, 6)
 
 
-def test_the_slider_and_the_range_choose_images(face):
-    face.slider.value = 4
-    assert "green/g01.jpg" in face.facts.value
-    face.range.value = 0.86, 1
-    assert face.place.value == "<b>1</b> of 2" and face.range.description == "probability 0.86 to 1.00"
+def test_the_slider_and_the_range_choose_images(browser):
+    browser.slider.value = 4
+    assert "green/g01.jpg" in browser.details.value
+    browser.range.value = 0.86, 1
+    assert (
+        browser.position_text.value == "<b>1</b> of 2"
+        and browser.range.description == "probability 0.86 to 1.00"
+    )
 
 
-def test_where_nothing_passes_it_says_so_and_a_command_is_refused(face):
-    face.range.value = 0, 0.05
-    assert (face.place.value, face.facts.value, face.large.layout.visibility) == (
-        "no image passes the filter",
+def test_without_a_matching_image_it_says_so_and_a_command_is_refused(browser):
+    browser.range.value = 0, 0.05
+    assert (browser.position_text.value, browser.details.value, browser.large.layout.visibility) == (
+        "no image matches the filter",
         "",
         "hidden",
     )
-    press(face, "x")
-    assert face.status.value == "<b>Not done:</b> no image is shown"
+    press(browser, "x")
+    assert browser.status.value == "<b>Not done:</b> no image is shown; clear the filter first"
 
 
-def test_a_click_on_a_cell_shows_its_images(face):
-    click(face.confusion.marks[0], row="green", column="red", color=0.5)
-    assert (face.true.value, face.predicted.value, face.place.value) == ("green", "red", "<b>1</b> of 1")
-    click(face.confusion.marks[0], row="red", column="red", color=1.0)
-    assert (face.true.value, face.predicted.value, face.place.value) == ("red", "red", "<b>1</b> of 2")
-
-
-def test_the_threshold_tells_what_it_leaves_and_moves_the_points(face):
-    before = face.roc.marks[-1].y.tolist()
-    face.threshold.value = 0.5
-    assert face.rest.value.startswith("below 0.50: 1 of 6 images rejected (17%); the rest: 60%")
-    assert before == [1, 1, 1] and face.roc.marks[-1].y.tolist() == [0.5, 0.5, 0.5]
-    assert face.bars.marks[1].x.tolist() == [0.5, 0.5]
-    face.slider.value = 5
-    assert "rejected" in face.facts.value
-
-
-def test_one_side_is_seen_at_a_time(face):
-    face.side.value = THRESHOLD
-    assert [face._sides[side].layout.visibility for side in (CONFUSION, THRESHOLD)] == ["hidden", "visible"]
-    assert [face._sides[side].layout.order for side in (CONFUSION, THRESHOLD)] == ["1", "0"]
-
-
-def test_a_digit_or_a_button_relabels_and_undo_takes_it_back(face, notes):
-    press(face, "3")
-    assert (
-        face.status.value == "red/b00.jpg: now &#x27;red&#x27;"
-        and (notes.dataset.folder / "red/b00.jpg").exists()
+def test_a_click_on_a_cell_shows_its_images(browser):
+    click(browser.confusion.marks[0], row="green", column="red", color=0.5)
+    assert (browser.true.value, browser.predicted.value, browser.position_text.value) == (
+        "green",
+        "red",
+        "<b>1</b> of 1",
     )
-    press(face, "Home")
-    assert (
-        "<b>now 'red'</b>, was scored as 'blue'" in face.facts.value and face._buttons["red"].icon == "check"
-    )
-    press(face, "z")
-    assert (notes.dataset.folder / "blue/b00.jpg").exists() and "now" not in face.facts.value
-    face._buttons["green"].click()
-    assert (notes.dataset.folder / "green/b00.jpg").exists()
-
-
-def test_a_pause_tells_what_to_run_again(face, notes):
-    dataset.write(notes.dataset)  # what 01 saw
-    press(face, "3")
-    pause(face)
-    assert (
-        face.next_steps.value.startswith("1 image differs") and "Run 01_prepare_data" in face.next_steps.value
+    click(browser.confusion.marks[0], row="red", column="red", color=1.0)
+    assert (browser.true.value, browser.predicted.value, browser.position_text.value) == (
+        "red",
+        "red",
+        "<b>1</b> of 2",
     )
 
 
-def test_a_change_by_an_annotator_of_the_same_labels_is_shown_at_once(face, notes):
-    other = Annotator(notes)
+def test_the_threshold_shows_the_rejected_images_and_moves_the_points(browser):
+    before = browser.roc.marks[-1].y.tolist()
+    browser.threshold.value = 0.5
+    assert browser.rejection.value.startswith(
+        "below 0.50: 1 of 6 images rejected (17%); accuracy of the rest: 60%"
+    )
+    assert before == [1, 1, 1] and browser.roc.marks[-1].y.tolist() == [0.5, 0.5, 0.5]
+    assert browser.bars.marks[1].x.tolist() == [0.5, 0.5]
+    browser.slider.value = 5
+    assert "rejected" in browser.details.value
+
+
+def test_one_tab_is_visible_at_a_time(browser):
+    browser.tab.value = THRESHOLD
+    assert [browser._tabs[tab].layout.visibility for tab in (CONFUSION, THRESHOLD)] == ["hidden", "visible"]
+    assert [browser._tabs[tab].layout.order for tab in (CONFUSION, THRESHOLD)] == ["1", "0"]
+
+
+def test_a_digit_or_a_button_relabels_and_undo_reverts_it(browser, annotations):
+    press(browser, "3")
+    assert (
+        browser.status.value == "red/b00.jpg: label set to &#x27;red&#x27;"
+        and (annotations.dataset.folder / "red/b00.jpg").exists()
+    )
+    press(browser, "Home")
+    assert (
+        "<b>relabelled as 'red'</b>; evaluated as 'blue'" in browser.details.value
+        and browser._buttons["red"].icon == "check"
+    )
+    press(browser, "z")
+    assert (
+        annotations.dataset.folder / "blue/b00.jpg"
+    ).exists() and "relabelled" not in browser.details.value
+    browser._buttons["green"].click()
+    assert (annotations.dataset.folder / "green/b00.jpg").exists()
+
+
+def test_a_pause_shows_which_notebooks_to_run_again(browser, annotations):
+    dataset.write(annotations.dataset)  # the state of 01
+    press(browser, "3")
+    pause(browser)
+    assert (
+        browser.next_steps.value.startswith("1 image changed")
+        and "Run 01_prepare_data" in browser.next_steps.value
+    )
+
+
+def test_a_change_in_an_annotator_is_shown_at_once(browser, annotations):
+    other = Annotator(annotations)
     other.gallery.press("2")
-    assert "green/b00.jpg" in face.facts.value
-    press(face, "z")
+    assert "green/b00.jpg" in browser.details.value
+    press(browser, "z")
     assert other.sheet.tiles[0]["label"] == "blue"
 
 
-def test_an_image_that_is_gone_is_no_error(face, notes):
-    (notes.dataset.folder / "blue/b01.jpg").unlink()
-    fresh = ResultsBrowser(scored(notes), notes)
+def test_an_image_whose_file_is_gone_is_no_error(browser, annotations):
+    (annotations.dataset.folder / "blue/b01.jpg").unlink()
+    fresh = ResultsBrowser(scored(annotations), annotations)
     press(fresh, "ArrowRight")
-    assert fresh.large.layout.visibility == "hidden" and "blue/b01.jpg" in fresh.facts.value
+    assert fresh.large.layout.visibility == "hidden" and "blue/b01.jpg" in fresh.details.value
     press(fresh, "3")
     assert fresh.status.value.startswith("<b>Not done:</b> ")
 
 
-def test_names_of_files_and_labels_are_shown_as_they_are(notes):
-    found = scored(notes)
+def test_names_of_files_and_labels_are_escaped(annotations):
+    found = scored(annotations)
     odd = replace(found, paths=("blue/<b>&.jpg", *found.paths[1:]), sha256=("0" * 64, *found.sha256[1:]))
-    face = ResultsBrowser(odd, notes)
+    browser = ResultsBrowser(odd, annotations)
     assert (
-        "blue/&lt;b&gt;&amp;.jpg" in face.facts.value and "not in the data set any more" in face.facts.value
+        "blue/&lt;b&gt;&amp;.jpg" in browser.details.value
+        and "no longer in the data set" in browser.details.value
     )

@@ -1,4 +1,4 @@
-"""A sheet tells the browser what to show, and Python what was clicked and chosen."""
+"""A sheet sends its state and pictures to the browser, and clicks and choices to Python."""
 
 import tomllib
 from pathlib import Path
@@ -12,8 +12,15 @@ from imgclf.widgets.sheet import Sheet
 from support.project import ROOT
 
 
-def tile(key, label="dotted", **about):
-    return {"key": key, "name": f"{key}.jpg", "label": label, "colour": "", "note": "", "dim": False} | about
+def tile(key, label="dotted", **changes):
+    return {
+        "key": key,
+        "name": f"{key}.jpg",
+        "label": label,
+        "colour": "",
+        "badge": "",
+        "dimmed": False,
+    } | changes
 
 
 def sheet(*names, pictures=lambda keys: {}):
@@ -22,7 +29,7 @@ def sheet(*names, pictures=lambda keys: {}):
 
 @pytest.fixture
 def sent(monkeypatch):
-    """What sheets send to the browser: (content, buffers)."""
+    """Return the messages that sheets send to the browser: (content, buffers)."""
     messages = []
     monkeypatch.setattr(
         Sheet, "send", lambda self, content, buffers=None: messages.append((content, buffers))
@@ -30,47 +37,44 @@ def sent(monkeypatch):
     return messages
 
 
-def test_clicks_choices_and_double_clicks_are_told_with_their_position():
-    shown, heard = sheet("a", "b"), []
-    shown.on_click(lambda *click: heard.append(click))
-    shown.on_label(lambda *choice: heard.append(choice))
-    shown.on_open(lambda at: heard.append(at))
+def test_clicks_and_choices_reach_their_callbacks_with_the_index():
+    shown, received = sheet("a", "b"), []
+    shown.on_click(lambda *click: received.append(click))
+    shown.on_label(lambda *choice: received.append(choice))
     shown._handle_custom_msg({"click": 1, "key": "b", "shift": True, "ctrl": False}, [])
-    shown._handle_custom_msg({"label": "striped", "at": 0, "key": "a"}, [])
-    shown._handle_custom_msg({"open": 1, "key": "b"}, [])
-    assert heard == [(1, True, False), (0, "striped"), 1]
+    shown._handle_custom_msg({"label": "striped", "tile": 0, "key": "a"}, [])
+    assert received == [(1, True, False), (0, "striped")]
 
 
 @pytest.mark.parametrize(
     "message",
     [
         {"click": 0, "key": "gone", "shift": False, "ctrl": False},
-        {"label": "striped", "at": 0, "key": "gone"},
-        {"open": 0, "key": "gone"},
-        {"open": 2, "key": "c"},
+        {"label": "striped", "tile": 0, "key": "gone"},
+        {"click": 2, "key": "c", "shift": False, "ctrl": False},
     ],
-    ids=["click", "label", "open", "no such tile"],
+    ids=["click", "label", "no such tile"],
 )
-def test_what_was_meant_for_an_image_of_the_page_before_is_left_out(message):
-    shown, heard = sheet("a", "b"), []
-    for listen in (shown.on_click, shown.on_label, shown.on_open):
-        listen(lambda *what: heard.append(what))
+def test_a_message_for_an_image_of_the_previous_page_is_ignored(message):
+    shown, received = sheet("a", "b"), []
+    for listen in (shown.on_click, shown.on_label):
+        listen(lambda *what: received.append(what))
     shown._handle_custom_msg(message, [])
-    assert heard == []
+    assert received == []
 
 
 def test_an_error_in_a_callback_is_not_swallowed():
     shown = sheet("a")
-    shown.on_open(lambda at: [][at])
+    shown.on_click(lambda index, shift, ctrl: [][index])
     with pytest.raises(IndexError):
-        shown._handle_custom_msg({"open": 0}, [])
+        shown._handle_custom_msg({"click": 0, "shift": False, "ctrl": False}, [])
 
 
-def test_pictures_that_are_ready_are_sent_and_the_browser_asks_again_for_the_rest(sent):
+def test_only_the_pictures_that_are_ready_are_sent(sent):
     shown = sheet(
         "a", "b", "c", pictures=lambda keys: {key: b"jpeg" for key in keys if key != "b"} | {"c": b""}
     )
-    shown._handle_custom_msg({"want": ["a", "b", "c"]}, [])
+    shown._handle_custom_msg({"request": ["a", "b", "c"]}, [])
     assert sent == [({"pictures": ["a", "c"]}, [b"jpeg", b""])]
 
 
@@ -78,51 +82,51 @@ def test_pictures_of_real_images_reach_the_browser(colour_folder, sent):
     paths = {path.stem: f"red/{path.name}" for path in (colour_folder / "red").iterdir()}
     thumbs = Thumbnails(colour_folder, 20)
     shown = sheet(*paths, pictures=lambda keys: thumbs.ready([(key, paths[key]) for key in keys], seconds=20))
-    shown._handle_custom_msg({"want": list(paths)}, [])
+    shown._handle_custom_msg({"request": list(paths)}, [])
     thumbs.close()
     ((content, buffers),) = sent
     assert content == {"pictures": list(paths)}
     assert {decoding.decode(buffer).shape for buffer in buffers} == {(15, 20, 3)}
 
 
-def test_a_failure_to_make_pictures_is_told_and_the_browser_does_not_ask_for_ever(sent):
+def test_an_error_in_pictures_is_raised_and_stops_further_requests(sent):
     shown = sheet("a", pictures=lambda keys: {}[keys[0]])
     with pytest.raises(KeyError):
-        shown._handle_custom_msg({"want": ["a"]}, [])
+        shown._handle_custom_msg({"request": ["a"]}, [])
     assert sent == [({"pictures": ["a"]}, [b""])]
 
 
-def test_the_browser_gets_all_that_is_shown():
+def test_the_browser_gets_the_state_the_script_and_the_style():
     state = Sheet(
         dict,
         rows=2,
         columns=5,
-        tiles=[tile("a", note="excluded", dim=True)],
+        tiles=[tile("a", badge="excluded", dimmed=True)],
         cursor=0,
         selected=[0],
-        ahead=["z"],
+        prefetch=["z"],
         empty="none",
     ).get_state()
-    assert {name: state[name] for name in ("rows", "columns", "cursor", "selected", "ahead", "empty")} == {
+    assert {name: state[name] for name in ("rows", "columns", "cursor", "selected", "prefetch", "empty")} == {
         "rows": 2,
         "columns": 5,
         "cursor": 0,
         "selected": [0],
-        "ahead": ["z"],
+        "prefetch": ["z"],
         "empty": "none",
     }
     assert state["tiles"] == [
-        {"key": "a", "name": "a.jpg", "label": "dotted", "colour": "", "note": "excluded", "dim": True}
+        {"key": "a", "name": "a.jpg", "label": "dotted", "colour": "", "badge": "excluded", "dimmed": True}
     ]
     assert "export default" in state["_esm"]
     assert ".imgclf-sheet" in state["_css"]
 
 
-def test_the_text_of_a_sheet_says_how_many_images():
+def test_the_text_representation_has_the_number_of_images():
     assert repr(sheet("a", "b")) == "[page of 2 images, needs a running kernel]"
 
 
-def test_programs_and_styles_are_installed_with_the_package():
+def test_scripts_and_styles_are_installed_with_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["imgclf.widgets"]
     folder = Path(keys_module.__file__).parent
@@ -130,7 +134,7 @@ def test_programs_and_styles_are_installed_with_the_package():
     assert others == {path for pattern in patterns for path in folder.glob(pattern)}
 
 
-def test_programs_and_styles_need_no_other_server():
+def test_scripts_and_styles_load_nothing_from_other_servers():
     folder = Path(keys_module.__file__).parent
     assert [
         path.name

@@ -1,16 +1,16 @@
-"""The demo set: photographs of garments that are computed, not fetched.
+"""The demo set: synthetic images of garments, rendered in place of downloads.
 
-Its labels tell the texture of the cloth: dotted, leopard or striped. Each picture follows from its name alone, to the
-bit, so the manifest can list the sha256 of every file though no file is kept anywhere. Like a list of web links that
-has aged, the set has a few entries that are gone, broken, replaced or double.
+The labels are textures: dotted, leopard, striped. An image is a function of its name, identical to the bit
+on every machine, so the manifest lists the sha256 of every file although no file is stored. Like an old list
+of web links, the set has a few entries that are missing, broken, replaced or duplicated.
 """
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a web server would answer for a source."""
+class Response:
+    """What a web server would respond for a source."""
 
     status: int  # of HTTP: 200, 404
     content_type: str  # "image/jpeg" or "text/html"
@@ -24,13 +24,13 @@ def sources() -> list[tuple[str, str]]:
     return [(entry.label, entry.source) for entry in entries()]
 
 
-def answer(source: str) -> Answer:
-    """The answer for `source`, e.g. "demo:dotted/017"; an unknown source gives status 404."""
-    from .catalogue import PAGE, entries, present_jpeg
+def response(source: str) -> Response:
+    """The response for `source`, e.g. "demo:dotted/017"; an unknown source has status 404."""
+    from .catalogue import REMOVED_PAGE, current_jpeg, entries
 
     entry = next((entry for entry in entries() if entry.source == source), None)
-    if entry is None or entry.fate == "gone":
-        return Answer(404, "text/html", b"<!DOCTYPE html>\n<title>404 Not Found</title>\n")
-    if entry.fate == "page":
-        return Answer(200, "text/html", PAGE)
-    return Answer(200, "image/jpeg", present_jpeg(entry))
+    if entry is None or entry.state == "missing":
+        return Response(404, "text/html", b"<!DOCTYPE html>\n<title>404 Not Found</title>\n")
+    if entry.state == "removed":
+        return Response(200, "text/html", REMOVED_PAGE)
+    return Response(200, "image/jpeg", current_jpeg(entry))

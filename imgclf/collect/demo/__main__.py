@@ -10,12 +10,12 @@ MANIFEST = Path("data_manifest/fashion_texture.tsv")
 
 
 def main() -> None:
-    """Render every picture once and write its sha256 into the manifest."""
+    """Render every image and write its sha256 into the manifest."""
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         lines = list(threads.map(manifest_line, entries()))
-    unfinished = MANIFEST.with_suffix(".unfinished")
-    unfinished.write_bytes("".join(["label\tsource\tsha256\tfile_name\n", *lines]).encode())
-    unfinished.replace(MANIFEST)
+    partial = MANIFEST.with_suffix(".partial")
+    partial.write_bytes("".join(["label\tsource\tsha256\tfile_name\n", *lines]).encode())
+    partial.replace(MANIFEST)
     print(f"{MANIFEST}: {len(lines)} entries")
 
 

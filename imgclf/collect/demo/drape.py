@@ -1,18 +1,19 @@
-"""Cloth in light: folds move the weave and shade it, parts throw shadows on what is below them."""
+"""Cloth in light: folds displace the texture and shade it, parts cast shadows on what is below them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from .chance import Draws
-from .cloth import Cloth
-from .field import PHASES_OF_NOISE, clipped, coarse_nodes, noise_at, refine, sine, smooth_step, soften
+from .draws import Draws
 from .garment import Part
 from .outline import Point, View
 from .palette import Colour
+from .portable_math import NOISE_SIZE, clipped, coarse_nodes, noise_at, refine, sine, smooth_step, soften
+from .textures import Texture
 
-STEP = 4  # pixels between the points where folds are worked out
+STEP = 4  # pixels between the nodes where folds are computed
 MARGIN = 24  # pixels around a part that its shadow may reach
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
@@ -20,7 +21,7 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
 
 @dataclass(frozen=True)
 class Light:
-    """Direction of the light (towards it; y down), share of light from everywhere, and gloss of the cloth."""
+    """Direction towards the light (y down), fraction of ambient light, and gloss of the cloth."""
 
     x: float
     y: float
@@ -30,15 +31,15 @@ class Light:
 
 @dataclass(frozen=True)
 class Folds:
-    """Random folds: a table of noise and the heights of three kinds of fold, in half shoulder widths."""
+    """Random folds: a noise grid and the heights of three kinds of fold, in half shoulder widths."""
 
-    noise: np.ndarray  # (64, 64)
+    noise: np.ndarray  # (64, 64) float32, 0 to 1
     hanging: float
     pulled: float
     crumpled: float
 
     def height(self, share: np.ndarray, across: np.ndarray, along: np.ndarray) -> np.ndarray:
-        """Height of the cloth over its tube at the points that `Tube.unrolled` gives."""
+        """Height of the cloth over its tube, at coordinates as `Tube.unrolled` returns them."""
         hanging = noise_at(self.noise, across * 3.2 + 7.0, along * 0.55 + across * 0.3)
         falling = (
             2.0
@@ -58,20 +59,20 @@ class Folds:
         )
 
 
-def any_folds(draws: Draws) -> Folds:
-    """Folds of a garment, from ironed to crumpled."""
-    amount = draws.between(0.4, 1.3)
+def random_folds(draws: Draws) -> Folds:
+    """Random folds of a garment, from ironed to crumpled."""
+    amount = draws.uniform(0.4, 1.3)
     return Folds(
-        draws.table(PHASES_OF_NOISE, PHASES_OF_NOISE),
-        amount * draws.between(0.03, 0.1),
-        amount * draws.between(0.02, 0.07),
-        amount * draws.between(0.005, 0.025),
+        draws.uniform_array(NOISE_SIZE, NOISE_SIZE),
+        amount * draws.uniform(0.03, 0.1),
+        amount * draws.uniform(0.02, 0.07),
+        amount * draws.uniform(0.005, 0.025),
     )
 
 
 @dataclass
 class Draped:
-    """Maps of the pixels of a box: place on the cloth, shade, share covered, share that is plain trimming."""
+    """Maps of the pixels of a box: texture coordinates, shade, coverage, and coverage by plain trimming."""
 
     box: Box
     u: np.ndarray
@@ -82,18 +83,19 @@ class Draped:
 
 
 class Canvas:
-    """The picture as three planes (red, green, blue), float32, 0 to 255."""
+    """The image as three planes (red, green, blue), float32, 0 to 255."""
 
-    def __init__(self, planes: np.ndarray, view: View, light: Light):
+    def __init__(self, planes: np.ndarray, view: View, light: Light) -> None:
         self.planes, self.view, self.light = planes, view, light
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns, in pixels."""
-        return self.planes.shape[1:]
+        _, rows, columns = self.planes.shape
+        return rows, columns
 
     def box(self, outlines: list[list[Point]], margin: int = 2) -> Box | None:
-        """The part of the picture that the outlines touch; None if they are out of it."""
+        """Bounding box of the outlines within the image; None if they are outside of it."""
         pixels = [self.view.pixel(point) for outline in outlines for point in outline]
         if not pixels:
             return None
@@ -103,7 +105,7 @@ class Canvas:
         return (left, top, right, bottom) if right - left > 2 and bottom - top > 2 else None
 
     def mask(self, outline: list[Point], box: Box) -> np.ndarray:
-        """The share of each pixel of `box` inside `outline`, uint8, 0 to 255."""
+        """Coverage of each pixel of `box` by `outline`, uint8, 0 to 255."""
         mask = np.zeros((box[3] - box[1], box[2] - box[0]), np.uint8)
         cv2.fillPoly(mask, [self.view.polygon(outline, box[:2])], 255, lineType=cv2.LINE_AA, shift=4)
         return mask
@@ -112,10 +114,10 @@ class Canvas:
         """Paint an outline in one colour."""
         box = self.box([outline])
         if box is not None:
-            self._lay(box, self.mask(outline, box) * np.float32(opacity / 255), colour)
+            self._blend(box, self.mask(outline, box) * np.float32(opacity / 255), colour)
 
     def shadow(self, outlines: list[list[Point]], offset: Point, step: int, darkness: float) -> None:
-        """Darken the picture beside the outlines; `offset` in pixels, `step` the softness in pixels."""
+        """Cast a shadow of the outlines; `offset` in pixels, `step` the softness in pixels."""
         box = self.box(outlines, 3 * step)
         if box is None:
             return
@@ -127,40 +129,47 @@ class Canvas:
         left, top, right, bottom = box
         self.planes[:, top:bottom, left:right] *= 1.0 - darkness * soften(mask, step)
 
-    def wear(
-        self, parts: list[Part], folds: Folds, cloth: Cloth | None, trimming: Colour, softness: float = 0.0
+    def draw_parts(
+        self,
+        parts: list[Part],
+        folds: Folds,
+        texture: Texture | None,
+        trimming: Colour,
+        softness: float = 0.0,
     ) -> None:
-        """Paint pieces of cloth, of the texture `cloth` or, if None, all in the colour `trimming`."""
-        draped = self._drape(parts, folds, cloth is not None)
+        """Paint pieces of cloth in the texture or, if None, in the colour `trimming`."""
+        draped = self._drape(parts, folds, texture is not None)
         if draped is None:
             return
-        if cloth is None:
-            self._lay(draped.box, draped.cover, trimming, draped.shade)
+        if texture is None:
+            self._blend(draped.box, draped.cover, trimming, draped.shade)
             return
-        planes = cloth(draped.u, draped.v, (1.0 + softness) / self.view.scale)
-        for plane, value in zip(planes, trimming):
+        planes = texture(draped.u, draped.v, (1.0 + softness) / self.view.scale)
+        for plane, value in zip(planes, trimming, strict=True):
             plane += (value - plane) * draped.plain
-        self._lay(draped.box, draped.cover, planes, draped.shade)
+        self._blend(draped.box, draped.cover, planes, draped.shade)
 
-    def _lay(self, box: Box, cover: np.ndarray, colour, shade: np.ndarray | None = None) -> None:
+    def _blend(
+        self, box: Box, cover: np.ndarray, colour: Colour | np.ndarray, shade: np.ndarray | None = None
+    ) -> None:
         left, top, right, bottom = box
         glare = None if shade is None else np.maximum(shade - 1.0, 0.0) * 70.0
-        for plane, value in zip(self.planes, colour):
+        for plane, value in zip(self.planes, colour, strict=True):
             below = plane[top:bottom, left:right]
             lit = value if shade is None else np.minimum(value * shade + glare, 255.0)
             below += (lit - below) * cover
 
-    def _drape(self, parts: list[Part], folds: Folds, is_woven: bool) -> Draped | None:
+    def _drape(self, parts: list[Part], folds: Folds, is_textured: bool) -> Draped | None:
         box = self.box([part.outline for part in parts], MARGIN)
         if box is None:
             return None
         shape = (box[3] - box[1], box[2] - box[0])
         maps = Draped(box, *(np.zeros(shape, np.float32) for _ in range(5)))
         for part in parts:
-            self._add(part, maps, folds, is_woven)
+            self._add(part, maps, folds, is_textured)
         return maps
 
-    def _add(self, part: Part, maps: Draped, folds: Folds, is_woven: bool) -> None:
+    def _add(self, part: Part, maps: Draped, folds: Folds, is_textured: bool) -> None:
         box = self.box([part.outline], MARGIN)
         if box is None:
             return
@@ -173,13 +182,15 @@ class Canvas:
         maps.shade[here] += (shade - maps.shade[here]) * near
         maps.cover[here] = np.maximum(maps.cover[here], near)
         maps.plain[here] += (float(part.is_plain) - maps.plain[here]) * near
-        if is_woven and not part.is_plain:
+        if is_textured and not part.is_plain:
             is_inside = mask > 96
             np.copyto(maps.u[here], u(), where=is_inside)
             np.copyto(maps.v[here], v(), where=is_inside)
 
-    def _light_part(self, part: Part, box: Box, folds: Folds):
-        """Functions for u and v on the cloth, and the shade, over `box`."""
+    def _light_part(
+        self, part: Part, box: Box, folds: Folds
+    ) -> tuple[Callable[[], np.ndarray], Callable[[], np.ndarray], np.ndarray]:
+        """Functions that compute u and v, the texture coordinates, and the shade, over `box`."""
         shape = (box[3] - box[1], box[2] - box[0])
         x, y = self.view.points(coarse_nodes(box[0], shape[1], STEP), coarse_nodes(box[1], shape[0], STEP))
         share, across, along = part.tube.unrolled(x, y)
@@ -198,7 +209,7 @@ class Canvas:
 
 
 def _slopes(height: np.ndarray, per_node: float) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes of the cloth to the right and downwards, without unit."""
+    """Slopes of the cloth to the right and downwards, dimensionless."""
     slope_x, slope_y = np.zeros_like(height), np.zeros_like(height)
     slope_x[:, 1:-1] = (height[:, 2:] - height[:, :-2]) * per_node
     slope_y[1:-1] = (height[2:] - height[:-2]) * per_node
@@ -214,7 +225,7 @@ def _slopes(height: np.ndarray, per_node: float) -> tuple[np.ndarray, np.ndarray
 def _shade(
     part: Part, share: np.ndarray, slope_x: np.ndarray, slope_y: np.ndarray, light: Light
 ) -> np.ndarray:
-    """How much light a place sends to the eye: 1 where flat cloth faces us, more on glossy ridges."""
+    """Reflected light at each point: 1 where flat cloth faces the camera, more on glossy ridges."""
     ax, ay = part.tube.axis
     tilt = share * share * share * part.tube.roundness
     x, y = tilt * ay - 2.3 * slope_x, -tilt * ax - 2.3 * slope_y

@@ -1,12 +1,12 @@
-"""Who or what wears the garment, and what hangs in front of it."""
+"""The person, mannequin or hanger that wears the garment, and what occludes it."""
 
 from dataclasses import dataclass, replace
 
-from .chance import Draws
 from .drape import Canvas, Folds
+from .draws import Draws
 from .garment import Garment, Part
 from .outline import Tube, curve, mirrored, oval, ribbon
-from .palette import HAIRS, SKINS, Colour, any_colour, mixed
+from .palette import HAIRS, SKINS, Colour, mixed, random_colour
 
 SETTINGS = {"person": 5, "mannequin": 2, "flat": 2, "hanger": 2}
 
@@ -20,31 +20,31 @@ class Figure:
     hair: Colour
     hair_length: float  # below the chin, in half shoulder widths; 0 is short
     trousers: Colour
-    has_under: bool  # a plain shirt below a vest
-    under: Colour
+    has_undershirt: bool  # plain, below a vest
+    undershirt: Colour
 
 
-def any_figure(draws: Draws) -> Figure:
-    """A figure of any kind."""
-    setting = draws.weighted(SETTINGS)
+def random_figure(draws: Draws) -> Figure:
+    """A random figure."""
+    setting = draws.weighted_choice(SETTINGS)
     skin = (
-        draws.pick(SKINS)
+        draws.choice(SKINS)
         if setting == "person"
-        else draws.pick([(232, 228, 220), (196, 190, 182), (70, 68, 70), (224, 200, 172)])
+        else draws.choice([(232, 228, 220), (196, 190, 182), (70, 68, 70), (224, 200, 172)])
     )
     return Figure(
         setting,
         skin,
-        draws.pick(HAIRS),
-        draws.pick([0.0, 0.5, draws.between(0.6, 1.6)]),
-        any_colour(draws),
-        draws.chance(0.4),
-        any_colour(draws),
+        draws.choice(HAIRS),
+        draws.choice([0.0, 0.5, draws.uniform(0.6, 1.6)]),
+        random_colour(draws),
+        draws.bernoulli(0.4),
+        random_colour(draws),
     )
 
 
-def draw_behind(canvas: Canvas, figure: Figure, garment: Garment, still: Folds) -> None:
-    """What the trunk and the sleeves cover: hair, arms, legs or a hanger."""
+def draw_behind(canvas: Canvas, figure: Figure, garment: Garment, smooth: Folds) -> None:
+    """Draw what the trunk and the sleeves cover: hair, arms, legs or a hanger."""
     if figure.setting == "hanger":
         _draw_hanger(canvas, figure)
     if figure.setting not in ("person", "mannequin"):
@@ -61,48 +61,52 @@ def draw_behind(canvas: Canvas, figure: Figure, garment: Garment, still: Folds) 
             ],
             6,
         )
-        canvas.wear(
+        canvas.draw_parts(
             [Part(back + mirrored(back), garment.trunk, lift=0.2)],
-            still,
+            smooth,
             None,
             mixed(figure.hair, (0, 0, 0), 0.3),
         )
-    _draw_legs(canvas, figure, garment, still)
+    _draw_legs(canvas, figure, garment, smooth)
     if garment.sleeve_end or figure.setting == "person":
-        _draw_arms(canvas, figure, garment, still)
+        _draw_arms(canvas, figure, garment, smooth)
 
 
-def _draw_arms(canvas: Canvas, figure: Figure, garment: Garment, still: Folds) -> None:
+def _draw_arms(canvas: Canvas, figure: Figure, garment: Garment, smooth: Folds) -> None:
     parts, slim = [], (0.12, 0.22, 0.2, 0.18, 0.17, 0.15, 0.12, 0.11)
     for arm in garment.arms:
         is_cut_at_elbow = garment.forearm is not None and arm.length < 1.5
         limb = replace(arm, widths=slim[:5] if is_cut_at_elbow else slim)
         parts += [Part(limb.outline(), limb)] + ([] if is_cut_at_elbow else _hand(limb))
-    canvas.wear(parts, still, None, figure.skin)
+    canvas.draw_parts(parts, smooth, None, figure.skin)
     if garment.kind == "vest":
-        canvas.wear([_bust(garment)], still, None, figure.under if figure.has_under else figure.skin)
-    if figure.has_under and garment.kind == "vest":
+        canvas.draw_parts(
+            [_bust(garment)], smooth, None, figure.undershirt if figure.has_undershirt else figure.skin
+        )
+    if figure.has_undershirt and garment.kind == "vest":
         sleeves = [
             replace(arm, widths=tuple(width + 0.04 for width in slim[: len(arm.widths)]))
             for arm in garment.arms
         ]
-        canvas.wear([Part(sleeve.outline(), sleeve) for sleeve in sleeves], still, None, figure.under)
+        canvas.draw_parts(
+            [Part(sleeve.outline(), sleeve) for sleeve in sleeves], smooth, None, figure.undershirt
+        )
 
 
-def draw_forearm(canvas: Canvas, figure: Figure, garment: Garment, still: Folds) -> None:
-    """A forearm across the front, if the garment's pose has one; its sleeve comes later."""
+def draw_forearm(canvas: Canvas, figure: Figure, garment: Garment, smooth: Folds) -> None:
+    """Draw a forearm across the front, if the garment's pose has one; its sleeve is drawn later."""
     if garment.forearm is None:
         return
     limb = replace(garment.forearm, widths=(0.16, 0.17, 0.15, 0.12, 0.11))
     elbow = Part(oval(limb.origin, 0.16, 0.16), limb, lift=0.15)
-    canvas.wear([elbow, Part(limb.outline(), limb, lift=0.25), *_hand(limb)], still, None, figure.skin)
-    if figure.has_under and garment.kind == "vest":
+    canvas.draw_parts([elbow, Part(limb.outline(), limb, lift=0.25), *_hand(limb)], smooth, None, figure.skin)
+    if figure.has_undershirt and garment.kind == "vest":
         sleeve = replace(limb, widths=tuple(width + 0.05 for width in limb.widths))
-        canvas.wear(
+        canvas.draw_parts(
             [Part(oval(limb.origin, 0.2, 0.2), sleeve), Part(sleeve.outline(0.0, 0.95), sleeve, lift=0.4)],
-            still,
+            smooth,
             None,
-            figure.under,
+            figure.undershirt,
         )
 
 
@@ -121,11 +125,11 @@ def _hand(arm: Tube) -> list[Part]:
     return [Part(thumb.outline(), thumb, lift=0.15), Part(palm.outline(), palm, lift=0.12)]
 
 
-def _draw_legs(canvas: Canvas, figure: Figure, garment: Garment, still: Folds) -> None:
+def _draw_legs(canvas: Canvas, figure: Figure, garment: Garment, smooth: Folds) -> None:
     top, wide = garment.trunk.length - 0.5, 0.92 * garment.trunk.widths[-1]
     if figure.setting == "mannequin":
         pole = Tube((0.0, top), 0.0, 4.0, (0.06, 0.06))
-        canvas.wear([Part(pole.outline(), pole)], still, None, (120, 116, 112))
+        canvas.draw_parts([Part(pole.outline(), pole)], smooth, None, (120, 116, 112))
         return
     hips = Tube((0.0, top), 0.0, 1.2, (wide, wide * 1.02))
     legs = [
@@ -133,7 +137,7 @@ def _draw_legs(canvas: Canvas, figure: Figure, garment: Garment, still: Folds) -
         for side in (-1.0, 1.0)
     ]
     parts = [Part(tube.outline(), tube) for tube in (*legs, hips)]
-    canvas.wear(parts, replace(still, pulled=0.03), None, figure.trousers)
+    canvas.draw_parts(parts, replace(smooth, pulled=0.03), None, figure.trousers)
 
 
 def _draw_hanger(canvas: Canvas, figure: Figure) -> None:
@@ -145,8 +149,8 @@ def _draw_hanger(canvas: Canvas, figure: Figure) -> None:
     canvas.fill(ribbon(curve([(-0.7, 0.3), (0.0, 0.02), (0.7, 0.3)]), 0.12), wood)
 
 
-def draw_body(canvas: Canvas, figure: Figure, garment: Garment, still: Folds) -> None:
-    """Neck and head, over the inside of the garment's back and under its front."""
+def draw_body(canvas: Canvas, figure: Figure, garment: Garment, smooth: Folds) -> None:
+    """Draw neck and head, over the inside of the garment's back and under its front."""
     if figure.setting not in ("person", "mannequin"):
         return
     neck = Tube((0.0, -0.7), 0.0, 1.8, (0.26, 0.25, 0.36, 0.8, 0.8))
@@ -154,32 +158,33 @@ def draw_body(canvas: Canvas, figure: Figure, garment: Garment, still: Folds) ->
     if figure.setting == "mannequin":
         cut = Tube((0.0, -0.32), 0.25, 0.01, (0.26, 0.26))
         stump = replace(neck, origin=(0.0, -0.3), length=1.5, widths=(0.25, 0.28, 0.55, 0.8, 0.8))
-        canvas.wear(
+        canvas.draw_parts(
             [
                 Part(stump.outline(0.0, 0.9), stump, lift=0.0),
                 Part(oval((0.0, -0.3), 0.25, 0.05), cut, tone=0.85),
             ],
-            still,
+            smooth,
             None,
             figure.skin,
         )
         return
-    canvas.wear(parts, still, None, mixed(figure.skin, (70, 30, 20), 0.15))
-    if figure.has_under and garment.kind in ("vest", "shirt", "hoodie"):
-        under = curve([(-0.34, 0.12), (0.0, 0.32), (0.34, 0.12)]) + [
+    canvas.draw_parts(parts, smooth, None, mixed(figure.skin, (70, 30, 20), 0.15))
+    if figure.has_undershirt and garment.kind in ("vest", "shirt", "hoodie"):
+        under = [
+            *curve([(-0.34, 0.12), (0.0, 0.32), (0.34, 0.12)]),
             (0.7, 0.3),
             (0.7, 1.4),
             (-0.7, 1.4),
             (-0.7, 0.3),
         ]
-        canvas.wear([Part(under, garment.trunk, lift=0.2)], still, None, figure.under)
-    _draw_head(canvas, figure, still)
+        canvas.draw_parts([Part(under, garment.trunk, lift=0.2)], smooth, None, figure.undershirt)
+    _draw_head(canvas, figure, smooth)
 
 
-def _draw_head(canvas: Canvas, figure: Figure, still: Folds) -> None:
+def _draw_head(canvas: Canvas, figure: Figure, smooth: Folds) -> None:
     skull = Tube((0.0, -1.45), 0.0, 1.16, (0.36, 0.4, 0.4, 0.36, 0.2), roundness=0.9)
     face = curve([(0.0, -1.45), (0.33, -1.3), (0.39, -0.95), (0.34, -0.6), (0.14, -0.32), (0.0, -0.3)], 6)
-    canvas.wear([Part(face + mirrored(face), skull, lift=0.45)], still, None, figure.skin)
+    canvas.draw_parts([Part(face + mirrored(face), skull, lift=0.45)], smooth, None, figure.skin)
     canvas.fill(
         ribbon(curve([(-0.1, -0.52), (0.0, -0.5), (0.1, -0.52)]), 0.05, 0.03),
         mixed(figure.skin, (150, 40, 50), 0.5),
@@ -210,24 +215,24 @@ def _draw_head(canvas: Canvas, figure: Figure, still: Folds) -> None:
         ],
         6,
     )
-    canvas.wear(
-        [Part(fringe + mirrored(fringe), skull, lift=0.3)], replace(still, hanging=0.12), None, figure.hair
+    canvas.draw_parts(
+        [Part(fringe + mirrored(fringe), skull, lift=0.3)], replace(smooth, hanging=0.12), None, figure.hair
     )
 
 
 OCCLUSIONS = ("hair", "strap", "bag", "scarf")
 
 
-def draw_in_front(canvas: Canvas, figure: Figure, occlusions: list[str], still: Folds, draws: Draws) -> None:
-    """Hair, straps, arms and the like, over the garment."""
-    ways = {"hair": _draw_locks, "strap": _draw_strap, "bag": _draw_bag, "scarf": _draw_scarf}
+def draw_in_front(canvas: Canvas, figure: Figure, occlusions: list[str], smooth: Folds, draws: Draws) -> None:
+    """Draw occlusions over the garment: hair, a strap, a bag, a scarf."""
+    draw = {"hair": _draw_locks, "strap": _draw_strap, "bag": _draw_bag, "scarf": _draw_scarf}
     for occlusion in occlusions:
-        ways[occlusion](canvas, figure, still, draws)
+        draw[occlusion](canvas, figure, smooth, draws)
 
 
-def _draw_locks(canvas: Canvas, figure: Figure, still: Folds, draws: Draws) -> None:
+def _draw_locks(canvas: Canvas, figure: Figure, smooth: Folds, draws: Draws) -> None:
     for side in (-1.0, 1.0):
-        low = draws.between(0.6, 1.7)
+        low = draws.uniform(0.6, 1.7)
         parts = []
         for lock in range(5):
             x = 0.42 - 0.05 * lock
@@ -235,27 +240,27 @@ def _draw_locks(canvas: Canvas, figure: Figure, still: Folds, draws: Draws) -> N
                 [
                     (side * x, -1.1),
                     (side * (x + 0.1), -0.4),
-                    (side * (x + draws.between(-0.05, 0.25)), 0.5 * low),
-                    (side * (x + draws.between(-0.1, 0.1)), low - draws.between(0, 0.4)),
+                    (side * (x + draws.uniform(-0.05, 0.25)), 0.5 * low),
+                    (side * (x + draws.uniform(-0.1, 0.1)), low - draws.uniform(0, 0.4)),
                 ],
                 5,
             )
             tube = Tube((side * x, -1.1), 0.0, low + 1.1, (0.14, 0.14), roundness=0.9)
             parts.append(Part(ribbon(line, 0.24, 0.05), tube, lift=0.35))
-        canvas.wear(parts, replace(still, hanging=0.1), None, figure.hair)
+        canvas.draw_parts(parts, replace(smooth, hanging=0.1), None, figure.hair)
 
 
-def _draw_strap(canvas: Canvas, figure: Figure, still: Folds, draws: Draws) -> None:
+def _draw_strap(canvas: Canvas, figure: Figure, smooth: Folds, draws: Draws) -> None:
     side, tube = draws.sign(), Tube((0.0, 0.0), 0.0, 3.0, (1.0, 1.0))
     line = curve([(side * 0.62, 0.05), (side * 0.45, 0.6), (-side * 0.2, 1.6), (-side * 0.9, 2.6)])
-    canvas.wear(
-        [Part(ribbon(line, draws.between(0.08, 0.18)), tube, lift=0.5)], still, None, any_colour(draws)
+    canvas.draw_parts(
+        [Part(ribbon(line, draws.uniform(0.08, 0.18)), tube, lift=0.5)], smooth, None, random_colour(draws)
     )
 
 
-def _draw_bag(canvas: Canvas, figure: Figure, still: Folds, draws: Draws) -> None:
-    side, colour = draws.sign(), any_colour(draws)
-    left, top = side * draws.between(0.3, 0.6), draws.between(1.7, 2.2)
+def _draw_bag(canvas: Canvas, figure: Figure, smooth: Folds, draws: Draws) -> None:
+    side, colour = draws.sign(), random_colour(draws)
+    left, top = side * draws.uniform(0.3, 0.6), draws.uniform(1.7, 2.2)
     tube = Tube((left, top), 0.0, 1.2, (0.6, 0.6))
     body = [
         (left - 0.5, top),
@@ -271,16 +276,16 @@ def _draw_bag(canvas: Canvas, figure: Figure, still: Folds, draws: Draws) -> Non
         ),
     ]
     handle = ribbon(curve([(left - 0.3, top + 0.05), (side * 0.55, 0.3), (left + 0.3, top + 0.05)]), 0.07)
-    canvas.wear([Part(handle, tube, lift=0.4), Part(body, tube, lift=0.5)], still, None, colour)
+    canvas.draw_parts([Part(handle, tube, lift=0.4), Part(body, tube, lift=0.5)], smooth, None, colour)
 
 
-def _draw_scarf(canvas: Canvas, figure: Figure, still: Folds, draws: Draws) -> None:
-    side, low, colour = draws.sign(), draws.between(1.4, 2.2), any_colour(draws)
-    line = curve([(side * 0.12, 0.35), (side * 0.24, 0.9), (side * draws.between(0.1, 0.35), low)])
+def _draw_scarf(canvas: Canvas, figure: Figure, smooth: Folds, draws: Draws) -> None:
+    side, low, colour = draws.sign(), draws.uniform(1.4, 2.2), random_colour(draws)
+    line = curve([(side * 0.12, 0.35), (side * 0.24, 0.9), (side * draws.uniform(0.1, 0.35), low)])
     parts = []
     for thread in range(9):
         x, y = line[-1][0] + 0.044 * (thread - 4), low - 0.02
-        tassel = Tube((x, y), 0.0, draws.between(0.12, 0.17), (0.018, 0.018))
+        tassel = Tube((x, y), 0.0, draws.uniform(0.12, 0.17), (0.018, 0.018))
         parts.append(Part(tassel.outline(), tassel))
     tube = Tube(line[0], 0.0, low, (0.2, 0.2), roundness=0.5)
     parts.append(Part(ribbon(line, 0.26, 0.4), tube, lift=0.5))
@@ -297,4 +302,4 @@ def _draw_scarf(canvas: Canvas, figure: Figure, still: Folds, draws: Draws) -> N
         parts.append(
             Part(ribbon(loop, 0.24), replace(tube, origin=(0.0, 0.0), widths=(0.6, 0.6), turn=0.0), lift=0.45)
         )
-    canvas.wear(parts, replace(still, hanging=0.12, pulled=0.05), None, colour)
+    canvas.draw_parts(parts, replace(smooth, hanging=0.12, pulled=0.05), None, colour)

@@ -1,4 +1,4 @@
-"""What a garment is made of: pieces of cloth, and how they lie on each other.
+"""A garment: pieces of cloth, and how they lie on each other.
 
 Lengths are in half shoulder widths (about 21 cm): x to the right, y down from the base of the neck.
 """
@@ -17,7 +17,7 @@ class Part:
     is_plain: bool = False  # of the trimming colour, without the texture
     is_ribbed: bool = False
     tone: float = 1.0  # lightness; below 1 inside a neck or a hood
-    lift: float = 0.3  # darkness of the shadow it throws, 0 to 1
+    lift: float = 0.3  # darkness of the shadow it casts, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Garment:
     details: list[Detail] = field(default_factory=list)
 
     def seam(self, line: list[Point], width: float = 0.012) -> None:
-        """Draw a seam along `line`."""
+        """Add a seam along `line`."""
         self.details.append(Detail(ribbon(line, width), "seam"))
 
 

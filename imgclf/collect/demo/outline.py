@@ -1,4 +1,4 @@
-"""Curves, tubes of cloth, and the view that brings them onto the picture.
+"""Curves, tubes of cloth, and the view that projects them onto the image.
 
 Garments are drawn in half shoulder widths: x to the right from the middle, y down from the base of the neck.
 """
@@ -8,30 +8,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .field import cosine, sine
+from .portable_math import cosine, sine
 
 Point = tuple[float, float]
 
 
 def curve(points: list[Point], pieces: int = 8) -> list[Point]:
-    """A smooth line through `points` (Catmull-Rom), with `pieces` short lines from point to point."""
+    """A Catmull-Rom spline through `points`, as `pieces` line segments from point to point."""
     padded = [points[0], *points, points[-1]]
     line = []
-    for before, start, end, after in zip(padded, padded[1:], padded[2:], padded[3:]):
-        line += [
-            tuple(_through(*ends, step / pieces) for ends in zip(before, start, end, after))
-            for step in range(pieces)
-        ]
+    for before, start, end, after in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
+        for step in range(pieces):
+            x, y = (
+                _interpolated(*ends, step / pieces) for ends in zip(before, start, end, after, strict=True)
+            )
+            line.append((x, y))
     return [*line, points[-1]]
 
 
-def _through(before: float, start: float, end: float, after: float, t: float) -> float:
+def _interpolated(before: float, start: float, end: float, after: float, t: float) -> float:
     bend = (2 * before - 5 * start + 4 * end - after) + (3 * (start - end) + after - before) * t
     return start + 0.5 * t * ((end - before) + t * bend)
 
 
 def mirrored(points: list[Point]) -> list[Point]:
-    """`points` reflected left to right, in reverse order, so that a half outline can go on with it."""
+    """`points` reflected left to right, in reverse order, to complete a half outline."""
     return [(-x, y) for x, y in reversed(points)]
 
 
@@ -61,10 +62,10 @@ def _length(x: float, y: float) -> float:
 
 @dataclass(frozen=True)
 class Tube:
-    """A piece of cloth around a limb or the trunk: it gives each point a place on the flat cloth.
+    """A piece of cloth around a limb or the trunk: maps each point to a position on the flat cloth.
 
-    The axis starts at `origin`, runs `length` in `direction` (turns; 0 is down, positive to the right) and sags by
-    `bend` sideways in its middle. `widths` are half widths at even distances along it.
+    The axis starts at `origin`, runs `length` in `direction` (turns; 0 is down, positive to the right) and is
+    displaced sideways by `bend` in its middle. `widths` are half widths at even distances along it.
     """
 
     origin: Point
@@ -74,7 +75,7 @@ class Tube:
     bend: float = 0.0
     roundness: float = 0.6
     shift: Point = (0.0, 0.0)  # where on the cloth it was cut from
-    turn: float = 0.0  # of the weave against the axis, in turns
+    turn: float = 0.0  # of the texture against the axis, in turns
 
     @property
     def axis(self) -> Point:
@@ -85,9 +86,8 @@ class Tube:
         """The point at `along` (0 to 1) of the axis and `across` (-1 to 1) of the half width there."""
         x, y = self.axis
         side = across * self.width(along) + self.bend * 4 * along * (1 - along)
-        return self.origin[0] + x * along * self.length + y * side, self.origin[
-            1
-        ] + y * along * self.length - x * side
+        origin_x, origin_y = self.origin
+        return origin_x + x * along * self.length + y * side, origin_y + y * along * self.length - x * side
 
     def width(self, along: float) -> float:
         """Half width at `along` (0 to 1)."""
@@ -103,7 +103,7 @@ class Tube:
         return left + right
 
     def unrolled(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Share of the half width (-1 to 1 within the tube), distance across, and distance along the axis."""
+        """Fraction of the half width (-1 to 1 within the tube), and distances across and along the axis."""
         ax, ay = self.axis
         along = (x - self.origin[0]) * ax + (y - self.origin[1]) * ay
         across = (x - self.origin[0]) * ay - (y - self.origin[1]) * ax
@@ -115,7 +115,7 @@ class Tube:
 
 @dataclass(frozen=True)
 class View:
-    """Where the camera stands: turns garment points into pixels and back.
+    """The camera: projects garment points to pixels and back.
 
     pixel = centre + scale * turned(point - focus) / (1 + slant . turned(point - focus))
     """
@@ -127,7 +127,7 @@ class View:
     slant: Point  # per half shoulder width
 
     def pixel(self, point: Point) -> Point:
-        """Position of a point of the garment on the picture, in pixels."""
+        """Position of a point of the garment in the image, in pixels."""
         c, s = cosine(self.turn), sine(self.turn)
         x, y = point[0] - self.focus[0], point[1] - self.focus[1]
         x, y = x * c - y * s, x * s + y * c
@@ -135,7 +135,7 @@ class View:
         return self.centre[0] + self.scale * x / depth, self.centre[1] + self.scale * y / depth
 
     def polygon(self, outline: list[Point], offset: Point) -> np.ndarray:
-        """`outline` in 1/16 pixels from `offset`, as OpenCV fills it."""
+        """`outline` in 1/16 pixels relative to `offset`, for `cv2.fillPoly`."""
         pixels = np.array([self.pixel(point) for point in outline]) - offset
         return np.floor(pixels * 16.0 + 0.5).astype(np.int32)
 

@@ -1,6 +1,6 @@
 """Colours of cloth, skin and hair, as (red, green, blue) from 0 to 255."""
 
-from .chance import Draws
+from .draws import Draws
 
 Colour = tuple[float, float, float]
 
@@ -17,40 +17,46 @@ HAIRS = [
 
 
 def from_hue(hue: float, saturation: float, value: float) -> Colour:
-    """The colour of a hue in turns (0 red, 1/3 green, 2/3 blue), saturation and value from 0 to 1."""
+    """The colour of a hue in turns (0 red, 1/3 green, 2/3 blue), saturation and value (HSV) from 0 to 1."""
     sector = (hue % 1.0) * 6.0
-    rise = [min(max(abs((sector + shift) % 6.0 - 3.0) - 1.0, 0.0), 1.0) for shift in (0.0, 4.0, 2.0)]
-    return tuple(255.0 * value * (1.0 - saturation + saturation * share) for share in rise)
+    red, green, blue = (
+        255.0 * value * (1.0 - saturation + saturation * share)
+        for share in (
+            min(max(abs((sector + shift) % 6.0 - 3.0) - 1.0, 0.0), 1.0) for shift in (0.0, 4.0, 2.0)
+        )
+    )
+    return red, green, blue
 
 
 def mixed(first: Colour, second: Colour, share: float) -> Colour:
-    """`first` with `share` (0 to 1) of `second` in it."""
-    return tuple(a + (b - a) * share for a, b in zip(first, second))
+    """Linear interpolation of two colours; `share`: weight of `second`, 0 to 1."""
+    red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
+    return red, green, blue
 
 
 def luminance(colour: Colour) -> float:
-    """How light a colour looks, 0 to 255."""
+    """Luminance of a colour, 0 to 255."""
     return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
 
 
-def any_colour(draws: Draws) -> Colour:
-    """Any colour that cloth is dyed in: white, black, greys, pastels, deep and bright tones."""
-    family = draws.weighted(
+def random_colour(draws: Draws) -> Colour:
+    """A random colour of cloth: white, black, greys, pastels, deep and bright tones."""
+    family = draws.weighted_choice(
         {"white": 2, "black": 2, "grey": 1, "navy": 1, "pastel": 2, "deep": 2, "bright": 2, "earth": 1.5}
     )
-    hue = draws.between(0, 1)
+    hue = draws.uniform(0, 1)
     ranges = {
         "white": (hue, (0.0, 0.08), (0.92, 1.0)),
         "black": (hue, (0.0, 0.25), (0.06, 0.16)),
         "grey": (hue, (0.0, 0.1), (0.35, 0.75)),
-        "navy": (draws.between(0.58, 0.68), (0.5, 0.8), (0.18, 0.35)),
+        "navy": (draws.uniform(0.58, 0.68), (0.5, 0.8), (0.18, 0.35)),
         "pastel": (hue, (0.12, 0.35), (0.82, 0.97)),
         "deep": (hue, (0.5, 0.85), (0.25, 0.5)),
         "bright": (hue, (0.6, 0.92), (0.7, 0.95)),
-        "earth": (draws.between(0.04, 0.13), (0.3, 0.65), (0.4, 0.88)),
+        "earth": (draws.uniform(0.04, 0.13), (0.3, 0.65), (0.4, 0.88)),
     }
     tone, saturations, values = ranges[family]
-    return from_hue(tone, draws.between(*saturations), draws.between(*values))
+    return from_hue(tone, draws.uniform(*saturations), draws.uniform(*values))
 
 
 def cloth_colours(draws: Draws, contrast: float, natural: float) -> list[Colour]:
@@ -58,19 +64,19 @@ def cloth_colours(draws: Draws, contrast: float, natural: float) -> list[Colour]
 
     Parameters
     ----------
-    contrast : least difference in lightness of the ground and the first mark, 0 to 255.
-    natural : share (0 to 1) of cloths in the tan, brown and black of a leopard.
+    contrast : minimum difference in lightness of the ground and the first mark, 0 to 255.
+    natural : probability (0 to 1) of the tan, brown and black of a leopard.
     """
-    if draws.chance(natural):
+    if draws.bernoulli(natural):
         return _leopard_tones(draws, contrast)
-    ground = any_colour(draws)
+    ground = random_colour(draws)
     marks = [_contrasting(draws, ground, contrast) for _ in range(3)]
     return [ground, *marks]
 
 
 def _leopard_tones(draws: Draws, contrast: float) -> list[Colour]:
-    ground = from_hue(draws.between(0.06, 0.12), draws.between(0.25, 0.6), draws.between(0.7, 0.97))
-    dark = from_hue(draws.between(0.02, 0.1), draws.between(0.2, 0.6), draws.between(0.08, 0.22))
+    ground = from_hue(draws.uniform(0.06, 0.12), draws.uniform(0.25, 0.6), draws.uniform(0.7, 0.97))
+    dark = from_hue(draws.uniform(0.02, 0.1), draws.uniform(0.2, 0.6), draws.uniform(0.08, 0.22))
     share = min(1.0, (contrast + 40.0) / max(1.0, luminance(ground) - luminance(dark)))
     return [
         ground,
@@ -81,11 +87,11 @@ def _leopard_tones(draws: Draws, contrast: float) -> list[Colour]:
 
 
 def _contrasting(draws: Draws, ground: Colour, contrast: float) -> Colour:
-    """A colour whose lightness differs from `ground` by `contrast` to twice that, where there is room for it."""
+    """A colour whose lightness differs from `ground` by `contrast` to twice that, where possible."""
     for _ in range(24):
-        mark = any_colour(draws)
-        apart = abs(luminance(mark) - luminance(ground))
-        if contrast <= apart <= 2.0 * contrast + 60.0:
+        mark = random_colour(draws)
+        difference = abs(luminance(mark) - luminance(ground))
+        if contrast <= difference <= 2.0 * contrast + 60.0:
             return mark
     far = (245.0, 245.0, 245.0) if luminance(ground) < 128 else (18.0, 18.0, 22.0)
     return mixed(ground, far, min(1.0, contrast / abs(luminance(far) - luminance(ground))))

@@ -1,11 +1,11 @@
-"""Cutting and sewing: trunk, sleeves and neck of upper-body garments."""
+"""Construction of upper-body garments: trunk, sleeves and neck."""
 
 from dataclasses import replace
 
-from .chance import Draws
-from .field import sine
+from .draws import Draws
 from .garment import Cut, Garment, Part
 from .outline import Point, Tube, curve, mirrored, oval
+from .portable_math import sine
 from .trimmings import FINISHES
 
 POSES = {
@@ -18,7 +18,7 @@ KINDS = ("blouse", "hoodie", "pullover", "shirt", "sweater", "t-shirt", "vest")
 
 
 def tailor(kind: str, draws: Draws, *, pose: str) -> Garment:
-    """A garment of one of `KINDS`, with its arms in one of `POSES`."""
+    """A random garment of one of `KINDS`, with its arms in one of `POSES`."""
     cut = _cut(kind, draws)
     garment = _sewn(kind, cut, pose, draws)
     _add_back(garment, cut, draws)
@@ -29,26 +29,28 @@ def tailor(kind: str, draws: Draws, *, pose: str) -> Garment:
 
 
 def _cut(kind: str, draws: Draws) -> Cut:
-    wide = {"hoodie": 0.12, "sweater": 0.1, "pullover": 0.06, "vest": -0.06}.get(kind, 0.0) + draws.between(
+    wide = {"hoodie": 0.12, "sweater": 0.1, "pullover": 0.06, "vest": -0.06}.get(kind, 0.0) + draws.uniform(
         -0.06, 0.08
     )
-    is_pointed = draws.chance({"blouse": 0.5, "pullover": 0.4, "vest": 0.6, "t-shirt": 0.25}.get(kind, 0.0))
-    depth = (
-        draws.between(0.6, 1.0)
-        if is_pointed
-        else draws.between(0.28, 0.5 if kind in ("hoodie", "sweater") else 0.7)
+    is_pointed = draws.bernoulli(
+        {"blouse": 0.5, "pullover": 0.4, "vest": 0.6, "t-shirt": 0.25}.get(kind, 0.0)
     )
-    waist = draws.between(0.68, 0.86) if kind in ("blouse", "vest") else draws.between(0.78, 0.92)
+    depth = (
+        draws.uniform(0.6, 1.0)
+        if is_pointed
+        else draws.uniform(0.28, 0.5 if kind in ("hoodie", "sweater") else 0.7)
+    )
+    waist = draws.uniform(0.68, 0.86) if kind in ("blouse", "vest") else draws.uniform(0.78, 0.92)
     return Cut(
-        neck=draws.between(0.36, 0.5),
+        neck=draws.uniform(0.36, 0.5),
         depth=depth,
         is_pointed=is_pointed,
-        slope=draws.between(0.24, 0.36),
+        slope=draws.uniform(0.24, 0.36),
         shoulder=0.78 if kind == "vest" else 1.0 + 0.5 * wide,
         chest=0.86 + wide,
         waist=waist + wide,
-        hem=waist + wide + draws.between(0.02, 0.22),
-        length=draws.between(2.5, 3.25),
+        hem=waist + wide + draws.uniform(0.02, 0.22),
+        length=draws.uniform(2.5, 3.25),
     )
 
 
@@ -59,16 +61,16 @@ def _sewn(kind: str, cut: Cut, pose: str, draws: Draws) -> Garment:
         0.0,
         cut.length,
         (cut.shoulder, cut.shoulder, cut.chest, middle, cut.waist, cut.hem),
-        roundness=draws.between(0.35, 0.75),
+        roundness=draws.uniform(0.35, 0.75),
     )
     arms = [_arm(side, cut, pose, draws) for side in (-1.0, 1.0)]
     short = {"t-shirt": 0.9, "vest": 1.0, "blouse": 0.3, "shirt": 0.25}.get(kind, 0.0)
     sleeve_end = (
         0.0
         if kind == "vest"
-        else draws.between(0.3, 0.42)
-        if draws.chance(short)
-        else draws.pick([1.0, 1.0, 0.78])
+        else draws.uniform(0.3, 0.42)
+        if draws.bernoulli(short)
+        else draws.choice([1.0, 1.0, 0.78])
     )
     garment = Garment(
         kind, trunk, arms, _neckline(cut), sleeve_end, kind in ("hoodie", "sweater", "pullover")
@@ -82,29 +84,29 @@ def _arm(side: float, cut: Cut, pose: str, draws: Draws) -> Tube:
     ease = (cut.chest - 0.86) * 0.6
     widths = tuple(width + ease for width in (0.12, 0.31, 0.32, 0.29, 0.26, 0.24, 0.21, 0.19))
     low, high = POSES[pose]
-    spread = draws.between(low, high)
-    bend = side * (draws.between(0.2, 0.35) if pose == "bent" else draws.between(-0.02, 0.1))
+    spread = draws.uniform(low, high)
+    bend = side * (draws.uniform(0.2, 0.35) if pose == "bent" else draws.uniform(-0.02, 0.1))
     shoulder = (side * (max(cut.shoulder, 0.98) - 0.2), cut.slope + 0.04 + 0.24 * sine(max(spread, 0.0)))
     return Tube(
         shoulder,
         side * spread,
-        draws.between(2.3, 2.6),
+        draws.uniform(2.3, 2.6),
         widths,
         bend,
         0.8,
-        (draws.between(0, 3), draws.between(0, 3)),
+        (draws.uniform(0, 3), draws.uniform(0, 3)),
     )
 
 
 def _bend_elbow(garment: Garment, draws: Draws) -> None:
     """Bend one arm so that its forearm lies across the front."""
-    number = draws.pick([0, 1])
+    number = draws.choice([0, 1])
     arm, side = garment.arms[number], (-1.0, 1.0)[number]
     upper = replace(arm, length=0.5 * arm.length, widths=arm.widths[:5], bend=0.0)
     garment.arms[number] = upper
     garment.forearm = Tube(
         upper.point(0.93, 0.0),
-        -side * draws.between(0.2, 0.33),
+        -side * draws.uniform(0.2, 0.33),
         0.5 * arm.length,
         arm.widths[3:],
         -0.04 * side,
@@ -132,12 +134,12 @@ def _neckline(cut: Cut) -> list[Point]:
 
 def _add_back(garment: Garment, cut: Cut, draws: Draws) -> None:
     outline = curve([(-cut.neck, 0.03), (0.0, -0.05), (cut.neck, 0.03)], 8) + garment.neckline[::-1]
-    garment.behind.append(Part(outline, garment.trunk, is_plain=draws.chance(0.4), tone=0.55, lift=0.0))
+    garment.behind.append(Part(outline, garment.trunk, is_plain=draws.bernoulli(0.4), tone=0.55, lift=0.0))
 
 
 def _add_sleeves(garment: Garment, cut: Cut, draws: Draws) -> None:
-    is_raglan = garment.kind in ("t-shirt", "sweater", "hoodie") and draws.chance(0.18)
-    has_plain_cuffs, is_long = draws.chance(0.35), garment.sleeve_end == 1.0
+    is_raglan = garment.kind in ("t-shirt", "sweater", "hoodie") and draws.bernoulli(0.18)
+    has_plain_cuffs, is_long = draws.bernoulli(0.35), garment.sleeve_end == 1.0
     for arm in garment.arms if garment.sleeve_end else []:
         is_cut_at_elbow = garment.forearm is not None and arm.length < 1.5
         end = min(garment.sleeve_end * (2 if is_cut_at_elbow else 1), 1.0)
@@ -174,7 +176,7 @@ def _sleeve_seam(arm: Tube, end: float, is_plain: bool) -> Part:
 
 def _add_trunk(garment: Garment, cut: Cut, draws: Draws) -> None:
     armhole = [(cut.shoulder, cut.slope + 0.06), (cut.shoulder * 0.94, 0.62), (cut.chest * 0.99, 1.02)]
-    dip = draws.between(0.0, 0.16) if garment.kind in ("shirt", "blouse") else draws.between(0.0, 0.05)
+    dip = draws.uniform(0.0, 0.16) if garment.kind in ("shirt", "blouse") else draws.uniform(0.0, 0.05)
     side = [
         (cut.chest * 0.99, 1.02),
         (cut.waist, 1.05 + 0.45 * (cut.length - 1.0)),
@@ -199,9 +201,10 @@ def _add_trunk(garment: Garment, cut: Cut, draws: Draws) -> None:
 
 def _add_ribbed_hem(garment: Garment, cut: Cut, draws: Draws) -> None:
     top, bottom, hem = cut.length - 0.12, cut.length + 0.14, cut.hem * 0.97
-    half = curve([(hem * 0.98, top), (hem * 0.96, (top + bottom) / 2), (hem * 0.92, bottom)], 4) + [
-        (0.0, bottom + 0.02)
+    half = [
+        *curve([(hem * 0.98, top), (hem * 0.96, (top + bottom) / 2), (hem * 0.92, bottom)], 4),
+        (0.0, bottom + 0.02),
     ]
     garment.parts.append(
-        Part(half + mirrored(half) + [(0.0, top + 0.02)], garment.trunk, draws.chance(0.4), True, lift=0.2)
+        Part(half + mirrored(half) + [(0.0, top + 0.02)], garment.trunk, draws.bernoulli(0.4), True, lift=0.2)
     )

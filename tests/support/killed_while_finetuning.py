@@ -1,4 +1,4 @@
-"""Refines a data set until somebody kills it; started by test_finetune.py."""
+"""Fine-tune on a data set until the process is killed; started by test_finetune.py."""
 
 import sys
 
@@ -8,7 +8,7 @@ from imgclf.networks import backbones
 if __name__ == "__main__":
     dataset_name, folder, *numbers = sys.argv[1:]
     epochs, batch_size = map(int, numbers)
-    finetune.refine(
+    finetune.finetune(
         dataset_name,
         folder,
         "dnn",

@@ -1,52 +1,61 @@
-"""Arithmetic on arrays that gives the same bits on every machine.
+"""Arithmetic on arrays that is bit-identical on every machine.
 
-The manifest lists the sha256 of every picture, so a picture must come out the same on any processor and with any
-version of numpy. In float32, `+ - * /`, sqrt, floor, abs, comparisons, minimum and maximum are fixed to the bit by IEEE
-754. numpy's sin, exp and power and the order of its sums depend on the vector unit, so nothing here or in the modules
-above uses them: curves are polynomials, sums are of integers, and nothing goes through a float filter of OpenCV.
+The manifest lists the sha256 of every image, so rendering must be reproducible to the bit on any processor
+and with any version of numpy. In float32, `+ - * /`, sqrt, floor, abs, comparisons, minimum and maximum are
+fixed to the bit by IEEE 754. numpy's sin, exp and power and the order of its sums depend on the vector unit,
+so nothing here or in the modules that build on it uses them: curves are polynomials, sums are of integers,
+and nothing goes through a float filter of OpenCV.
 """
+
+from typing import TypeVar
 
 import numpy as np
 
-PHASES_OF_NOISE = 64  # side of a grid of random values; a power of two, so that it wraps by `&`
+NOISE_SIZE = 64  # side of a grid of random values; a power of two, so that it wraps by `&`
+Turns = TypeVar("Turns", float, np.ndarray)
 
 
-def sine(turns: float | np.ndarray) -> float | np.ndarray:
-    """The sine of an angle in turns (1 is a full circle), to about 0.001, of a number or an array."""
+def sine(turns: Turns) -> Turns:
+    """The sine of an angle in turns (1 is a full circle), to about 0.001."""
     turns = turns - (np.floor(turns) if isinstance(turns, np.ndarray) else turns // 1)
     folded = 1.0 - 2.0 * turns
     parabola = 4.0 * folded * (1.0 - abs(folded))
     return parabola + 0.225 * (parabola * abs(parabola) - parabola)
 
 
-def cosine(turns: float | np.ndarray) -> float | np.ndarray:
+def cosine(turns: Turns) -> Turns:
     """The cosine of an angle in turns, to about 0.001."""
     return sine(turns + 0.25)
 
 
 def clipped(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-    """`values` held between `low` and `high`."""
+    """`values` clipped to the range from `low` to `high`."""
     return np.minimum(np.maximum(values, low), high)
 
 
 def smooth_step(values: np.ndarray) -> np.ndarray:
-    """0 below 0, 1 above 1, and a smooth rise between."""
+    """0 below 0, 1 above 1, and a cubic (smoothstep) between."""
     values = clipped(values)
     return values * values * (3.0 - 2.0 * values)
 
 
 def coverage(distance: np.ndarray, pixel: float) -> np.ndarray:
-    """Share of a pixel that a shape covers, 0 to 1; `distance` to its edge is negative inside, in `pixel`'s unit."""
+    """Fraction of a pixel that a shape covers, 0 to 1.
+
+    `distance` is that to its edge, negative inside, in the unit of `pixel`.
+    """
     return clipped(0.5 - distance * (1.0 / pixel))
 
 
 def coarse_nodes(start: int, length: int, step: int) -> np.ndarray:
-    """Positions, in pixels, of the nodes that `refine` needs to fill `length` pixels from `start` on."""
+    """Positions, in pixels, of the nodes from which `refine` interpolates `length` pixels from `start` on."""
     return (np.arange(-(-length // step) + 3, dtype=np.float32) - 1.0) * step + float(start)
 
 
 def refine(coarse: np.ndarray, shape: tuple[int, int], step: int) -> np.ndarray:
-    """A smooth map of `shape` from its values every `step` pixels (cubic B-spline; straight lines stay straight).
+    """A map of `shape` interpolated by cubic B-splines from nodes every `step` pixels.
+
+    Linear maps stay linear.
 
     Parameters
     ----------
@@ -80,7 +89,7 @@ def _spline_weights(t: float) -> tuple[float, float, float, float]:
 
 
 def soften(mask: np.ndarray, step: int) -> np.ndarray:
-    """`mask` blurred over about `step` pixels; zero is assumed beyond its border.
+    """`mask` blurred over about `step` pixels; padded with zeros.
 
     Parameters
     ----------
@@ -100,7 +109,7 @@ def soften(mask: np.ndarray, step: int) -> np.ndarray:
 
 
 def noise_at(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Smooth noise, 0 to 1, at the points (`x`, `y`); features have about the size 1 and repeat after 64.
+    """Value noise, 0 to 1, at the points (`x`, `y`); its period is 64, and details have about the size 1.
 
     Parameters
     ----------
@@ -108,9 +117,9 @@ def noise_at(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """
     column, row = np.floor(x), np.floor(y)
     across, down = smooth_step(x - column), smooth_step(y - row)
-    wrap = PHASES_OF_NOISE - 1
-    left, top = column.astype(np.int64) & wrap, (row.astype(np.int64) & wrap) * PHASES_OF_NOISE
-    right, bottom = (left + 1) & wrap, (top + PHASES_OF_NOISE) & (PHASES_OF_NOISE * wrap)
+    wrap = NOISE_SIZE - 1
+    left, top = column.astype(np.int64) & wrap, (row.astype(np.int64) & wrap) * NOISE_SIZE
+    right, bottom = (left + 1) & wrap, (top + NOISE_SIZE) & (NOISE_SIZE * wrap)
     values = grid.reshape(-1)
     upper = values[top + left] * (1.0 - across) + values[top + right] * across
     lower = values[bottom + left] * (1.0 - across) + values[bottom + right] * across

@@ -1,11 +1,11 @@
-"""What is around every answer: security headers, the count, and JSON also where the framework answers in plain text."""
+"""Middleware for every response: security headers, metrics, and JSON in place of plain-text errors."""
 
 import time
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from imgclf.service import faults
+from imgclf.service import errors
 from imgclf.service.metrics import Metrics
 
 SECURITY = {
@@ -13,22 +13,24 @@ SECURITY = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
     "X-Frame-Options": "DENY",
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
 }
 
 
-class Envelope:
+class ResponseMiddleware:
     """Middleware around the whole application.
 
     Parameters
     ----------
-    body_bytes : the limit that `FastAPI(max_body_size=…)` holds. It answers 413 as plain text where Content-Length is above it.
+    body_bytes : the limit of `FastAPI(max_body_size=…)`, which responds 413 in plain text to a larger
+        Content-Length.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, body_bytes: int) -> None:
         self._app = app
         self._metrics = metrics
-        self._too_large = faults.answer(413, faults.too_large(body_bytes))
+        self._too_large = errors.response(413, errors.too_large(body_bytes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,7 +39,7 @@ class Envelope:
         start = time.perf_counter()
         is_replaced = False
 
-        async def send_in_envelope(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal is_replaced
             if message["type"] == "http.response.start":
                 is_replaced = _is_plain_413(message)
@@ -45,12 +47,12 @@ class Envelope:
                     message = {**message, "headers": list(self._too_large.raw_headers)}
                 MutableHeaders(scope=message).update(SECURITY)
                 if scope["path"].endswith("/score"):
-                    self._metrics.answered(message["status"], time.perf_counter() - start)
+                    self._metrics.responded(message["status"], time.perf_counter() - start)
             elif is_replaced:
                 message = {**message, "body": self._too_large.body}
             await send(message)
 
-        await self._app(scope, receive, send_in_envelope)
+        await self._app(scope, receive, send_with_headers)
 
 
 def _is_plain_413(message: Message) -> bool:

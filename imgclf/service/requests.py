@@ -1,10 +1,10 @@
-"""What a request asks for: the images in its body, by any of the contracts."""
+"""Parsing requests: the images in a body, in any of the supported contracts."""
 
 import asyncio
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import Enum
@@ -16,24 +16,30 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from imgclf.service.limits import Held, Limits
+from imgclf.service.limits import Limits, ReceivedBody
 
 FORM_FIELD = "images"
 HOW = (
-    f"send an image as it is with Content-Type: image/jpeg (or another image type), files as multipart/form-data in the field '{FORM_FIELD}', "
+    f"send one raw image with Content-Type: image/jpeg (or another image type), "
+    f"files as multipart/form-data in the field '{FORM_FIELD}', "
     'or JSON {"images": ["<base64>"]} as application/json'
 )
 ONE_KEY = 'send {"images": ["<base64>"]}'
-EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mM8oaHBwMDAxMDAwMDAAAAN6gEcJklYAwAAAABJRU5ErkJggg=="  # a PNG of 2 x 2 pixels
-MOST_SHOWN = 60  # characters of what a caller sent that are sent back
+EXAMPLE = (  # a PNG of 2 x 2 pixels
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mM8oaHBwMDAxMDAwMDAAAAN6gEcJklYAwAAAABJRU5ErkJggg=="
+)
+MOST_SHOWN = 60  # characters of the request that an error message quotes
 
 Base64 = Annotated[
-    str, Field(json_schema_extra={"format": "base64-image"}, description="the file of an image, in base64")
+    str,
+    Field(
+        json_schema_extra={"format": "base64-image"}, description="the content of an image file, in base64"
+    ),
 ]
 
 
 class Contract(Enum):
-    """How a request is put and answered."""
+    """The form of a request and its response."""
 
     OWN = "images"
     TUTORIAL = "input_df"
@@ -41,7 +47,7 @@ class Contract(Enum):
 
 
 class OwnRequest(BaseModel):
-    """Images in JSON."""
+    """Images as base64 in JSON."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"images": [EXAMPLE]}]})
     images: list[Base64] = Field(min_length=1)
@@ -54,7 +60,7 @@ class Record(BaseModel):
 
 
 class TutorialRequest(BaseModel):
-    """What the tutorial's client sends; of several records the first is scored."""
+    """The request of the tutorial's client; of several records the first is scored."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"input_df": [{"image base64 string": EXAMPLE}]}]}
@@ -63,27 +69,27 @@ class TutorialRequest(BaseModel):
 
 
 class SuccessorRequest(BaseModel):
-    """What clients of the tutorial's successor send."""
+    """The request of clients of the tutorial's successor."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"data": [EXAMPLE]}]})
     data: list[Base64] = Field(min_length=1)
 
 
 class _AnyRequest(BaseModel):
-    """One of the three; a model of its own, so that a fault is told of the contract that was meant.
+    """Any of the three: a model of its own, so that an error message is about the contract that was used.
 
-    It stops at the first fault, and takes other keys in to refuse them after: a million faults would take seconds, and all memory.
+    Validation stops at the first error and accepts unknown keys, which are rejected afterwards: a million
+    errors would take seconds and exhaust the memory.
     """
 
     model_config = ConfigDict(extra="allow")
-    images: Annotated[list[str], FailFast()] = (
-        None  # None stands for a key that is not there; null is refused
-    )
-    input_df: Annotated[list[Record], FailFast()] = None
-    data: Annotated[list[str], FailFast()] = None
+    # None stands for a missing key; the types do not allow it, so that null is rejected.
+    images: Annotated[list[str], FailFast()] = None  # type: ignore[assignment]
+    input_df: Annotated[list[Record], FailFast()] = None  # type: ignore[assignment]
+    data: Annotated[list[str], FailFast()] = None  # type: ignore[assignment]
 
-    def asked(self) -> tuple[Contract, list[str]]:
-        """The contract, and the images in base64."""
+    def contents(self) -> tuple[Contract, list[str]]:
+        """Return the contract, and the images in base64."""
         given = [contract for contract in Contract if getattr(self, contract.value) is not None]
         if self.model_extra:
             raise HTTPException(
@@ -96,29 +102,30 @@ class _AnyRequest(BaseModel):
         contract = given[0]
         if contract is Contract.TUTORIAL:
             return contract, [record.image for record in self.input_df[:1]]
-        return contract, getattr(self, contract.value)
+        texts: list[str] = getattr(self, contract.value)
+        return contract, texts
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The images of a request: the files' contents, and what faults call them."""
+class ScoreRequest:
+    """The images of a request: the contents of the files, and the names that error messages use."""
 
     contract: Contract
     images: Sequence[bytes]
     names: Sequence[str]
 
 
-async def receive(request: Request, held: Held, *, seconds: float) -> None:
-    """Take in the body, in at most `seconds`.
+async def receive(request: Request, received: ReceivedBody, *, seconds: float) -> None:
+    """Read the body, in at most `seconds`.
 
     Raises
     ------
-    HTTPException : 408, it came too slowly; 413, it is too large; 503, too much is arriving at once.
+    HTTPException : 408, timeout; 413, the body is too large; 503, all bodies together are too large.
     """
     try:
         async with asyncio.timeout(seconds):
-            async for piece in request.stream():
-                held.add(piece)
+            async for chunk in request.stream():
+                received.add(chunk)
     except TimeoutError:
         raise HTTPException(
             408,
@@ -126,33 +133,33 @@ async def receive(request: Request, held: Held, *, seconds: float) -> None:
         ) from None
 
 
-async def asked(request: Request, body: bytearray, limits: Limits, pool: Executor) -> Asked:
-    """The images that a body holds. Large JSON is read in `pool`, where it holds up nobody else.
+async def parse(request: Request, body: bytearray, limits: Limits, pool: Executor) -> ScoreRequest:
+    """Return the images in a body. JSON is parsed in `pool`, so that it does not block the event loop.
 
     Raises
     ------
-    HTTPException : 400, damaged; 413, more images than may be; 415, of a type or an encoding that is not taken.
+    HTTPException : 400, malformed; 413, too many images; 415, unsupported media type or encoding.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HTTPException(415, "compressed bodies are not taken; send it without Content-Encoding")
+        raise HTTPException(415, "compressed bodies are not supported; send it without Content-Encoding")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind.startswith("image/"):
-        return Asked(Contract.OWN, [bytes(body)], ["image"])
+        return ScoreRequest(Contract.OWN, [bytes(body)], ["image"])
     if kind == "multipart/form-data":
-        return await _of_form(request, body, limits)
+        return await _parse_form(request, body, limits)
     if kind == "application/json":
-        return await asyncio.get_running_loop().run_in_executor(pool, _of_json, body, limits)
-    raise HTTPException(415, f"Content-Type {kind[:MOST_SHOWN] or 'is missing'}: not taken; {HOW}")
+        return await asyncio.get_running_loop().run_in_executor(pool, _parse_json, body, limits)
+    raise HTTPException(415, f"Content-Type {kind[:MOST_SHOWN] or 'is missing'}: not supported; {HOW}")
 
 
 class _InMemory(MultiPartParser):
-    """Without its habit of writing files above 1 MB to disk; how much arrives is limited already."""
+    """Keeps files in memory; its base class spools those above 1 MB to disk. Bodies are limited already."""
 
     spool_max_size = 2**62
 
 
-async def _of_form(request: Request, body: bytearray, limits: Limits) -> Asked:
-    async def whole() -> AsyncIterator[bytes]:
+async def _parse_form(request: Request, body: bytearray, limits: Limits) -> ScoreRequest:
+    async def whole() -> AsyncGenerator[bytes, None]:
         yield bytes(body)
 
     try:
@@ -160,45 +167,48 @@ async def _of_form(request: Request, body: bytearray, limits: Limits) -> Asked:
     except MultiPartException as error:
         status = 413 if error.message.startswith("Too many files") else 400
         raise HTTPException(status, f"the form cannot be read: {error.message.rstrip('.')}; {HOW}") from None
-    parts = form.multi_items()
-    if not parts or any(name != FORM_FIELD or not isinstance(part, UploadFile) for name, part in parts):
+    parts = [part for name, part in form.multi_items() if name == FORM_FIELD and isinstance(part, UploadFile)]
+    if not parts or len(parts) < len(form.multi_items()):
         raise HTTPException(
             400, f"the form must hold files in the field '{FORM_FIELD}' and nothing else; {HOW}"
         )
-    contents = [await part.read() for _, part in parts]
+    contents = [await part.read() for part in parts]
     await form.close()
-    return Asked(Contract.OWN, contents, _names("images", len(contents)))
+    return ScoreRequest(Contract.OWN, contents, _names("images", len(contents)))
 
 
-def _of_json(body: bytearray, limits: Limits) -> Asked:
+def _parse_json(body: bytearray, limits: Limits) -> ScoreRequest:
     try:
-        contract, texts = _AnyRequest.model_validate_json(bytes(body)).asked()
+        contract, texts = _AnyRequest.model_validate_json(bytes(body)).contents()
     except ValidationError as error:
-        raise HTTPException(400, _told(error)) from None
+        raise HTTPException(400, _message(error)) from None
     if not texts:
         raise HTTPException(400, f"{contract.value} is empty; it must hold at least one image")
     if len(texts) > limits.images:
         raise HTTPException(
             413,
-            f"{contract.value} holds {len(texts):,} images, more than {limits.images}; send them in several requests",
+            f"{contract.value} holds {len(texts):,} images, more than {limits.images}; "
+            "send them in several requests",
         )
     names = _names(contract.value, len(texts))
-    return Asked(contract, [_decoded(text, name) for text, name in zip(texts, names, strict=True)], names)
+    return ScoreRequest(
+        contract, [_decode(text, name) for text, name in zip(texts, names, strict=True)], names
+    )
 
 
 def _names(where: str, count: int) -> list[str]:
     return [f"{where}[{i}]" for i in range(count)]
 
 
-def _told(error: ValidationError) -> str:
-    """The first fault of a JSON body in a sentence."""
+def _message(error: ValidationError) -> str:
+    """Return the first validation error of a JSON body as a sentence."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))[:MOST_SHOWN] or "the body"
     return f"{json.dumps(where)}: {first['msg']}; {ONE_KEY}"
 
 
-def _decoded(text: str, name: str) -> bytes:
-    """The bytes that base64 stands for; line ends, and b'…' around it as the tutorial's client may send, are tolerated."""
+def _decode(text: str, name: str) -> bytes:
+    """Decode base64; line breaks, and b'…' around it as the tutorial's client may send, are tolerated."""
     text = "".join(text.split())
     if text[:2] in ("b'", 'b"') and text[-1:] == text[1]:
         text = text[2:-1]

@@ -1,4 +1,4 @@
-"""What is said of images, in each of the contracts."""
+"""Response bodies, in each of the supported contracts."""
 
 import json
 import sys
@@ -8,44 +8,44 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
-from imgclf.service.bodies import Contract
+from imgclf.service.requests import Contract
 from imgclf.service.scoring import Model
 
-UNSURE = "unsure"  # the label in contracts that know no null
+UNSURE = "unsure"  # in place of a rejected label, in contracts without null
 
 Scored = tuple[np.ndarray, np.ndarray]  # scores and probabilities of one image, each (k,) float32
 
 
 class ModelName(BaseModel):
-    """Which model answered."""
+    """The model that scored the images."""
 
     name: str
     version: str = Field(description="the first digits of the sha256 of classifier.onnx")
 
 
-class ImageAnswer(BaseModel):
-    """What the classifier says of one image."""
+class ImageResponse(BaseModel):
+    """The prediction for one image."""
 
     label: str | None = Field(description="null if its probability is below reject_below")
-    unsure: bool = Field(description="whether the label is withheld")
-    score: float = Field(description="of the most fitting label; a decision value, not a probability")
+    unsure: bool = Field(description="whether the label is rejected")
+    score: float = Field(description="of the predicted label; a decision value, not a probability")
     probability: float = Field(
-        description="of the most fitting label, 0 to 1, calibrated on held-out training images"
+        description="of the predicted label, 0 to 1, calibrated on out-of-fold training images"
     )
     scores: dict[str, float] = Field(description="of all labels")
     probabilities: dict[str, float] = Field(description="of all labels; their sum is 1")
 
 
-class Answer(BaseModel):
-    """The answer to images sent as they are, as files, or as `{"images": […]}`; in the order in which they were sent."""
+class ScoreResponse(BaseModel):
+    """The response to raw bytes, files, or `{"images": […]}`; images in the order of the request."""
 
     model: ModelName
-    reject_below: float = Field(description="a label with a smaller probability is withheld; 0: none")
-    milliseconds: float = Field(description="from the last byte of the request to this answer")
-    images: list[ImageAnswer]
+    reject_below: float = Field(description="a label with a smaller probability is rejected; 0: none")
+    milliseconds: float = Field(description="from the last byte of the request to this response")
+    images: list[ImageResponse]
 
 
-class SuccessorAnswer(BaseModel):
+class SuccessorResponse(BaseModel):
     """One image in the contract of the tutorial's successor."""
 
     label: str
@@ -53,16 +53,14 @@ class SuccessorAnswer(BaseModel):
 
 
 class PreprocessingSettings(BaseModel):
-    """How the service prepares images for the network."""
+    """How the service preprocesses images for the network."""
 
-    input_size: int = Field(description="width and height of the images that the network sees, pixels")
-    padding_colour: list[int] = Field(
-        description="red, green, blue of the bars beside an image that is not square, 0 to 255"
-    )
+    input_size: int = Field(description="width and height of the network's input, pixels")
+    padding_colour: list[int] = Field(description="red, green, blue of the letterbox padding, 0 to 255")
 
 
 class Metadata(BaseModel):
-    """What the model is, and what it was at training time."""
+    """The model: labels, preprocessing, and metrics at training time."""
 
     name: str
     version: str
@@ -72,14 +70,14 @@ class Metadata(BaseModel):
     backbone: str
     training_images: int | None = None
     metrics: dict[str, Any] | None = Field(
-        None, description="accuracy on training images held out in turn, 0 to 1"
+        None, description="out-of-fold accuracy on the training images, 0 to 1"
     )
     imgclf_version: str | None = None
     reject_below: float
 
 
 class State(BaseModel):
-    """Whether the service is there, or ready."""
+    """State of the service: ok or ready."""
 
     status: str
 
@@ -87,31 +85,31 @@ class State(BaseModel):
 def write(
     contract: Contract, model: Model, scored: Sequence[Scored], *, reject_below: float, milliseconds: float
 ) -> Any:
-    """The answer in a contract, as values for JSON.
+    """Return the response body in a contract, as values for JSON.
 
     Parameters
     ----------
-    scored : for each image its scores and probabilities, each (k,) float32 in the order of the model's labels.
-    reject_below : smallest probability with which a label is given, 0 to 1.
+    scored : scores and probabilities of each image, each (k,) float32 in the order of the model's labels.
+    reject_below : smallest probability of a label that is not rejected, 0 to 1.
     """
     if contract is Contract.TUTORIAL:
         return _tutorial(model, scored[0], reject_below, milliseconds)
-    answers = [image_answer(model.classifier.labels, one, reject_below) for one in scored]
+    predictions = [image_response(model.classifier.labels, one, reject_below) for one in scored]
     if contract is Contract.SUCCESSOR:
         return [
-            {"label": answer["label"] or UNSURE, "probability": str(answer["probability"])}
-            for answer in answers
+            {"label": prediction["label"] or UNSURE, "probability": str(prediction["probability"])}
+            for prediction in predictions
         ]
     return {
         "model": {"name": model.name, "version": model.version},
         "reject_below": reject_below,
         "milliseconds": round(milliseconds, 2),
-        "images": answers,
+        "images": predictions,
     }
 
 
-def image_answer(labels: Sequence[str], scored: Scored, reject_below: float) -> dict[str, Any]:
-    """What `ImageAnswer` documents, of one image."""
+def image_response(labels: Sequence[str], scored: Scored, reject_below: float) -> dict[str, Any]:
+    """Return the fields of `ImageResponse` for one image."""
     scores, probabilities = scored
     best = int(scores.argmax())
     unsure = bool(probabilities[best] < reject_below)
@@ -126,13 +124,13 @@ def image_answer(labels: Sequence[str], scored: Scored, reject_below: float) -> 
 
 
 def _tutorial(model: Model, scored: Scored, reject_below: float, milliseconds: float) -> str:
-    """JSON in a string, with strings in it, as the tutorial's client decodes it: twice."""
-    answer = image_answer(model.classifier.labels, scored, reject_below)
+    """Return JSON in a string, since the tutorial's client decodes the response twice."""
+    prediction = image_response(model.classifier.labels, scored, reject_below)
     vector = np.array2string(scored[0], max_line_width=sys.maxsize, threshold=sys.maxsize)
     return json.dumps(
         {
-            "label": answer["label"] or UNSURE,
-            "score": str(answer["score"]),
+            "label": prediction["label"] or UNSURE,
+            "score": str(prediction["score"]),
             "allScores": vector,
             "Id2Labels": str(dict(enumerate(model.classifier.labels))),
             "executionTimeMs": str(round(milliseconds, 2)),

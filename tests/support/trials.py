@@ -1,0 +1,47 @@
+"""Trials whose files are on disk, without running a notebook."""
+
+from pathlib import Path
+
+import numpy as np
+
+from imgclf import files, parameters
+from imgclf.evaluation import metrics, report
+from imgclf.experiments import trials
+from imgclf.experiments.trials import Trial
+
+
+def write_trial(
+    seconds: float,
+    correct: int,
+    *,
+    held_out: int,
+    images: int = 100,
+    milliseconds: float = 12.5,
+    others: bool = False,
+    **values: parameters.Value,
+) -> Trial:
+    """Write a trial with `correct` of `images` test images and `held_out` of 50 held-out ones.
+
+    With `others` its test images are not those of the other trials.
+    """
+    trial = Trial(
+        trials.trial_name("fruit", values),
+        values,
+        "",
+        {"02": seconds, "03": 1.0, "04": 2.0, "05": 3.0},
+        milliseconds,
+    )
+    folder = files.proc_dir(trial.name)
+    trials.write(trial)
+    write_scores(folder / files.SCORES, images, correct, prefix="new" if others else "")
+    write_scores(folder / files.HELD_OUT, 50, held_out)
+    return trial
+
+
+def write_scores(path: Path, count: int, correct: int, *, prefix: str = "") -> None:
+    """Write scores of `count` images of two labels, of which the first `correct` are predicted correctly."""
+    truth = np.array(["apple", "pear"] * (count // 2))
+    is_correct = np.arange(count) < correct
+    scores = (is_correct[:, None] == (truth[:, None] == ["apple", "pear"])).astype(np.float32)
+    paths = [f"{prefix}{i}" for i in range(count)]
+    report.write_scores(metrics.evaluate(["apple", "pear"], paths, truth.tolist(), scores, scores), path)
