@@ -228,7 +228,7 @@ def test_predict_skips_an_image_whose_content_has_changed(written, colour_folder
     results = dict(Classifier.load(written).predict(wanted))
     assert sorted(results) == [0, 1] and not isinstance(results[1], Skipped)
     assert [results[0].reason] == [
-        "01.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
+        "01.jpg: has changed since 01_prepare_data; run 01_prepare_data again"
     ]
 
 
