@@ -1,5 +1,6 @@
 # make run     from images to an evaluated classifier        make lab    the notebooks in JupyterLab
-# make test    everything that is tested                     make bench  speed and memory, as ratios
+# make check   lint, types and unit tests, in two minutes    make bench  speed and memory, as ratios
+# make test    everything that is tested
 #
 # make serve   the newest classifier as a REST API
 # make cntk    CNTK 2.7 beside it, for old models and engine=cntk (CNTK_PYTHON=/path/to/python3.6)
@@ -12,20 +13,28 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+# Two processes. tests/conftest.py says which tests share one, and which come first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # JupyterLab asks its makers for news and updates by itself.
 LAB_SETTINGS := .venv/share/jupyter/lab/settings
 NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: run test lab serve cntk bench notebooks docs lock
+.PHONY: run lint check test lab serve cntk bench notebooks docs lock
 
 run: $(INSTALLED)
 	@$(BIN)/imgclf run
 
+lint: $(INSTALLED)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+check: lint
+	@$(PYTEST) -m "not browser and not cntk and not notebooks and not service and not slow"
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
-	@data=$$(mktemp -d); trap 'rm -rf "$$data"' EXIT; \
-	IMGCLF_DATA="$$data" $(BIN)/python -m pytest --nbval --nbval-current-env --nbval-cell-timeout=900 notebooks
+	@$(PYTEST) --durations=20
 
 lab: $(INSTALLED)
 	@$(BIN)/jupyter lab --notebook-dir=notebooks $(LAB)

@@ -114,12 +114,14 @@ def test_engines_send_nothing_and_leave_nothing_at_home(home, tiny_network):
     assert left(home) == set()
 
 
+@pytest.mark.slow
 def test_imports_send_nothing_and_leave_nothing_at_home(home):
     code = f"import {', '.join(imgclf_modules())}\n"
     assert json.loads(python(LISTEN + code + TELL)) == []
     assert strangers(home) == set()
 
 
+@pytest.mark.notebooks
 def test_a_kernel_of_a_run_sends_nothing_and_leaves_only_what_notebooks_leave(
     home, tmp_path, tiny_network, monkeypatch
 ):

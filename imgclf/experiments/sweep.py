@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,12 +43,7 @@ def run(dataset_name: str, images_dir: str, grid: str) -> list[Trial]:
     ImgclfError : there are no images to train on, or the grid is invalid.
     """
     combinations = trials.combinations(trials.parse_grid(grid))
-    folder = dataset.images_folder(dataset_name, images_dir)
-    if not folder.is_dir():
-        raise ImgclfError(
-            f"{folder}: no images of {dataset_name} yet; run 00_get_images first, or set images_dir"
-        )
-    scanned = scan.scan_folder(dataset_name, folder)
+    scanned = scan.scan_folder(dataset_name, _images_folder(dataset_name, images_dir))
     dataset.check(scanned)
     results = []
     for number, values in enumerate(combinations, start=1):
@@ -71,9 +67,10 @@ def run_headless(values: Mapping[str, Value]) -> str:
     # The notebook runs in another folder, so it gets the grid as parsed: with absolute paths.
     set_values = {**notebooks.read(path), **values, "grid": trials.grid_as_text(grid)}
     parameters.check_together(set_values)
+    dataset_name = str(set_values["dataset_name"])
+    _images_folder(dataset_name, str(set_values["images_dir"]))  # fails before a kernel starts
     folder = sequence.new_folder()
     sequence.execute(path, folder, set_values, output=sys.stdout)
-    dataset_name = str(set_values["dataset_name"])
     names = [trials.trial_name(dataset_name, values) for values in trials.combinations(grid)]
     results = [trial for name in names if (trial := trials.read(name))]
     failed = [f"{trials.values_as_text(trial.values)}: {trial.error}" for trial in results if trial.error]
@@ -94,6 +91,21 @@ def run_headless(values: Mapping[str, Value]) -> str:
             f"the others are kept): {'; '.join(failed)}"
         )
     return text
+
+
+def _images_folder(dataset_name: str, images_dir: str) -> Path:
+    """Return the folder of the images.
+
+    Raises
+    ------
+    ImgclfError : there is no such folder.
+    """
+    folder = dataset.images_folder(dataset_name, images_dir)
+    if not folder.is_dir():
+        raise ImgclfError(
+            f"{folder}: no images of {dataset_name} yet; run 00_get_images first, or set images_dir"
+        )
+    return folder
 
 
 def _trial(scanned: Dataset, values: dict[str, Value]) -> Trial:

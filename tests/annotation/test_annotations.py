@@ -505,7 +505,7 @@ class Annotating(RuleBasedStateMachine):
         self.temporary.cleanup()
 
 
-TestTwoHundredRandomOperations = Annotating.TestCase
+TestTwoHundredRandomOperations = pytest.mark.slow(Annotating.TestCase)
 TestTwoHundredRandomOperations.settings = settings(
     max_examples=4, stateful_step_count=200, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -56,6 +56,7 @@ def test_every_change_is_a_line_with_its_time(folder):
     assert first["time"][:2] == "20" and first["time"][-3] == ":"  # with the offset from UTC
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["relabel", "undo", "add label"])
 def test_after_a_kill_at_any_line_the_next_start_completes_or_drops_the_change(folder, tmp_path, what):
     before = contents(folder)

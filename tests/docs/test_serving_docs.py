@@ -66,6 +66,8 @@ def wait_until_ready(server: subprocess.Popen, url: str) -> None:
     raise AssertionError("mlflow models serve doesn't respond")
 
 
+@pytest.mark.service
+@pytest.mark.slow
 def test_mlflow_returns_the_probabilities_of_the_file(folder):
     save, request = blocks("MLflow", "python")
     _, serve = blocks("MLflow", "sh")

@@ -27,6 +27,7 @@ def batches(images: np.ndarray, size: int = 2):
     return (images[i : i + size] for i in range(0, len(images), size))
 
 
+@pytest.mark.slow
 def test_engines_agree_on_a_real_network():
     images = noise(5)
     ((expected,),) = engines.start(exported(), engine="onnxruntime").run([images])
@@ -182,6 +183,7 @@ def test_auto_runs_on_this_processor(engine, tiny_network):
     assert ready.precision in ("f32", "bf16")
 
 
+@pytest.mark.slow
 def test_bf16_is_good_to_two_digits():
     if not openvino.has_bf16():
         pytest.skip("needs a processor with bfloat16")

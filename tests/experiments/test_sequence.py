@@ -1,113 +1,160 @@
 """`imgclf run`: the notebooks through papermill on a small data set, and the failure of one."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import pytest
+from click.testing import CliRunner
 
+from imgclf import cli
 from imgclf.experiments import notebooks, sequence
+from support.pictures import write_colours
 
 IMGCLF = Path(sys.executable).parent / "imgclf"
-SMALL = ("-p", "dataset_name=colours", "-p", "input_size=32", "-p", "svm_c=0.1,1")
+FINE_TUNING = {
+    "dataset_name": "colours",
+    "input_size": 32,
+    "svm_c": "0.1,1",
+    "backbone": "efficientnet_lite0",
+    "epochs": 2,
+    "batch_size": 8,
+    "trainable_stages": 1,
+}
 
 
-def imgclf(*arguments: str | Path, timeout: int = 300) -> subprocess.CompletedProcess:
-    return subprocess.run([IMGCLF, *arguments], capture_output=True, text=True, timeout=timeout)
-
-
-def test_a_run_on_an_image_folder_finishes_and_writes_nothing_into_it(colour_folder, data_dir):
-    before = sorted(colour_folder.rglob("*"))
-    run = imgclf("run", "--from", "01", *SMALL, "-p", f"images_dir={colour_folder}")
-    assert run.returncode == 0, run.stderr
-    assert [line.split()[0] for line in run.stdout.splitlines()[:5]] == [
-        "01_prepare_data",
-        "02_refine_dnn",
-        "03_run_dnn",
-        "04_train_svm",
-        "05_evaluate",
-    ]
-    assert sorted(colour_folder.rglob("*")) == before
-    figures = json.loads((data_dir / "proc" / "colours" / "evaluation.json").read_text())
-    assert (
-        figures["overall_accuracy"] > 0.6
-        and figures["images"] == 9
-        and "class_averaged_accuracy_interval" in figures
-    )
-    assert {"classifier.onnx", "roc.png", "confusion.png", "mistakes.png", "scores.npz"} <= {
-        p.name for p in (data_dir / "proc" / "colours").iterdir()
-    }
-    assert (
-        "overall accuracy" in run.stdout
-        and str(data_dir / "proc" / "colours" / "classifier.onnx") in run.stdout
+def imgclf_run(start: str, data: Path, timeout: int = 300, **values: Any) -> subprocess.CompletedProcess:
+    assignments = [word for name, value in values.items() for word in ("-p", f"{name}={value}")]
+    return subprocess.run(
+        [IMGCLF, "run", "--from", start, *assignments],
+        env={**os.environ, "IMGCLF_DATA": str(data)},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
 
 
+def figures(data: Path, dataset_name: str = "colours") -> dict[str, Any]:
+    return json.loads((data / "proc" / dataset_name / "evaluation.json").read_text())
+
+
+@dataclass
+class Run:
+    """The colours after all notebooks, with a fine-tuned network.
+
+    Attributes
+    ----------
+    images : the files of the data set before the run. data : the data folder after it.
+    """
+
+    folder: Path
+    images: list[Path]
+    data: Path
+    command: subprocess.CompletedProcess
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One run for several tests; a test that continues it takes `continued`."""
+    folder, data = write_colours(tmp_path_factory.mktemp("own") / "colours"), tmp_path_factory.mktemp("data")
+    images = sorted(folder.rglob("*"))
+    command = imgclf_run("01", data, **FINE_TUNING, images_dir=folder, classifier="svmDnnRefined")
+    assert command.returncode == 0, command.stderr
+    return Run(folder, images, data, command)
+
+
+@pytest.fixture
+def continued(fine_tuned: Run, data_dir: Path) -> Path:
+    """$IMGCLF_DATA, a copy of the data folder of the run."""
+    return shutil.copytree(fine_tuned.data, data_dir)
+
+
+@pytest.mark.notebooks
+@pytest.mark.slow
+class TestFineTunedNetwork:
+    def test_a_run_on_an_image_folder_finishes_and_writes_nothing_into_it(self, fine_tuned):
+        assert [line.split()[0] for line in fine_tuned.command.stdout.splitlines()[:5]] == [
+            "01_prepare_data",
+            "02_refine_dnn",
+            "03_run_dnn",
+            "04_train_svm",
+            "05_evaluate",
+        ]
+        assert sorted(fine_tuned.folder.rglob("*")) == fine_tuned.images
+
+    def test_a_run_writes_metrics_pictures_and_the_classifier_and_says_where(self, fine_tuned):
+        found = figures(fine_tuned.data)
+        assert found["classifier"] == "svm_dnn_refined" and found["images"] == 9
+        assert found["overall_accuracy"] > 0.6 and "class_averaged_accuracy_interval" in found
+        proc = fine_tuned.data / "proc" / "colours"
+        written = {
+            "classifier.onnx",
+            "roc.png",
+            "confusion.png",
+            "mistakes.png",
+            "scores.npz",
+            "dnn_training.png",
+        }
+        assert written <= {path.name for path in proc.iterdir()}
+        printed = fine_tuned.command.stdout
+        assert "overall accuracy" in printed and str(proc / "classifier.onnx") in printed
+        assert "fine-tuning, validated on" in printed
+
+    def test_a_second_run_with_another_classifier_does_not_train_the_network_again(
+        self, fine_tuned, continued
+    ):
+        network = continued / "proc" / "colours" / "dnn_refined.onnx"
+        before = network.stat().st_mtime_ns
+        again = imgclf_run("02", continued, **FINE_TUNING, images_dir=fine_tuned.folder, classifier="dnn")
+        assert again.returncode == 0, again.stderr
+        assert network.stat().st_mtime_ns == before
+        assert "fine-tuning, validated on" in again.stdout
+        found = figures(continued)
+        assert found["classifier"] == "dnn" and found["overall_accuracy"] > 0.6
+
+    def test_the_report_is_about_the_data_set_set_in_the_notebooks(
+        self, fine_tuned, continued, tmp_path, monkeypatch
+    ):
+        copies = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "notebooks")
+        monkeypatch.setattr(notebooks, "NOTEBOOKS", copies)
+        changes = {"images_dir": str(fine_tuned.folder), "classifier": "svm_dnn_refined"}
+        notebooks.change_defaults({"dataset_name": "colours", **changes})
+        name, folder = sequence.run({"svm_c": [1.0]}, start_from="04")
+        assert name == "colours" and (folder / "05_evaluate.ipynb").exists()
+        report = sequence.closing_report(name, folder)
+        assert "overall accuracy" in report and str(continued / "proc" / "colours") in report
+
+
+@pytest.mark.notebooks
 def test_a_failing_cell_stops_the_run_and_is_named(tmp_path, data_dir):
     (tmp_path / "one" / "apple").mkdir(parents=True)
-    run = imgclf("run", "--from", "01", "-p", "dataset_name=one", "-p", f"images_dir={tmp_path / 'one'}")
+    run = imgclf_run("01", data_dir, dataset_name="one", images_dir=tmp_path / "one")
     assert run.returncode == 1 and "Traceback" not in run.stderr
-    assert run.stderr.startswith("imgclf: ") and "no usable images" in run.stderr
-    executed = Path(run.stderr.strip().removesuffix(")").rpartition("] of ")[2])
+    (line,) = (line for line in run.stderr.splitlines() if line.startswith("imgclf: "))
+    assert "no usable images" in line
+    executed = Path(line.removesuffix(")").rpartition("] of ")[2])
     assert nbformat.read(executed, as_version=4).cells and "02_refine_dnn" not in run.stdout
 
 
-def test_unknown_notebook_is_refused(data_dir):
-    run = imgclf("run", "--from", "9")
-    assert (run.returncode, run.stdout) == (
-        1,
-        "",
-    ) and "there are 00_get_images, 01_prepare_data, " in run.stderr
+def test_unknown_notebook_is_refused():
+    run = CliRunner().invoke(cli.main, ["run", "--from", "9"])
+    assert (run.exit_code, run.stdout) == (1, "")
+    assert "there are 00_get_images, 01_prepare_data, " in run.stderr
 
 
+@pytest.mark.notebooks
+@pytest.mark.slow
+@pytest.mark.xdist_group("photographs")
 def test_photographs_reach_the_documented_accuracy(shared_data, data_dir):
-    folder = shared_data / "clothing"
-    run = imgclf(
-        "run", "--from", "01", "-p", "dataset_name=clothing", "-p", f"images_dir={folder}", timeout=900
+    run = imgclf_run(
+        "01", data_dir, timeout=900, dataset_name="clothing", images_dir=shared_data / "clothing"
     )
     assert run.returncode == 0, run.stderr
-    figures = json.loads((data_dir / "proc" / "clothing" / "evaluation.json").read_text())
-    assert figures["images"] == 341 and figures["overall_accuracy"] >= 0.89
-
-
-def test_the_report_is_about_the_data_set_set_in_the_notebooks(
-    colour_folder, data_dir, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(
-        notebooks, "NOTEBOOKS", Path(shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "notebooks"))
-    )
-    notebooks.change_defaults({"dataset_name": "colours", "images_dir": str(colour_folder)})
-    name, folder = sequence.run({"input_size": 32, "svm_c": [1.0]}, start_from="01")
-    assert name == "colours" and (folder / "05_evaluate.ipynb").exists()
-    report = sequence.closing_report(name, folder)
-    assert "overall accuracy" in report and str(data_dir / "proc" / "colours") in report
-
-
-def test_a_fine_tuned_network_goes_through_all_notebooks_and_is_trained_once(colour_folder, data_dir):
-    refining = (
-        *SMALL,
-        "-p",
-        f"images_dir={colour_folder}",
-        "-p",
-        "backbone=efficientnet_lite0",
-        "-p",
-        "epochs=2",
-        "-p",
-        "batch_size=8",
-        "-p",
-        "trainable_stages=1",
-    )
-    proc, written = data_dir / "proc" / "colours", []
-    for start, given, classifier in (("01", "svmDnnRefined", "svm_dnn_refined"), ("02", "dnn", "dnn")):
-        run = imgclf("run", "--from", start, *refining, "-p", f"classifier={given}")
-        assert run.returncode == 0, run.stderr
-        figures = json.loads((proc / "evaluation.json").read_text())
-        assert (
-            figures["classifier"] == classifier
-            and figures["overall_accuracy"] > 0.6
-            and "fine-tuning, validated on" in run.stdout
-        )
-        written.append((proc / "dnn_refined.onnx").stat().st_mtime_ns)
-    assert written[0] == written[1] and (proc / "dnn_training.png").exists()
+    found = figures(data_dir, "clothing")
+    assert found["images"] == 341 and found["overall_accuracy"] >= 0.89

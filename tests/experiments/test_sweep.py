@@ -1,4 +1,9 @@
-"""`imgclf sweep` on a small data set: failing, killed and kept trials."""
+"""`imgclf sweep` on a small data set: failing, killed and kept trials.
+
+Most tests look at one sweep of two networks, since each notebook of a trial starts a kernel. Its steps: the command is killed
+during the second trial; it runs again while the second file is not a network; it runs again with a network; one trial runs after
+the images changed.
+"""
 
 import json
 import os
@@ -7,135 +12,157 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
 import pytest
+from click.testing import CliRunner
 
+from imgclf import cli
 from imgclf.experiments import sweep, trials
 from imgclf.images import decoding
+from support.networks import write_tiny_network
+from support.pictures import write_colours
 
 IMGCLF = Path(sys.executable).parent / "imgclf"
+GRID = {"backbone": "dnn_fixed.onnx,second.onnx", "input_size": "32", "svm_c": "[0.1,1]"}
+KILLED, WITHOUT_NETWORK, COMPLETE, OTHER_IMAGES = "killed", "without network", "complete", "other images"
 
 
-@pytest.fixture
-def command(colour_folder, tmp_path) -> list[str | Path]:
-    """A sweep of two networks, of which the second is not a network."""
-    (tmp_path / "second.onnx").write_text("no network")
-    return [
-        IMGCLF,
-        "sweep",
-        "-p",
-        "dataset_name=colours",
-        "-p",
-        f"images_dir={colour_folder}",
-        "-p",
-        "backbone=dnn_fixed.onnx,second.onnx",
-        "-p",
-        "input_size=32",
-        "-p",
-        "svm_c=[0.1,1]",
-    ]
+@dataclass
+class Sweep:
+    """A sweep in a folder of its own, step by step.
+
+    Attributes
+    ----------
+    output : by step, what the command printed. records : by step, `trial.json` of each trial by its network.
+    left : processes that still worked in the data folder a minute after the sweep was killed.
+    """
+
+    folder: Path
+    output: dict[str, subprocess.CompletedProcess] = field(default_factory=dict)
+    records: dict[str, dict[str, dict]] = field(default_factory=dict)
+    left: list[int] = field(default_factory=list)
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "imgclf_data"
+
+    @property
+    def command(self) -> list[str | Path]:
+        values = {"dataset_name": "colours", "images_dir": self.folder / "colours", **GRID}
+        return [IMGCLF, "sweep", *(word for name in values for word in ("-p", f"{name}={values[name]}"))]
+
+    def run(self, step: str) -> None:
+        self.output[step] = subprocess.run(
+            self.command, capture_output=True, text=True, timeout=300, cwd=self.folder
+        )
+        self.records[step] = self.read_records()
+
+    def run_and_kill(self) -> None:
+        """Kill the command when the first trial is done and the second has begun."""
+        with subprocess.Popen(self.command, stdout=subprocess.DEVNULL, cwd=self.folder) as process:
+            while len(self.read_records()) < 2 and process.poll() is None:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGKILL)
+        self.records[KILLED] = self.read_records()
+        deadline = time.monotonic() + 60
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        self.left = left
+
+    def read_records(self) -> dict[str, dict]:
+        stored = [json.loads(path.read_text()) for path in self.data.glob("proc/*/trial.json")]
+        return {Path(record["values"]["backbone"]).name: record for record in stored}
+
+    def processes(self) -> list[int]:
+        """Processes that work in the data folder, without this one; none where there is no /proc."""
+        setting = f"IMGCLF_DATA={self.data}".encode()
+        found = [
+            path for path in Path("/proc").glob("[0-9]*/environ") if setting in content(path).split(b"\0")
+        ]
+        return [pid for path in found if (pid := int(path.parent.name)) != os.getpid()]
 
 
-def run(command: list[str | Path], folder: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
+def content(path: Path) -> bytes:
+    """The content of a file; nothing if its process has ended meanwhile, or is another user's."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
-def records(data: Path) -> dict[str, dict]:
-    return {
-        json.loads(path.read_text())["values"]["backbone"].rpartition("/")[2]: json.loads(path.read_text())
-        for path in data.glob("proc/*/trial.json")
-    }
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
+    scenario = Sweep(tmp_path_factory.mktemp("sweep"))
+    images = write_colours(scenario.folder / "colours")
+    first = write_tiny_network(scenario.folder / "dnn_fixed.onnx")
+    second = scenario.folder / "second.onnx"
+    second.write_text("no network")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCLF_DATA", str(scenario.data))
+        scenario.run_and_kill()
+        scenario.run(WITHOUT_NETWORK)
+        shutil.copy(first, second)
+        scenario.run(COMPLETE)
+        (images / "red" / "more.jpg").write_bytes(
+            decoding.jpeg(decoding.read(images / "red" / "00.jpg")[::-1])
+        )
+        first.write_text("no network")  # to fail is the quickest way to show that a trial ran
+        sweep.run("colours", str(images), f"backbone: {first}; input_size: 32; svm_c: [0.1, 1]")
+        scenario.records[OTHER_IMAGES] = scenario.read_records()
+        yield scenario
 
 
-def test_a_failing_trial_does_not_stop_the_others_and_is_retried(
-    command, tiny_network, colour_folder, tmp_path, data_dir
-):
-    first = run(command, tmp_path)
-    assert first.returncode == 1 and "Traceback" not in first.stderr
-    assert (
-        "1 of 2 trials failed (run the sweep again to retry them; the others are kept)" in first.stderr
-        and "second.onnx" in first.stderr
-    )
-    assert (
-        "1 of 2: backbone=" in first.stdout
-        and "held-out accuracy" in first.stdout
-        and "2 of 2: backbone=" in first.stdout
-        and "failed: " in first.stdout
-    )
-    before = records(data_dir)
-    assert not before["dnn_fixed.onnx"]["error"] and before["second.onnx"]["error"]
+@pytest.mark.notebooks
+@pytest.mark.slow
+class TestSweepOfTwoNetworks:
+    def test_a_killed_sweep_leaves_an_unfinished_trial_and_no_process(self, swept):
+        stopped = swept.records[KILLED]
+        assert stopped["second.onnx"]["error"] == sweep.UNFINISHED
+        assert not stopped["dnn_fixed.onnx"]["error"]
+        assert swept.left == []
 
-    shutil.copy(tiny_network, tmp_path / "second.onnx")
-    again = run(command, tmp_path)
-    assert again.returncode == 0, again.stderr
-    after = records(data_dir)
-    assert after["dnn_fixed.onnx"] == before["dnn_fixed.onnx"] and not after["second.onnx"]["error"]
-    assert (
-        set(after["second.onnx"]["seconds"]) == {"02", "03", "04", "05"}
-        and after["second.onnx"]["milliseconds"] > 0
-    )
-    table = [line.split() for line in again.stdout.splitlines() if line.startswith(("1 ", "2 "))]
-    assert (
-        len(table) == 6 and "ms per image" in again.stdout
-    )  # a line while it runs, one of each table, for both
-    executed = Path(again.stdout.partition("the notebook ")[2].split("\n")[0].strip())
-    assert any(
-        "image/png" in str(cell.get("outputs")) for cell in nbformat.read(executed, as_version=4).cells
-    )
-    assert (data_dir / "proc" / "colours" / "trials.png").exists()
-    assert not (
-        data_dir / "proc" / "colours" / "classifier.onnx"
-    ).exists()  # the data set's own results are not touched
+    def test_a_finished_trial_is_kept_after_a_kill_and_a_failure(self, swept):
+        kept = [swept.records[step]["dnn_fixed.onnx"] for step in (KILLED, WITHOUT_NETWORK, COMPLETE)]
+        assert kept[0] == kept[1] == kept[2]
 
-    (colour_folder / "red" / "more.jpg").write_bytes(
-        decoding.jpeg(decoding.read(colour_folder / "red" / "00.jpg")[::-1])
-    )
-    found = sweep.run(
-        "colours", str(colour_folder), f"backbone: {tmp_path}/dnn_fixed.onnx; input_size: 32; svm_c: [0.1, 1]"
-    )
-    assert (
-        found[0].fingerprint != after["dnn_fixed.onnx"]["fingerprint"] and not found[0].error
-    )  # other images: run again
+    def test_a_failing_trial_does_not_stop_the_others_and_is_named(self, swept):
+        ended = swept.output[WITHOUT_NETWORK]
+        assert ended.returncode == 1 and "Traceback" not in ended.stderr
+        assert (
+            "1 of 2 trials failed (run the sweep again to retry them; the others are kept)" in ended.stderr
+            and "second.onnx" in ended.stderr
+        )
+        assert "1 of 2: backbone=" in ended.stdout and "held-out accuracy" in ended.stdout
+        assert "2 of 2: backbone=" in ended.stdout and "failed: " in ended.stdout
+        assert swept.records[WITHOUT_NETWORK]["second.onnx"]["error"] not in ("", sweep.UNFINISHED)
 
+    def test_a_failed_trial_is_retried(self, swept):
+        assert swept.output[COMPLETE].returncode == 0, swept.output[COMPLETE].stderr
+        record = swept.records[COMPLETE]["second.onnx"]
+        assert not record["error"]
+        assert set(record["seconds"]) == {"02", "03", "04", "05"} and record["milliseconds"] > 0
 
-def kernels_of(data: Path) -> list[int]:
-    """Return the processes that work in this data folder."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if f"IMGCLF_DATA={data}".encode() in process.read_bytes().split(b"\0"):
-                found.append(int(process.parent.name))
-        except OSError:  # it ended meanwhile, or is another user's
-            continue
-    return [pid for pid in found if pid != os.getpid()]
+    def test_tables_and_a_chart_compare_the_trials(self, swept):
+        printed = swept.output[COMPLETE].stdout
+        numbered = [line for line in printed.splitlines() if line.startswith(("1 ", "2 "))]
+        assert len(numbered) == 6  # a line while it runs, one of each table, for both
+        assert "ms per image" in printed
+        executed = Path(printed.partition("the notebook ")[2].split("\n")[0].strip())
+        cells = nbformat.read(executed, as_version=4).cells
+        assert any("image/png" in str(cell.get("outputs")) for cell in cells)
+        assert (swept.data / "proc" / "colours" / "trials.png").exists()
 
+    def test_the_results_of_the_data_set_itself_are_not_touched(self, swept):
+        assert not (swept.data / "proc" / "colours" / "classifier.onnx").exists()
 
-@pytest.mark.skipif(
-    not Path("/proc/self/environ").exists(), reason="reads /proc to find processes that are left"
-)
-def test_a_killed_sweep_leaves_no_process_and_resumes(command, tiny_network, tmp_path, data_dir):
-    shutil.copy(tiny_network, tmp_path / "second.onnx")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path) as process:
-        deadline = time.monotonic() + 200
-        while (
-            len(records(data_dir)) < 2 and time.monotonic() < deadline
-        ):  # the first is done, the second has begun
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-    stopped = records(data_dir)
-    assert stopped["second.onnx"]["error"] == sweep.UNFINISHED and not stopped["dnn_fixed.onnx"]["error"]
-    deadline = time.monotonic() + 60
-    while kernels_of(data_dir) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not kernels_of(data_dir)
-    again = run(command, tmp_path)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert (
-        records(data_dir)["dnn_fixed.onnx"] == stopped["dnn_fixed.onnx"]
-        and not records(data_dir)["second.onnx"]["error"]
-    )
+    def test_other_images_run_a_trial_again(self, swept):
+        before, after = (swept.records[step]["dnn_fixed.onnx"] for step in (COMPLETE, OTHER_IMAGES))
+        assert after["fingerprint"] != before["fingerprint"]
+        assert after["error"] not in ("", sweep.UNFINISHED)
 
 
 @pytest.mark.parametrize(
@@ -148,16 +175,18 @@ def test_a_killed_sweep_leaves_no_process_and_resumes(command, tiny_network, tmp
         (("-p", "epochs=1,x"), "epochs='x': must be a whole number"),
         (("-p", "dataset_name=fruit"), "grid: empty"),
         (("-p", "images_dir=/nowhere", "-p", "epochs=1"), "images_dir is given, but dataset_name is still"),
+        (
+            ("-p", "images_dir=/nowhere", "-p", "dataset_name=fruit", "-p", "epochs=1"),
+            "/nowhere: no images of fruit",
+        ),
     ],
 )
-def test_an_invalid_sweep_fails_with_one_sentence(arguments, message, data_dir):
-    refused = run([IMGCLF, "sweep", *arguments], Path())
-    assert (
-        refused.returncode == 1
-        and refused.stderr.splitlines()[-1].startswith("imgclf: ")
-        and message in refused.stderr
-        and "Traceback" not in refused.stderr
-    )
+def test_an_invalid_sweep_fails_with_one_sentence_before_a_kernel_starts(arguments, message, data_dir):
+    refused = CliRunner().invoke(cli.main, ["sweep", *arguments])
+    assert refused.exit_code == 1 and isinstance(refused.exception, SystemExit)
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("imgclf: ") and message in line
+    assert not (data_dir / "runs").exists()
 
 
 def test_equal_values_of_a_parameter_are_one_trial():

@@ -3,10 +3,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from imgclf.images import decoding
 from imgclf.images.loading import load_all
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
-from support.pictures import picture
+from support.pictures import picture, write_colours
 
 KILLED = Path(__file__).parents[1] / "support" / "killed_while_finetuning.py"
 LITE0 = backbones.BACKBONES["efficientnet_lite0"]
@@ -46,6 +47,42 @@ def colours(networks, data_dir, colour_folder) -> Path:
     prepare(colour_folder)
     backbones.write(LITE0, Preprocessing(SIZE), proc() / FIXED_NETWORK)
     return colour_folder
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run on the colours with `RECIPE`.
+
+    Attributes
+    ----------
+    shown : number of epochs at each call of `show`. proc : what the run wrote.
+    """
+
+    result: finetune.Result
+    shown: list[int]
+    proc: Path
+
+
+@pytest.fixture(scope="module")
+def finished(networks, tmp_path_factory) -> Finished:
+    """One run that several tests look at or continue."""
+    data, shown = tmp_path_factory.mktemp("finished"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCLF_DATA", str(data))
+        (data / "networks").symlink_to(networks)
+        folder = write_colours(data / "images" / "colours")
+        prepare(folder)
+        backbones.write(LITE0, Preprocessing(SIZE), proc() / FIXED_NETWORK)
+        result = run(folder, show=lambda epochs: shown.append(len(epochs)))
+        return Finished(result, shown, proc())
+
+
+@pytest.fixture
+def fine_tuned(finished, colours) -> Path:
+    """The folder of the colours, with the results of that run."""
+    for path in finished.proc.glob("dnn_*"):
+        shutil.copy2(path, proc() / path.name)
+    return colours
 
 
 def proc() -> Path:
@@ -89,21 +126,20 @@ def test_with_classifier_svm_nothing_is_fine_tuned_and_no_images_are_needed(data
     assert not data_dir.exists()
 
 
-def test_network_head_and_record_are_written_and_the_curve_begins_at_the_linear_probe(colours):
-    shown: list[int] = []
-    result = run(colours, show=lambda epochs: shown.append(len(epochs)))
+def test_network_head_and_record_are_written_and_the_curve_begins_at_the_linear_probe(finished):
+    result = finished.result
     assert [epoch.number for epoch in result.epochs] == [0, 1, 2]
     assert result.epochs[0].validation_error == 0
-    assert shown == [1, 2, 3, 3]
-    assert {path.name for path in proc().glob("dnn_*")} == {
+    assert finished.shown == [1, 2, 3, 3]
+    assert {path.name for path in finished.proc.glob("dnn_*")} == {
         FIXED_NETWORK,
         REFINED_NETWORK,
         "dnn_head.npz",
         "dnn_refined.json",
     }
-    assert not (proc() / finetune.FOLDER).exists()
+    assert not (finished.proc / finetune.FOLDER).exists()
     assert str(result).startswith("24 training images, and 3 validation images to select the best epoch\n")
-    assert "NaN" not in (text := (proc() / "dnn_refined.json").read_text())
+    assert "NaN" not in (text := (finished.proc / "dnn_refined.json").read_text())
     assert [epoch["number"] for epoch in json.loads(text)["epochs"]] == [0, 1, 2]
 
 
@@ -131,12 +167,11 @@ def test_each_classifier_is_written_and_scores_as_its_head_does(colours):
         assert "3 validation images of fine-tuning" in heads.summary(search, train, kind)
 
 
-def test_the_same_seed_reproduces_curve_and_weights_and_another_seed_does_not(colours):
-    first, weights = run(colours).epochs, (proc() / "dnn_head.npz").read_bytes()
-    (proc() / "dnn_refined.json").unlink()
-    assert repr(run(colours).epochs) == repr(first)
-    assert (proc() / "dnn_head.npz").read_bytes() == weights
-    assert repr(run(colours, replace(RECIPE, seed=1)).epochs) != repr(first)
+def test_the_same_seed_reproduces_curve_and_weights_and_another_seed_does_not(finished, colours):
+    first = repr(finished.result.epochs)
+    assert repr(run(colours).epochs) == first
+    assert (proc() / "dnn_head.npz").read_bytes() == (finished.proc / "dnn_head.npz").read_bytes()
+    assert repr(run(colours, replace(RECIPE, seed=1)).epochs) != first
 
 
 def test_a_killed_run_resumes_from_its_checkpoint_with_the_same_result(colours):
@@ -181,14 +216,13 @@ def test_too_little_gpu_memory_is_explained_and_training_resumes_later(colours):
     assert len(run(colours, show=lambda epochs: shown.append(len(epochs))).epochs) == 3 and shown[0] == 2
 
 
-def test_the_same_images_and_hyperparameters_are_not_fine_tuned_again(colours):
-    run(colours)
+def test_the_same_images_and_hyperparameters_are_not_fine_tuned_again(fine_tuned):
     before = (proc() / REFINED_NETWORK).stat().st_mtime_ns
-    run(colours)
+    run(fine_tuned)
     assert (proc() / REFINED_NETWORK).stat().st_mtime_ns == before
-    (colours / "red" / "00.jpg").rename(colours / "blue" / "red00.jpg")
-    prepare(colours)
-    run(colours)
+    (fine_tuned / "red" / "00.jpg").rename(fine_tuned / "blue" / "red00.jpg")
+    prepare(fine_tuned)
+    run(fine_tuned)
     assert (proc() / REFINED_NETWORK).stat().st_mtime_ns != before
 
 
@@ -198,15 +232,14 @@ def test_with_a_damaged_checkpoint_training_starts_anew(colours):
     assert len(run(colours).epochs) == 3
 
 
-def test_another_split_than_that_of_the_fine_tuning_is_refused(colours):
-    run(colours)
-    (colours / "red" / "03.jpg").rename(colours / "blue" / "red03.jpg")
-    prepare(colours)
+def test_another_split_than_that_of_the_fine_tuning_is_refused(fine_tuned):
+    (fine_tuned / "red" / "03.jpg").rename(fine_tuned / "blue" / "red03.jpg")
+    prepare(fine_tuned)
     with pytest.raises(
         ImgclfError,
         match="was fine-tuned on other images or labels than split.tsv names now.*; run 02_refine_dnn again",
     ):
-        trained("dnn", colours)
+        trained("dnn", fine_tuned)
 
 
 def test_a_missing_or_replaced_network_is_refused(colours):
@@ -301,6 +334,7 @@ def test_frozen_and_trainable_part_together_compute_what_the_network_computes():
     assert len(network.parts()) == 9
 
 
+@pytest.mark.slow
 def test_the_written_network_agrees_with_torch_to_a_thousandth(tmp_path):
     import torch
 

@@ -307,6 +307,7 @@ def text_of(notebook: nbformat.NotebookNode) -> str:
     return "".join(output.get("text", "") or output["data"]["text/plain"] for output in outputs)
 
 
+@pytest.mark.notebooks
 @pytest.mark.parametrize(
     ("kind", "texts"),
     [
@@ -339,6 +340,7 @@ def test_notebook_02_accepts_a_network_of_the_users(kind, texts, tiny_network, t
     assert engines.preprocessing(data_dir / "proc" / "fruit" / "dnn_fixed.onnx").input_size == 32
 
 
+@pytest.mark.notebooks
 def test_notebook_02_needs_no_download_for_a_cached_export(tiny_network, tmp_path, data_dir):
     cached = data_dir / "networks" / f"resnet50-0676ba61-32-opset{backbones.OPSET}-imgclf{__version__}.onnx"
     cached.parent.mkdir(parents=True)

@@ -89,6 +89,7 @@ def test_a_file_that_is_no_classifier_raises(tmp_path):
         background.start(tmp_path / "classifier.onnx")
 
 
+@pytest.mark.notebooks
 def test_a_notebook_leaves_no_process_after_a_failing_cell(model, tmp_path, data_dir):
     """The notebook's own first cells, then one that fails: as when a person's images are bad."""
     proc = data_dir / "proc" / "colours"

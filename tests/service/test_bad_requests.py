@@ -2,6 +2,7 @@
 
 import json
 import re
+import select
 import socket
 import threading
 import time
@@ -106,24 +107,23 @@ def test_a_hundred_slow_clients_block_nobody_and_time_out(server):
 
     dripping = threading.Thread(target=drip)
     dripping.start()
-    start = time.monotonic()
-    while time.monotonic() < start + 1:
+    while True:
         assert server.score(jpeg("blue")).status_code == 200
+        if select.select(lines, [], [], 0)[0]:  # the first of them is ended
+            break
     answers = [received(line) for line in lines]
     stop.set()
     dripping.join()
     for line in lines:
         line.close()
     assert [answer.status_code for answer in answers] == [408] * 100
-    assert time.monotonic() - start < 15
 
 
 def test_the_rest_of_a_rejected_body_times_out(server):
     with socket.create_connection(server.address, timeout=20) as line:
         line.sendall(b"POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n")
-        start = time.monotonic()
         with pytest.raises(ConnectionError):
-            while time.monotonic() < start + 15:
+            for _ in range(150):
                 line.sendall(b"x")
                 time.sleep(0.1)
 

@@ -5,13 +5,12 @@ import os
 import shutil
 import socket
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from click.testing import CliRunner, Result
 
-from imgclf import ImgclfError, cli
+from imgclf import ImgclfError, cli, downloads
 from imgclf.service.client import Client, Labelled, Refused
 from support.pictures import jpeg
 from support.serving import Server
@@ -55,12 +54,12 @@ class Moody:
 
     def __init__(self, *moods):
         self.moods = list(moods)
-        self.asked: list[float] = []  # times
+        self.requests = 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                outer.asked.append(time.monotonic())
+                outer.requests += 1
                 mood = outer.moods.pop(0)
                 if mood == "cut":
                     self.connection.shutdown(socket.SHUT_RDWR)
@@ -133,12 +132,20 @@ def test_a_batch_that_is_too_large_for_the_service_is_halved(serve):
 @pytest.mark.parametrize(
     "mood", [busy(**{"Retry-After": "1"}), busy(), (502, {}, b""), (504, {}, b"<html>"), "cut"]
 )
-def test_transient_errors_are_retried(mood):
+def test_transient_errors_are_retried_after_a_wait(mood, monkeypatch):
+    waits = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout=None):
+            waits.append((timeout, server.requests))
+            return False  # not stopped
+
     with Moody(mood, GOOD) as server, Client(server.url) as client:
+        monkeypatch.setattr(downloads, "Event", Stop)
         assert client.metadata()["version"] == "a"
-        assert len(server.asked) == 2
-        pause = server.asked[1] - server.asked[0]
-        assert pause >= (1 if "Retry-After" in str(mood) else 0.125)
+    ((seconds, requests),) = waits
+    assert seconds >= (1 if "Retry-After" in str(mood) else 0.125)
+    assert (requests, server.requests) == (1, 2)  # the wait is between the two
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 500, 501])
@@ -146,7 +153,7 @@ def test_permanent_errors_raise_at_once(status):
     with Moody((status, {}, b'{"error": "it is wrong; do better"}')) as server, Client(server.url) as client:
         with pytest.raises(ImgclfError, match=rf"^{server.url}: it is wrong; do better$"):
             client.metadata()
-        assert len(server.asked) == 1
+        assert server.requests == 1
 
 
 def test_retries_end_and_the_error_counts_them():
@@ -158,18 +165,23 @@ def test_retries_end_and_the_error_counts_them():
         ),
     ):
         client.metadata()
-    with Moody(busy(**{"Retry-After": "3600"})) as server, Client(server.url) as client:
-        with pytest.raises(ImgclfError, match=r"\(after 1 attempt\)"):
-            client.metadata()
+    with (
+        Moody(busy(**{"Retry-After": "3600"})) as server,
+        Client(server.url) as client,
+        pytest.raises(ImgclfError, match=r"\(after 1 attempt\)"),
+    ):
+        client.metadata()
 
 
 def test_a_timeout_is_not_retried():
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with Client(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.3) as client:
-            with pytest.raises(
-                ImgclfError, match="no answer in time; send fewer images at once, or allow more seconds"
-            ):
-                client.metadata()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        Client(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0.3) as client,
+        pytest.raises(
+            ImgclfError, match="no answer in time; send fewer images at once, or allow more seconds"
+        ),
+    ):
+        client.metadata()
 
 
 def test_another_server_at_the_url_raises():
@@ -183,12 +195,15 @@ def test_another_server_at_the_url_raises():
 
 
 def test_a_refused_connection_raises():
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-    with Client(f"http://127.0.0.1:{port}", attempts=2) as client:
-        with pytest.raises(
-            ImgclfError,
-            match=rf"http://127.0.0.1:{port}: no connection \(.*\); is the service running\? \(after 2 attempts\)",
+    with socket.socket() as bound:  # it does not listen, and nobody else gets its port
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        with (
+            Client(f"http://127.0.0.1:{port}", attempts=2) as client,
+            pytest.raises(
+                ImgclfError,
+                match=rf"http://127.0.0.1:{port}: no connection \(.*\); is the service running\? \(after 2 attempts\)",
+            ),
         ):
             client.metadata()
 
