@@ -11,8 +11,8 @@ import onnx
 from onnx import numpy_helper
 
 from imgclf import ImgclfError, engines, features, files
-from imgclf.cntk import Process
-from imgclf.cntk.translation import Steps, steps
+from imgclf.cntk import WorkerProcess
+from imgclf.cntk.translation import NetworkSpec, translate
 from imgclf.data.dataset import Dataset
 from imgclf.engines.cntk import save
 from imgclf.files import FIXED_NETWORK, REFINED_NETWORK
@@ -55,16 +55,16 @@ class CntkTraining:
             )
         self.recipe, self.examples, self.epochs = replace(recipe, average=0.0), examples, []
         self.proc = files.proc_dir(found.name)
-        self.network = steps(onnx.load(self.proc / FIXED_NETWORK), FIXED_NETWORK)
+        self.network = translate(onnx.load(self.proc / FIXED_NETWORK), FIXED_NETWORK)
         self.learns_all = recipe.trainable_stages == ALL
-        self.process = Process()
+        self.process = WorkerProcess()
         self._features = None if self.learns_all else _features(found, examples)
         learns = _learned(self.network) if self.learns_all else ()
         (self.network if self.learns_all else _nothing(self._features.shape[1])).build(
-            self.process, name=FIXED_NETWORK, learns=learns
+            self.process, name=FIXED_NETWORK, trainable=learns
         )
         self._head = self._first_head(begin)
-        self._attach([name for name in learns if self.network.arrays[name].ndim > 1])
+        self._attach([name for name in learns if self.network.weights[name].ndim > 1])
         self.best = self._values()
         self.steps_an_epoch = len(batches(examples, recipe, 1))
 
@@ -77,17 +77,17 @@ class CntkTraining:
             "head.offsets": np.zeros(classes, np.float32),
         }
 
-    def _attach(self, decays: list[str]) -> None:
+    def _attach(self, decayed: list[str]) -> None:
         """Put the last layer behind the network."""
-        self.process.ask(
-            "learn",
+        self.process.request(
+            "start_training",
             self._head,
             optimizer=self.recipe.optimizer,
             momentum=self.recipe.momentum,
             weight_decay=self.recipe.weight_decay,
             dropout=self.recipe.dropout,
             seed=self.recipe.seed + 1,
-            decays=[*decays, "head.weights"],
+            decayed=[*decayed, "head.weights"],
         )
 
     def start(self) -> None:
@@ -103,12 +103,14 @@ class CntkTraining:
         begun = time.perf_counter()
         for k, (batch, images) in enumerate(zip(rows, self._views(rows, number), strict=True)):
             rate = self.recipe.rate((number - 1) * self.steps_an_epoch + k, self.steps_an_epoch)
-            told, _ = self.process.ask(
-                "step", {"images": images, "truth": self.examples.truth[batch].astype(np.int64)}, rate=rate
+            told, _ = self.process.request(
+                "train_step",
+                {"images": images, "labels": self.examples.truth[batch].astype(np.int64)},
+                rate=rate,
             )
             losses, wrong, done = (
                 losses + told["loss"] * len(batch),
-                wrong + told["mistakes"],
+                wrong + told["errors"],
                 done + len(batch),
             )
             progress(done, total)
@@ -144,14 +146,14 @@ class CntkTraining:
             if self.learns_all
             else engines.batches(self._features[rows], 4096)
         )
-        return np.concatenate([self.process.ask("run", {"images": part})[1]["0"] for part in shown])
+        return np.concatenate([self.process.request("run", {"images": part})[1]["0"] for part in shown])
 
     def _values(self) -> dict[str, np.ndarray]:
-        return self.process.ask("values")[1]
+        return self.process.request("get_weights")[1]
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Everything that the next epoch depends on but for the dropout's luck, as arrays and as plain values."""
-        _, kept = self.process.ask("checkpoint")
+        _, kept = self.process.request("checkpoint")
         return {
             **{f"cntk {name}": value for name, value in kept.items()},
             **{f"best {name}": value for name, value in self.best.items()},
@@ -159,7 +161,7 @@ class CntkTraining:
 
     def restore(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
         """Go on from a `state`."""
-        self.process.ask(
+        self.process.request(
             "restore",
             {name.removeprefix("cntk "): value for name, value in arrays.items() if name.startswith("cntk ")},
         )
@@ -171,14 +173,14 @@ class CntkTraining:
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Write the network of the best epoch as `dnn_refined.onnx` and `cntk_refined.model`; its last layer, (k, d) and (k,)."""
         self.process.close()  # an interrupt may have ended it in the middle of a step
-        self.process = Process()
+        self.process = WorkerProcess()
         self.network.build(
             self.process,
             name=FIXED_NETWORK,
-            learns=tuple(name for name in self.best if name in self.network.arrays),
+            trainable=tuple(name for name in self.best if name in self.network.weights),
         )
         self._attach([])
-        self.process.ask("assign", self.best)
+        self.process.request("set_weights", self.best)
         save(self.process, self.proc / MODEL)
         self.process.close()
         write_weights(self.proc / FIXED_NETWORK, self.best, self.proc / REFINED_NETWORK)
@@ -193,9 +195,9 @@ def _features(found: Dataset, examples: TrainingSet) -> np.ndarray:
     return cache.features(examples.images).matrix
 
 
-def _nothing(length: int) -> Steps:
+def _nothing(length: int) -> NetworkSpec:
     """A network that gives features as it takes them."""
-    return Steps(
+    return NetworkSpec(
         "features",
         (length,),
         ({"operator": "Identity", "inputs": ["features"], "output": "same", "attributes": {}},),
@@ -204,7 +206,7 @@ def _nothing(length: int) -> Steps:
     )
 
 
-def _learned(network: Steps) -> tuple[str, ...]:
+def _learned(network: NetworkSpec) -> tuple[str, ...]:
     """The names of the weights of a network that may learn."""
     names = [
         node["inputs"][k]
@@ -212,7 +214,7 @@ def _learned(network: Steps) -> tuple[str, ...]:
         for k in LEARNING.get(node["operator"], ())
         if k < len(node["inputs"])
     ]
-    return tuple(dict.fromkeys(name for name in names if name in network.arrays))
+    return tuple(dict.fromkeys(name for name in names if name in network.weights))
 
 
 def write_weights(network: Path, values: dict[str, np.ndarray], path: Path) -> None:
