@@ -17,9 +17,8 @@ CNTK = "cntk"  # installed only by `make cntk`
 ENGINES = tuple(name for name in PARAMETERS["engine"].allowed if name != CNTK)
 LETTERBOX_COLOUR = "letterbox_colour"  # key of the padding colour in files of version 0.1.0
 PREPROCESSING_KEYS = (KEY, LETTERBOX_COLOUR)
-BATCH_SIZE = (
-    2  # the fastest on CPUs whose cache holds the feature maps of few images; see benchmarks/RESULTS.md
-)
+# The fastest on CPUs whose cache holds the feature maps of few images; see benchmarks/RESULTS.md.
+BATCH_SIZE = 2
 
 
 class Engine(Protocol):

@@ -119,7 +119,7 @@ def test_only_the_last_layer_is_trained_with_trainable_stages_0(colours, capsys)
     assert "CNTK learns from " in capsys.readouterr().out
 
 
-def test_the_whole_network_is_trained_but_the_batch_statistics(colours):
+def test_all_weights_are_trained_and_batch_statistics_are_frozen(colours):
     small_network(
         proc() / FIXED_NETWORK, is_colour_blind=True
     )  # else the last layer alone is perfect from the start, and no later epoch is the best
