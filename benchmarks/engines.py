@@ -145,7 +145,7 @@ def compare_with_cntk() -> None:
 
 if __name__ == "__main__":
     main()
-    if (cntk.HOME / cntk.PROVEN).exists():
+    if (cntk.HOME / cntk.VERIFIED).exists():
         compare_with_cntk()
     else:
         print("CNTK is not installed, so it is not compared; run `make cntk`")

@@ -13,16 +13,18 @@ from imgclf.images.preprocessing import Preprocessing
 
 
 def garments(count: int) -> list[np.ndarray]:
-    """Return `count` different garments, each (533, 400, 3) uint8."""
-    answers = (demo.response(source) for _, source in demo.sources())
-    whole = (
-        answer.body
-        for answer in answers
-        if answer.status == 200 and answer.content_type == "image/jpeg" and answer.body.endswith(b"\xff\xd9")
+    """`count` different garments, each (533, 400, 3) uint8."""
+    responses = (demo.response(source) for _, source in demo.sources())
+    intact = (
+        response.body
+        for response in responses
+        if response.status == 200
+        and response.content_type == "image/jpeg"
+        and response.body.endswith(b"\xff\xd9")
     )
     return [
         cv2.resize(decoding.decode(body), (400, 533), interpolation=cv2.INTER_AREA)
-        for body in islice(whole, count)
+        for body in islice(intact, count)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Nothing is sent and nothing is left in the home folder: by us, by the engines, or in the processes that we start."""
+"""No telemetry: imgclf, its engines and the processes they start send nothing and leave nothing in the home folder."""
 
 import json
 import os
@@ -32,8 +32,8 @@ HARMLESS = {
     ".cache/fontconfig",
 }  # of the notebook itself
 
-# Python's own record of what a process connects to, and of the names it looks up.
-LISTEN = """
+# Python's audit events for connections and name lookups.
+AUDIT = """
 import json, sys
 attempts = []
 
@@ -55,15 +55,15 @@ for name in engines.ENGINES:
     shapes += [features.shape for features, in ready.run([np.zeros((2, 32, 32, 3), np.uint8)])]
 assert shapes == [(2, 8), (2, 8)]
 """
-TELL = """
-strangers = sorted({str(a) for a in attempts if str(a) not in ("", "127.0.0.1", "::1", "localhost", "0.0.0.0")})
-print(json.dumps(strangers))
+REPORT = """
+contacted = sorted({str(a) for a in attempts if str(a) not in ("", "127.0.0.1", "::1", "localhost", "0.0.0.0")})
+print(json.dumps(contacted))
 """
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
-    """An empty home folder, in an environment that switches nothing off."""
+    """An empty home folder, in an environment that does not disable telemetry."""
     folder = tmp_path / "home"
     folder.mkdir()
     for name in [name for name in os.environ if name.startswith(WATCHED)]:
@@ -73,18 +73,18 @@ def home(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def left(home: Path) -> set[str]:
-    """The files in the home folder, below it."""
+def files_in(home: Path) -> set[str]:
+    """All files in the home folder."""
     return {path.relative_to(home).as_posix() for path in home.rglob("*") if not path.is_dir()}
 
 
-def strangers(home: Path) -> set[str]:
-    """The files in the home folder that are not the notebook's own."""
-    return {path for path in left(home) if not any(path.startswith(folder + "/") for folder in HARMLESS)}
+def unexpected(home: Path) -> set[str]:
+    """The files in the home folder that are not of Jupyter, IPython or matplotlib."""
+    return {path for path in files_in(home) if not any(path.startswith(folder + "/") for folder in HARMLESS)}
 
 
 def imgclf_modules() -> list[str]:
-    """All modules of the package but those that run when they are imported, or need Python 3.6."""
+    """All modules of the package but those that run on import, or need Python 3.6."""
     folder = Path(imgclf.__file__).parent
     names = [
         ".".join(["imgclf", *path.relative_to(folder).with_suffix("").parts]) for path in folder.rglob("*.py")
@@ -100,37 +100,37 @@ def python(code: str) -> str:
     return ended.stdout
 
 
-def test_the_record_notices_a_connection():
-    told = python(
-        LISTEN
+def test_the_audit_records_a_connection():
+    output = python(
+        AUDIT
         + "import socket\ntry:\n    socket.create_connection(('192.0.2.1', 80), 0.01)\nexcept OSError:\n    pass\n"
-        + TELL
+        + REPORT
     )
-    assert json.loads(told) == ["192.0.2.1"]  # an address that belongs to nobody
+    assert json.loads(output) == ["192.0.2.1"]  # an IP address that is reserved for documentation
 
 
-def test_engines_send_nothing_and_leave_nothing_at_home(home, tiny_network):
-    assert json.loads(python(LISTEN + COMPUTE.format(network=str(tiny_network)) + TELL)) == []
-    assert left(home) == set()
+def test_engines_send_nothing_and_write_nothing_into_the_home_folder(home, tiny_network):
+    assert json.loads(python(AUDIT + COMPUTE.format(network=str(tiny_network)) + REPORT)) == []
+    assert files_in(home) == set()
 
 
 @pytest.mark.slow
-def test_imports_send_nothing_and_leave_nothing_at_home(home):
+def test_imports_send_nothing_and_write_nothing_into_the_home_folder(home):
     code = f"import {', '.join(imgclf_modules())}\n"
-    assert json.loads(python(LISTEN + code + TELL)) == []
-    assert strangers(home) == set()
+    assert json.loads(python(AUDIT + code + REPORT)) == []
+    assert unexpected(home) == set()
 
 
 @pytest.mark.notebooks
-def test_a_kernel_of_a_run_sends_nothing_and_leaves_only_what_notebooks_leave(
+def test_a_kernel_of_a_run_sends_nothing_and_writes_only_files_of_jupyter(
     home, tmp_path, tiny_network, monkeypatch
 ):
     cells = [
         nbformat.v4.new_code_cell(source)
         for source in (
-            LISTEN,
+            AUDIT,
             "import imgclf.engines.openvino\n" + COMPUTE.format(network=str(tiny_network)),
-            TELL,
+            REPORT,
         )
     ]
     cells.insert(
@@ -140,7 +140,7 @@ def test_a_kernel_of_a_run_sends_nothing_and_leaves_only_what_notebooks_leave(
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "00_engines.ipynb")
     executed = nbformat.read(sequence.run({})[1] / "00_engines.ipynb", as_version=4)
     assert json.loads(executed.cells[-1].outputs[0].text) == []
-    assert strangers(home) == set()
+    assert unexpected(home) == set()
     assert not [
         path
         for path in home.rglob("*")

@@ -11,6 +11,7 @@ from imgclf import ImgclfError, files
 from imgclf.data.dataset import UNLABELLED, Image
 from imgclf.evaluation import report
 from imgclf.evaluation.metrics import Evaluation
+from imgclf.svm import CSearch
 
 
 @dataclass(frozen=True)

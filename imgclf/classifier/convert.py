@@ -60,7 +60,7 @@ def convert(model: Path, target: Path, labels: list[str], *, replace: bool = Fal
 def _write(old: OldModel, labels: list[str], path: Path) -> None:
     exported, network = path.with_name("exported.onnx"), path.with_name("network.onnx")
     old.export(exported)
-    network.write_bytes(onnx_import.read(exported).content(old.side, old.path.name))
+    network.write_bytes(onnx_import.read(exported).content(old.input_size, old.path.name))
     head = Head(
         tuple(labels),
         np.ascontiguousarray(old.weights.T),
@@ -70,7 +70,7 @@ def _write(old: OldModel, labels: list[str], path: Path) -> None:
         temperature=1.0,
     )
     small = np.random.default_rng(0).integers(0, 256, (3, SELF_TEST_SIDE, SELF_TEST_SIDE, 3), np.uint8)
-    scores = old.outputs(SelfTest(small, np.empty(0)).enlarged(old.side))[1]
+    scores = old.outputs(SelfTest(small, np.empty(0)).enlarged(old.input_size))[1]
     export.write(path, network, head, SelfTest(small, scores), metadata={"converted_from": old.path.name})
 
 

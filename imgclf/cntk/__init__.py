@@ -1,5 +1,5 @@
-"""CNTK 2.7, which runs on Python 3.6 and older only, beside us: a worker process that computes what it is sent through a pipe."""
+"""CNTK 2.7, which needs Python 3.6, in a worker process: requests and replies go through a pipe."""
 
-from imgclf.cntk.process import Process, environment
+from imgclf.cntk.process import WorkerProcess, environment
 
-__all__ = ["Process", "environment"]
+__all__ = ["WorkerProcess", "environment"]

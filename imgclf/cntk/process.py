@@ -1,4 +1,4 @@
-"""The worker seen from our side: started, asked, watched, and ended."""
+"""The worker process seen from the parent: start, requests, timeouts, termination."""
 
 import itertools
 import os
@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Event, Timer
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from joblib import cpu_count
@@ -16,43 +16,50 @@ from joblib import cpu_count
 from imgclf import ImgclfError
 from imgclf.cntk.worker import messages
 
-HOME = (
-    Path(__file__).parents[2] / ".cntk"
-)  # what `make cntk` makes: a Python 3.6 with CNTK, and the stand-in for MPI
-MPI = "mpi"
-PROVEN = "proven.json"  # stands there when the environment has computed a network
+# What `make cntk` creates: an environment of Python 3.6 with CNTK, and the MPI stubs.
+HOME = Path(__file__).parents[2] / ".cntk"
+MPI_STUBS = "mpi"
+VERIFIED = "proven.json"  # written after the environment has computed a network correctly
 WORKER = Path(messages.__file__).parent
-START_SECONDS = 120  # the first start reads 400 MB from disk
-ANSWER_SECONDS = 600
+START_TIMEOUT_SECONDS = 120  # the first start reads 400 MB from disk
+REQUEST_TIMEOUT_SECONDS = 600
 LOG_TAIL = 600  # characters
 # OMP_WAIT_POLICY: passive, which imgclf sets for torch, makes CNTK's threads 1.7 times slower.
 NOT_INHERITED = ("LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "OMP_WAIT_POLICY")
 REMEDY = "run `make cntk` again"
 
+Reply = tuple[dict[str, Any], dict[str, np.ndarray]]
+
 
 def environment() -> Path:
-    """The folder of the environment that `make cntk` made.
+    """The folder of the environment that `make cntk` creates.
 
     Raises
     ------
-    ImgclfError : it was not made, or not to its end.
+    ImgclfError : it does not exist, or `make cntk` did not finish.
     """
-    if not (HOME / PROVEN).exists():
+    if not (HOME / VERIFIED).exists():
         raise ImgclfError(
-            f"CNTK is not installed ({HOME} is missing or unfinished); run `make cntk` in the folder of the repository, or use another engine"
+            f"CNTK is not installed ({HOME} is missing or unfinished); "
+            "run `make cntk` in the folder of the repository, or use another engine"
         )
     return HOME
 
 
-class Process:
+class WorkerProcess:
     """A running worker.
 
-    It is killed when this object is closed or forgotten, ends by itself when we are gone, and does not hear a notebook's interrupt: `ask` kills it then.
-    One request at a time; a worker that failed once to answer is not asked again.
+    It is killed when this object is closed or garbage-collected, and exits when the parent is gone. It does
+    not receive a notebook's interrupt: `request` kills it then. It serves one request at a time; after a
+    timeout, a crash or an invalid reply it is killed, and later requests fail.
 
     Parameters
     ----------
-    home : an environment as `make cntk` makes it; by default that one.
+    home : an environment as `make cntk` creates it; by default that one.
+
+    Attributes
+    ----------
+    capabilities : `cntk`, its version, and `devices`, as the worker reports them.
 
     Raises
     ------
@@ -61,72 +68,86 @@ class Process:
 
     def __init__(self, *, home: Path | None = None) -> None:
         home = home or environment()
-        self.home, self.answer_seconds = home, ANSWER_SECONDS
-        self._numbers = itertools.count(1)
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_end`
-        kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        self.home, self.timeout_seconds = home, REQUEST_TIMEOUT_SECONDS
+        self._ids = itertools.count(1)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `_terminate`
+        inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         try:
             self._child = subprocess.Popen(
-                [home / "bin" / "python", "-I", WORKER, home / MPI],
+                [home / "bin" / "python", "-I", WORKER, home / MPI_STUBS],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 bufsize=0,
                 start_new_session=True,
-                env={"OMP_NUM_THREADS": str(cpu_count()), **kept, "LC_ALL": "C.UTF-8"},
+                env={"OMP_NUM_THREADS": str(cpu_count()), **inherited, "LC_ALL": "C.UTF-8"},
             )
         except OSError as error:
             self._log.close()
             raise ImgclfError(f"{home / 'bin' / 'python'}: {error.strerror}; {REMEDY}") from error
-        self._end = weakref.finalize(self, _end, self._child, self._log)
-        self.about = self._exchange("start", None, {}, START_SECONDS)[0]
+        self._terminate = weakref.finalize(self, _terminate, self._child, self._log)
+        self.capabilities = self._exchange("start", None, {}, START_TIMEOUT_SECONDS)[0]
 
     @property
     def pid(self) -> int:
-        """The number of the worker's process."""
+        """Process id of the worker."""
         return self._child.pid
 
-    def ask(
+    def request(
         self,
         command: str,
         arrays: Mapping[str, np.ndarray] | None = None,
         *,
-        seconds: float | None = None,
-        **about: Any,
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What the worker replies to a request: plain values, and arrays by their names.
+        timeout_seconds: float | None = None,
+        **parameters: Any,
+    ) -> Reply:
+        """Send a request; return the values and the named arrays of the reply.
 
         Parameters
         ----------
         command : a public method of `Worker` in worker/__main__.py.
-        seconds : longest wait; by default `answer_seconds`.
+        timeout_seconds : by default that of the object.
+        parameters : of the command; JSON must be able to hold them.
 
         Raises
         ------
-        ImgclfError : the worker refused, died, did not answer in time, or wrote something that is no reply. But for the first, it is killed.
+        ImgclfError : the worker reported an error, died, timed out, or wrote something that is no reply.
+            Except after a reported error, it is killed.
         """
-        number = next(self._numbers)
-        if not self._end.alive:
+        number = next(self._ids)
+        if not self._terminate.alive:
             raise ImgclfError(
-                f"CNTK, {command}: its process has ended before; start it again by running the cell again"
+                f"CNTK worker, {command}: the process has ended before; run the cell again to start it again"
             )
-        told, found = self._exchange(
-            command, {**about, "command": command, "id": number}, arrays or {}, seconds or self.answer_seconds
+        values, results = self._exchange(
+            command,
+            {**parameters, "command": command, "id": number},
+            arrays or {},
+            timeout_seconds or self.timeout_seconds,
         )
-        if told.get("id") != number:
-            self._fail(command, f"answered request {told.get('id')} and not {number}")
-        if "error" in told:
-            raise ImgclfError(f"CNTK, {command}: {told['error']}")
-        return told, found
+        if values.get("id") != number:
+            self._fail(command, f"replied to request {values.get('id')} and not to {number}")
+        if "error" in values:
+            raise ImgclfError(f"CNTK worker, {command}: {values['error']}")
+        return values, results
 
     def _exchange(
-        self, command: str, request: dict[str, Any] | None, arrays: Mapping[str, np.ndarray], seconds: float
-    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Send a request, if there is one, and take the reply; a worker that is silent for too long is killed, which ends the wait."""
-        is_late = Event()
-        watch = Timer(seconds, lambda: (is_late.set(), self._child.kill()))
-        watch.daemon = True
-        watch.start()
+        self,
+        command: str,
+        request: dict[str, Any] | None,
+        arrays: Mapping[str, np.ndarray],
+        timeout_seconds: float,
+    ) -> Reply:
+        """Send a request, if there is one, and read the reply; on a timeout the worker is killed."""
+        timed_out = Event()
+
+        def expire() -> None:
+            timed_out.set()
+            self._child.kill()
+
+        watchdog = Timer(timeout_seconds, expire)
+        watchdog.daemon = True
+        watchdog.start()
         try:
             if request is not None:
                 messages.write(self._child.stdin, request, dict(arrays))
@@ -134,62 +155,60 @@ class Process:
         except (EOFError, OSError) as error:
             self._fail(
                 command,
-                f"gave no answer in {seconds:g} seconds, and was ended"
-                if is_late.is_set()
-                else f"{self._ending()} in the middle of it",
+                f"timed out after {timeout_seconds:g} seconds, and was killed"
+                if timed_out.is_set()
+                else f"{self._exit_reason()} during the request",
                 error,
             )
         except (ValueError, KeyError, TypeError) as error:
             self._fail(command, f"wrote something that is no reply ({error})", error)
-        except BaseException:  # an interrupt: the reply would come when nobody expects it
+        except BaseException:  # an interrupt: the reply would be read as that to the next request
             self.close()
             raise
         finally:
-            watch.cancel()
+            watchdog.cancel()
 
-    def _ending(self) -> str:
+    def _exit_reason(self) -> str:
         """How the process ended, in words."""
         try:
             status = self._child.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return "its process closed the pipe"
+            return "the process closed the pipe"
         if status == messages.WRONG_PYTHON:
-            return "its process ended at once, as it is not Python 3.6,"
-        return (
-            f"its process was killed by signal {-status}"
-            if status < 0
-            else f"its process ended with status {status}"
-        )
+            return "the process ended at once, as it is not Python 3.6,"
+        if status < 0:
+            return f"the process was killed by signal {-status}"
+        return f"the process ended with status {status}"
 
-    def _fail(self, command: str, what: str, error: BaseException | None = None) -> None:
+    def _fail(self, command: str, problem: str, error: BaseException | None = None) -> NoReturn:
         tail = self.log()[-LOG_TAIL:].strip()
         self.close()
         raise ImgclfError(
-            f"CNTK, {command}: {what}; run it again, and if it stays so, {REMEDY}. The end of its log: {tail or 'empty'}"
+            f"CNTK worker, {command}: {problem}; run it again, and if the error persists, {REMEDY}. "
+            f"The end of its log: {tail or 'empty'}"
         ) from error
 
     def log(self) -> str:
         """What the worker, and CNTK in it, have printed."""
-        return (
-            os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode(errors="replace")
-            if not self._log.closed
-            else ""
-        )
+        if self._log.closed:
+            return ""
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
 
     def close(self) -> None:
-        """End the worker."""
-        self._end()
+        """Kill the worker."""
+        self._terminate()
 
-    def __enter__(self) -> "Process":
+    def __enter__(self) -> "WorkerProcess":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
 
 
-def _end(child: subprocess.Popen[bytes], log: BinaryIO) -> None:
+def _terminate(child: subprocess.Popen[bytes], log: BinaryIO) -> None:
     child.kill()
     child.wait()
-    child.stdin.close()
-    child.stdout.close()
-    log.close()
+    for stream in (child.stdin, child.stdout, log):
+        if stream is not None:
+            stream.close()

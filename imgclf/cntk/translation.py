@@ -1,4 +1,4 @@
-"""An ONNX network as the steps that the worker builds with CNTK's own layers."""
+"""Translation of an ONNX network to nodes that the worker builds with CNTK's layers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,70 +8,78 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from imgclf import ImgclfError
-from imgclf.cntk.process import Process
+from imgclf.cntk.process import WorkerProcess
 from imgclf.cntk.worker import layers
 
 
 @dataclass(frozen=True, eq=False)
-class Steps:
+class NetworkSpec:
     """A network for the worker.
 
     Attributes
     ----------
-    entry : name of the input. shape : of one image, (S, S, 3). outputs : names.
-    nodes : in the order of computing. arrays : the weights, by name, with their shapes in ONNX.
+    input_name : of its input. input_shape : of one image, (S, S, 3).
+    nodes : operator, inputs, output, attributes of each, in topological order.
+    output_names : of its outputs.
+    weights : by name, with their shapes in ONNX.
     """
 
-    entry: str
-    shape: tuple[int, ...]
+    input_name: str
+    input_shape: tuple[int, ...]
     nodes: tuple[dict[str, Any], ...]
-    outputs: tuple[str, ...]
-    arrays: dict[str, np.ndarray]
+    output_names: tuple[str, ...]
+    weights: dict[str, np.ndarray]
 
-    def build(self, process: Process, *, name: str, learns: tuple[str, ...] = ()) -> None:
-        """Make the network in a worker; `learns` names the weights that may change, `name` is what messages call the network.
+    def build(self, process: WorkerProcess, *, name: str, trainable: tuple[str, ...] = ()) -> None:
+        """Build the network in a worker.
+
+        Parameters
+        ----------
+        name : of the network, for error messages.
+        trainable : names of the weights that training may change.
 
         Raises
         ------
-        ImgclfError : CNTK cannot build it, most often since the images are too small.
+        ImgclfError : CNTK cannot build it, most often because the images are too small.
         """
         try:
-            process.ask(
+            process.request(
                 "build",
-                self.arrays,
-                input=self.entry,
-                shape=self.shape,
-                steps=self.nodes,
-                outputs=self.outputs,
-                learns=learns,
+                self.weights,
+                input=self.input_name,
+                shape=self.input_shape,
+                nodes=self.nodes,
+                outputs=self.output_names,
+                trainable=trainable,
             )
         except ImgclfError as error:
+            size = " x ".join(map(str, self.input_shape[:2]))
             raise ImgclfError(
-                f"{name}: cannot be built for images of {' x '.join(map(str, self.shape[:2]))} pixels ({error}); "
+                f"{name}: cannot be built for images of {size} pixels ({error}); "
                 "set a larger input_size, or use another engine"
             ) from error
 
 
-def steps(model: onnx.ModelProto, name: str) -> Steps:
-    """The steps of an ONNX network with one input of known shape but for its first axis.
+def translate(model: onnx.ModelProto, name: str) -> NetworkSpec:
+    """Translate an ONNX network with one input, whose shape is fixed but for the batch axis.
 
     Raises
     ------
-    ImgclfError : it uses an operator that the worker does not know.
+    ImgclfError : it uses an operator that the worker does not support.
     """
     graph = model.graph
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    arrays |= {node.output[0]: _constant(node) for node in graph.node if node.op_type == "Constant"}
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    weights |= {node.output[0]: _constant(node) for node in graph.node if node.op_type == "Constant"}
     nodes = [node for node in graph.node if node.op_type != "Constant"]
-    if unknown := sorted({node.op_type for node in nodes} - layers.OPERATORS.keys()):
+    if unsupported := sorted({node.op_type for node in nodes} - layers.OPERATORS.keys()):
         raise ImgclfError(
-            f"{name}: uses {', '.join(unknown)}, which engine='cntk' does not know; use engine='openvino'"
+            f"{name}: uses {', '.join(unsupported)}, which engine='cntk' does not support; "
+            "use engine='openvino'"
         )
-    (entry,) = [entry for entry in graph.input if entry.name not in arrays]
+    (entry,) = [entry for entry in graph.input if entry.name not in weights]
     shape = tuple(axis.dim_value for axis in entry.type.tensor_type.shape.dim)[1:]
-    return Steps(
-        entry.name, shape, tuple(map(_step, nodes)), tuple(output.name for output in graph.output), arrays
-    )
+    outputs = tuple(output.name for output in graph.output)
+    return NetworkSpec(entry.name, shape, tuple(map(_node, nodes)), outputs, weights)
 
 
 def _constant(node: NodeProto) -> np.ndarray:
@@ -83,9 +91,9 @@ def _constant(node: NodeProto) -> np.ndarray:
     )
 
 
-def _step(node: NodeProto) -> dict[str, Any]:
+def _node(node: NodeProto) -> dict[str, Any]:
     values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    plain = {
+    attributes = {
         name: value.decode() if isinstance(value, bytes) else value
         for name, value in values.items()
         if isinstance(value, (bytes, int, float, list))
@@ -94,5 +102,5 @@ def _step(node: NodeProto) -> dict[str, Any]:
         "operator": node.op_type,
         "inputs": list(node.input),
         "output": node.output[0],
-        "attributes": plain,
+        "attributes": attributes,
     }

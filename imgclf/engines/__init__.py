@@ -1,4 +1,4 @@
-"""An engine runs one ONNX network over batches of uint8 images and gives float32 arrays; all else is above it."""
+"""Inference engines: each runs an ONNX network over batches of uint8 images and returns float32 arrays."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,40 +13,48 @@ from imgclf import ImgclfError
 from imgclf.images.preprocessing import KEY, Preprocessing, from_json
 from imgclf.parameters import PARAMETERS
 
-CNTK = "cntk"  # installed only where somebody ran `make cntk`
+CNTK = "cntk"  # installed only by `make cntk`
 ENGINES = tuple(name for name in PARAMETERS["engine"].allowed if name != CNTK)
-LETTERBOX_COLOUR = "letterbox_colour"  # where version 0.1.0 kept the padding colour
+LETTERBOX_COLOUR = "letterbox_colour"  # key of the padding colour in files of version 0.1.0
 PREPROCESSING_KEYS = (KEY, LETTERBOX_COLOUR)
-BATCH_SIZE = 2  # the fastest on CPUs whose cache holds the maps of few images; see benchmarks/RESULTS.md
+# The fastest on CPUs whose cache holds the feature maps of few images; see benchmarks/RESULTS.md.
+BATCH_SIZE = 2
 
 
 class Engine(Protocol):
-    """A network made ready to run."""
+    """A network that is loaded for inference."""
 
-    precision: str  # what it computes in: "f32" or "bf16"
+    precision: str  # "f32" or "bf16"
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
-        """For each batch, uint8 (n, S, S, 3) RGB with n at most the batch size, the network's outputs, in order."""
+        """Yield the network's outputs for each batch, in order.
+
+        Parameters
+        ----------
+        batches : uint8 (n, S, S, 3), RGB; n at most the batch size of `start`.
+        """
 
 
 def start(
     network: Path | bytes, *, engine: str = "openvino", precision: str = "f32", batch_size: int = BATCH_SIZE
 ) -> Engine:
-    """Make an ONNX network ready to run.
+    """Load an ONNX network for inference.
 
     Parameters
     ----------
     network : path or content of the ONNX file; input uint8 (N, S, S, 3).
-    engine : one of `ENGINES`, or "cntk" where it is installed.
-    precision : "f32"; "bf16", faster and good to about 2 digits, where the processor has it; "auto", bf16 if it has it.
-    batch_size : images computed at once, at most.
+    engine : one of `ENGINES`, or "cntk" if it is installed.
+    precision : "f32"; "bf16", faster and exact to about 2 digits, if the processor supports it; "auto": bf16
+        if supported, else f32.
+    batch_size : maximum number of images in a batch.
 
     Raises
     ------
-    ImgclfError : the file is missing or no network, the engine cannot do that precision here, or is not installed.
+    ImgclfError : the file is missing or not a network, or the engine is not installed or does not support
+        the precision on this processor.
     """
     if isinstance(network, Path) and not network.exists():
-        raise ImgclfError(f"{network}: no such network; run the notebook that writes it first")
+        raise ImgclfError(f"{network}: no such file; run the notebook that writes this network first")
     if engine == "openvino":
         from imgclf.engines.openvino import OpenVinoEngine
 
@@ -61,15 +69,17 @@ def start(
 
         resolved_precision(engine, precision)
         return CntkEngine(network)
-    raise ImgclfError(f"engine '{engine}' is not one of {', '.join(PARAMETERS['engine'].allowed)}")
+    raise ImgclfError(
+        f"engine='{engine}': must be one of {', '.join(PARAMETERS['engine'].allowed)}; set one of them"
+    )
 
 
 def resolved_precision(engine: str, precision: str) -> str:
-    """What `precision` means for an engine on this machine: "f32" or "bf16".
+    """The precision that an engine uses on this machine: "f32" or "bf16"; resolves "auto".
 
     Raises
     ------
-    ImgclfError : "bf16" where it cannot be had.
+    ImgclfError : "bf16" is not supported.
     """
     if engine == "openvino":
         from imgclf.engines.openvino import resolve_precision
@@ -81,11 +91,14 @@ def resolved_precision(engine: str, precision: str) -> str:
 
 
 def preprocessing(network: Path) -> Preprocessing:
-    """How images are prepared for a network: what its metadata say; for files of version 0.1.0, its input size and their padding colour.
+    """The preprocessing of images for a network, from its metadata.
+
+    For files of version 0.1.0 it follows from the input size and the padding colour that they store.
 
     Raises
     ------
-    ImgclfError : missing, not ONNX, its input isn't (N, S, S, 3), or its metadata say something else.
+    ImgclfError : the file is missing or not ONNX, or its input is not (N, S, S, 3) or contradicts its
+        metadata.
     """
     try:
         model = onnx.load(network)
@@ -97,23 +110,25 @@ def preprocessing(network: Path) -> Preprocessing:
             if entry.key in PREPROCESSING_KEYS
         }
     except FileNotFoundError:
-        raise ImgclfError(f"{network}: no such network; run the notebook that writes it first") from None
+        raise ImgclfError(
+            f"{network}: no such file; run the notebook that writes this network first"
+        ) from None
     except (DecodeError, IndexError, ValueError) as error:
         raise ImgclfError(f"{network}: not an ONNX network for images; write it again") from error
     if height != width or channels != 3 or not height:
-        raise ImgclfError(f"{network}: its input is {shape}, not (N, S, S, 3)")
-    found = stored_preprocessing(metadata, height, network.name)
-    if found.input_size != height:
-        raise ImgclfError(f"{network}: its input is {shape}, but its metadata say {found}; export it again")
-    return found
+        raise ImgclfError(f"{network}: its input is {shape}, not (N, S, S, 3); export it again")
+    stored = stored_preprocessing(metadata, height, network.name)
+    if stored.input_size != height:
+        raise ImgclfError(f"{network}: its input is {shape}, but its metadata say {stored}; export it again")
+    return stored
 
 
 def stored_preprocessing(metadata: Mapping[str, Any], input_size: int, name: str) -> Preprocessing:
-    """The settings in the metadata of a network with inputs of `input_size` pixels.
+    """The preprocessing in the metadata of a network with inputs of `input_size` pixels.
 
     Raises
     ------
-    ImgclfError : they are not understood.
+    ImgclfError : the metadata are invalid.
     """
     if KEY in metadata:
         return from_json(metadata[KEY], name)
@@ -123,5 +138,5 @@ def stored_preprocessing(metadata: Mapping[str, Any], input_size: int, name: str
 
 
 def batches(images: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """An array in parts of at most `batch_size` rows."""
+    """Iterate over an array in batches of at most `batch_size` rows."""
     return (images[start : start + batch_size] for start in range(0, len(images), batch_size))

@@ -1,4 +1,4 @@
-"""CNTK 2.7, in a process of its own with Python 3.6: for comparison with old results, and for those who still must."""
+"""CNTK 2.7, in a worker process with Python 3.6: for comparison with old results."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,13 +8,14 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from imgclf import ImgclfError, files
-from imgclf.cntk import Process, translation
+from imgclf.cntk import WorkerProcess, translation
 
 
 class CntkEngine:
-    """One network on the CPU, in float32, built anew from CNTK's own layers with the weights of the ONNX file.
+    """A network on the CPU, in float32, rebuilt from CNTK's layers with the weights of the ONNX file.
 
-    A network `dnn_fixed.onnx` is also saved as `cntk_fixed.model` beside it, in CNTK's own format, as the tutorial did; it takes RGB, 0 to 255, (S, S, 3).
+    A network `dnn_fixed.onnx` is also saved as `cntk_fixed.model` beside it, in CNTK's format, as the
+    tutorial did; its input is RGB, 0 to 255, (S, S, 3).
     """
 
     def __init__(self, network: Path | bytes) -> None:
@@ -27,30 +28,32 @@ class CntkEngine:
                 raise ValueError("an empty graph")
         except (DecodeError, ValueError) as error:
             raise ImgclfError(
-                f"{network if isinstance(network, Path) else name}: not an ONNX network that can be read; write it again"
+                f"{network if isinstance(network, Path) else name}: not an ONNX network that can be read; "
+                "write it again"
             ) from error
         self.precision = "f32"
-        steps = translation.steps(model, name)
-        self._process = Process()
-        steps.build(self._process, name=name)
+        spec = translation.translate(model, name)
+        self._process = WorkerProcess()
+        spec.build(self._process, name=name)
         if isinstance(network, Path) and network.name.startswith("dnn_"):
             save(self._process, network.with_name(f"cntk_{network.stem.removeprefix('dnn_')}.model"))
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
-        """See `Engine.run`. Each reply is checked for its shape and for finite numbers."""
+        """See `Engine.run`. Each reply is validated: its shape, and that all numbers are finite."""
         for batch in batches:
-            _, found = self._process.ask("run", {"images": batch})
-            outputs = tuple(found[str(k)] for k in range(len(found)))
+            _, results = self._process.request("run", {"images": batch})
+            outputs = tuple(results[str(k)] for k in range(len(results)))
             if not outputs or any(
                 len(output) != len(batch) or not np.isfinite(output).all() for output in outputs
             ):
                 raise ImgclfError(
-                    f"CNTK gave {[output.shape for output in outputs]} for {len(batch)} images, or numbers that are not finite; use another engine"
+                    f"CNTK returned outputs of shape {[output.shape for output in outputs]} for {len(batch)} "
+                    "images, or numbers that are not finite; use another engine"
                 )
             yield outputs
 
 
-def save(process: Process, path: Path) -> None:
-    """Write what a worker holds in CNTK's own format, whole."""
+def save(process: WorkerProcess, path: Path) -> None:
+    """Write the network of a worker in CNTK's format, atomically."""
     with files.replace_file(path) as file:
-        process.ask("save", path=file.name)
+        process.request("save", path=file.name)

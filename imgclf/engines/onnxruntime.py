@@ -1,4 +1,4 @@
-"""ONNX Runtime: the reference that other engines and the finished classifier are checked against."""
+"""ONNX Runtime: the reference for other engines and the exported classifier."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,12 +11,12 @@ from imgclf import ImgclfError
 
 
 class OnnxRuntimeEngine:
-    """One network on the CPU, in float32."""
+    """A network on the CPU, in float32."""
 
     def __init__(self, network: Path | bytes) -> None:
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
-        # By itself it starts a thread for every processor of the machine, also those it may not use.
+        # The default is a thread for every processor of the machine, also those that the process may not use.
         options.intra_op_num_threads = cpu_count()
         options.log_severity_level = 3
         try:

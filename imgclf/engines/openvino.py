@@ -1,4 +1,4 @@
-"""OpenVINO: the fastest engine on the processors that people have."""
+"""OpenVINO: the default inference engine, the fastest on common processors (benchmarks/RESULTS.md)."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -15,40 +15,44 @@ from imgclf import ImgclfError
 
 @cache
 def core() -> openvino.Core:
-    """OpenVINO itself, started once."""
+    """The OpenVINO runtime, created once."""
     return openvino.Core()
 
 
 def has_bf16() -> bool:
-    """Whether this processor computes in bfloat16 itself."""
+    """Whether this processor supports bfloat16."""
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def resolve_precision(precision: str) -> str:
-    """ "auto" as "bf16" or "f32", what this processor is best at."""
+    """The precision with "auto" resolved: "bf16" if this processor supports it, else "f32".
+
+    Raises
+    ------
+    ImgclfError : "bf16" is not supported.
+    """
     if precision == "auto":
         return "bf16" if has_bf16() else "f32"
     if precision == "bf16" and not has_bf16():
-        raise ImgclfError("precision='bf16': this processor has no bfloat16; use 'f32' or 'auto'")
+        raise ImgclfError("precision='bf16': this processor does not support bfloat16; use 'f32' or 'auto'")
     return precision
 
 
 def _thread_settings() -> dict[str, Any]:
-    """As many threads as processors are granted, where that is fewer than the machine has.
+    """Settings that limit the threads to the CPU quota, if that is smaller than the machine.
 
-    OpenVINO itself doesn't see a container's quota (openvinotoolkit/openvino#37838): it would start threads for the whole machine, which
-    then wait for each other. With a number of threads given it would also tie them to the first processors, in every container to the same.
+    OpenVINO ignores a container's CPU quota (openvinotoolkit/openvino#37838): it would start threads for the
+    whole machine, which then wait for each other. With a number of threads set, it would also pin them to the
+    first processors, which are the same ones in every container.
     """
-    granted = cpu_count()
+    quota = cpu_count()
     return (
-        {"INFERENCE_NUM_THREADS": granted, "ENABLE_CPU_PINNING": False}
-        if granted < (os.cpu_count() or 1)
-        else {}
+        {"INFERENCE_NUM_THREADS": quota, "ENABLE_CPU_PINNING": False} if quota < (os.cpu_count() or 1) else {}
     )
 
 
 class OpenVinoEngine:
-    """One network on the CPU: small batches of a fixed size, several at a time, one for each stream."""
+    """A network on the CPU: small batches of a fixed size, several in parallel, one for each stream."""
 
     def __init__(self, network: Path | bytes, precision: str, batch_size: int) -> None:
         self.precision = resolve_precision(precision)
@@ -61,7 +65,7 @@ class OpenVinoEngine:
                 f"{name}: not an ONNX network that OpenVINO can read; write it again"
             ) from error
         model.reshape([batch_size, *list(model.input().partial_shape)[1:]])
-        # Without the precision hint OpenVINO takes bf16 by itself where the processor has it.
+        # Without the precision hint OpenVINO uses bf16 if the processor supports it.
         compiled = core().compile_model(
             model,
             "CPU",
@@ -73,31 +77,31 @@ class OpenVinoEngine:
         )
         self.threads: int = compiled.get_property("INFERENCE_NUM_THREADS")
         self._queue = openvino.AsyncInferQueue(compiled)
-        self._done: dict[int, tuple[np.ndarray, ...]] = {}
-        self._queue.set_callback(self._keep)
+        self._results: dict[int, tuple[np.ndarray, ...]] = {}
+        self._queue.set_callback(self._store)
 
-    def _keep(self, request: openvino.InferRequest, number_and_count: tuple[int, int]) -> None:
+    def _store(self, request: openvino.InferRequest, number_and_count: tuple[int, int]) -> None:
         number, count = number_and_count
-        self._done[number] = tuple(tensor.data[:count].copy() for tensor in request.output_tensors)
+        self._results[number] = tuple(tensor.data[:count].copy() for tensor in request.output_tensors)
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
-        """See `Engine.run`. While one batch is computed the next ones are taken from `batches`."""
-        following = 0
+        """See `Engine.run`. The next batches are read while one is computed."""
+        next_number = 0
         try:
             for number, batch in enumerate(batches):
-                self._queue.start_async({0: self._filled(batch)}, (number, len(batch)))
-                while following in self._done:
-                    yield self._done.pop(following)
-                    following += 1
+                self._queue.start_async({0: self._padded(batch)}, (number, len(batch)))
+                while next_number in self._results:
+                    yield self._results.pop(next_number)
+                    next_number += 1
             self._queue.wait_all()
-            while following in self._done:
-                yield self._done.pop(following)
-                following += 1
+            while next_number in self._results:
+                yield self._results.pop(next_number)
+                next_number += 1
         finally:
             self._queue.wait_all()
-            self._done.clear()
+            self._results.clear()
 
-    def _filled(self, batch: np.ndarray) -> np.ndarray:
-        """A short last batch, filled up to the fixed size."""
+    def _padded(self, batch: np.ndarray) -> np.ndarray:
+        """A short last batch, padded to the fixed batch size."""
         missing = self.batch_size - len(batch)
         return np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else batch

@@ -1,4 +1,4 @@
-"""Image files through a network, while decoding and the network overlap."""
+"""Inference on image files: decoding and the network run in parallel."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -13,19 +13,22 @@ Outputs = tuple[np.ndarray, ...]
 
 
 def run(
-    network: Engine, wanted: Sequence[Source], preprocessing: Preprocessing, *, batch_size: int
+    network: Engine, sources: Sequence[Source], preprocessing: Preprocessing, *, batch_size: int
 ) -> Iterator[tuple[int, Outputs | Skipped]]:
-    """(i, outputs of the network) for each image file; (i, why it was skipped) for one that cannot be read, which may come early."""
+    """Yield (i, outputs of the network) for each image file, (i, reason) for one that cannot be read.
+
+    Outputs are in order of the files; a skipped file may come early.
+    """
     positions: deque[list[int]] = deque()
     skipped: deque[tuple[int, Skipped]] = deque()
 
     def batches() -> Iterator[np.ndarray]:
         batch: list[tuple[int, np.ndarray]] = []
-        for i, found in enumerate(load(wanted, preprocessing)):
-            if isinstance(found, Skipped):
-                skipped.append((i, found))
+        for i, image in enumerate(load(sources, preprocessing)):
+            if isinstance(image, Skipped):
+                skipped.append((i, image))
                 continue
-            batch.append((i, found))
+            batch.append((i, image))
             if len(batch) == batch_size:
                 yield stacked(batch)
                 batch = []

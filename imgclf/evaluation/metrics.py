@@ -9,6 +9,7 @@ import numpy as np
 from imgclf import ImgclfError
 from imgclf.classifier.model import Classifier, Prediction
 from imgclf.data.dataset import Dataset, Image
+from imgclf.features import image_sources
 from imgclf.images.loading import Skipped
 
 CONFIDENCE_LEVEL = 0.95  # of every interval

@@ -11,8 +11,8 @@ import onnx
 from onnx import numpy_helper
 
 from imgclf import ImgclfError, engines, features, files
-from imgclf.cntk import Process
-from imgclf.cntk.translation import Steps, steps
+from imgclf.cntk import WorkerProcess
+from imgclf.cntk.translation import NetworkSpec, translate
 from imgclf.data.dataset import Dataset
 from imgclf.engines.cntk import save
 from imgclf.files import FIXED_NETWORK, REFINED_NETWORK
@@ -61,18 +61,18 @@ class CntkTraining:
         self.recipe, self.examples = replace(recipe, average=0.0), examples
         self.epochs: list[Epoch] = []
         self.proc = files.proc_dir(dataset.name)
-        self.network = steps(onnx.load(self.proc / FIXED_NETWORK), FIXED_NETWORK)
+        self.network = translate(onnx.load(self.proc / FIXED_NETWORK), FIXED_NETWORK)
         self.trains_all = recipe.trainable_stages == ALL
-        self.process = Process()
+        self.process = WorkerProcess()
         if self.trains_all:
             trainable = _trainable_weights(self.network)
-            self.network.build(self.process, name=FIXED_NETWORK, learns=trainable)
+            self.network.build(self.process, name=FIXED_NETWORK, trainable=trainable)
         else:
             trainable = ()
             self._features = _features(dataset, examples)
-            _identity(self._features.shape[1]).build(self.process, name=FIXED_NETWORK, learns=trainable)
+            _identity(self._features.shape[1]).build(self.process, name=FIXED_NETWORK, trainable=trainable)
         self._head = self._initial_weights(initial_head)
-        self._attach_head([name for name in trainable if self.network.arrays[name].ndim > 1])
+        self._attach_head([name for name in trainable if self.network.weights[name].ndim > 1])
         self.best_weights = self._weights()
         self.steps_per_epoch = len(epoch_batches(examples, recipe, 1))
 
@@ -85,17 +85,17 @@ class CntkTraining:
             "head.offsets": np.zeros(classes, np.float32),
         }
 
-    def _attach_head(self, decays: list[str]) -> None:
-        """Append the last layer to the network; `decays` : other weights that have weight decay."""
-        self.process.ask(
-            "learn",
+    def _attach_head(self, decayed: list[str]) -> None:
+        """Append the last layer to the network; `decayed` : other weights that have weight decay."""
+        self.process.request(
+            "start_training",
             self._head,
             optimizer=self.recipe.optimizer,
             momentum=self.recipe.momentum,
             weight_decay=self.recipe.weight_decay,
             dropout=self.recipe.dropout,
             seed=self.recipe.seed + 1,
-            decays=[*decays, "head.weights"],
+            decayed=[*decayed, "head.weights"],
         )
 
     def start(self) -> None:
@@ -112,9 +112,9 @@ class CntkTraining:
         for k, (batch, inputs) in enumerate(zip(rows, self._training_inputs(rows, number), strict=True)):
             rate = self.recipe.learning_rate_at((number - 1) * self.steps_per_epoch + k, self.steps_per_epoch)
             targets = self.examples.targets[batch].astype(np.int64)
-            reply, _ = self.process.ask("step", {"images": inputs, "truth": targets}, rate=rate)
+            reply, _ = self.process.request("train_step", {"images": inputs, "labels": targets}, rate=rate)
             losses += reply["loss"] * len(batch)
-            wrong, done = wrong + reply["mistakes"], done + len(batch)
+            wrong, done = wrong + reply["errors"], done + len(batch)
             progress(done, total)
             if number == 1 and k + 1 == TIMED_STEPS:
                 per_second = done / (time.perf_counter() - begun)
@@ -151,14 +151,14 @@ class CntkTraining:
             inputs = training_set.plain_batches(self.examples, rows, batch_size=INFERENCE_BATCH_SIZE)
         else:
             inputs = engines.batches(self._features[rows], FEATURES_BATCH_SIZE)
-        return np.concatenate([self.process.ask("run", {"images": batch})[1]["0"] for batch in inputs])
+        return np.concatenate([self.process.request("run", {"images": batch})[1]["0"] for batch in inputs])
 
     def _weights(self) -> dict[str, np.ndarray]:
-        return self.process.ask("values")[1]
+        return self.process.request("get_weights")[1]
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return all that the next epoch depends on except the dropout's random state, for a checkpoint."""
-        _, arrays = self.process.ask("checkpoint")
+        _, arrays = self.process.request("checkpoint")
         return {
             **{f"cntk {name}": value for name, value in arrays.items()},
             **{f"best {name}": value for name, value in self.best_weights.items()},
@@ -166,7 +166,7 @@ class CntkTraining:
 
     def restore(self, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
         """Resume from a `state`."""
-        self.process.ask("restore", _with_prefix("cntk ", arrays))
+        self.process.request("restore", _with_prefix("cntk ", arrays))
         self.best_weights = _with_prefix("best ", arrays)
         self.epochs = [learning_curve.from_json(values) for values in about["epochs"]]
 
@@ -176,14 +176,14 @@ class CntkTraining:
         Written are `dnn_refined.onnx` and `cntk_refined.model`.
         """
         self.process.close()  # an interrupt may have ended it in the middle of a step
-        self.process = Process()
+        self.process = WorkerProcess()
         self.network.build(
             self.process,
             name=FIXED_NETWORK,
-            learns=tuple(name for name in self.best_weights if name in self.network.arrays),
+            trainable=tuple(name for name in self.best_weights if name in self.network.weights),
         )
         self._attach_head([])
-        self.process.ask("assign", self.best_weights)
+        self.process.request("set_weights", self.best_weights)
         save(self.process, self.proc / MODEL)
         self.process.close()
         write_weights(self.proc / FIXED_NETWORK, self.best_weights, self.proc / REFINED_NETWORK)
@@ -210,9 +210,9 @@ def _features(dataset: Dataset, examples: TrainingSet) -> np.ndarray:
     return cache.features(examples.images).matrix
 
 
-def _identity(length: int) -> Steps:
+def _identity(length: int) -> NetworkSpec:
     """Return a network whose output is its input, feature vectors."""
-    return Steps(
+    return NetworkSpec(
         "features",
         (length,),
         ({"operator": "Identity", "inputs": ["features"], "output": "same", "attributes": {}},),
@@ -221,7 +221,7 @@ def _identity(length: int) -> Steps:
     )
 
 
-def _trainable_weights(network: Steps) -> tuple[str, ...]:
+def _trainable_weights(network: NetworkSpec) -> tuple[str, ...]:
     """Return the names of the trainable weights of a network."""
     names = [
         node["inputs"][k]
@@ -229,7 +229,7 @@ def _trainable_weights(network: Steps) -> tuple[str, ...]:
         for k in TRAINABLE_INPUTS.get(node["operator"], ())
         if k < len(node["inputs"])
     ]
-    return tuple(dict.fromkeys(name for name in names if name in network.arrays))
+    return tuple(dict.fromkeys(name for name in names if name in network.weights))
 
 
 def write_weights(network: Path, values: dict[str, np.ndarray], path: Path) -> None:

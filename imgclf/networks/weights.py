@@ -72,7 +72,7 @@ def _by_hand(address: str, path: Path) -> str:
 
 
 def _complete(address: str, part: Path, tell: Progress) -> None:
-    """Fetch what is missing of `part`, retried with back-off; the attempts count anew whenever more bytes came."""
+    """Fetch the missing bytes of `part`, retried with back-off; attempts restart whenever more bytes came."""
     try:
         with downloads.client("fetches a pretrained network") as client:
             downloads.retry(

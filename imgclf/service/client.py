@@ -1,4 +1,4 @@
-"""Ask a service to label images: in batches, patiently, and with errors that say what to do."""
+"""Client of the service: classifies images in batches, with retries and errors that say what to do."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ CONNECT_SECONDS = 5
 ANSWER_SECONDS = 120
 BATCH_IMAGES = 8
 BATCH_BYTES = 16 * 2**20
-AGAIN = (502, 503, 504)  # the service, or what stands before it, is busy or starting
+RETRY_STATUSES = (502, 503, 504)  # the service, or a proxy before it, is busy or starting
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """What the service says of one image.
+    """The response of the service to one image.
 
     Attributes
     ----------
-    label : None if the service is unsure, by its `reject_below`.
-    score, probability : of the most fitting label. scores, probabilities : of all labels.
+    label : None if the service rejects it, by its `reject_below`.
+    score, probability : of the predicted label. scores, probabilities : of all labels.
     """
 
     label: str | None
@@ -40,7 +40,7 @@ class Labelled:
     probabilities: dict[str, float]
 
     def as_json(self, path: Path) -> dict[str, Any]:
-        """As plain values: the same as `predictions.as_json` gives, but the label may be None."""
+        """Return plain values, as `predict.as_json` does; the label may be None."""
         return {
             "image": str(path),
             "label": self.label,
@@ -50,22 +50,22 @@ class Labelled:
         }
 
     def as_line(self, path: Path) -> str:
-        """As a line of text: label or "unsure", score, probability, image; see `predictions.as_line`."""
+        """Return a line of text: label or "unsure", score, probability, image; see `predict.as_line`."""
         return f"{self.label or 'unsure'}\t{self.score:.2f}\t{self.probability:.0%}\t{path}"
 
 
 @dataclass(frozen=True)
 class Refused:
-    """An image that the service, or this machine, cannot read, and why."""
+    """An image that cannot be read, here or by the service, and the reason."""
 
     reason: str
 
 
 class Client:
-    """A service at one address; close it by `with`.
+    """A client of one service; a context manager that closes its connections.
 
-    Scoring an image changes nothing, so a request is sent again where the connection broke, or where the service said that it is busy
-    (502, 503, 504): after a pause that grows, or that the service asks for. All else is told at once.
+    Scoring is idempotent, so a request is retried if the connection breaks or the service is busy (502, 503,
+    504), with exponential back-off or after the service's Retry-After. Any other error raises at once.
 
     Parameters
     ----------
@@ -106,25 +106,25 @@ class Client:
         self._http.close()
 
     def metadata(self) -> dict[str, Any]:
-        """What the model is: `name`, `version`, `sha256`, `labels`, `input_size`, `reject_below`, and the metrics of its training.
+        """Return `name`, `version`, `sha256`, `labels`, `preprocessing`, `reject_below` and training metrics.
 
         Raises
         ------
-        ImgclfError : the service cannot be reached, or refuses.
+        ImgclfError : the service cannot be reached, or responds with an error.
         """
         return self._content(self._request("GET", "/metadata"), "sha256")
 
     def label(self, contents: Sequence[bytes]) -> list[Labelled | Refused]:
-        """What the service says of images, given as the contents of their files, in their order.
+        """Classify images, given as the contents of their files; results in the same order.
 
         Raises
         ------
-        ImgclfError : the service cannot be reached, or refuses more than single images.
+        ImgclfError : the service cannot be reached, or rejects more than single images.
         """
         return [answer for _, answer in self._label_all(enumerate(contents))]
 
     def label_files(self, paths: Iterable[Path]) -> Iterator[tuple[Path, Labelled | Refused]]:
-        """What the service says of image files, in their order; no more are read at once than go into one request.
+        """Classify image files, in order; at most one request's files are in memory.
 
         Raises
         ------
@@ -217,7 +217,7 @@ class Client:
             raise ImgclfError(
                 f"{self.url}: not the address of a service ({error}); give one such as http://127.0.0.1:8080"
             ) from error
-        if response.status_code in AGAIN:
+        if response.status_code in RETRY_STATUSES:
             retry_after = downloads.retry_after_seconds(response.headers.get("retry-after", ""))
             raise DownloadError(_told(response), TRANSIENT, retry_after)
         return response

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from imgclf import ImgclfError
-from imgclf.classifier.model import TOLERANCE, Classifier
+from imgclf.classifier.model import TOLERANCE, Classifier, largest_relative_difference
 from imgclf.classifier.verify import Check
 from imgclf.files import sha256
 from imgclf.images import decoding

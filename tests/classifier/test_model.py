@@ -227,9 +227,7 @@ def test_predict_skips_an_image_whose_content_has_changed(written, colour_folder
     wanted = [Source(other, files.sha256(good)), Source(good, files.sha256(good))]
     results = dict(Classifier.load(written).predict(wanted))
     assert sorted(results) == [0, 1] and not isinstance(results[1], Skipped)
-    assert [results[0].reason] == [
-        "01.jpg: is another picture than 01_prepare_data saw; run 01_prepare_data again"
-    ]
+    assert [results[0].reason] == ["01.jpg: has changed since 01_prepare_data; run 01_prepare_data again"]
 
 
 def test_pixels_of_unreadable_images_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""A running worker, and environments with a fault."""
+"""A running worker, broken environments, and old models."""
 
 import os
 import subprocess
@@ -9,32 +9,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgclf.cntk import Process, process
+from imgclf.cntk import WorkerProcess, process
 from support.project import ROOT
 
 
 @pytest.fixture(autouse=True, scope="session")
 def installed() -> Path:
     """The environment of CNTK; skips where `make cntk` was not run, and fails there in CI."""
-    if not (process.HOME / process.PROVEN).exists():
+    if not (process.HOME / process.VERIFIED).exists():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("needs CNTK: make cntk")
     return process.HOME
 
 
 @pytest.fixture
-def cntk() -> Iterator[Process]:
-    with Process() as running:
+def cntk() -> Iterator[WorkerProcess]:
+    with WorkerProcess() as running:
         yield running
 
 
 @pytest.fixture
 def wrapped(tmp_path: Path, installed: Path) -> Callable[[str], Path]:
-    """Makes an environment whose `python` is a shell script, in which $PYTHON is the real one."""
+    """Creates an environment whose `python` is a shell script, in which $PYTHON is the real one."""
 
     def make(script: str) -> Path:
         home = tmp_path / "wrapped"
         (home / "bin").mkdir(parents=True)
-        (home / process.MPI).symlink_to(installed / process.MPI)
+        (home / process.MPI_STUBS).symlink_to(installed / process.MPI_STUBS)
         python = home / "bin" / "python"
         python.write_text(f"#!/bin/bash\nPYTHON={installed}/bin/python\n{script}\n")
         python.chmod(0o755)
@@ -53,7 +53,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Old:
-    """The two models of a variant, and what `make_old_model.py` says that they give."""
+    """The two models of a variant, and their outputs according to `make_old_model.py`."""
 
     folder: Path
     values: dict[str, np.ndarray]
@@ -80,7 +80,7 @@ def made(folder: Path, installed: Path, options: dict[str, str]) -> Old:
         pytest.skip("needs ../shared/tools/make_old_model.py, which doesn't come with the repository")
     given = [text for pair in options.items() for text in pair]
     subprocess.run(
-        [installed / "bin" / "python", MAKER, folder, "--mpi", installed / process.MPI, *given],
+        [installed / "bin" / "python", MAKER, folder, "--mpi", installed / process.MPI_STUBS, *given],
         check=True,
         capture_output=True,
     )

@@ -1,4 +1,4 @@
-"""engine="cntk": the same features as the other engines give, of the same weights."""
+"""engine="cntk": the features agree with those of the other engines for the same weights."""
 
 import numpy as np
 import onnx
@@ -10,13 +10,13 @@ from imgclf import ImgclfError, engines
 from imgclf.cntk.worker import layers
 from imgclf.engines.cntk import CntkEngine
 from imgclf.networks import backbones
-from support.cntk import noise
+from support.cntk import evaluate_model, noise
 
 SIDE = 97  # odd, and far from 224, so that every stage has a border of its own
 
 
 def network(name: str, path, side: int = SIDE) -> torch.nn.Module:
-    """A backbone with random weights, and statistics that are not those of a new network, written to `path`."""
+    """A backbone with random weights and random batch statistics, written to `path`."""
     torch.manual_seed(0)
     built = backbones.BACKBONES[name].architecture.network().eval()
     for module in built.modules():
@@ -47,7 +47,7 @@ def test_features_agree_with_torch_and_openvino(name, side, tmp_path):
     assert relative(found, openvino) < 1e-3
 
 
-def test_many_batches_come_in_order_and_a_short_one_at_the_end(tiny_network):
+def test_batches_are_returned_in_order_with_a_short_one_at_the_end(tiny_network):
     images = noise(11, 32)
     found = np.concatenate(
         [part for (part,) in CntkEngine(tiny_network).run(images[i : i + 4] for i in range(0, 11, 4))]
@@ -56,16 +56,15 @@ def test_many_batches_come_in_order_and_a_short_one_at_the_end(tiny_network):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_network_is_kept_in_cntks_own_format_and_gives_the_same_from_it(tiny_network, cntk):
+def test_the_network_is_saved_in_cntks_format_and_computes_the_same(tiny_network):
     images = noise(2, 32)
     ((expected,),) = CntkEngine(tiny_network).run([images])
-    kept = tiny_network.with_name("cntk_fixed.model")
-    cntk.ask("load", path=str(kept))
-    np.testing.assert_array_equal(cntk.ask("run", {"images": images})[1]["0"], expected)
+    saved = tiny_network.with_name("cntk_fixed.model")
+    np.testing.assert_array_equal(evaluate_model(saved, images), expected)
     assert [path.name for path in tiny_network.parent.glob("*.part")] == []
 
 
-def test_images_smaller_than_a_kernel_are_computed_too(tmp_path):
+def test_feature_maps_smaller_than_a_kernel_are_supported(tmp_path):
     built = network("resnet18", tmp_path / "small.onnx", 40)
     with torch.no_grad():
         expected = built(torch.from_numpy(noise(2, 40))).numpy()
@@ -73,41 +72,41 @@ def test_images_smaller_than_a_kernel_are_computed_too(tmp_path):
     assert relative(found, expected) < 1e-4
 
 
-def test_a_size_that_the_network_cannot_take_is_refused_with_what_to_do(tiny_network):
+def test_an_input_size_that_is_too_small_is_rejected_with_what_to_do(tiny_network):
     model = onnx.load(tiny_network)
     for axis in model.graph.input[0].type.tensor_type.shape.dim[1:3]:
         axis.dim_value = 4  # its kernel has 5, without a border
     onnx.save(model, tiny_network)
     with pytest.raises(
         ImgclfError,
-        match=r"dnn_fixed\.onnx: cannot be built for images of 4 x 4 pixels \(CNTK, build: Conv.*kernel.*\); set a larger input_size",
+        match=r"dnn_fixed\.onnx: cannot be built for images of 4 x 4 pixels \(CNTK worker, build: Conv.*kernel.*\); set a larger input_size",
     ):
         engines.start(tiny_network, engine="cntk")
 
 
-def test_images_of_another_size_than_the_network_takes_are_refused(tiny_network):
-    with pytest.raises(ImgclfError, match="CNTK, run: "):
+def test_images_of_another_size_than_the_input_are_rejected(tiny_network):
+    with pytest.raises(ImgclfError, match="CNTK worker, run: "):
         list(engines.start(tiny_network, engine="cntk").run([noise(2, 48)]))
 
 
-def test_an_operator_that_is_not_known_is_named(tiny_network):
+def test_an_unsupported_operator_is_named(tiny_network):
     model = onnx.load(tiny_network)
     model.graph.node[3].op_type = "HardSwish"
     onnx.save(model, tiny_network)
     with pytest.raises(
         ImgclfError,
-        match=r"dnn_fixed\.onnx: uses HardSwish, which engine='cntk' does not know; use engine='openvino'",
+        match=r"dnn_fixed\.onnx: uses HardSwish, which engine='cntk' does not support; use engine='openvino'",
     ):
         engines.start(tiny_network, engine="cntk")
 
 
-def test_bf16_is_refused(tiny_network):
+def test_bf16_is_rejected(tiny_network):
     with pytest.raises(ImgclfError, match="precision='bf16': cntk computes in f32"):
         engines.start(tiny_network, engine="cntk", precision="bf16")
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no network"])
-def test_a_file_that_is_no_network_is_named(content, tmp_path):
+def test_a_file_that_is_no_network_is_rejected_by_name(content, tmp_path):
     (tmp_path / "letter.onnx").write_bytes(content)
     with pytest.raises(ImgclfError, match=r"letter\.onnx: not an ONNX network that can be read"):
         engines.start(tmp_path / "letter.onnx", engine="cntk")
@@ -175,17 +174,17 @@ VECTOR = ("ReduceMean planes axes", {"keepdims": 0})
         + "".join(str(v) for _, a in nodes for v in a.values()).replace(" ", "")
     ),
 )
-def test_each_operator_is_that_of_onnx(nodes, tmp_path):
-    made = [helper.make_node("Transpose", ["images"], ["planes"], perm=[0, 3, 1, 2])]
+def test_each_operator_agrees_with_onnx_runtime(nodes, tmp_path):
+    graph_nodes = [helper.make_node("Transpose", ["images"], ["planes"], perm=[0, 3, 1, 2])]
     for k, (text, attributes) in enumerate(nodes):
         operator, *inputs = text.split()
-        made.append(helper.make_node(operator, inputs, [str(k)], **attributes))
-    used = {name for node in made for name in node.input}
+        graph_nodes.append(helper.make_node(operator, inputs, [str(k)], **attributes))
+    used = {name for node in graph_nodes for name in node.input}
     graph = helper.make_graph(
-        made,
+        graph_nodes,
         "one",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 9, 9, 3])],
-        [helper.make_tensor_value_info(made[-1].output[0], TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(graph_nodes[-1].output[0], TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in WEIGHTS.items() if name in used],
     )
     content = helper.make_model(
@@ -196,7 +195,7 @@ def test_each_operator_is_that_of_onnx(nodes, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_worker_pads_by_itself_exactly_where_that_is_the_same():
+def test_automatic_padding_is_used_only_where_it_is_equivalent():
     assert layers.padding([224, 224], [7, 7], [2, 2], [3, 3, 3, 3]) == (True, None)
     assert layers.padding([224, 224], [7, 7], [2, 2], [3, 3, 2, 2]) == (
         True,

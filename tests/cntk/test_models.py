@@ -1,4 +1,4 @@
-"""Old models of both shapes: opened, converted, and used as a backbone, with the values that CNTK itself gave them when they were made."""
+"""Old models of both kinds: loaded, converted, used as a backbone; compared with the values CNTK computed at their creation."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(found - expected).max() <= ALLOWED * np.abs(expected).max()
 
 
-def test_features_and_scores_in_cntk_are_those_it_was_made_with(old):
+def test_features_and_scores_in_cntk_are_those_of_its_creation(old):
     with models.opened(old.refined) as refined:
         features, scores = refined.outputs(old.images)
     close(features, old.values["pooling"])
@@ -35,7 +35,7 @@ def test_features_and_scores_in_cntk_are_those_it_was_made_with(old):
 
 
 @pytest.mark.parametrize(("shape", "key"), [("refined", "prediction"), ("base", "base_z")])
-def test_converted_it_gives_the_same_scores_in_each_engine_for_any_batch(shape, key, old, tmp_path):
+def test_converted_model_has_the_same_scores_in_each_engine_and_batch_size(shape, key, old, tmp_path):
     convert.convert(getattr(old, shape), tmp_path / "new.onnx", old.labels(key))
     for engine in engines.ENGINES:
         for batch_size in (1, 4):
@@ -44,7 +44,7 @@ def test_converted_it_gives_the_same_scores_in_each_engine_for_any_batch(shape, 
     assert loaded.labels == old.labels(key)
 
 
-def test_converted_it_gives_the_same_scores_for_the_same_jpeg(plain, tmp_path):
+def test_converted_model_has_the_same_scores_for_a_jpeg(plain, tmp_path):
     photograph = (
         np.random.default_rng(5).integers(0, 256, (6, 8, 3), np.uint8).repeat(20, 0).repeat(20, 1)
     )  # not a square
@@ -70,12 +70,12 @@ print(Classifier.load(Path(sys.argv[1]), engine="onnxruntime"))
 """
 
 
-def test_the_command_writes_a_classifier_that_needs_cntk_no_more(plain, tmp_path):
+def test_the_command_writes_a_classifier_that_does_not_need_cntk(plain, tmp_path):
     target = tmp_path / "fashion.onnx"
-    told = CliRunner().invoke(
+    result = CliRunner().invoke(
         cli.main, ["convert", str(plain.refined), str(target), "--labels", "dotted, leopard,striped,plain"]
     )
-    assert (told.exit_code, "scores as CNTK does" in told.stdout) == (0, True)
+    assert (result.exit_code, "scores as CNTK does" in result.stdout) == (0, True)
     alone = subprocess.run([sys.executable, "-c", ALONE, target], capture_output=True, text=True, check=True)
     assert alone.stdout == "fashion.onnx: 4 labels, images of 64 x 64 pixels\n"
     again = CliRunner().invoke(cli.main, ["convert", str(plain.refined), str(target), "--labels", "a,b,c,d"])
@@ -86,7 +86,7 @@ def test_the_command_writes_a_classifier_that_needs_cntk_no_more(plain, tmp_path
 
 
 @pytest.mark.parametrize("shape", ["refined", "base"])
-def test_as_a_backbone_it_gives_its_features_in_each_engine(shape, old, tmp_path):
+def test_as_a_backbone_it_has_the_same_features_in_each_engine(shape, old, tmp_path):
     chosen = backbones.choose(str(getattr(old, shape)))
     side = old.images.shape[1]
     assert chosen.input_size == side
@@ -108,7 +108,7 @@ def test_as_a_backbone_it_needs_cntk_once(plain, tmp_path, monkeypatch):
         backbones.choose(str(plain.base))
 
 
-def test_a_size_that_it_does_not_take_is_refused_with_the_one_it_takes(plain, tmp_path):
+def test_another_input_size_is_rejected_naming_its_own(plain, tmp_path):
     with pytest.raises(
         ImgclfError, match=r"old\.model: takes images of 64 x 64 pixels only; set input_size=64"
     ):
@@ -116,12 +116,12 @@ def test_a_size_that_it_does_not_take_is_refused_with_the_one_it_takes(plain, tm
 
 
 @pytest.mark.parametrize("content", ["truncated", b"", b"this is no model", bytes(range(256)) * 40])
-def test_a_truncated_model_and_what_is_no_model_are_named(content, plain, tmp_path):
+def test_a_truncated_model_and_other_files_are_rejected(content, plain, tmp_path):
     path = tmp_path / "broken.model"
     path.write_bytes(plain.refined.read_bytes()[:20_000] if content == "truncated" else content)
     with pytest.raises(
         ImgclfError,
-        match=r"broken\.model: cannot be read as a model for images that CNTK wrote, perhaps damaged \(CNTK, cut: ",
+        match=r"broken\.model: cannot be read as a model for images in CNTK's format, perhaps damaged \(CNTK worker, load: ",
     ):
         convert.convert(path, tmp_path / "new.onnx", ["a"])
     assert not (tmp_path / "new.onnx").exists()
@@ -129,6 +129,6 @@ def test_a_truncated_model_and_what_is_no_model_are_named(content, plain, tmp_pa
         backbones.choose(str(path))
 
 
-def test_labels_must_be_as_many_as_the_classes(plain, tmp_path):
+def test_number_of_labels_must_be_that_of_the_classes(plain, tmp_path):
     with pytest.raises(ImgclfError, match=r"--labels: 3 were given, and old\.model has 4 classes"):
         convert.convert(plain.refined, tmp_path / "new.onnx", ["a", "b", "c"])

@@ -1,4 +1,4 @@
-"""Refining in CNTK: it learns, what is frozen stays, and what is written gives what CNTK gave."""
+"""Fine-tuning in CNTK: the loss decreases, frozen weights stay, and written files compute what CNTK computed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 
 from imgclf import ImgclfError, engines, features, files, svm
 from imgclf.classifier import export, heads, model
-from imgclf.cntk import Process, translation
+from imgclf.cntk import WorkerProcess, translation
 from imgclf.data import dataset, scan, split
 from imgclf.files import FIXED_NETWORK, REFINED_NETWORK
 from imgclf.finetuning import finetune, record
@@ -21,7 +21,7 @@ from imgclf.finetuning.recipe import Recipe
 from imgclf.images.loading import load_all
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
-from support.cntk import noise
+from support.cntk import evaluate_model, noise
 
 SIDE = 32
 LAST, WHOLE = (
@@ -96,23 +96,21 @@ def weights(name: str) -> dict[str, np.ndarray]:
 
 
 def scores_written(pixels: np.ndarray) -> np.ndarray:
-    """The scores of the refined network in ONNX, with its last layer."""
+    """The scores of the fine-tuned network in ONNX, with its last layer."""
     return svm.read(proc() / "dnn_head.npz").scores(
         features.extract(proc() / REFINED_NETWORK, pixels, engine="onnxruntime")
     )
 
 
 def scores_in_cntk(pixels: np.ndarray) -> np.ndarray:
-    with Process() as cntk:
-        cntk.ask("load", path=str(proc() / MODEL))
-        return cntk.ask("run", {"images": pixels})[1]["0"]
+    return evaluate_model(proc() / MODEL, pixels)
 
 
 def close(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
 
 
-def test_the_last_layer_alone_learns_and_all_else_is_frozen(colours, capsys):
+def test_only_the_last_layer_is_trained_with_trainable_stages_0(colours, capsys):
     result = run(colours, LAST)
     assert result.epochs[1].train_error > result.epochs[-1].train_error == 0
     before, after = weights(FIXED_NETWORK), weights(REFINED_NETWORK)
@@ -121,10 +119,10 @@ def test_the_last_layer_alone_learns_and_all_else_is_frozen(colours, capsys):
     assert "CNTK learns from " in capsys.readouterr().out
 
 
-def test_the_whole_network_learns_and_the_statistics_of_normalizations_are_frozen(colours):
+def test_all_weights_are_trained_and_batch_statistics_are_frozen(colours):
     small_network(
         proc() / FIXED_NETWORK, is_colour_blind=True
-    )  # else the last layer alone is right from the start, and nothing else is kept
+    )  # else the last layer alone is perfect from the start, and no later epoch is the best
     result = run(colours, replace(WHOLE, epochs=10, learning_rate=(0.01,)))
     assert result.epochs[-1].loss < result.epochs[1].loss
     before, after = weights(FIXED_NETWORK), weights(REFINED_NETWORK)
@@ -132,7 +130,7 @@ def test_the_whole_network_learns_and_the_statistics_of_normalizations_are_froze
     close(scores_written(noise(4, SIDE)), scores_in_cntk(noise(4, SIDE)))
 
 
-def test_the_result_becomes_the_same_kind_of_classifier(colours):
+def test_the_result_becomes_a_classifier_in_each_engine(colours):
     run(colours, LAST)
     found, network = dataset.read("colours", str(colours)), heads.network("colours", "dnn")
     parts, cache = split.read(found), features.Cache.for_network("colours", network)
@@ -156,7 +154,7 @@ def test_the_result_becomes_the_same_kind_of_classifier(colours):
 
 
 @pytest.mark.parametrize("settings", [LAST, WHOLE], ids=["last layer", "whole network"])
-def test_interrupted_it_keeps_the_best_and_goes_on_to_the_same_result(settings, colours):
+def test_interrupted_training_resumes_to_the_same_result(settings, colours):
     settings = replace(settings, epochs=3)
     whole, head = run(colours, settings).epochs, (proc() / "dnn_head.npz").read_bytes()
     (proc() / "dnn_refined.json").unlink()
@@ -173,7 +171,7 @@ def test_interrupted_it_keeps_the_best_and_goes_on_to_the_same_result(settings, 
     assert len(head) == len((proc() / "dnn_head.npz").read_bytes())
 
 
-def test_single_stages_are_refused_with_what_would_do(colours):
+def test_single_stages_are_rejected_with_what_to_do(colours):
     with pytest.raises(
         ImgclfError,
         match=r"trainable_stages=3: engine='cntk' learns the new last layer alone \(0\) or the whole network \(all\)",
@@ -181,53 +179,61 @@ def test_single_stages_are_refused_with_what_would_do(colours):
         run(colours, replace(LAST, trainable_stages=3))
 
 
-def test_a_learning_rate_that_is_far_too_large_is_told(colours):
+def test_a_diverging_loss_is_reported(colours):
     with pytest.raises(ImgclfError, match=r"learning_rate=\[1e\+30\]: the loss is no number any more"):
         run(colours, replace(WHOLE, optimizer="sgd", learning_rate=(1e30,)))
 
 
 @pytest.fixture
-def learning(cntk, tmp_path):
-    """A function that starts the learning of the whole small network, without dropout, and gives its steps."""
-    network = translation.steps(onnx.load(small_network(tmp_path / "small.onnx")), "small")
+def started(cntk, tmp_path):
+    """A function that starts training of the whole small network, without dropout."""
+    network = translation.translate(onnx.load(small_network(tmp_path / "small.onnx")), "small")
     head = {
         "head.weights": np.random.default_rng(1).normal(size=(8, 3)).astype(np.float32),
         "head.offsets": np.zeros(3, np.float32),
     }
 
-    def start(**about) -> tuple[Process, translation.Steps, dict[str, np.ndarray]]:
-        network.build(cntk, name="small", learns=("kernel", "scale", "bias"))
-        cntk.ask("learn", head, dropout=0.0, seed=1, momentum=0.9, decays=["kernel", "head.weights"], **about)
+    def start(**settings) -> tuple[WorkerProcess, translation.NetworkSpec, dict[str, np.ndarray]]:
+        network.build(cntk, name="small", trainable=("kernel", "scale", "bias"))
+        cntk.request(
+            "start_training",
+            head,
+            dropout=0.0,
+            seed=1,
+            momentum=0.9,
+            decayed=["kernel", "head.weights"],
+            **settings,
+        )
         return cntk, network, head
 
     return start
 
 
-def test_the_loss_in_training_is_that_of_the_same_weights_later(learning):
-    cntk, *_ = learning(optimizer="sgd", weight_decay=0.0)
+def test_the_training_loss_is_that_of_inference_with_the_same_weights(started):
+    cntk, *_ = started(optimizer="sgd", weight_decay=0.0)
     images, truth = noise(6, SIDE), np.array([0, 1, 2, 0, 1, 2])
-    scores = cntk.ask("run", {"images": images})[1]["0"]
-    told, _ = cntk.ask("step", {"images": images, "truth": truth}, rate=0.0)
-    assert told["loss"] == pytest.approx(-log_softmax(scores, axis=1)[np.arange(6), truth].mean(), rel=1e-5)
-    assert told["mistakes"] == (scores.argmax(1) != truth).sum()
+    scores = cntk.request("run", {"images": images})[1]["0"]
+    reply, _ = cntk.request("train_step", {"images": images, "labels": truth}, rate=0.0)
+    assert reply["loss"] == pytest.approx(-log_softmax(scores, axis=1)[np.arange(6), truth].mean(), rel=1e-5)
+    assert reply["errors"] == (scores.argmax(1) != truth).sum()
     for _ in range(3):
-        cntk.ask("step", {"images": images, "truth": truth}, rate=0.01)
-    scores = cntk.ask("run", {"images": images})[1][
+        cntk.request("train_step", {"images": images, "labels": truth}, rate=0.01)
+    scores = cntk.request("run", {"images": images})[1][
         "0"
     ]  # CNTK's own batch normalization would have drifted by now
-    assert cntk.ask("step", {"images": images, "truth": truth}, rate=0.0)[0]["loss"] == pytest.approx(
-        -log_softmax(scores, axis=1)[np.arange(6), truth].mean(), rel=1e-5
-    )
+    assert cntk.request("train_step", {"images": images, "labels": truth}, rate=0.0)[0][
+        "loss"
+    ] == pytest.approx(-log_softmax(scores, axis=1)[np.arange(6), truth].mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
     ("optimizer", "rate", "decay", "allowed"), [("sgd", 0.01, 0.01, 1e-4), ("adamw", 0.002, 0.05, 1e-3)]
 )
-def test_five_steps_give_the_weights_that_torch_gives(optimizer, rate, decay, allowed, learning):
-    cntk, network, head = learning(optimizer=optimizer, weight_decay=decay)
+def test_five_steps_agree_with_torch(optimizer, rate, decay, allowed, started):
+    cntk, network, head = started(optimizer=optimizer, weight_decay=decay)
     values = {
         name: torch.from_numpy(np.array(value)).requires_grad_(name not in STATISTICS)
-        for name, value in {**network.arrays, **head}.items()
+        for name, value in {**network.weights, **head}.items()
         if name != "axes"
     }
     decaying = [values[name] for name in ("kernel", "head.weights")]
@@ -242,7 +248,7 @@ def test_five_steps_give_the_weights_that_torch_gives(optimizer, rate, decay, al
     )
     for k in range(5):
         images, truth = noise(6 + k, SIDE), np.arange(6 + k) % 3
-        told, _ = cntk.ask("step", {"images": images, "truth": truth}, rate=rate)
+        reply, _ = cntk.request("train_step", {"images": images, "labels": truth}, rate=rate)
         maps = torch.conv2d(torch.from_numpy(images).permute(0, 3, 1, 2).float(), values["kernel"], stride=2)
         maps = torch.nn.functional.batch_norm(
             maps, values["mean"], values["variance"], values["scale"], values["bias"]
@@ -252,8 +258,8 @@ def test_five_steps_give_the_weights_that_torch_gives(optimizer, rate, decay, al
         torch_optimizer.zero_grad()
         loss.backward()
         torch_optimizer.step()
-        assert told["loss"] == pytest.approx(loss.item(), rel=1e-3)
-    found = cntk.ask("values")[1]
+        assert reply["loss"] == pytest.approx(loss.item(), rel=1e-3)
+    found = cntk.request("get_weights")[1]
     for name, value in found.items():
         expected = values[name].detach().numpy()
         assert np.abs(value.reshape(expected.shape) - expected).max() <= allowed * np.abs(expected).max(), (

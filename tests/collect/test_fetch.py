@@ -364,7 +364,7 @@ def test_silent_server_is_given_up_after_all_attempts(server, folder, monkeypatc
 
 
 @pytest.mark.parametrize("declares", [True, False])
-def test_body_over_the_size_limit_is_refused(server, folder, monkeypatch, declares):
+def test_body_over_the_size_limit_is_rejected(server, folder, monkeypatch, declares):
     def endless(handler):
         handler.send_response(200)
         if declares:

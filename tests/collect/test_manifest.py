@@ -239,7 +239,7 @@ def test_errors_are_counted_and_three_shown(tmp_path):
         (b"label\tsource\nb\xfcffel\thttp://a/1\n", "fruit.tsv, line 2: not UTF-8; save the file as UTF-8"),
     ],
 )
-def test_file_without_readable_lines_is_refused(tmp_path, content, message):
+def test_file_without_readable_lines_is_rejected(tmp_path, content, message):
     with pytest.raises(ImgclfError, match=message):
         read(tmp_path, content)
 
@@ -265,7 +265,7 @@ def test_a_name_with_a_manifest_needs_no_folder():
     assert len(manifest.entries_of("clothing")) == 3781
 
 
-def test_a_name_with_neither_manifest_nor_folder_is_refused(data_dir):
+def test_a_name_with_neither_manifest_nor_folder_is_rejected(data_dir):
     with pytest.raises(ImgclfError) as refused:
         manifest.entries_of("clothign")
     assert re.fullmatch(

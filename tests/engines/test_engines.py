@@ -1,4 +1,4 @@
-"""Engines give the same numbers, in the order of the images, whatever happens to their consumer."""
+"""Engines agree, keep the order of images, and stay usable after errors of their source or consumer."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ both = pytest.mark.parametrize("engine", engines.ENGINES)
 
 
 def one_by_one(network: Path, images: np.ndarray) -> np.ndarray:
-    """The features of each image, computed alone by the reference."""
+    """The features of each image, computed in a batch of one by the reference."""
     reference = engines.start(network, engine="onnxruntime")
     return np.concatenate(
         [features for (features,) in reference.run(images[i : i + 1] for i in range(len(images)))]
@@ -37,7 +37,7 @@ def test_engines_agree_on_a_real_network():
 
 
 @both
-def test_results_come_in_the_order_of_many_small_batches(engine, tiny_network):
+def test_results_are_in_the_order_of_many_small_batches(engine, tiny_network):
     images = noise(101, 32)  # 50 batches of two and a last one of one image
     found = [
         features
@@ -48,13 +48,13 @@ def test_results_come_in_the_order_of_many_small_batches(engine, tiny_network):
 
 
 @both
-def test_a_batch_shorter_than_the_batch_size_is_no_longer_after(engine, tiny_network):
+def test_a_batch_shorter_than_the_batch_size_has_as_many_results(engine, tiny_network):
     ((found,),) = engines.start(tiny_network, engine=engine, batch_size=8).run([noise(3, 32)])
     np.testing.assert_allclose(found, one_by_one(tiny_network, noise(3, 32)), rtol=1e-5, atol=1e-5)
 
 
 @both
-def test_no_batches_give_no_results(engine, tiny_network):
+def test_no_batches_have_no_results(engine, tiny_network):
     assert list(engines.start(tiny_network, engine=engine).run([])) == []
 
 
@@ -91,11 +91,11 @@ def test_network_may_be_given_as_its_content(engine, tiny_network):
 
 
 @both
-def test_engine_tells_its_precision(engine, tiny_network):
+def test_engine_has_its_precision(engine, tiny_network):
     assert engines.start(tiny_network, engine=engine).precision == "f32"
 
 
-def test_openvino_starts_no_more_threads_than_processors_are_granted(tiny_network, monkeypatch):
+def test_openvino_respects_the_cpu_quota(tiny_network, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)  # of the machine
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # stands for a container's quota: joblib reads both
     assert engines.start(tiny_network, engine="openvino").threads == 1
@@ -111,7 +111,7 @@ def test_engines_are_those_that_the_parameter_allows(tiny_network):
 
 @both
 @pytest.mark.parametrize("content", [b"", b"this is no network", bytes(range(256))])
-def test_a_file_that_is_no_network_is_named(engine, content, tmp_path):
+def test_a_file_that_is_no_network_is_rejected_by_name(engine, content, tmp_path):
     path = tmp_path / "letter.onnx"
     path.write_bytes(content)
     with pytest.raises(
@@ -121,27 +121,25 @@ def test_a_file_that_is_no_network_is_named(engine, content, tmp_path):
 
 
 @both
-def test_content_that_is_no_network_is_refused(engine):
+def test_content_that_is_no_network_is_rejected(engine):
     with pytest.raises(ImgclfError, match="the network: not an ONNX network"):
         engines.start(b"this is no network", engine=engine)
 
 
 @both
-def test_a_missing_network_is_named(engine, tmp_path):
+def test_a_missing_network_is_reported(engine, tmp_path):
     with pytest.raises(
-        ImgclfError, match=r"gone\.onnx: no such network; run the notebook that writes it first"
+        ImgclfError, match=r"gone\.onnx: no such file; run the notebook that writes this network first"
     ):
         engines.start(tmp_path / "gone.onnx", engine=engine)
 
 
 def test_unknown_engine_lists_the_known_ones(tiny_network):
-    with pytest.raises(ImgclfError, match="engine 'tensorrt' is not one of openvino, onnxruntime, cntk"):
+    with pytest.raises(ImgclfError, match="engine='tensorrt': must be one of openvino, onnxruntime, cntk"):
         engines.start(tiny_network, engine="tensorrt")
 
 
-def test_cntk_that_is_not_installed_is_refused_with_the_command_that_installs_it(
-    tiny_network, monkeypatch, tmp_path
-):
+def test_error_without_cntk_names_the_command_that_installs_it(tiny_network, monkeypatch, tmp_path):
     monkeypatch.setattr(process, "HOME", tmp_path / ".cntk")
     with pytest.raises(
         ImgclfError, match=r"CNTK is not installed \(.*\.cntk is missing or unfinished\); run `make cntk`"
@@ -149,15 +147,15 @@ def test_cntk_that_is_not_installed_is_refused_with_the_command_that_installs_it
         engines.start(tiny_network, engine="cntk")
 
 
-def test_bf16_is_refused_where_the_processor_has_none(tiny_network, monkeypatch):
+def test_bf16_is_rejected_where_the_processor_does_not_support_it(tiny_network, monkeypatch):
     monkeypatch.setattr(openvino, "has_bf16", lambda: False)
     with pytest.raises(
-        ImgclfError, match="precision='bf16': this processor has no bfloat16; use 'f32' or 'auto'"
+        ImgclfError, match="precision='bf16': this processor does not support bfloat16; use 'f32' or 'auto'"
     ):
         engines.start(tiny_network, precision="bf16")
 
 
-def test_bf16_is_refused_by_onnxruntime(tiny_network):
+def test_bf16_is_rejected_by_onnxruntime(tiny_network):
     with pytest.raises(
         ImgclfError, match="precision='bf16': onnxruntime computes in f32; use engine='openvino'"
     ):
@@ -165,7 +163,7 @@ def test_bf16_is_refused_by_onnxruntime(tiny_network):
 
 
 @pytest.mark.parametrize(("has", "resolved"), [(True, "bf16"), (False, "f32")])
-def test_auto_is_what_the_processor_has(has, resolved, monkeypatch):
+def test_auto_is_bf16_if_the_processor_supports_it(has, resolved, monkeypatch):
     monkeypatch.setattr(openvino, "has_bf16", lambda: has)
     assert engines.resolved_precision("openvino", "auto") == resolved
     assert (
@@ -184,7 +182,7 @@ def test_auto_runs_on_this_processor(engine, tiny_network):
 
 
 @pytest.mark.slow
-def test_bf16_is_good_to_two_digits():
+def test_bf16_is_exact_to_two_digits():
     if not openvino.has_bf16():
         pytest.skip("needs a processor with bfloat16")
     ((exact,),) = engines.start(exported(), batch_size=2).run([noise(2)])
@@ -196,20 +194,20 @@ def test_input_size_is_read_from_the_network(tiny_network):
     assert engines.preprocessing(tiny_network).input_size == 32
 
 
-def test_input_size_of_a_missing_network_is_refused(tmp_path):
-    with pytest.raises(ImgclfError, match=r"gone\.onnx: no such network"):
+def test_input_size_of_a_missing_network_is_an_error(tmp_path):
+    with pytest.raises(ImgclfError, match=r"gone\.onnx: no such file"):
         engines.preprocessing(tmp_path / "gone.onnx")
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no network"])
-def test_input_size_of_another_file_is_refused(content, tmp_path):
+def test_input_size_of_another_file_is_an_error(content, tmp_path):
     (tmp_path / "letter.onnx").write_bytes(content)
     with pytest.raises(ImgclfError, match=r"letter\.onnx: not an ONNX network for images; write it again"):
         engines.preprocessing(tmp_path / "letter.onnx")
 
 
 @pytest.mark.parametrize("shape", [[0, 32, 48, 3], [0, 32, 32, 1], [0, 3, 32, 32]])
-def test_input_that_is_no_square_colour_image_is_refused(shape, tiny_network):
+def test_input_that_is_no_square_colour_image_is_rejected(shape, tiny_network):
     model = onnx.load(tiny_network)
     for axis, length in zip(model.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
         axis.dim_value = length

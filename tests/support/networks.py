@@ -1,4 +1,4 @@
-"""Small networks, and the export of a real one that tests share."""
+"""A tiny network, and the export of a real one that tests share."""
 
 import tempfile
 from functools import cache
@@ -13,7 +13,7 @@ from imgclf.networks.backbones import BACKBONES
 
 
 def write_tiny_network(path: Path) -> Path:
-    """An ONNX network for images of 32 x 32 pixels: one convolution with random weights, 8 features."""
+    """An ONNX network for images of 32 x 32 pixels: one convolution of random weights, 8 features."""
     weights = np.random.default_rng(0).normal(size=(8, 3, 5, 5)).astype(np.float32) / 255
     nodes = [
         helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),

@@ -1,1 +1,5 @@
-"""What runs in Python 3.6. The parent imports `messages` and `layers` too, so nothing here is newer than that, and nothing happens on import."""
+"""The worker process, which runs in Python 3.6.
+
+The parent imports `messages` and `layers` too, so nothing here is newer than Python 3.6, and nothing happens
+on import.
+"""

@@ -1,6 +1,7 @@
-"""The worker: runs in Python 3.6 with cntk and numpy alone, and answers what comes through a pipe.
+"""The worker: runs in Python 3.6 with cntk and numpy alone, and replies to requests through a pipe.
 
-It is started as `python -I worker FOLDER_OF_MPI_STUB`, the folder of this file, whose other modules it then finds by their bare names.
+It is started as `python -I worker FOLDER_OF_MPI_STUB`: the folder of this file, so that the other modules are
+imported by their bare names.
 """
 
 import ctypes
@@ -12,173 +13,158 @@ import traceback
 import warnings
 
 import layers
-import learning
 import messages
 import models
 import numpy as np
+import training
 
-PARENT_EVERY = 1.0  # seconds between two looks whether the parent is still there
+PARENT_POLL_SECONDS = 1.0
 
 
 class Worker:
-    """What the worker holds between two requests; each public method is a command.
+    """State of the worker between requests; each public method is a command.
 
-    A command takes what the message says of it and its arrays, and gives the same two for the reply.
+    A command takes the parameters and arrays of a request, and returns the values and arrays of the reply.
     """
 
     def __init__(self):
-        self.entry = self.network = self.learning = None
-        self.parts, self.weights = [], {}
+        self.entry = self.network = self.training = None
+        self.outputs, self.weights = [], {}
 
-    def build(self, about, arrays):
-        """Make a network of steps; its input has the shape `about["shape"]` for each image."""
+    def build(self, parameters, arrays):
+        """Build a network from nodes; its input has the shape `parameters["shape"]` for each image."""
         import cntk
 
-        graph = layers.Graph(arrays, about.get("learns", []))
-        self.entry = graph.made[about["input"]] = cntk.input_variable(
-            tuple(about["shape"]), name=about["input"]
+        graph = layers.Graph(arrays, parameters.get("trainable", []))
+        self.entry = graph.tensors[parameters["input"]] = cntk.input_variable(
+            tuple(parameters["shape"]), name=parameters["input"]
         )
-        for step in about["steps"]:
+        for node in parameters["nodes"]:
             try:
-                graph.made[step["output"]] = layers.OPERATORS[step["operator"]](
-                    graph, step["inputs"], step["attributes"]
+                graph.tensors[node["output"]] = layers.OPERATORS[node["operator"]](
+                    graph, node["inputs"], node["attributes"]
                 )
             except Exception as error:
                 raise RuntimeError(
-                    "%s, which gives %s: %s" % (step["operator"], step["output"], first_line(error))
-                )
+                    "%s, which computes %s: %s" % (node["operator"], node["output"], first_line(error))
+                ) from error
         self.weights = graph.weights
-        self._take([graph.made[name] for name in about["outputs"]])
+        self._set_outputs([graph.tensors[name] for name in parameters["outputs"]])
         cntk.logging.log_number_of_parameters(self.network)
-        return {"shapes": [list(part.shape) for part in self.parts]}, {}
+        return {"shapes": [list(output.shape) for output in self.outputs]}, {}
 
-    def _take(self, parts):
+    def _set_outputs(self, outputs):
         import cntk
 
-        self.parts = [part if isinstance(part, cntk.Function) else cntk.alias(part) for part in parts]
-        self.network = cntk.combine(self.parts)
-        self.learning = None
+        self.outputs = [
+            output if isinstance(output, cntk.Function) else cntk.alias(output) for output in outputs
+        ]
+        self.network = cntk.combine(self.outputs)
+        self.training = None
 
-    def load(self, about, arrays):
-        """Open a network in CNTK's own format; what it takes and gives."""
-        import cntk
-
-        network = cntk.load_model(about["path"])
-        if len(network.arguments) != 1:
-            raise ValueError("it takes %d inputs, and must take one, the images" % len(network.arguments))
-        self.entry = network.arguments[0]
-        self._take([network])
-        return {
-            "input": self.entry.name,
-            "shape": list(self.entry.shape),
-            "shapes": [list(output.shape) for output in network.outputs],
-        }, {}
-
-    def cut(self, about, arrays):
-        """Open an old model; its outputs are then its features and its scores. Tells what it takes, and gives its last layer."""
-        old = models.OldModel(about["path"])
-        self._take([old.features, old.scores])
+    def load(self, parameters, arrays):
+        """Load an old model: the outputs are then its features and scores. Returns its last layer."""
+        old = models.OldModel(parameters["path"])
+        self._set_outputs([old.features, old.scores])
         self.entry = self.network.arguments[0]
-        return old.about(), {"weights": old.weights, "offsets": old.offsets}
+        return old.description(), {"weights": old.weights, "offsets": old.offsets}
 
-    def export(self, about, arrays):
-        """Write what computes the first output as an ONNX file; only for one image, and by opset 9, which is the newest that CNTK knows."""
+    def export(self, parameters, arrays):
+        """Write the graph of the first output as ONNX, of batch size 1 and opset 9, the newest in CNTK."""
         import cntk
 
-        self.parts[0].save(about["path"], format=cntk.ModelFormat.ONNX)
+        self.outputs[0].save(parameters["path"], format=cntk.ModelFormat.ONNX)
         return {}, {}
 
-    def run(self, about, arrays):
+    def run(self, parameters, arrays):
         """The outputs for a batch, each float32 (n, ...)."""
-        return {}, {str(k): value for k, value in enumerate(self._values(arrays["images"]))}
+        return {}, {str(k): value for k, value in enumerate(self._evaluate(arrays["images"]))}
 
-    def _values(self, batch):
+    def _evaluate(self, batch):
         values = self.network.eval({self.entry: batch.astype(np.float32)})
-        if len(self.parts) == 1:
+        if len(self.outputs) == 1:
             return [np.asarray(values, np.float32)]
-        by_name = {output.uid: value for output, value in values.items()}
-        return [np.asarray(by_name[part.output.uid], np.float32) for part in self.parts]
+        by_uid = {output.uid: value for output, value in values.items()}
+        return [np.asarray(by_uid[output.output.uid], np.float32) for output in self.outputs]
 
-    def save(self, about, arrays):
-        """Write the network in CNTK's own format."""
-        self.network.save(about["path"])
+    def save(self, parameters, arrays):
+        """Write the network in CNTK's format."""
+        self.network.save(parameters["path"])
         return {}, {}
 
-    def learn(self, about, arrays):
-        """Put a last layer behind the first output, and make all ready to learn; the only output is then the scores."""
-        made = learning.Learning(self.parts[0], self.weights, about, arrays)
-        self._take([made.scores])
-        self.learning = made
+    def start_training(self, parameters, arrays):
+        """Append a last layer to the first output, and create its trainer. The only output is the scores."""
+        started = training.Training(self.outputs[0], self.weights, parameters, arrays)
+        self._set_outputs([started.scores])
+        self.training = started
         return {}, {}
 
-    def step(self, about, arrays):
-        """Learn from a batch."""
-        return self.learning.step(self.entry, arrays["images"], arrays["truth"], about["rate"]), {}
+    def train_step(self, parameters, arrays):
+        """Train on a batch; return its mean loss and the number of errors in it."""
+        return self.training.step(self.entry, arrays["images"], arrays["labels"], parameters["rate"]), {}
 
-    def values(self, about, arrays):
-        """All that may change."""
-        return {}, self.learning.values()
+    def get_weights(self, parameters, arrays):
+        """All trainable weights."""
+        return {}, self.training.get_weights()
 
-    def assign(self, about, arrays):
-        """Change what may change."""
-        self.learning.assign(arrays)
+    def set_weights(self, parameters, arrays):
+        """Set trainable weights."""
+        self.training.set_weights(arrays)
         return {}, {}
 
-    def checkpoint(self, about, arrays):
-        """Where the learning stands."""
-        return {}, self.learning.checkpoint()
+    def checkpoint(self, parameters, arrays):
+        """The state of training."""
+        return {}, self.training.checkpoint()
 
-    def restore(self, about, arrays):
-        """Go on with the learning from there."""
-        self.learning.restore(arrays)
+    def restore(self, parameters, arrays):
+        """Resume training from a checkpoint."""
+        self.training.restore(arrays)
         return {}, {}
 
 
 def first_line(error):
-    """What went wrong, without CNTK's list of calls."""
+    """The first line of an error message, without CNTK's call stack."""
     text = str(error).split("[CALL STACK]")[0].strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def answer(worker, about, arrays):
-    """The reply to a request; what goes wrong is told in it, and the worker lives on."""
+def reply(worker, parameters, arrays):
+    """The reply to a request. An exception is returned in it, and the worker lives on."""
     try:
-        told, found = getattr(worker, about["command"])(about, arrays)
-    except Exception as error:  # whatever it is, the parent is to hear of it
+        values, results = getattr(worker, parameters["command"])(parameters, arrays)
+    except Exception as error:  # the parent reports it, whatever it is
         traceback.print_exc()
-        told, found = {"error": first_line(error)}, {}
-    return dict(told, id=about["id"]), found
+        values, results = {"error": first_line(error)}, {}
+    return dict(values, id=parameters["id"]), results
 
 
-def own_pipes():
-    """The two pipes for messages; from now on whatever prints goes to the log, and whatever reads finds nothing."""
+def claim_pipes():
+    """The two pipes for messages. From now on prints go to the log, and reads from stdin find nothing."""
     requests, replies = os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0)
     os.dup2(2, 1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    sys.stdout = sys.stderr = os.fdopen(2, "w", 1)  # a line at a time: the last ones tell why it died
+    sys.stdout = sys.stderr = os.fdopen(2, "w", 1)  # line-buffered: the last lines say why it died
     return requests, replies
 
 
-def end_with(parent):
-    """End when the parent is gone, even if it was killed while this computes."""
+def exit_with_parent(parent):
+    """Exit when the parent process is gone, even if it was killed during a computation."""
     while os.getppid() == parent:
-        time.sleep(PARENT_EVERY)
+        time.sleep(PARENT_POLL_SECONDS)
     os._exit(0)
 
 
 def main():
-    """Answer requests until the pipe ends."""
-    requests, replies = own_pipes()
+    """Reply to requests until the pipe is closed."""
+    requests, replies = claim_pipes()
     if sys.version_info[:2] != (3, 6):
         sys.stderr.write("this is Python %d.%d; CNTK 2.7 needs 3.6\n" % sys.version_info[:2])
         sys.exit(messages.WRONG_PYTHON)
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
-    for name in (
-        "libmpi.so.12",
-        "libmpi_cxx.so.1",
-    ):  # what CNTK is linked against, for training on several machines
+    threading.Thread(target=exit_with_parent, args=(os.getppid(),), daemon=True).start()
+    # CNTK is linked against them, for training on several machines.
+    for name in ("libmpi.so.12", "libmpi_cxx.so.1"):
         ctypes.CDLL(os.path.join(sys.argv[1], name), ctypes.RTLD_GLOBAL)
     warnings.simplefilter("ignore")
     import cntk
@@ -189,10 +175,10 @@ def main():
     )
     while True:
         try:
-            about, arrays = messages.read(requests)
+            parameters, arrays = messages.read(requests)
         except EOFError:
             return
-        messages.write(replies, *answer(worker, about, arrays))
+        messages.write(replies, *reply(worker, parameters, arrays))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,25 @@
-"""Operators of ONNX, built with CNTK's own layers. Python 3.6 runs this; nothing of CNTK is needed to import it."""
+"""ONNX operators, built with CNTK's layers. Python 3.6 runs this; its import does not need CNTK."""
 
 import numpy as np
 
 
 class Graph:
-    """A network while it is built, from steps in the order of computing: an operator of ONNX, what it takes, what it gives."""
+    """A network under construction, from nodes in topological order: operator, inputs, output.
 
-    def __init__(self, arrays, learns):
-        self.arrays, self.learns, self.made, self.weights = arrays, set(learns), {}, {}
+    Attributes
+    ----------
+    arrays : the weights of the ONNX file, by name. trainable : names of those that are trained.
+    tensors : CNTK's variables and functions, by name. weights : CNTK's parameters and constants, by name.
+    """
 
-    def of(self, name):
-        """What has been computed under a name."""
-        return self.made[name]
+    def __init__(self, arrays, trainable):
+        self.arrays, self.trainable, self.tensors, self.weights = arrays, set(trainable), {}, {}
 
-    def is_fixed(self, name):
+    def is_weight(self, name):
         return name in self.arrays
 
     def weight(self, name, shape=None):
-        """Weights as a parameter if they learn, else as a constant; `shape` is that which CNTK wants."""
+        """Weights as a parameter if they are trainable, else as a constant; CNTK may need another `shape`."""
         import cntk
 
         if name not in self.weights:
@@ -25,20 +27,20 @@ class Graph:
             value = np.ascontiguousarray(value.reshape(value.shape if shape is None else shape))
             make = (
                 (lambda v: cntk.parameter(init=v, name=name))
-                if name in self.learns
+                if name in self.trainable
                 else (lambda v: cntk.constant(v, name=name))
             )
             self.weights[name] = make(value)
         return self.weights[name]
 
     def operand(self, name, rank):
-        """One side of a sum or product: computed, or weights brought to as many axes, without that of the batch."""
-        if not self.is_fixed(name):
-            return self.of(name)
+        """An operand of elementwise arithmetic: a tensor, or weights with `rank` axes, without batch axis."""
+        if not self.is_weight(name):
+            return self.tensors[name]
         shape = self.arrays[name].shape
         if len(shape) > rank:
             if shape[0] != 1 or len(shape) > rank + 1:
-                raise ValueError("%s has the shape %s, and each image one of %d axes" % (name, shape, rank))
+                raise ValueError("%s has shape %s, but an image has %d axes here" % (name, shape, rank))
             shape = shape[1:]
         return self.weight(name, (1,) * (rank - len(shape)) + tuple(shape))
 
@@ -47,44 +49,45 @@ def _arithmetic(function):
     def built(graph, inputs, attributes):
         import cntk
 
-        rank = max(len(graph.of(name).shape) for name in inputs if not graph.is_fixed(name))
+        rank = max(len(graph.tensors[name].shape) for name in inputs if not graph.is_weight(name))
         return getattr(cntk, function)(*[graph.operand(name, rank) for name in inputs])
 
     return built
 
 
 def _elementwise(function):
-    return lambda graph, inputs, attributes: getattr(__import__("cntk"), function)(graph.of(inputs[0]))
+    return lambda graph, inputs, attributes: getattr(__import__("cntk"), function)(graph.tensors[inputs[0]])
 
 
-def _same(graph, inputs, attributes):
-    return graph.of(inputs[0])
+def _identity(graph, inputs, attributes):
+    return graph.tensors[inputs[0]]
 
 
 def _transpose(graph, inputs, attributes):
     import cntk
 
-    return cntk.transpose(graph.of(inputs[0]), [axis - 1 for axis in attributes["perm"][1:]])
+    return cntk.transpose(graph.tensors[inputs[0]], [axis - 1 for axis in attributes["perm"][1:]])
 
 
 def padding(sides, kernel, strides, pads):
-    """How CNTK is to pad: (by itself, explicitly before and behind each axis).
+    """Padding in CNTK: (whether automatic, explicit padding before and after each axis or None).
 
-    By itself it centres an odd kernel on the first pixel, which is faster than explicit zeros by half; so that is used wherever it means the same,
-    but for a kernel that is larger than the maps, which CNTK refuses.
+    Automatic padding centres an odd kernel on the first pixel. It is faster than explicit zeros by half, so
+    it is used wherever it is equivalent, but for a kernel that is larger than the feature maps, which CNTK
+    rejects.
     """
-    before, behind = pads[: len(sides)], pads[len(sides) :]
+    before, after = pads[: len(sides)], pads[len(sides) :]
     if not any(pads):
         return False, None
-    counted = [
-        (side + b + e - k) // s + 1 for side, b, e, k, s in zip(sides, before, behind, kernel, strides)
+    expected = [
+        (side + b + e - k) // s + 1 for side, b, e, k, s in zip(sides, before, after, kernel, strides)
     ]
-    centred = [-(-side // s) for side, s in zip(sides, strides)]
-    if counted == centred and all(
+    automatic = [-(-side // s) for side, s in zip(sides, strides)]
+    if expected == automatic and all(
         k % 2 and b == k // 2 and k <= side for b, k, side in zip(before, kernel, sides)
     ):
         return True, None
-    return False, list(zip(before, behind))
+    return False, list(zip(before, after))
 
 
 def _check_window(attributes):
@@ -92,24 +95,26 @@ def _check_window(attributes):
         "NOTSET",
         "VALID",
     ):
-        raise ValueError("dilations and automatic padding are not known here")
+        raise ValueError("dilations and automatic padding are not supported")
 
 
 def _convolution(graph, inputs, attributes):
     import cntk
 
     _check_window(attributes)
-    x, weights = graph.of(inputs[0]), graph.weight(inputs[1])
+    x, weights = graph.tensors[inputs[0]], graph.weight(inputs[1])
     kernel = list(weights.shape[2:])
     strides = attributes.get("strides", [1] * len(kernel))
-    by_itself, explicit = padding(x.shape[1:], kernel, strides, attributes.get("pads", [0] * 2 * len(kernel)))
+    is_automatic, explicit = padding(
+        x.shape[1:], kernel, strides, attributes.get("pads", [0] * 2 * len(kernel))
+    )
     if explicit:
-        x = cntk.pad(x, [(0, 0)] + explicit)
+        x = cntk.pad(x, [(0, 0), *explicit])
     maps = cntk.convolution(
         weights,
         x,
         strides=tuple(strides),
-        auto_padding=[False] + [by_itself] * len(kernel),
+        auto_padding=[False] + [is_automatic] * len(kernel),
         groups=attributes.get("group", 1),
     )
     return (
@@ -122,50 +127,50 @@ def _pooling(kind):
         import cntk
 
         _check_window(attributes)
-        x, kernel = graph.of(inputs[0]), attributes["kernel_shape"]
+        x, kernel = graph.tensors[inputs[0]], attributes["kernel_shape"]
         strides = attributes.get("strides", [1] * len(kernel))
-        by_itself, explicit = padding(
+        is_automatic, explicit = padding(
             x.shape[1:], kernel, strides, attributes.get("pads", [0] * 2 * len(kernel))
         )
-        if explicit or attributes.get("ceil_mode") or (by_itself and kind == "AVG_POOLING"):
-            raise ValueError("pooling with such a border is not known here")
+        if explicit or attributes.get("ceil_mode") or (is_automatic and kind == "AVG_POOLING"):
+            raise ValueError("pooling with this padding is not supported")
         return cntk.pooling(
             x,
             getattr(cntk, kind),
             tuple(kernel),
             tuple(strides),
-            auto_padding=[False] + [by_itself] * len(kernel),
+            auto_padding=[False] + [is_automatic] * len(kernel),
         )
 
     return built
 
 
-def _means(graph, inputs, attributes):
-    x = graph.of(inputs[0])
+def _reduce_mean(graph, inputs, attributes):
+    x = graph.tensors[inputs[0]]
     axes = attributes.get("axes") or (
         graph.arrays[inputs[1]].tolist() if len(inputs) > 1 else list(range(1, len(x.shape) + 1))
     )
-    return _reduced("reduce_mean", x, axes, attributes.get("keepdims", 1))
+    return _reduce("reduce_mean", x, axes, attributes.get("keepdims", 1))
 
 
-def _global_means(graph, inputs, attributes):
-    x = graph.of(inputs[0])
-    return _reduced("reduce_mean", x, list(range(2, len(x.shape) + 1)), True)
+def _global_average_pool(graph, inputs, attributes):
+    x = graph.tensors[inputs[0]]
+    return _reduce("reduce_mean", x, list(range(2, len(x.shape) + 1)), True)
 
 
-def _length(graph, inputs, attributes):
-    x = graph.of(inputs[0])
+def _reduce_l2(graph, inputs, attributes):
+    x = graph.tensors[inputs[0]]
     axes = attributes.get("axes") or graph.arrays[inputs[1]].tolist()
-    return _reduced("reduce_l2", x, axes, attributes.get("keepdims", 1))
+    return _reduce("reduce_l2", x, axes, attributes.get("keepdims", 1))
 
 
-def _reduced(function, x, axes, keepdims):
-    """Over axes that are counted with the batch."""
+def _reduce(function, x, axes, keepdims):
+    """Reduction over axes that are numbered with the batch axis."""
     import cntk
 
     axes = sorted((axis if axis >= 0 else axis + len(x.shape) + 1) - 1 for axis in axes)
     if axes[0] < 0:
-        raise ValueError("a mean over images is not known here")
+        raise ValueError("a reduction over the batch axis is not supported")
     for axis in axes:
         x = getattr(cntk, function)(x, axis=axis)
     kept = [side for axis, side in enumerate(x.shape) if axis not in axes]
@@ -179,24 +184,24 @@ def _clip(graph, inputs, attributes):
         attributes["min"],
         attributes["max"],
     ]
-    return cntk.clip(graph.of(inputs[0]), *bounds)
+    return cntk.clip(graph.tensors[inputs[0]], *bounds)
 
 
 def _flatten(graph, inputs, attributes):
     import cntk
 
     if attributes.get("axis", 1) != 1:
-        raise ValueError("Flatten along another axis than 1 is not known here")
-    return cntk.reshape(graph.of(inputs[0]), (-1,))
+        raise ValueError("Flatten with another axis than 1 is not supported")
+    return cntk.reshape(graph.tensors[inputs[0]], (-1,))
 
 
 def _reshape(graph, inputs, attributes):
     import cntk
 
     first, *shape = graph.arrays[inputs[1]].tolist()
-    x = graph.of(inputs[0])
+    x = graph.tensors[inputs[0]]
     if first not in (0, -1) or (first == -1 and -1 in shape):
-        raise ValueError("a Reshape that mixes images is not known here")
+        raise ValueError("a Reshape that changes the batch axis is not supported")
     return cntk.reshape(x, tuple(x.shape[axis] if side == 0 else side for axis, side in enumerate(shape)))
 
 
@@ -204,46 +209,44 @@ def _dense(graph, inputs, attributes):
     import cntk
 
     if attributes.get("transA") or attributes.get("alpha", 1) != 1 or attributes.get("beta", 1) != 1:
-        raise ValueError("a Gemm that is transposed or scaled is not known here")
+        raise ValueError("a Gemm with transA, alpha or beta is not supported")
     weights = graph.weight(inputs[1])
     if attributes.get("transB"):
         weights = cntk.transpose(weights, (1, 0))
-    product = cntk.times(graph.of(inputs[0]), weights)
+    product = cntk.times(graph.tensors[inputs[0]], weights)
     return product + graph.weight(inputs[2], (-1,)) if len(inputs) > 2 and inputs[2] else product
 
 
-def _normalization(graph, inputs, attributes):
-    """Batch normalization as a scale and an offset of each map.
+def _batch_normalization(graph, inputs, attributes):
+    """Batch normalization as a scale and an offset of each feature map.
 
-    With CNTK's own one, the statistics of each batch are used and learned while anything else is trained, even where it was cloned to be frozen.
+    CNTK's own layer uses and updates batch statistics while anything else is trained, even in a frozen clone.
     """
-    x = graph.of(inputs[0])
+    x = graph.tensors[inputs[0]]
     shape = (-1,) + (1,) * (len(x.shape) - 1)
     mean, variance = (graph.arrays[name].astype(np.float64).reshape(shape) for name in inputs[3:5])
-    deviation = np.sqrt(variance + attributes.get("epsilon", 1e-5))
-    if not {inputs[1], inputs[2]} & graph.learns:
+    std = np.sqrt(variance + attributes.get("epsilon", 1e-5))
+    if not {inputs[1], inputs[2]} & graph.trainable:
         scale, offset = (graph.arrays[name].astype(np.float64).reshape(shape) for name in inputs[1:3])
-        return x * (scale / deviation).astype(np.float32) + (offset - mean * scale / deviation).astype(
-            np.float32
-        )
-    centred = (x - mean.astype(np.float32)) / deviation.astype(np.float32)
+        return x * (scale / std).astype(np.float32) + (offset - mean * scale / std).astype(np.float32)
+    centred = (x - mean.astype(np.float32)) / std.astype(np.float32)
     return centred * graph.weight(inputs[1], shape) + graph.weight(inputs[2], shape)
 
 
 def _gather(graph, inputs, attributes):
-    """Some places along an axis, in another order: how blue, green, red become red, green, blue."""
+    """Elements along an axis in another order, as from RGB to BGR."""
     import cntk
 
-    x, places = graph.of(inputs[0]), graph.arrays[inputs[1]].reshape(-1).tolist()
+    x, indices = graph.tensors[inputs[0]], graph.arrays[inputs[1]].reshape(-1).tolist()
     axis = attributes.get("axis", 0)
     axis = (axis if axis >= 0 else axis + len(x.shape) + 1) - 1
-    return cntk.splice(*[cntk.slice(x, axis, place, place + 1) for place in places], axis=axis)
+    return cntk.splice(*[cntk.slice(x, axis, index, index + 1) for index in indices], axis=axis)
 
 
 OPERATORS = {
-    "Cast": _same,
-    "Identity": _same,
-    "Dropout": _same,
+    "Cast": _identity,
+    "Identity": _identity,
+    "Dropout": _identity,
     "Transpose": _transpose,
     "Gather": _gather,
     "Add": _arithmetic("plus"),
@@ -259,12 +262,12 @@ OPERATORS = {
     "Conv": _convolution,
     "MaxPool": _pooling("MAX_POOLING"),
     "AveragePool": _pooling("AVG_POOLING"),
-    "GlobalAveragePool": _global_means,
-    "ReduceMean": _means,
-    "ReduceL2": _length,
+    "GlobalAveragePool": _global_average_pool,
+    "ReduceMean": _reduce_mean,
+    "ReduceL2": _reduce_l2,
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Gemm": _dense,
     "MatMul": _dense,
-    "BatchNormalization": _normalization,
+    "BatchNormalization": _batch_normalization,
 }

@@ -1,4 +1,4 @@
-"""Messages between us and the worker: JSON text and named arrays, as bytes in a pipe. Python 3.6 runs this too."""
+"""Messages between parent and worker: JSON and named arrays, as bytes in a pipe. Python 3.6 runs this too."""
 
 import json
 import struct
@@ -7,18 +7,18 @@ import numpy as np
 
 MAGIC = b"imgclf-1"
 SIZES = struct.Struct("<IQ")  # bytes of the JSON text, bytes of all arrays
-MOST_TEXT = 2**26
-MOST_BYTES = 2**34
-WRONG_PYTHON = 3  # exit status of a worker that another Python than 3.6 runs
+MAX_TEXT_BYTES = 2**26
+MAX_ARRAY_BYTES = 2**34
+WRONG_PYTHON = 3  # exit status of a worker that runs in another Python than 3.6
 
 
-def write(file, about, arrays=None):
-    """Write a message: what JSON can hold, and named arrays, as raw bytes in C order."""
+def write(file, values, arrays=None):
+    """Write a message: a dictionary that JSON can hold, and named arrays, as raw bytes in C order."""
     arrays = {
         name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in (arrays or {}).items()
     }
     listed = [[name, array.dtype.str, list(array.shape)] for name, array in arrays.items()]
-    text = json.dumps(dict(about, arrays=listed)).encode()
+    text = json.dumps(dict(values, arrays=listed)).encode()
     _write_all(file, MAGIC + SIZES.pack(len(text), sum(array.nbytes for array in arrays.values())) + text)
     for array in arrays.values():
         _write_all(file, array.reshape(-1).view(np.uint8))
@@ -26,37 +26,37 @@ def write(file, about, arrays=None):
 
 
 def _write_all(file, content):
-    """A pipe without buffer may take only a part at once."""
+    """An unbuffered pipe may write only a part at once."""
     rest = memoryview(content)
     while len(rest):
         rest = rest[file.write(rest) :]
 
 
 def read(file):
-    """The next message: what JSON held, and the arrays by their names.
+    """The next message: its dictionary, and the arrays by their names.
 
     Raises
     ------
-    EOFError : the other side is gone, perhaps in the middle of a message.
-    ValueError : what came is no message.
+    EOFError : the other side closed the pipe, perhaps in the middle of a message.
+    ValueError : the bytes are no message.
     """
     magic = _read(file, len(MAGIC))
     if magic != MAGIC:
         raise ValueError("got %r and not a message" % magic)
     text_size, array_size = SIZES.unpack(_read(file, SIZES.size))
-    if text_size > MOST_TEXT or array_size > MOST_BYTES:
+    if text_size > MAX_TEXT_BYTES or array_size > MAX_ARRAY_BYTES:
         raise ValueError("a message of %d and %d bytes" % (text_size, array_size))
-    about = json.loads(_read(file, text_size).decode())
+    values = json.loads(_read(file, text_size).decode())
     arrays = {}
-    for name, kind, shape in about.pop("arrays"):
-        count = int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
+    for name, dtype, shape in values.pop("arrays"):
+        count = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         array_size -= count
         if array_size < 0:
             raise ValueError("array %s is larger than its message" % name)
-        arrays[name] = np.frombuffer(_read(file, count), kind).reshape(shape)
+        arrays[name] = np.frombuffer(_read(file, count), dtype).reshape(shape)
     if array_size:
         raise ValueError("%d bytes more than its arrays take" % array_size)
-    return about, arrays
+    return values, arrays
 
 
 def _read(file, count):
