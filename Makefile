@@ -13,8 +13,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-# Two processes. tests/conftest.py says which tests share one, and which come first.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# Two processes; tests/support/parallel.py says which tests share one, and which come first.
+PYTEST := $(BIN)/python -m pytest -n 2
 
 # JupyterLab asks its makers for news and updates by itself.
 LAB_SETTINGS := .venv/share/jupyter/lab/settings

@@ -7,6 +7,7 @@ import pytest
 
 from imgclf.annotation.annotations import Annotations
 from imgclf.data import scan
+from support import parallel
 from support.networks import write_tiny_network
 from support.pictures import write_colours
 from support.project import SHARED
@@ -17,36 +18,23 @@ hypothesis.settings.load_profile("no deadline")  # other processes may be at wor
 TESTS = Path(__file__).parent
 MARKERS_OF_FOLDERS = {"browser": ("browser", "notebooks", "slow"), "cntk": ("cntk",), "service": ("service",)}
 MARKERS_OF_FIXTURES = {"chromium": ("browser",), "container": ("service", "slow"), "networks": ("slow",)}
-LONGEST = ("nbval", "browser", "finetuning/test_finetune.py", "photographs")  # groups, see below
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its markers and its group, and put the groups that take longest first.
-
-    pytest-xdist runs a group in one process. By default it is a file, so that module-scoped fixtures are set up once;
-    tests/browser is one group, since its files share JupyterLab.
-    """
-    groups: dict[str, list[pytest.Item]] = {}
+    """Add the markers of folders and fixtures, and sort the tests, the longest first."""
     for item in items:
-        path = item.path.relative_to(TESTS)
-        for marker in MARKERS_OF_FOLDERS.get(path.parts[0], ()):
-            item.add_marker(marker)
-        for fixture in MARKERS_OF_FIXTURES.keys() & set(getattr(item, "fixturenames", ())):
-            for marker in MARKERS_OF_FIXTURES[fixture]:
-                item.add_marker(marker)
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(
-                pytest.mark.xdist_group("browser" if path.parts[0] == "browser" else path.as_posix())
-            )
-        groups.setdefault(item.get_closest_marker("xdist_group").args[0], []).append(item)
-    ranks = {name: LONGEST.index(name) if name in LONGEST else len(LONGEST) for name in groups}
-    is_slow = {name: any(item.get_closest_marker("slow") for item in group) for name, group in groups.items()}
-    items[:] = [
-        item
-        for name in sorted(groups, key=lambda name: (ranks[name], not is_slow[name]))
-        for item in groups[name]
-    ]
+        names = MARKERS_OF_FOLDERS.get(item.path.relative_to(TESTS).parts[0], ())
+        for fixture in getattr(item, "fixturenames", ()):
+            names += MARKERS_OF_FIXTURES.get(fixture, ())
+        for name in names:
+            item.add_marker(name)
+    parallel.sort(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> parallel.GroupScheduling:
+    return parallel.GroupScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -99,7 +99,6 @@ def nbval(*paths: Path, data: Path) -> subprocess.CompletedProcess:
 
 @pytest.mark.notebooks
 @pytest.mark.slow
-@pytest.mark.xdist_group("nbval")
 def test_every_stored_output_is_what_a_fresh_run_gives(data_dir):
     fresh = nbval(*NOTEBOOKS, data=data_dir)
     assert fresh.returncode == 0, fresh.stdout

@@ -150,7 +150,6 @@ def test_unknown_notebook_is_refused():
 
 @pytest.mark.notebooks
 @pytest.mark.slow
-@pytest.mark.xdist_group("photographs")
 def test_photographs_reach_the_documented_accuracy(shared_data, data_dir):
     run = imgclf_run(
         "01", data_dir, timeout=900, dataset_name="clothing", images_dir=shared_data / "clothing"

@@ -150,6 +150,7 @@ def test_export_contains_no_path_of_this_machine():
         assert trace.encode() not in content
 
 
+@pytest.mark.slow
 def test_export_is_deterministic_to_the_byte(small, tmp_path, data_dir):
     backbones.write(small, Preprocessing(32), tmp_path / "first.onnx")
     (data_dir / "networks" / f"small-0-32-opset18-imgclf{__version__}.onnx").unlink()
@@ -282,6 +283,7 @@ def test_changed_weights_in_a_file_of_the_same_name_are_exported_again(small, tm
     assert (tmp_path / "0.onnx").read_bytes() != (tmp_path / "1.onnx").read_bytes()
 
 
+@pytest.mark.slow
 def test_export_of_own_weights_agrees_in_both_engines_for_any_batch(own, tmp_path):
     backbones.write(own, Preprocessing(SIZE), tmp_path / "dnn_fixed.onnx")
     for count in (1, 5):
