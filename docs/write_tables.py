@@ -77,7 +77,7 @@ def backbone_table() -> str:
 def _weights(backbone: Backbone) -> str:
     if backbone.package:
         return f"package `{backbone.package}`, installed with imgclf"
-    return f"[{backbone.address.rpartition('/')[2]}]({backbone.address}), downloaded once"
+    return f"[{backbone.url.rpartition('/')[2]}]({backbone.url}), downloaded once"
 
 
 def command_table() -> str:

@@ -467,15 +467,3 @@ def announce(namespace: dict[str, Any]) -> None:
 def code(value: Value) -> str:
     """Return a value as Python source, as it is written in a notebook."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
-
-
-def table() -> str:
-    """Return all parameters as a Markdown table, which the README holds."""
-    rows = ["| parameter | default | notebooks | meaning | in the tutorial |", "|---|---|---|---|---|"]
-    for p in PARAMETERS.values():
-        values = re.sub(r"(\w+)", r"`\1`", ", ".join(p.allowed)) if p.allowed else ""
-        where = {ALL: "all", RUNS: f"{RUNS[0]} to {RUNS[-1]}"}.get(p.notebooks, ", ".join(p.notebooks))
-        meaning = f"{p.meaning} ({values})" if values and p.name in ("backbone", "engine") else p.meaning
-        tutorial = f"`{p.tutorial}`" if p.tutorial else ""
-        rows.append(f"| `{p.name}` | `{code(p.default)}` | {where} | {meaning} | {tutorial} |")
-    return "\n".join(rows)

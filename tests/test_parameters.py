@@ -279,12 +279,6 @@ def test_defaults_are_restored_byte_for_byte(copies):
     assert notebooks.change_defaults(None) == []
 
 
-def test_table_has_a_row_for_each_parameter():
-    rows = parameters.table().splitlines()[2:]
-    assert [row.split("`")[1] for row in rows] == list(PARAMETERS)
-    assert all(row.count(" | ") == 4 for row in rows)
-
-
 def test_images_dir_with_the_name_of_the_demo_set_is_refused():
     with pytest.raises(
         ImgclfError,

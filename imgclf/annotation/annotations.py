@@ -67,6 +67,9 @@ class Annotations:
         )
         self.observers: list[Callable[[tuple[int, ...]], None]] = []
         self._position = {image.path: i for i, image in enumerate(self.images)}
+        self._exclusion_undone: set[int] = (
+            set()
+        )  # positions of images whose exclusion was undone after the scan
         self._apply_steps([step for step in self.journal.latest if step.change > dataset.last_change])
 
     def label_counts(self) -> Counter[str]:
@@ -252,6 +255,8 @@ class Annotations:
         i = self._position.pop(step.path, None)
         if i is None:
             return None
+        if step.action == "include" and step.undoes:
+            self._exclusion_undone.add(i)
         image = replace(self.images[i], path=step.path_after, label=step.path_after.partition("/")[0])
         self.labels = sorted({*self.labels, image.label} - {UNLABELLED})
         self.images[i] = replace(image, excluded=self._exclusion_reason(i, image))
@@ -265,7 +270,9 @@ class Annotations:
         long as it holds under the current label.
         """
         verdict, scanned = self.journal.verdict(image.path), self.dataset.files[position]
-        if (verdict and verdict.action == "exclude") or (not verdict and scanned.excluded == BY_HAND):
+        # An excluded image that was moved by hand has no verdict under its path; the scan knows its content.
+        is_moved = not verdict and scanned.excluded == BY_HAND and position not in self._exclusion_undone
+        if (verdict and verdict.action == "exclude") or is_moved:
             return BY_HAND
         if not image.width:
             return "cannot be read" if scanned.excluded == BY_HAND else scanned.excluded

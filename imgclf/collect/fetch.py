@@ -72,7 +72,7 @@ class _Run:
 
     folder: Path
     max_image_side: int
-    web: Downloader
+    downloader: Downloader
     # Bounds memory: no more images are decoded at once than there are cores.
     cores: Semaphore = field(default_factory=lambda: Semaphore(cpu_count()))
 
@@ -227,7 +227,7 @@ def _fetch_all(
             report(done)
             unreachable = _consecutive_unreachable(unreachable, problem)
     finally:
-        run.web.stop()  # before the pool waits for its threads
+        run.downloader.stop()  # before the pool waits for its threads
         pool.shutdown(cancel_futures=True)
     return problems
 
@@ -265,7 +265,7 @@ def _fetch_one(run: _Run, entry: Entry) -> DownloadError | None:
 
 def _response(run: _Run, source: str) -> Response:
     if not source.startswith("demo:"):
-        return run.web.get(source)
+        return run.downloader.get(source)
     from imgclf.collect import demo  # imported only where the demo set is fetched
 
     with run.cores:  # rendering is work, not waiting

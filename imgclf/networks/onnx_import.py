@@ -103,14 +103,15 @@ class OnnxBackbone:
             *_pooling_nodes(output, self._feature_rank),
         ]
         used = onnx_graph.referenced_names(nodes)
+        order = -1 if self.normalization.is_bgr else 1  # mean and std are red, green, blue
         tensors = [
             *(tensor for tensor in graph.initializer if tensor.name in used),
             *(
                 numpy_helper.from_array(np.array(value, dtype), f"images_{name}")
                 for name, value, dtype in (
                     ("order", (2, 1, 0), np.int64),
-                    ("mean", self.normalization.mean, np.float32),
-                    ("deviation", self.normalization.std, np.float32),
+                    ("mean", self.normalization.mean[::order], np.float32),
+                    ("deviation", self.normalization.std[::order], np.float32),
                     ("axes", (2, 3), np.int64),
                 )
                 if f"images_{name}" in used

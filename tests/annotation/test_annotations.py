@@ -116,6 +116,21 @@ def test_an_excluded_image_stays_excluded_when_its_file_is_moved_by_hand(annotat
     ]
 
 
+@pytest.mark.parametrize("undo_before_opening", [True, False])
+def test_undo_after_a_new_scan_includes_the_image_again(annotations, undo_before_opening):
+    folder = annotations.dataset.folder
+    annotations.exclude([0])
+    scanned = scan.scan_folder("colours", folder)
+    if undo_before_opening:
+        annotations.undo()
+        again = Annotations(scanned)
+    else:
+        again = Annotations(scanned)
+        again.undo()
+    assert not again.is_excluded(0) and again.images[0].excluded == ""
+    assert scan.scan_folder("colours", folder).files[0].excluded == ""
+
+
 def test_an_image_that_replaces_an_excluded_one_is_not_excluded(annotations):
     annotations.exclude([position(annotations, "red/03.jpg")])
     shutil.copy(annotations.dataset.folder / "unlabelled/x.jpg", annotations.dataset.folder / "red/03.jpg")

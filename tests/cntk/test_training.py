@@ -71,7 +71,7 @@ def small_network(path: Path, *, is_colour_blind: bool = False) -> Path:
 
 @pytest.fixture
 def colours(colour_folder: Path) -> Path:
-    """The colours, looked through and split, with the network beside them; gives their folder."""
+    """The colours, scanned and split, with the network in their folder."""
     found = scan.scan_folder("colours", colour_folder)
     dataset.write(found)
     split.write(found, split.split(found))

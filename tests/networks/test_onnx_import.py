@@ -182,6 +182,19 @@ def test_normalization_is_read_from_metadata(tmp_path):
     )
 
 
+def test_mean_and_std_of_a_bgr_network_follow_their_channels(tmp_path):
+    mean, std = np.array([0.1, 0.5, 0.9]), np.array([0.25, 0.5, 1])
+    path = made(
+        tmp_path / "net.onnx",
+        *BODY,
+        *DENSE,
+        pixel_mean=json.dumps(mean.tolist()),
+        pixel_std=json.dumps(std.tolist()),
+        pixel_order='"BGR"',
+    )
+    close(features(path, noise(2)), expected(noise(2)[..., ::-1], mean[::-1], std[::-1]))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

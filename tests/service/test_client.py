@@ -50,7 +50,7 @@ def imgclf(*arguments: object) -> Result:
 
 
 class Moody:
-    """A server that answers one request after another by what it was told: (status, headers), or "cut" for no answer."""
+    """A server that answers one request after another as configured: (status, headers), or "cut" for no answer."""
 
     def __init__(self, *moods):
         self.moods = list(moods)

@@ -125,14 +125,14 @@ def test_the_curl_commands_of_the_readme(server, tmp_path):
         ["-F", f"images=@{tmp_path / 'a.jpg'}"],
     )
     for way in ways:
-        told = subprocess.run(
+        completed = subprocess.run(
             ["curl", "--silent", "--fail", *way, f"{server.url}/score"],
             capture_output=True,
             text=True,
             check=True,
             timeout=30,
         )
-        assert json.loads(told.stdout)["images"][0]["label"] == "green"
+        assert json.loads(completed.stdout)["images"][0]["label"] == "green"
 
 
 def test_many_real_photographs_are_classified(server):
@@ -144,14 +144,18 @@ def test_many_real_photographs_are_classified(server):
 
 
 def test_metadata_describe_the_model_without_local_paths(server, model):
-    told = server.http.get("/metadata").raise_for_status()
-    assert told.json()["labels"] == ["blue", "green", "red"]
-    assert (told.json()["preprocessing"]["input_size"], told.json()["metrics"], told.json()["sha256"]) == (
+    response = server.http.get("/metadata").raise_for_status()
+    assert response.json()["labels"] == ["blue", "green", "red"]
+    assert (
+        response.json()["preprocessing"]["input_size"],
+        response.json()["metrics"],
+        response.json()["sha256"],
+    ) == (
         32,
         {"held_out_accuracy": 0.5},
         sha256(model),
     )
-    assert str(model.parent) not in told.text and "classifier.onnx" not in told.text
+    assert str(model.parent) not in response.text and "classifier.onnx" not in response.text
 
 
 def test_metrics_count_requests_images_and_time(server):

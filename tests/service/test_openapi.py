@@ -77,12 +77,12 @@ def test_generated_requests_get_documented_responses(api, method, address, mode)
 
 
 def test_documented_examples_get_documented_responses(server):
-    told = server.http.get("/openapi.json").json()
-    examples = told["paths"]["/score"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    spec = server.http.get("/openapi.json").json()
+    examples = spec["paths"]["/score"]["post"]["requestBody"]["content"]["application/json"]["examples"]
     assert set(examples) == {"images", "input_df", "data"}
     for example in examples.values():
         assert server.http.post("/score", json=example["value"]).status_code == 200
-    assert set(told["paths"]) == {
+    assert set(spec["paths"]) == {
         "/health",
         "/ready",
         "/metadata",
@@ -90,9 +90,9 @@ def test_documented_examples_get_documented_responses(server):
         "/score",
         "/api/v1/service/{name}/score",
     }
-    assert set(told["paths"]["/score"]["post"]["requestBody"]["content"]) == {
+    assert set(spec["paths"]["/score"]["post"]["requestBody"]["content"]) == {
         "application/json",
         "multipart/form-data",
         *FORMATS,
     }
-    assert all(letter in string.printable for letter in told["info"]["title"])
+    assert all(letter in string.printable for letter in spec["info"]["title"])

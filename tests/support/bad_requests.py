@@ -351,14 +351,14 @@ SIZES = {
         lambda: bytes(33_000_000),
         "image/jpeg",
     ),
-    "1 GB, told before": Bad(
+    "1 GB, with Content-Length": Bad(
         413,
         "the body is larger than",
         lambda: iter([PIECE] * 1024),
         "image/jpeg",
         headers={"Content-Length": str(1 << 30)},
     ),
-    "1 GB, not told before": Bad(413, "the body is larger than", lambda: iter([PIECE] * 1024), "image/jpeg"),
+    "1 GB, chunked": Bad(413, "the body is larger than", lambda: iter([PIECE] * 1024), "image/jpeg"),
     "1 GB to an address that there is not": Bad(
         413,
         "the body is larger than",
@@ -367,7 +367,7 @@ SIZES = {
         address="/nothing",
         headers={"Content-Length": str(1 << 30)},
     ),
-    "1 GB of a form, not told before": Bad(
+    "1 GB of a form, chunked": Bad(
         413,
         "the body is larger than",
         lambda: iter([form(0, "", part(PIECE), end=b"").content] + [PIECE] * 1023),
