@@ -56,7 +56,7 @@ class Parameter:
             "int": "a whole number",
             "float": "a number",
             "bool": "True or False",
-            "list[float]": "numbers with commas between",
+            "list[float]": "comma-separated numbers",
         }[self.type]
         limits = [
             f"{word} {limit:g}"

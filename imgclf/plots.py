@@ -236,7 +236,7 @@ def feature_map(
     ax.set(
         xlabel="first principal component (no unit)",
         ylabel="second principal component (no unit)",
-        title=f"{len(points)} images: the closer, the more similar are their features",
+        title=f"{len(points)} images: nearby points have similar features",
     )
     ax.legend(fontsize=8, ncols=1 + len(labels) // 12)
 
@@ -292,7 +292,7 @@ def precision_recall(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
         )
     ax.set(
         xlabel="recall (share of the label's images that are found)",
-        ylabel="precision (share of the images given the label that have it)",
+        ylabel="precision (share of the images predicted as the label that have it)",
         xlim=(-0.02, 1.02),
         ylim=(-0.02, 1.04),
         title=f"Precision-recall, each label against the rest, {len(evaluation.truth)} images:\n"

@@ -92,9 +92,9 @@ class CSearch:
         if self.best == self.most_accurate or not self.is_by_accuracy:
             return ""
         difference = self.correct[self.most_accurate] - self.correct[self.best]
-        images = "1 image" if abs(difference) == 1 else f"{abs(difference)} images"
-        count = f"{images} {'more' if difference > 0 else 'fewer'}" if difference else "as many images"
-        found = f"C = {self.c[self.most_accurate]:g} has {count} right of {len(self.held_out)}"
+        count = f"{abs(difference)} {'more' if difference > 0 else 'fewer'}" if difference else "as many"
+        largest = f"C = {self.c[self.most_accurate]:g}"
+        found = f"{largest} classifies {count} of {len(self.held_out)} images correctly"
         if (
             difference <= 0
             and round(self.cv_accuracy[self.most_accurate] - self.cv_accuracy[self.best], 2) > 0
@@ -203,8 +203,7 @@ def select_c(y: np.ndarray, oof_scores: list[np.ndarray]) -> tuple[int, int]:
     The best C is the smallest one that is within one standard error of the best in both measures: in
     class-averaged accuracy and, among those, in cross-entropy after temperature scaling. Accuracies near the
     best differ by chance, and a smaller C regularizes more. But at a very small C the scores are so small
-    that no temperature makes them useful probabilities, while with few images the accuracy may be as high as
-    any.
+    that no temperature calibrates them, although on few images their accuracy can equal that of a larger C.
 
     The standard errors are those over images. Over folds they would rest on three numbers, and a validation
     set is one fold only. That of the cross-entropy is of the difference between two C on the same images
@@ -328,8 +327,9 @@ def fit_temperature(scores: np.ndarray, y: np.ndarray) -> float:
     """Return the temperature that maximizes the likelihood of held-out scores; 1 where there are none.
 
     With Laplace's rule of succession, as in J. Platt, "Probabilistic outputs for support vector machines",
-    1999, section 2.2: as if one more image of each label had been held out and scored evenly. Without a wrong
-    prediction nothing else keeps the probabilities from 0 and 1, of which so few images are no evidence.
+    1999, section 2.2: as if one more image of each label had been held out and scored evenly. Without this
+    smoothing, error-free held-out predictions drive the probabilities to 0 and 1, which few images do not
+    justify.
 
     Parameters
     ----------

@@ -306,13 +306,13 @@ def test_a_search_prints_its_c_and_accuracy():
 @pytest.mark.parametrize(
     ("accuracy", "correct", "words"),
     [
-        ((0.88, 0.9, 0.91), (88, 90, 91), "C = 10 has 3 images more right of 100"),
-        ((0.88, 0.9, 0.8801), (88, 90, 89), "C = 10 has 1 image more right of 100"),
-        ((0.88, 0.9, 0.881), (88, 90, 88), "C = 10 has as many images right of 100"),
+        ((0.88, 0.9, 0.91), (88, 90, 91), "C = 10 classifies 3 more of 100 images correctly"),
+        ((0.88, 0.9, 0.8801), (88, 90, 89), "C = 10 classifies 1 more of 100 images correctly"),
+        ((0.88, 0.9, 0.881), (88, 90, 88), "C = 10 classifies as many of 100 images correctly"),
         (
             (0.88, 0.9, 0.91),
             (88, 90, 86),
-            "C = 10 has 2 images fewer right of 100 and a class-averaged accuracy of 0.91",
+            "C = 10 classifies 2 fewer of 100 images correctly and a class-averaged accuracy of 0.91",
         ),
     ],
 )
@@ -326,7 +326,7 @@ def test_a_search_prints_how_many_images_the_most_accurate_c_has_more(accuracy, 
 def test_a_search_prints_why_a_more_accurate_smaller_c_was_not_chosen():
     assert (
         str(search(1, 0, accuracy=(0.91, 0.9, 0.5), correct=(91, 90, 50)))
-        == "C = 1: out-of-fold class-averaged accuracy 0.90; C = 0.1 has 1 image more right of 100, but its probabilities are clearly worse: cross-entropy 0.30, not 0.20"
+        == "C = 1: out-of-fold class-averaged accuracy 0.90; C = 0.1 classifies 1 more of 100 images correctly, but its probabilities are clearly worse: cross-entropy 0.30, not 0.20"
     )
 
 

@@ -79,7 +79,8 @@ def _difference(path: Path, engine: str, model: Path) -> float:
         return Classifier.load(path, engine=engine).self_test_difference()
     except ImgclfError as error:
         raise ImgclfError(
-            f"{model}: its ONNX export scores otherwise than CNTK itself ({error}); it cannot be converted"
+            f"{model}: the scores of its ONNX export differ from those of CNTK ({error}); "
+            "it cannot be converted"
         ) from error
 
 

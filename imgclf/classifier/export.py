@@ -29,7 +29,7 @@ def make_self_test(
     engine: str = "openvino",
     precision: str = "f32",
 ) -> SelfTest:
-    """Return three training images, made small, with their scores by the training code.
+    """Return three downscaled training images, and the scores that the training code computes for them.
 
     Raises
     ------

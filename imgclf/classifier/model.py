@@ -107,8 +107,8 @@ class Classifier:
         found, tolerance = classifier.self_test_difference(), classifier.tolerance
         if not found <= tolerance:  # also refuses NaN
             raise ImgclfError(
-                f"{path}: {engine} scores the self-test images otherwise than the training code did "
-                f"(by {found:.2g} of the largest score, allowed {tolerance:g}); "
+                f"{path}: {engine} computes other scores for the self-test images than the training code "
+                f"(relative difference {found:.2g}, tolerance {tolerance:g}); "
                 "use another engine or version, or export the classifier again"
             )
         return classifier

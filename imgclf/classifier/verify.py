@@ -86,7 +86,7 @@ def verify(path: Path, pixels: np.ndarray) -> Verification:
         return Verification(
             tuple(checks),
             f"not compared: the training code, since {missing} is not beside {path.name} any more; "
-            "its scores of the self-test images, above, are what is left of it",
+            "only its scores of the self-test images were compared (above)",
         )
     trained = svm.read(head).scores(features.extract(network, pixels))
     checks += [

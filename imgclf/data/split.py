@@ -291,9 +291,9 @@ class Moved:
             *(f"{path} (to train)" for path in self.to_train),
         ]
         if not paths:
-            return "no image changed sides"
+            return "no image changed its set"
         more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-        return f"{len(paths)} images changed sides: {', '.join(paths[:3])}{more}"
+        return f"{len(paths)} images changed their set: {', '.join(paths[:3])}{more}"
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,12 @@ class Reliability:
 
     @property
     def verdict(self) -> str:
-        """Calibrated within chance, overconfident or underconfident, in a sentence."""
+        """No miscalibration detected, overconfident or underconfident, in a sentence."""
         _, high = self.expected_calibration_error_by_chance
         if self.expected_calibration_error <= high:
             return (
-                "calibrated within chance: on so many images exact probabilities show such an error too "
-                "(detecting a smaller miscalibration takes more images)"
+                "no miscalibration detected: the error is in the range of exact probabilities on this number "
+                "of images (detecting a smaller miscalibration takes more images)"
             )
         return f"{self._direction} (calibration error above what chance explains in 95 of 100 cases)"
 

@@ -26,7 +26,7 @@ class Recipe:
     learning_rate : one value: linear warm-up over the first tenth of the steps, then a cosine schedule to 0.
         Several values: one per epoch, the last repeats, as in the tutorial; values beyond the last epoch are
         not used. CNTK's momentum was "unit gain", so its 0.01 is 0.001 here.
-    optimizer : "adamw", or "sgd" as the tutorial had it.
+    optimizer : "adamw", or "sgd" as in the tutorial.
     momentum : momentum of the optimizer (Adam: beta 1), 0 to 1.
     weight_decay : weight decay of the optimizer; more of it regularizes more.
     trainable_stages : number of stages at the end of the network that are trained with the new last layer,
@@ -67,9 +67,10 @@ class Recipe:
     def train_size(self, input_size: int) -> int:
         """Return width and height of the training images, pixels: about 7/8 of the input size.
 
-        It is faster by a quarter. And a crop that is scaled up to the full size shows objects larger than
-        they appear at inference; a network that is trained at a smaller size and used at a larger one does
-        better (H. Touvron et al., "Fixing the train-test resolution discrepancy", arXiv 1906.06423).
+        Training at this size takes a quarter less time. A crop that is scaled up to the full size shows
+        objects larger than they appear at inference; a network that is trained at a smaller size and used
+        at a larger one does better (H. Touvron et al., "Fixing the train-test resolution discrepancy",
+        arXiv 1906.06423).
         """
         size = SIZE_MULTIPLE * round(TRAIN_SIZE_RATIO * input_size / SIZE_MULTIPLE)
         return min(input_size, max(2 * SIZE_MULTIPLE, size))

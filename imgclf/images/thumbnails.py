@@ -47,7 +47,7 @@ class Thumbnails:
     def prepare(self, pairs: Iterable[Pair]) -> None:
         """Enqueue the missing thumbnails of `pairs` in their order, before all earlier requests.
 
-        Of the earlier requests, the oldest beyond half of `most` are dropped: their page was left.
+        Of the earlier requests, the oldest beyond half of `most` are dropped: their page is no longer shown.
         """
         with self._changed:
             self._enqueue(dict(pairs))

@@ -53,7 +53,7 @@ def _fetch(address: str, path: Path, tell: Progress) -> None:
     was_begun = part.exists()
     if not (was_begun and _is_whole(part, path.name)):
         _complete(address, part, tell)
-    if was_begun and not _is_whole(part, path.name):  # what was there may have been of another file
+    if was_begun and not _is_whole(part, path.name):  # the partial file may belong to another file
         part.unlink()
         _complete(address, part, tell)
     if not _is_whole(part, path.name):
@@ -90,7 +90,7 @@ def _complete(address: str, part: Path, tell: Progress) -> None:
 
 
 def _append(client: httpx.Client, address: str, part: Path, tell: Progress) -> None:
-    """Ask for what is missing of `part`, once, and write it as it comes.
+    """Request the missing bytes of `part` once, and append them as they arrive.
 
     Raises
     ------

@@ -29,7 +29,7 @@ from imgclf.service.metrics import Metrics
 from imgclf.service.middleware import ResponseMiddleware
 from imgclf.service.scoring import Model, Scorer
 
-NOT_READY = "the model is not ready; ask again in a second"
+NOT_READY = "the model is not ready; retry after a second"
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
 
@@ -73,7 +73,7 @@ class Service:
         self.metrics.ready()
 
     async def reload(self) -> None:
-        """Load the model again; the old one serves requests until then, and for good if loading fails."""
+        """Reload the model; the current one stays in use until then, and if loading fails."""
         try:
             self.model = await asyncio.to_thread(lambda: Model.load(self.find_model()))
         except ImgclfError as error:

@@ -70,9 +70,9 @@ class Client:
     Parameters
     ----------
     url : of the service, such as http://127.0.0.1:8080.
-    token : what the service was started with, if anything.
-    seconds : that one answer may take. attempts : for one request.
-    batch_images, batch_bytes : in one request, at most; an image that is larger goes alone.
+    token : bearer token; None: no authentication.
+    seconds : timeout of one request. attempts : of one request, at most.
+    batch_images, batch_bytes : limits of one request; a larger image is sent alone.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Client:
         )
         if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             if len(contents) == 1:
-                return [Refused(_told(response))]
+                return [Refused(_error_message(response))]
             half = len(contents) // 2
             return self._label(contents[:half]) + self._label(contents[half:])
         if response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
@@ -175,7 +175,7 @@ class Client:
         return [Labelled(**{name: answer[name] for name in Labelled.__annotations__}) for answer in answers]
 
     def _label_readable(self, contents: list[bytes], unreadable: dict[int, str]) -> list[Labelled | Refused]:
-        """Leave out the images that the service named, and ask again."""
+        """Retry without the images that the service could not decode."""
         rest = iter(self._label([content for i, content in enumerate(contents) if i not in unreadable]))
         return [Refused(unreadable[i]) if i in unreadable else next(rest) for i in range(len(contents))]
 
@@ -219,24 +219,25 @@ class Client:
             ) from error
         if response.status_code in RETRY_STATUSES:
             retry_after = downloads.retry_after_seconds(response.headers.get("retry-after", ""))
-            raise DownloadError(_told(response), TRANSIENT, retry_after)
+            raise DownloadError(_error_message(response), TRANSIENT, retry_after)
         return response
 
     def _content(self, response: httpx.Response, key: str) -> dict[str, Any]:
-        """The JSON of a good answer.
+        """Return the JSON of a successful response.
 
         Raises
         ------
-        ImgclfError : it is a refusal, or is not from a service of ours.
+        ImgclfError : the response is an error, or is not from an imgclf service.
         """
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             raise ImgclfError(
-                f"{self.url}: it wants another token; set IMGCLF_TOKEN, or name a file with --token-file"
+                f"{self.url}: the token is missing or invalid; "
+                "set IMGCLF_TOKEN, or name a file with --token-file"
             )
         if response.status_code != HTTPStatus.OK:
-            raise ImgclfError(f"{self.url}: {_told(response)}")
+            raise ImgclfError(f"{self.url}: {_error_message(response)}")
         if key not in (content := _json(response)):
-            raise ImgclfError(f"{self.url}: something else than imgclf answers there; check the address")
+            raise ImgclfError(f"{self.url}: the response is not from an imgclf service; check the URL")
         return content
 
 
@@ -256,8 +257,8 @@ def _json(response: httpx.Response) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _told(response: httpx.Response) -> str:
-    """What a refusal says."""
+def _error_message(response: httpx.Response) -> str:
+    """Return the error message of a response."""
     return str(
         _json(response).get("error") or f"HTTP {response.status_code} {response.reason_phrase}".strip()
     )

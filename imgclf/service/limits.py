@@ -84,7 +84,7 @@ class ReceivedBody:
         HTTPException : 503, all bodies together would exceed `Limits.held_bytes`.
         """
         if self.load.held_bytes + len(chunk) > self.load.limits.held_bytes:
-            raise busy("the requests that are arriving hold as much memory as they may")
+            raise busy("the memory limit for request bodies is reached")
         self.load.held_bytes += len(chunk)
         self.content += chunk
 

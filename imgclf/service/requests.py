@@ -129,7 +129,8 @@ async def receive(request: Request, received: ReceivedBody, *, seconds: float) -
     except TimeoutError:
         raise HTTPException(
             408,
-            f"the body did not arrive within {seconds:g} seconds; send less at once, or over a faster line",
+            f"the body did not arrive within {seconds:g} seconds; "
+            "send smaller requests, or use a faster connection",
         ) from None
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from imgclf.service.requests import Contract
 from imgclf.service.scoring import Model
 
-UNSURE = "unsure"  # in place of a rejected label, in contracts without null
+UNSURE = "unsure"  # in place of a rejected label, in contracts without null; clients know this word
 
 Scored = tuple[np.ndarray, np.ndarray]  # scores and probabilities of one image, each (k,) float32
 

@@ -81,7 +81,7 @@ def feature_map(
         marks=marks,
         axes=_axes(x, y, "first principal component", "second principal component"),
         legend_location="top-right",
-        title=f"{len(points)} images: the closer, the more alike to the DNN",
+        title=f"{len(points)} images: nearby points have similar features",
     )
 
 

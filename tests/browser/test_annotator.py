@@ -180,6 +180,6 @@ def test_after_changes_the_cells_below_use_the_new_labels_and_print_the_changed_
     annotator.run_all()
     assert annotator.errors() == []
     text = "".join(output.get("text", "") for output in annotator.outputs())
-    assert "images changed sides" in text or "no image changed sides" in text
+    assert "images changed their set" in text or "no image changed its set" in text
     rows = (data_dir / "proc" / DATASET / "images.tsv").read_text().splitlines()[1:]
     assert Counter(row.split("\t")[1] for row in rows) == {"blue": 11, "green": 16, "red": 21}

@@ -18,9 +18,7 @@ FEATURES = Features(
 SEARCH = CSearch(
     HEAD, SCORES, (0.1, 1.0, 10.0), (1.0,) * 3, (0.5, 0.7, 0.8), (2, 3, 4), (0.6, 0.5, 0.5), 1, 2
 )
-COMPARISON = (
-    "C = 10 has 1 image more right of 4, within one standard error, and the smaller C regularizes more"
-)
+COMPARISON = "C = 10 classifies 1 more of 4 images correctly, within one standard error, and the smaller C regularizes more"
 NOTE = "note: the C of the highest accuracy is the largest tried, 10; extend svm_c with larger values to see whether the accuracy still rises"
 
 

@@ -125,7 +125,7 @@ def test_altered_weights_are_refused(engine, factor, written):
     changed(written, scale_head(factor))
     with pytest.raises(
         ImgclfError,
-        match=rf"classifier\.onnx: {engine} scores the self-test images otherwise than the training code did",
+        match=rf"classifier\.onnx: {engine} computes other scores for the self-test images than the training code",
     ):
         Classifier.load(written, engine=engine)
 

@@ -127,7 +127,9 @@ def test_the_tolerance_does_not_depend_on_the_parameter_precision(written):
     scores = model.Classifier.load(written).self_test.scores * 1.01
     changed(written, self_test_with(scores=scores.tolist()))
     changed(written, lambda model: model.metadata_props.add(key="parameters", value='{"precision": "bf16"}'))
-    with pytest.raises(ImgclfError, match="scores the self-test images otherwise than the training code did"):
+    with pytest.raises(
+        ImgclfError, match="computes other scores for the self-test images than the training code"
+    ):
         verify.verify(written, pixels())
 
 

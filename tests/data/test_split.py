@@ -438,7 +438,7 @@ def test_previous_split_is_by_content_and_reports_images_that_moved():
     assert (previous.train_fraction, previous.split_by, previous.seed) == (0.5, "image", 3) and len(
         previous.subset_of
     ) == 16
-    assert str(previous.moved(previous.repeat(before))) == "no image changed sides"
+    assert str(previous.moved(previous.repeat(before))) == "no image changed its set"
     relabelled = replace(
         before,
         files=tuple(

@@ -64,7 +64,7 @@ def test_rounding_above_one_stays_in_the_last_bin():
 def test_exact_probabilities_are_called_calibrated_in_nearly_all_cases(images):
     """Of 100 sets with exact probabilities some 2.5 % lie above the range; 8 or more would be a fault (p < 0.005)."""
     verdicts = [calibration.reliability(simulated(seed, images=images, off=0)).verdict for seed in range(100)]
-    assert sum(not verdict.startswith("calibrated within chance:") for verdict in verdicts) < 8
+    assert sum(not verdict.startswith("no miscalibration detected:") for verdict in verdicts) < 8
 
 
 def test_the_error_is_biased_upwards_on_few_images_and_lies_in_the_range_by_chance():

@@ -189,7 +189,7 @@ def test_another_server_at_the_url_raises():
         with (
             Moody((200, {}, body)) as server,
             Client(server.url) as client,
-            pytest.raises(ImgclfError, match="something else than imgclf answers there; check the address"),
+            pytest.raises(ImgclfError, match="the response is not from an imgclf service; check the URL"),
         ):
             client.metadata()
 

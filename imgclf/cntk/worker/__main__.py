@@ -129,7 +129,7 @@ def first_line(error):
 
 
 def reply(worker, parameters, arrays):
-    """The reply to a request. An exception is returned in it, and the worker lives on."""
+    """The reply to a request. An exception is returned in it, and the worker keeps running."""
     try:
         values, results = getattr(worker, parameters["command"])(parameters, arrays)
     except Exception as error:  # the parent reports it, whatever it is

@@ -17,7 +17,7 @@ async function ask(path, options = {}) {
   if (response.status === 401) {
     element("access").hidden = false;
     element("token").focus();
-    throw new Error(token ? "The service takes another token." : "This service needs an access token.");
+    throw new Error(token ? "Invalid token." : "This service needs an access token.");
   }
   const content = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(content.error ?? `The service answered ${response.status}.`);
