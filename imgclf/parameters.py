@@ -24,7 +24,8 @@ class Parameter:
     ----------
     type : "str", "int", "float", "bool" or "list[float]", as in the notebook.
     notebooks : the numbers of the notebooks that have it.
-    allowed : the allowed values; empty if every value of the type from `minimum` to `maximum` is allowed.
+    allowed : the allowed values; empty if every value of the type from `minimum` to `maximum`, and greater
+        than `above`, is allowed.
     suffixes : suffixes of files whose path is allowed, too.
     tutorial : its name in Microsoft's tutorial of 2017. synonyms : its values there, and our names for them.
     """
@@ -36,6 +37,7 @@ class Parameter:
     notebooks: tuple[str, ...]
     allowed: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
+    above: float | None = None
     minimum: float | None = None
     maximum: float | None = None
     tutorial: str = ""
@@ -60,7 +62,11 @@ class Parameter:
         }[self.type]
         limits = [
             f"{word} {limit:g}"
-            for word, limit in (("at least", self.minimum), ("at most", self.maximum))
+            for word, limit in (
+                ("above", self.above),
+                ("at least", self.minimum),
+                ("at most", self.maximum),
+            )
             if limit is not None
         ]
         return " ".join([kind, " and ".join(limits)]).strip()
@@ -186,7 +192,7 @@ PARAMETERS = {
             "one value: linear warm-up, then a cosine schedule to 0; "
             "several: one per epoch, the last repeats",
             ("02",),
-            minimum=0,
+            above=0,
             tutorial="rf_lrPerMb",
         ),
         Parameter(
@@ -285,7 +291,7 @@ PARAMETERS = {
             [0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0],
             "candidates for C; a smaller C regularizes more",
             ("04",),
-            minimum=0,
+            above=0,
             tutorial="svm_CVals",
         ),
         Parameter(
@@ -363,9 +369,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _in_limits(parameter: Parameter, value: Any) -> bool:
-    below = parameter.minimum is not None and value < parameter.minimum
-    above = parameter.maximum is not None and value > parameter.maximum
-    return not below and not above
+    return (
+        (parameter.above is None or value > parameter.above)
+        and (parameter.minimum is None or value >= parameter.minimum)
+        and (parameter.maximum is None or value <= parameter.maximum)
+    )
 
 
 def parse(assignments: Iterable[str]) -> dict[str, Value]:

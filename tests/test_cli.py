@@ -214,7 +214,7 @@ def test_predict_with_unreadable_images_only_gives_exit_code_1(model, tmp_path):
 
 
 def test_predict_without_a_classifier_is_refused(colour_folder):
-    assert "no classifier.onnx yet; run the notebooks first, or name one with --model" in error_line(
+    assert "no classifier.onnx yet; run the notebooks first, or give the path of one" in error_line(
         "predict", colour_folder
     )
 

@@ -25,7 +25,7 @@ def newest_classifier() -> Path:
     if not found:
         raise ImgclfError(
             f"{files.data_dir() / 'proc'}: no classifier.onnx yet; "
-            "run the notebooks first, or name one with --model"
+            "run the notebooks first, or give the path of one"
         )
     return found[-1]
 

@@ -159,7 +159,7 @@ def test_changes_of_another_window_and_moved_files_give_a_message(annotator, fol
     press(
         annotator,
         "2",
-        status="Not done: blue/blue_01.jpg: is not there any more; run 01_prepare_data again to see what is there",
+        status="Not done: blue/blue_01.jpg: no longer exists; run 01_prepare_data again to see the present images",
     )
     annotator.page.keyboard.press("ArrowRight")
     shutil.copy(folder / "blue/blue_02.jpg", folder / "green/blue_02.jpg")

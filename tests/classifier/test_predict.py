@@ -44,7 +44,7 @@ def test_newest_classifier_is_the_one_written_last(data_dir):
 
 def test_without_a_classifier_the_error_says_what_to_run(data_dir):
     with pytest.raises(
-        ImgclfError, match=r"no classifier\.onnx yet; run the notebooks first, or name one with --model"
+        ImgclfError, match=r"no classifier\.onnx yet; run the notebooks first, or give the path of one"
     ):
         predict.newest_classifier()
 
