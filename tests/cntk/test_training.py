@@ -116,7 +116,7 @@ def test_only_the_last_layer_is_trained_with_trainable_stages_0(colours, capsys)
     before, after = weights(FIXED_NETWORK), weights(REFINED_NETWORK)
     assert all((before[name] == after[name]).all() for name in before)
     close(scores_written(noise(4, SIDE)), scores_in_cntk(noise(4, SIDE)))
-    assert "CNTK learns from " in capsys.readouterr().out
+    assert "CNTK trains on " in capsys.readouterr().out
 
 
 def test_all_weights_are_trained_and_batch_statistics_are_frozen(colours):
@@ -174,13 +174,16 @@ def test_interrupted_training_resumes_to_the_same_result(settings, colours):
 def test_single_stages_are_rejected_with_what_to_do(colours):
     with pytest.raises(
         ImgclfError,
-        match=r"trainable_stages=3: engine='cntk' learns the new last layer alone \(0\) or the whole network \(all\)",
+        match=r"trainable_stages=3: engine='cntk' trains the new last layer alone \(0\) or the whole network \(all\)",
     ):
         run(colours, replace(LAST, trainable_stages=3))
 
 
 def test_a_diverging_loss_is_reported(colours):
-    with pytest.raises(ImgclfError, match=r"learning_rate=\[1e\+30\]: the loss is no number any more"):
+    with pytest.raises(
+        ImgclfError,
+        match=r"learning_rate=\[1e\+30\]: the training diverges, the loss of epoch 1 is not finite",
+    ):
         run(colours, replace(WHOLE, optimizer="sgd", learning_rate=(1e30,)))
 
 

@@ -249,7 +249,8 @@ def test_call_without_the_token_says_where_it_comes_from(guarded, folder, tmp_pa
     result = imgclf("call", guarded.url, folder)
     assert (
         result.exit_code == 1
-        and "wants another token; set IMGCLF_TOKEN, or name a file with --token-file" in result.stderr
+        and "the token is missing or invalid; set IMGCLF_TOKEN, or name a file with --token-file"
+        in result.stderr
     )
     (tmp_path / "token").write_text(TOKEN + "\n")
     assert imgclf("call", "--token-file", tmp_path / "token", guarded.url, folder).exit_code == 0

@@ -163,7 +163,7 @@ def test_suspects_are_shown_first(annotations):
 
 def test_a_folder_that_is_gone_shows_a_message(annotator, folder):
     folder.rename(folder.with_name("gone"))
-    assert "the folder is not there any more" in press(annotator, "3")
+    assert "the folder no longer exists" in press(annotator, "3")
 
 
 def test_undo_can_remove_the_label_in_the_filter(annotator):
