@@ -85,10 +85,10 @@ class TestEachNotebook:
 def nbval(*paths: Path, data: Path) -> subprocess.CompletedProcess:
     """Run notebooks, and compare what each cell gives with its stored output."""
     options = (
-        f"--nbval --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider -c {os.devnull}".split()
+        f"--nbval --nbval-current-env --nbval-cell-timeout=900 --color=no -p no:cacheprovider -c {os.devnull}"
     )
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *paths],
+        [sys.executable, "-m", "pytest", *options.split(), *paths],
         env={**os.environ, "IMGCLF_DATA": str(data)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,0 +1,1 @@
+"""In a package, pytest ends package-scoped fixtures when it leaves the folder, and not at the end of the session."""
