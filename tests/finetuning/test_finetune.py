@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from imgclf import ImgclfError, engines, features, files
 from imgclf.annotation import suspects
@@ -25,6 +26,8 @@ from imgclf.images import decoding
 from imgclf.images.loading import load_all
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
+from imgclf.networks.architectures import LITE_STAGES, LiteArchitecture
+from imgclf.networks.backbones import Backbone
 from support.pictures import picture, write_colours
 
 KILLED = Path(__file__).parents[1] / "support" / "killed_while_finetuning.py"
@@ -37,6 +40,16 @@ RECIPE = Recipe(epochs=2, batch_size=8)
 def networks(tmp_path_factory) -> Path:
     """A folder of exported networks that all tests here share."""
     return tmp_path_factory.mktemp("networks")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Backbone:
+    """The first four stages with random weights: exported in a fraction of the time, for tests that need no accuracy."""
+    torch.manual_seed(0)
+    architecture = LiteArchitecture(1.0, LITE_STAGES[:4])
+    file = tmp_path_factory.mktemp("small") / "small.pth"
+    torch.save(architecture.network().state_dict(), file)
+    return Backbone("small", SIZE, architecture, file=file)
 
 
 @pytest.fixture
@@ -97,8 +110,10 @@ def prepare(folder: Path) -> split.Split:
     return split.read(found)
 
 
-def run(folder: Path, settings: Recipe = RECIPE, *, show=lambda epochs: None) -> finetune.Result:
-    return finetune.finetune("colours", str(folder), "dnn", LITE0, settings, show=show)
+def run(
+    folder: Path, settings: Recipe = RECIPE, *, backbone: Backbone = LITE0, show=lambda epochs: None
+) -> finetune.Result:
+    return finetune.finetune("colours", str(folder), "dnn", backbone, settings, show=show)
 
 
 def described(kind: str, folder: Path) -> tuple[dataset.Dataset, split.Split, features.Features]:
@@ -189,21 +204,19 @@ def test_a_killed_run_resumes_from_its_checkpoint_with_the_same_result(colours):
     assert shown[0] >= 2  # epoch 1 was not trained again
 
 
-def test_an_interrupted_run_keeps_the_best_epoch_so_far_and_resumes_later(colours):
+def test_an_interrupted_run_keeps_the_best_epoch_so_far_and_resumes_later(colours, small):
     def stop(epochs):
         if len(epochs) == 2:
             raise KeyboardInterrupt
 
-    result = run(colours, show=lambda epochs: None if record.read(proc()) else stop(epochs))
+    result = run(colours, backbone=small, show=lambda epochs: None if record.read(proc()) else stop(epochs))
     assert [epoch.number for epoch in result.epochs] == [0, 1]
     assert "interrupted after 1 of 2 epochs; the best so far is kept" in str(result)
     assert trained("dnn", colours).head.labels == ("blue", "green", "red")
-    assert [epoch.number for epoch in run(colours).epochs] == [0, 1, 2]
+    assert [epoch.number for epoch in run(colours, backbone=small).epochs] == [0, 1, 2]
 
 
-def test_too_little_gpu_memory_is_explained_and_training_resumes_later(colours):
-    import torch
-
+def test_too_little_gpu_memory_is_explained_and_training_resumes_later(colours, small):
     def full(epochs):
         if len(epochs) == 2:
             raise torch.cuda.OutOfMemoryError(
@@ -211,9 +224,12 @@ def test_too_little_gpu_memory_is_explained_and_training_resumes_later(colours):
             )  # as torch raises it; there is no GPU here to fill
 
     with pytest.raises(ImgclfError, match="batch_size=8, input_size=64: the memory of the GPU is too small"):
-        run(colours, show=full)
+        run(colours, backbone=small, show=full)
     shown: list[int] = []
-    assert len(run(colours, show=lambda epochs: shown.append(len(epochs))).epochs) == 3 and shown[0] == 2
+    assert (
+        len(run(colours, backbone=small, show=lambda epochs: shown.append(len(epochs))).epochs) == 3
+        and shown[0] == 2
+    )
 
 
 def test_the_same_images_and_hyperparameters_are_not_fine_tuned_again(fine_tuned):
@@ -226,10 +242,10 @@ def test_the_same_images_and_hyperparameters_are_not_fine_tuned_again(fine_tuned
     assert (proc() / REFINED_NETWORK).stat().st_mtime_ns != before
 
 
-def test_with_a_damaged_checkpoint_training_starts_anew(colours):
+def test_with_a_damaged_checkpoint_training_starts_anew(colours, small):
     (proc() / finetune.FOLDER).mkdir()
     (proc() / finetune.FOLDER / finetune.CHECKPOINT).write_bytes(b"PK\x03\x04 half a file")
-    assert len(run(colours).epochs) == 3
+    assert len(run(colours, backbone=small).epochs) == 3
 
 
 def test_another_split_than_that_of_the_fine_tuning_is_refused(fine_tuned):
@@ -252,8 +268,8 @@ def test_a_missing_or_replaced_network_is_refused(colours):
         trained("dnn", colours)
 
 
-def test_the_whole_network_can_be_trained(colours):
-    assert len(run(colours, replace(RECIPE, epochs=1, trainable_stages="all")).epochs) == 2
+def test_the_whole_network_can_be_trained(colours, small):
+    assert len(run(colours, replace(RECIPE, epochs=1, trainable_stages="all"), backbone=small).epochs) == 2
 
 
 @pytest.mark.parametrize(
@@ -269,9 +285,9 @@ def test_the_whole_network_can_be_trained(colours):
         {"epochs": 0},
     ],
 )
-def test_each_hyperparameter_can_be_changed(changes, colours):
+def test_each_hyperparameter_can_be_changed(changes, colours, small):
     settings = replace(RECIPE, epochs=1, trainable_stages=0)
-    result = run(colours, replace(settings, **changes))
+    result = run(colours, replace(settings, **changes), backbone=small)
     assert len(result.epochs) == changes.get("epochs", 1) + 1
     assert ("learning_rate has 3 numbers for 1 epochs; the last 2 are not used" in str(result)) == (
         "optimizer" in changes
@@ -301,27 +317,25 @@ def test_training_images_of_one_label_are_refused(colours):
         )
 
 
-def test_a_label_with_one_image_is_trained_on_and_has_no_validation_image(colours):
+def test_a_label_with_one_image_is_trained_on_and_has_no_validation_image(colours, small):
     for path in sorted((colours / "red").iterdir())[1:]:
         path.unlink()
     prepare(colours)
-    result = run(colours)
+    result = run(colours, backbone=small)
     labels = {image.sha256: image.label for image in dataset.read("colours", str(colours)).images}
     assert {labels[sha256] for sha256 in record.read(proc()).held_back} == {"blue", "green"}
     assert len(result.epochs) == 3
 
 
-def test_an_unreadable_image_is_left_out_and_reported(colours):
+def test_an_unreadable_image_is_left_out_and_reported(colours, small):
     path = split.read(dataset.read("colours", str(colours))).train[0].path
     (colours / path).write_bytes(decoding.jpeg(picture((9, 9, 9), 5)))
-    result = run(colours)
+    result = run(colours, backbone=small)
     assert f"1 images could not be read; {Path(path).name}: has changed since 01_prepare_data" in str(result)
     assert str(result).startswith("23 training images, and ")
 
 
 def test_frozen_and_trainable_part_together_compute_what_the_network_computes():
-    import torch
-
     network = backbones.build(LITE0)
     pixels = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
     with torch.no_grad():
@@ -333,8 +347,6 @@ def test_frozen_and_trainable_part_together_compute_what_the_network_computes():
 
 @pytest.mark.slow
 def test_the_written_network_agrees_with_torch_to_a_thousandth(tmp_path):
-    import torch
-
     network = backbones.build(LITE0)
     with torch.no_grad():
         for weights in frozen.split_network(network, 2)[1].parameters():
