@@ -32,8 +32,8 @@ class Commands(click.Group):
             super().invoke(context)
         except ImgclfError as error:
             _end(str(error))
-        except KeyboardInterrupt:
-            _end("stopped", INTERRUPTED)
+        except KeyboardInterrupt as stop:
+            _end(str(stop) or "stopped", INTERRUPTED)
         except OSError as error:
             if error.errno in (None, errno.EPIPE):  # the reader of a pipe has seen enough: click ends quietly
                 raise
