@@ -1,7 +1,10 @@
 """HTTP downloads: one client with timeouts, retry with exponential back-off, and a deadline for each URL."""
 
+import ipaddress
+import os
 import random
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -114,7 +117,7 @@ class Downloader:
 
     Raises
     ------
-    ImgclfError : the proxy that the environment names cannot be used.
+    ImgclfError : the proxy or the certificates that the environment names cannot be used.
     """
 
     def __init__(self, threads: int, *, max_bytes: int, seconds: float, purpose: str):
@@ -122,11 +125,11 @@ class Downloader:
         self._stop = Event()
         self._responsive: set[bytes] = set()  # servers that have sent any response
         self._unreachable: dict[bytes, str] = {}  # servers without a connection, and the reason
-        shared = {
-            "event_hooks": {"response": [self._record_response]},
-            "verify": httpx.create_ssl_context() if threads else True,
-        }  # slow to make, so one for all
-        self._connections = [_Connection(client(purpose, **shared)) for _ in range(threads)]
+        hooks = {"response": [self._record_response]}
+        verify = certificates() if threads else None  # slow to make, so one for all
+        self._connections = [
+            _Connection(client(purpose, verify=verify, event_hooks=hooks)) for _ in range(threads)
+        ]
         self._idle: SimpleQueue[_Connection] = SimpleQueue()
         for connection in self._connections:
             self._idle.put(connection)
@@ -316,19 +319,68 @@ class _Connection:
                 socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
 
-def client(purpose: str, **settings: Any) -> httpx.Client:
+class _Client(httpx.Client):
+    """An HTTP client that uses the proxies of the environment, but never for a local address.
+
+    The decision is made for each request, so that a redirect to a local address goes there directly too.
+    httpx has no public hook for it; tests/test_proxies.py fails if a version calls this one no longer.
+    """
+
+    def _transport_for_url(self, url: httpx.URL) -> httpx.BaseTransport:
+        return self._transport if is_local(url.host) else super()._transport_for_url(url)
+
+
+def is_local(host: str) -> bool:
+    """Whether a host name or IP address means this machine; names are not looked up, but for its own."""
+    name = host.lower().rstrip(".")
+    if name in ("localhost", socket.gethostname().lower()) or name.endswith(".localhost"):
+        return True
+    try:
+        # inet_aton also reads the short forms that the system connects to, such as 127.1.
+        address = ipaddress.ip_address(name if ":" in name else socket.inet_aton(name))
+    except (OSError, ValueError):
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
+
+
+def client(purpose: str, *, verify: ssl.SSLContext | None = None, **settings: Any) -> httpx.Client:
     """Return an HTTP client with our timeouts, whose User-Agent header says what the program does.
+
+    Proxies are those of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY); local addresses are
+    always connected to directly.
+
+    Parameters
+    ----------
+    verify : certificates that clients share; None: those of the environment.
 
     Raises
     ------
-    ImgclfError : the proxy that the environment names cannot be used.
+    ImgclfError : the proxy or the certificates that the environment names cannot be used.
     """
     headers = {"User-Agent": f"imgclf/{__version__} ({purpose})", "Accept-Encoding": "identity"}
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+    verify = verify or certificates()
     try:
-        return httpx.Client(follow_redirects=True, timeout=timeout, headers=headers, **settings)
+        return _Client(follow_redirects=True, timeout=timeout, headers=headers, verify=verify, **settings)
     except (ValueError, ImportError, httpx.InvalidURL) as error:
         raise ImgclfError(
             f"the proxy set in the environment cannot be used: {error}; "
             "correct HTTP_PROXY, HTTPS_PROXY and ALL_PROXY or unset them"
+        ) from error
+
+
+def certificates() -> ssl.SSLContext:
+    """Return the trusted certificates: those of SSL_CERT_FILE if it is set.
+
+    Raises
+    ------
+    ImgclfError : SSL_CERT_FILE names no file of certificates.
+    """
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # SSLError is one
+        raise ImgclfError(
+            f"SSL_CERT_FILE={os.environ.get('SSL_CERT_FILE')}: cannot be used ({error.strerror or error}); "
+            "name a file of certificates (PEM), or unset it"
         ) from error

@@ -1,10 +1,16 @@
 """The command line: short start-up time, errors as one line, and documented exit codes."""
 
+import contextlib
+import csv
+import fcntl
 import json
 import os
+import pty
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from dataclasses import replace
 
 import pytest
@@ -31,6 +37,9 @@ HEAVY = (
     "dask",
     "papermill",
 )
+
+
+MAIN = "from imgclf.cli import main; main()"
 
 
 def imgclf(*arguments: object) -> Result:
@@ -170,7 +179,9 @@ def test_set_prints_the_changed_notebooks_and_defaults_restores_them(tmp_path, m
 
 def test_predict_prints_one_line_per_image(model, colour_folder):
     result = imgclf("predict", "--model", model, colour_folder / "red" / "00.jpg")
-    label, score, probability, path = result.stdout.rstrip("\n").split("\t")
+    header, line = result.stdout.splitlines()
+    label, score, probability, path = line.split("\t")
+    assert header == "label\tscore\tprobability\timage"
     assert (result.exit_code, label, path) == (0, "red", str(colour_folder / "red" / "00.jpg"))
     assert float(score) > 0
     assert probability.endswith("%")
@@ -185,11 +196,93 @@ def test_predict_json_prints_a_list_with_all_scores(model, colour_folder):
         assert row["score"] == row["scores"][row["label"]] == max(row["scores"].values())
 
 
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"LC_ALL": "C"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONUTF8": "1"},
+    ],
+    ids=str,
+)
+def test_no_name_and_no_locale_keeps_predict_from_printing_all_images(model, tmp_path, environment):
+    folder = tmp_path / "new"
+    folder.mkdir()
+    names = [b"a.jpg", "größe 图.jpg".encode(), b"gr\xfcn.jpg", b"line\nbreak.jpg", b"z.jpg"]
+    for name in names:
+        (folder / os.fsdecode(name)).write_bytes(decoding.jpeg(picture(COLOURS["green"], seed=7)))
+    process = subprocess.run(
+        [sys.executable, "-c", MAIN, "predict", "--csv", tmp_path / "labels.csv", "--model", model, folder],
+        env={**os.environ, **environment},
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert process.returncode == 0 and b"Traceback" not in process.stderr
+    assert [line.split(b"\t")[0] for line in process.stdout.splitlines()[1:]] == [b"green"] * len(names)
+    with (tmp_path / "labels.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["green"] * len(names)
+
+
+def test_predict_ends_quietly_when_the_reader_of_its_output_has_seen_enough(model, colour_folder):
+    pipe = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "predict", "--model", model, colour_folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert pipe.stdout.readline() == b"label\tscore\tprobability\timage\n"
+    pipe.stdout.close()
+    assert b"Traceback" not in pipe.stderr.read() and pipe.wait(timeout=60) in (0, 1)
+    pipe.stderr.close()
+
+
+def test_predict_overwrites_a_csv_file_only_with_replace(model, colour_folder, tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("old")
+    line = error_line("predict", "--csv", path, "--model", model, colour_folder / "red")
+    assert line == f"imgclf: {path}: exists already; name another file, or overwrite it with --replace"
+    assert path.read_text() == "old"
+    assert (
+        imgclf("predict", "--replace", "--csv", path, "--model", model, colour_folder / "red").exit_code == 0
+    )
+    assert len(path.read_text().splitlines()) == 13
+
+
+def test_predict_sorts_copies_into_folders_of_labels_again_and_again(model, colour_folder):
+    before = sorted(colour_folder.rglob("*"))
+    inside = colour_folder / "sorted"
+    for _ in range(2):
+        result = imgclf("predict", "--sort-into", inside, "--model", model, colour_folder)
+        assert (result.exit_code, len(result.stdout.splitlines())) == (0, 37)
+        names = {path.parent.name for path in inside.rglob("*.jpg")}
+        assert names == {"blue", "green", "red"} and len(list(inside.rglob("*.jpg"))) == 36
+    assert [
+        path for path in sorted(colour_folder.rglob("*")) if inside not in (path, *path.parents)
+    ] == before
+
+
+def test_predict_sorts_images_below_the_threshold_apart(model, colour_folder, tmp_path):
+    result = imgclf(
+        "predict",
+        "--reject-below",
+        1,
+        "--sort-into",
+        tmp_path / "out",
+        "--model",
+        model,
+        colour_folder / "red",
+    )
+    assert {line.split("\t")[0] for line in result.stdout.splitlines()[1:]} == {"unsure"}
+    assert {path.parent.name for path in (tmp_path / "out").rglob("*.jpg")} == {"unsure"}
+
+
 def test_predict_uses_the_newest_classifier_by_default(model, colour_folder, data_dir):
     (data_dir / "proc" / "colours").mkdir(parents=True, exist_ok=True)
     shutil.copy(model, data_dir / "proc" / "colours" / "classifier.onnx")
     result = imgclf("predict", colour_folder / "red" / "00.jpg")
-    assert result.stdout.startswith("red\t")
+    assert result.stdout.splitlines()[1].startswith("red\t")
     assert result.stderr == f"using {data_dir / 'proc' / 'colours' / 'classifier.onnx'}\n"
 
 
@@ -246,3 +339,46 @@ def test_verify_gives_exit_code_1_if_scores_disagree(model, colour_folder):
     assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["agrees"] * 3 + ["DISAGREES"] * 2
     disagreeing = "; ".join(result.stdout.splitlines()[3:])
     assert result.stderr == f"imgclf: {model}: {disagreeing}; export it again with 04_train_svm\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["run"], ["run", "--from", "01", "-p", "images_dir=.", "-p", "dataset_name=x"]]
+)
+def test_an_error_of_the_system_is_one_line(command, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("IMGCLF_DATA", str(tmp_path / "file"))
+    assert error_line(*command).endswith("Not a directory; check the path, the disk and your permissions")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("predit", "predict"), ("sweeep", "sweep"), ("verfy", "verify")]
+)
+def test_a_mistyped_command_is_answered_with_the_nearest(typed, meant):
+    result = imgclf(typed)
+    assert result.exit_code == 2 and f"Did you mean '{meant}'?" in result.stderr
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_parameters_fit_the_terminal_and_are_not_cut(columns):
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # pytest sets it
+    terminal, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    process = subprocess.Popen([sys.executable, "-c", MAIN, "parameters"], stdout=child, env=environment)
+    os.close(child)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the child has closed its side
+        while part := os.read(terminal, 4096):
+            shown += part
+    os.close(terminal)
+    assert process.wait(timeout=60) == 0
+    shown_letters = "".join(shown.decode().split())  # without the breaks of lines
+    for p in parameters.PARAMETERS.values():
+        row = f"{p.name} = {parameters.code(p.default)} {p.meaning}; {p.expected}"
+        assert "".join(row.split()) in shown_letters
+    widths = [len(line) for line in shown.decode().splitlines() if not line.startswith("svm_c = ")]
+    assert max(widths) <= columns
+
+
+def test_defaults_are_not_cut_when_the_list_is_piped():
+    line = next(line for line in imgclf("parameters").stdout.splitlines() if line.startswith("svm_c "))
+    assert "[0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0]" in line

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,9 +130,19 @@ class Classifier:
         scores, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
         return scores, probabilities
 
-    def predict(self, sources: Sequence[Source]) -> Iterator[tuple[int, Prediction | Skipped]]:
+    def predict(self, sources: Iterable[Source]) -> Iterator[tuple[int, Prediction | Skipped]]:
         """Yield (i, prediction) for each image file, or (i, reason) for one that cannot be read."""
-        for i, found in pipeline.run(self._network, sources, self.preprocessing, batch_size=self._batch_size):
+        paths: dict[int, Path] = {}  # of the images in the pipeline
+
+        def started() -> Iterator[Source]:
+            for i, source in enumerate(sources):
+                paths[i] = source.path
+                yield source
+
+        for i, found in pipeline.run(
+            self._network, started(), self.preprocessing, batch_size=self._batch_size
+        ):
+            path = paths.pop(i)
             if isinstance(found, Skipped):
                 yield i, found
                 continue
@@ -140,9 +150,7 @@ class Classifier:
             best = int(scores.argmax())
             yield (
                 i,
-                Prediction(
-                    str(sources[i].path), self.labels[best], float(scores[best]), scores, probabilities
-                ),
+                Prediction(str(path), self.labels[best], float(scores[best]), scores, probabilities),
             )
 
     def __str__(self) -> str:

@@ -1,11 +1,13 @@
-"""Prediction of image files and folders, as the command line prints it."""
+"""Prediction of image files and folders."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from imgclf import ImgclfError, files
 from imgclf.classifier.model import Classifier, Prediction
+from imgclf.classifier.results import Labelled, Refused
+from imgclf.data.system_files import is_system
 from imgclf.images import decoding
 from imgclf.images.loading import Skipped, Source
 
@@ -30,48 +32,90 @@ def newest_classifier() -> Path:
     return found[-1]
 
 
-def image_files(paths: Iterable[Path]) -> list[Path]:
-    """Return the files among the paths, and the image files below the folders among them, sorted.
+def image_files(paths: Iterable[Path], *, without: Path | None = None) -> Iterator[Path]:
+    """Yield the files among the paths, and the image files below the folders among them, as they are found.
+
+    Each folder's files come sorted by name, then those of its subfolders. Hidden files and those of systems
+    are left out, as in 01; a file that is named is not. A folder that cannot be read is yielded as if it were
+    a file, so that the reason is printed in its place.
+
+    Parameters
+    ----------
+    without : a folder to leave out.
 
     Raises
     ------
-    ImgclfError : a path does not exist, or there is no image at all.
+    ImgclfError : a path does not exist (at once), or there is no image at all (at the end).
     """
-    paths, found = list(paths), []
+    paths = list(paths)
     for path in paths:
-        if path.is_dir():
-            found += sorted(
-                p for p in path.rglob("*") if p.suffix.lower() in decoding.SUFFIXES and p.is_file()
-            )
-        elif path.exists():
-            found.append(path)
-        else:
+        if not path.exists():
             raise ImgclfError(f"{path}: no such file or folder")
-    if not found:
+    return _found(paths, {os.path.realpath(without)} if without else set())
+
+
+def _found(paths: Sequence[Path], visited: set[str]) -> Iterator[Path]:
+    is_empty = True
+    for path in paths:
+        for found in _below(path, visited) if path.is_dir() else [path]:
+            is_empty = False
+            yield found
+    if is_empty:
         raise ImgclfError(f"no image files ({', '.join(decoding.SUFFIXES)}) in {', '.join(map(str, paths))}")
-    return found
+
+
+def _below(folder: Path, visited: set[str]) -> Iterator[Path]:
+    unreadable: list[Path] = []
+    # Real paths: a link back to a folder above would never end.
+    seen = set(visited)
+    for here, below, names in os.walk(
+        folder, followlinks=True, onerror=lambda error: unreadable.append(Path(error.filename))
+    ):
+        yield from unreadable
+        unreadable.clear()
+        real = os.path.realpath(here)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if not is_system(name))
+        for name in sorted(names):
+            if Path(name).suffix.lower() in decoding.SUFFIXES and not is_system(name):
+                yield Path(here, name)
+    yield from unreadable
 
 
 def predict(classifier: Classifier, paths: Iterable[Path]) -> tuple[list[Prediction], list[Skipped]]:
     """Return the predictions of image files and folders, and the images that cannot be read."""
-    results = [result for _, result in classifier.predict([Source(path) for path in image_files(paths)])]
+    results = [result for _, result in classifier.predict(map(Source, image_files(paths)))]
     predictions = [result for result in results if isinstance(result, Prediction)]
     return predictions, [result for result in results if isinstance(result, Skipped)]
 
 
-def as_json(classifier: Classifier, prediction: Prediction) -> dict[str, Any]:
-    """Return a prediction as plain values: image, label, score, all scores, and all probabilities."""
-    return {
-        "image": prediction.path,
-        "label": prediction.label,
-        "score": prediction.score,
-        "scores": dict(zip(classifier.labels, prediction.scores.tolist(), strict=True)),
-        "probabilities": dict(zip(classifier.labels, prediction.probabilities.tolist(), strict=True)),
-    }
+def label_files(
+    classifier: Classifier, paths: Iterable[Path], *, reject_below: float = 0
+) -> Iterator[tuple[Path, Labelled | Refused]]:
+    """Yield each image file with its result, nearly in order; files are read as results are taken.
+
+    Parameters
+    ----------
+    paths : of files.
+    reject_below : an image gets no label if its probability is below this, 0 to 1.
+    """
+    for _, found in classifier.predict(map(Source, paths)):
+        path = Path(found.path)
+        if isinstance(found, Skipped):
+            yield path, Refused(found.reason.removeprefix(f"{path.name}: ").removeprefix(f"{path}: "))
+        else:
+            yield path, _labelled(classifier.labels, found, reject_below)
 
 
-def as_line(prediction: Prediction) -> str:
-    """Return a prediction as a line of text: label, score, probability, image."""
-    return (
-        f"{prediction.label}\t{prediction.score:.2f}\t{prediction.probabilities.max():.0%}\t{prediction.path}"
+def _labelled(labels: Sequence[str], found: Prediction, reject_below: float) -> Labelled:
+    probability = float(found.probabilities.max())
+    return Labelled(
+        found.label if probability >= reject_below else None,
+        found.score,
+        probability,
+        dict(zip(labels, found.scores.tolist(), strict=True)),
+        dict(zip(labels, found.probabilities.tolist(), strict=True)),
     )

@@ -1,30 +1,34 @@
 """Executing the notebooks in order through papermill, without a browser."""
 
-import logging
-import time
-from collections.abc import Mapping
+import shlex
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
-
-import papermill
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
+from types import FrameType
 
 from imgclf import ImgclfError, files, parameters
+from imgclf.classifier.predict import image_files
 from imgclf.data import dataset, split
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks
+from imgclf.experiments.execution import execute
 from imgclf.finetuning import learning_curve, record
 from imgclf.parameters import SVM, Value
 
+RESTART_LINE = "\r\x1b[K"  # on a terminal: overwrite the line
 LAST = "05"  # last notebook of a run; later ones are executed on their own
 
 
 def run(values: Mapping[str, Value], *, start_from: str = "00") -> tuple[str, Path]:
     """Execute the notebooks through papermill, from `start_from` to 05_evaluate; stop at the first failure.
 
-    Prints a line for each notebook: its name when it starts, the seconds it took when it ends.
+    Prints the images and the parameters that it runs with; then a line for each notebook: its name when it
+    starts, on a terminal what its progress bars show, and the seconds it took when it ends.
 
     Parameters
     ----------
@@ -38,22 +42,101 @@ def run(values: Mapping[str, Value], *, start_from: str = "00") -> tuple[str, Pa
     Raises
     ------
     ImgclfError : a cell failed; the message holds its error and the path of the executed notebook.
+    KeyboardInterrupt : Ctrl-C or SIGTERM; the message says how to go on.
     """
     chosen = _from(start_from)
     set_values = {**notebooks.read(chosen[0]), **values}
     parameters.check_together(set_values)
     dataset_name = str(set_values["dataset_name"])
-    with files.lock(files.proc_dir(dataset_name)):
+    print("\n".join([_images_line(set_values), *changed_parameters(chosen, values), ""]), flush=True)
+    with stoppable(), files.lock(files.proc_dir(dataset_name)):
         folder = new_folder()
         for path in chosen:
             print(f"{path.stem:<18}", end="", flush=True)
             try:
-                seconds = execute(path, folder, values)
+                seconds = execute(path, folder, values, progress=_progress_line(path.stem))
             except ImgclfError:
-                print("failed", flush=True)
+                _end_line(path.stem, "failed")
                 raise
-            print(f"{seconds:6.1f} s", flush=True)
+            except KeyboardInterrupt:
+                _end_line(path.stem, "stopped")
+                raise KeyboardInterrupt(
+                    f"stopped in {path.stem}; to go on: {command(path.stem[:2], values)}"
+                ) from None
+            _end_line(path.stem, f"{seconds:6.1f} s")
     return dataset_name, folder
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise KeyboardInterrupt at SIGTERM too, so that it ends kernels as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only there signals can be handled
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def command(start_from: str, values: Mapping[str, Value]) -> str:
+    """Return the command line of a run with these parameters, quoted for a shell."""
+    assignments = [f"{name}={_as_argument(value)}" for name, value in values.items()]
+    words = ["imgclf", "run", "--from", start_from, *(word for each in assignments for word in ("-p", each))]
+    return shlex.join(words)
+
+
+def _as_argument(value: Value) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _images_line(values: Mapping[str, Value]) -> str:
+    folder = dataset.images_folder(str(values["dataset_name"]), str(values["images_dir"]))
+    with suppress(ImgclfError):
+        return f"{sum(1 for _ in image_files([folder])):,} images in {folder}"
+    return f"no images in {folder} yet"
+
+
+def changed_parameters(chosen: Sequence[Path], values: Mapping[str, Value]) -> list[str]:
+    """Return a line for each parameter that is not default in a notebook of a run.
+
+    Parameters
+    ----------
+    values : given to all notebooks. Values in their own cells may differ between them.
+    """
+    used: dict[str, dict[str, list[str]]] = {}  # parameter -> value as code -> numbers of notebooks
+    for path in chosen:
+        number = path.name[:2]
+        for name, value in {**notebooks.read(path), **values}.items():
+            if name in parameters.PARAMETERS and number in parameters.PARAMETERS[name].notebooks:
+                used.setdefault(name, {}).setdefault(parameters.code(value), []).append(number)
+    return [
+        f"{name} = {value}" + (f" in {', '.join(numbers)}" if len(used[name]) > 1 else "")
+        for name in used
+        for value, numbers in used[name].items()
+        if len(used[name]) > 1 or value != parameters.code(parameters.PARAMETERS[name].default)
+    ]
+
+
+def _progress_line(name: str) -> Callable[[str], None] | None:
+    """Return a function that shows the progress of a notebook in its line; None if that is no terminal."""
+    if not sys.stdout.isatty():
+        return None
+
+    def show(progress: str) -> None:
+        room = max(shutil.get_terminal_size().columns - 20, 0)
+        print(f"{RESTART_LINE}{name:<18}{progress[:room]}", end="", flush=True)
+
+    return show
+
+
+def _end_line(name: str, text: str) -> None:
+    print(f"{RESTART_LINE}{name:<18}{text}" if sys.stdout.isatty() else text, flush=True)
 
 
 def _from(start_from: str) -> list[Path]:
@@ -85,52 +168,6 @@ def new_folder() -> Path:
                 folder.mkdir(parents=True)
                 return folder
     raise ImgclfError(f"{runs}: 1,000 runs in one second; wait a moment")
-
-
-def execute(path: Path, folder: Path, values: Mapping[str, Value], *, output: TextIO | None = None) -> float:
-    """Execute one notebook through papermill; return the seconds it took.
-
-    Parameters
-    ----------
-    folder : for the executed copy.
-    values : parameters; the notebook gets those that it takes.
-    output : stream to which the output of the cells is copied as it is printed.
-
-    Raises
-    ------
-    ImgclfError : a cell failed, or the kernel died; the message holds the error and the path of the executed
-        copy.
-    """
-    executed = folder / path.name
-    taken = {
-        parameter.name: values[parameter.name]
-        for parameter in parameters.for_notebook(path.name[:2])
-        if parameter.name in values
-    }
-    start = time.perf_counter()
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    try:
-        papermill.execute_notebook(
-            path,
-            executed,
-            parameters=taken,
-            kernel_name="python3",
-            progress_bar=False,
-            stdout_file=output,
-            extra_arguments=["--log-level=CRITICAL"],  # the kernel logs its sockets and its shutdown
-        )
-    except PapermillExecutionError as error:
-        name = "" if error.ename == ImgclfError.__name__ else f"{error.ename}: "
-        raise ImgclfError(f"{name}{error.evalue} (cell [{error.exec_count}] of {executed})") from None
-    except DeadKernelError:
-        raise ImgclfError(
-            f"{executed}: its kernel process was killed, most often for lack of memory; "
-            "close other programs and run again"
-        ) from None
-    except OSError as error:
-        with files.writable(executed):
-            raise error
-    return time.perf_counter() - start
 
 
 def closing_report(dataset_name: str, folder: Path) -> str:

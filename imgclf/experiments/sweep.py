@@ -17,6 +17,7 @@ from imgclf.data import dataset, scan, split
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
 from imgclf.experiments import notebooks, sequence, trials
+from imgclf.experiments.execution import execute
 from imgclf.experiments.trials import Trial
 from imgclf.images.loading import load_all
 from imgclf.parameters import Value
@@ -70,7 +71,7 @@ def run_headless(values: Mapping[str, Value]) -> str:
     dataset_name = str(set_values["dataset_name"])
     _images_folder(dataset_name, str(set_values["images_dir"]))  # fails before a kernel starts
     folder = sequence.new_folder()
-    sequence.execute(path, folder, set_values, output=sys.stdout)
+    execute(path, folder, set_values, output=sys.stdout)
     names = [trials.trial_name(dataset_name, values) for values in trials.combinations(grid)]
     results = [trial for name in names if (trial := trials.read(name))]
     failed = [f"{trials.values_as_text(trial.values)}: {trial.error}" for trial in results if trial.error]
@@ -157,7 +158,7 @@ def _run(trial: Trial, scanned: Dataset, parts: Split) -> Trial:
     given = {**trial.values, "dataset_name": trial.name, "images_dir": str(scanned.folder)}
     for path in notebooks.paths():
         if path.name[:2] in NOTEBOOKS:
-            seconds[path.name[:2]] = sequence.execute(path, folder, given)
+            seconds[path.name[:2]] = execute(path, folder, given)
     return replace(trial, seconds=seconds, milliseconds=_milliseconds(trial, own, parts), error="")
 
 

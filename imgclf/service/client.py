@@ -1,7 +1,6 @@
 """Client of the service: classifies images in batches, with retries and errors that say what to do."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 import httpx
 
 from imgclf import ImgclfError, downloads
+from imgclf.classifier.results import Labelled, Refused
 from imgclf.downloads import TRANSIENT, DownloadError
 from imgclf.images import decoding
 
@@ -21,44 +21,6 @@ BATCH_BYTES = 16 * 2**20
 RETRY_STATUSES = (502, 503, 504)  # the service, or a proxy before it, is busy or starting
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """The response of the service to one image.
-
-    Attributes
-    ----------
-    label : None if the service rejects it, by its `reject_below`.
-    score, probability : of the predicted label. scores, probabilities : of all labels.
-    """
-
-    label: str | None
-    score: float
-    probability: float
-    scores: dict[str, float]
-    probabilities: dict[str, float]
-
-    def as_json(self, path: Path) -> dict[str, Any]:
-        """Return plain values, as `predict.as_json` does; the label may be None."""
-        return {
-            "image": str(path),
-            "label": self.label,
-            "score": self.score,
-            "scores": self.scores,
-            "probabilities": self.probabilities,
-        }
-
-    def as_line(self, path: Path) -> str:
-        """Return a line of text: label or "unsure", score, probability, image; see `predict.as_line`."""
-        return f"{self.label or 'unsure'}\t{self.score:.2f}\t{self.probability:.0%}\t{path}"
-
-
-@dataclass(frozen=True)
-class Refused:
-    """An image that cannot be read, here or by the service, and the reason."""
-
-    reason: str
 
 
 class Client:

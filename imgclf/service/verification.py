@@ -7,10 +7,11 @@ import numpy as np
 
 from imgclf import ImgclfError
 from imgclf.classifier.model import TOLERANCE, Classifier, largest_relative_difference
+from imgclf.classifier.results import Refused
 from imgclf.classifier.verify import Check
 from imgclf.files import sha256
 from imgclf.images import decoding
-from imgclf.service.client import Client, Refused
+from imgclf.service.client import Client
 
 
 def verify(client: Client, model: Path, paths: Sequence[Path]) -> list[Check]:

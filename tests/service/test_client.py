@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from imgclf import ImgclfError, cli, downloads
-from imgclf.service.client import Client, Labelled, Refused
+from imgclf.classifier.results import Labelled, Refused
+from imgclf.service.client import Client
 from support.pictures import jpeg
 from support.serving import Server
 

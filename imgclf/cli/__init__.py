@@ -1,24 +1,14 @@
 """The command line: a thin layer over the package's functions."""
 
-import json
-import sys
 from pathlib import Path
+from typing import Unpack
 
 import click
 
 from imgclf import ImgclfError, __version__
-
-
-class Commands(click.Group):
-    """A group of commands that prints an ImgclfError as one line, without a traceback."""
-
-    def invoke(self, context: click.Context) -> None:
-        """Run a command; on an ImgclfError, print it to stderr and exit with code 1."""
-        try:
-            super().invoke(context)
-        except ImgclfError as error:
-            click.echo(f"imgclf: {error}", err=True)
-            sys.exit(1)
+from imgclf.cli import output
+from imgclf.cli.group import Commands
+from imgclf.cli.output import ResultOptions, result_options
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -112,8 +102,7 @@ def list_parameters() -> None:
     """
     from imgclf import parameters
 
-    for p in parameters.PARAMETERS.values():
-        click.echo(f"{p.name:<21} {p.default!s:<20.20} {p.meaning}; {p.expected}")
+    output.print_parameters(parameters.PARAMETERS.values())
 
 
 @main.command()
@@ -125,14 +114,24 @@ def list_parameters() -> None:
     type=click.Path(path_type=Path),
     help="A classifier.onnx. Default: the newest one that 04_train_svm wrote.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list with all scores.")
-def predict(paths: tuple[Path, ...], model: Path | None, as_json: bool) -> None:
+@click.option(
+    "--reject-below",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help='Print "unsure" in place of a label whose probability is below this.',
+)
+@result_options
+def predict(
+    paths: tuple[Path, ...], model: Path | None, reject_below: float, **results: Unpack[ResultOptions]
+) -> None:
     """Predict the labels of images.
 
     The predicted label is the one with the highest score. Prints label, score, probability and path of each
-    image, separated by tabs. Images that cannot be read are skipped and listed on stderr.
+    image, separated by tabs, below a line with these names. Hidden files are left out, as in 01_prepare_data.
+    Images that cannot be read are skipped and listed on stderr.
 
-    Example: imgclf predict --json ~/pictures/blouse.jpg
+    Example: imgclf predict --csv labels.csv --sort-into ~/sorted ~/pictures
     """
     from imgclf.classifier import predict as prediction
     from imgclf.classifier.model import Classifier
@@ -140,15 +139,8 @@ def predict(paths: tuple[Path, ...], model: Path | None, as_json: bool) -> None:
     model = model or prediction.newest_classifier()
     click.echo(f"using {model}", err=True)
     classifier = Classifier.load(model)
-    predictions, skipped = prediction.predict(classifier, paths)
-    if as_json:
-        click.echo(json.dumps([prediction.as_json(classifier, p) for p in predictions], indent=2))
-    elif predictions:
-        click.echo("\n".join(map(prediction.as_line, predictions)))
-    for image in skipped:
-        click.echo(f"skipped {image.path}: {image.reason.partition(': ')[2]}", err=True)
-    if not predictions:
-        raise ImgclfError("none of the images could be read")
+    images = prediction.image_files(paths, without=results["sort_into"])
+    output.print_results(prediction.label_files(classifier, images, reject_below=reject_below), **results)
 
 
 token_file = click.option(
@@ -185,9 +177,9 @@ def verify(model: Path | None, paths: tuple[Path, ...], url: str | None, token_f
         needed = "images or folders" if url else "a classifier.onnx, and images or folders"
         raise click.UsageError(f"give {needed}")
     if url:
-        _verify_service(url, token_file, model, image_files(paths))
+        _verify_service(url, token_file, model, list(image_files(paths)))
         return
-    result = verification.verify(model, load_all(image_files(paths), engines.preprocessing(model)))
+    result = verification.verify(model, load_all(list(image_files(paths)), engines.preprocessing(model)))
     click.echo(result)
     verification.check_agreement(model, result.checks)
 
@@ -308,28 +300,21 @@ def serve(
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_OR_FOLDER..."
 )
 @token_file
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list with all scores.")
-def call(url: str, paths: tuple[Path, ...], token_file: Path | None, as_json: bool) -> None:
+@result_options
+def call(
+    url: str, paths: tuple[Path, ...], token_file: Path | None, **results: Unpack[ResultOptions]
+) -> None:
     """Predict the labels of images with a running service. The output is that of `imgclf predict`.
 
     Example: imgclf call http://127.0.0.1:8080 ~/pictures/blouse.jpg
     """
     from imgclf.classifier.predict import image_files
     from imgclf.service import tokens
-    from imgclf.service.client import Client, Refused
+    from imgclf.service.client import Client
 
     with Client(url, token=tokens.read(token_file)) as client:
-        answers = list(client.label_files(image_files(paths)))
-    labelled = [(path, answer) for path, answer in answers if not isinstance(answer, Refused)]
-    if as_json:
-        click.echo(json.dumps([answer.as_json(path) for path, answer in labelled], indent=2))
-    elif labelled:
-        click.echo("\n".join(answer.as_line(path) for path, answer in labelled))
-    for path, answer in answers:
-        if isinstance(answer, Refused):
-            click.echo(f"skipped {path}: {answer.reason}", err=True)
-    if not labelled:
-        raise ImgclfError("none of the images could be read")
+        images = image_files(paths, without=results["sort_into"])
+        output.print_results(client.label_files(images), **results)
 
 
 @main.command("convert")
