@@ -227,6 +227,20 @@ def _verify_service(url: str, token_file: Path | None, model: Path, paths: list[
 )
 @token_file
 @click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Host name that requests may name, beside localhost. Can be repeated. Default with a token: any.",
+)
+@click.option(
+    "--allow-origin",
+    "allow_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Other web page that may use the service, such as https://example.com. Can be repeated.",
+)
+@click.option(
     "--reject-below",
     default=0.0,
     show_default=True,
@@ -263,6 +277,8 @@ def serve(
     port: int,
     workers: int,
     token_file: Path | None,
+    allowed_hosts: tuple[str, ...],
+    allow_origins: tuple[str, ...],
     reject_below: float,
     queue: int,
     max_images: int,
@@ -298,6 +314,8 @@ def serve(
         token=tokens.read(token_file),
         reject_below=reject_below,
         limits=limits,
+        allowed_hosts=allowed_hosts,
+        allow_origins=allow_origins,
         say=lambda text: click.echo(text, err=True),
     )
 

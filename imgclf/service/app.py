@@ -27,6 +27,7 @@ from imgclf.service import errors, openapi, requests, responses
 from imgclf.service.limits import Limits, Load
 from imgclf.service.metrics import Metrics
 from imgclf.service.middleware import ResponseMiddleware
+from imgclf.service.origins import OriginMiddleware, Origins
 from imgclf.service.scoring import Model, Scorer
 
 NOT_READY = "the model is not ready; retry after a second"
@@ -155,6 +156,7 @@ def create_app(
     token: str | None = None,
     reject_below: float = 0,
     limits: Limits | None = None,
+    origins: Origins | None = None,
     model: Model | None = None,
 ) -> ResponseMiddleware:
     """Return the ASGI application; the server must run its lifespan.
@@ -163,6 +165,7 @@ def create_app(
     ----------
     find_model : returns the path of the classifier.onnx.
     token : bearer token that clients must send; None: no authentication.
+    origins : hosts and web pages that are allowed; by default the loopback names, and its own page.
     model : already loaded; by default it is loaded when the server starts, before it listens.
     """
     service = Service(find_model, limits or Limits(), reject_below, model)
@@ -187,7 +190,8 @@ def create_app(
     _add_public_endpoints(app, service)
     _add_protected_endpoints(app, service, [Depends(_authentication(token))] if token else [])
     # Not added by app.add_middleware: the limit on the body's size responds outside of that middleware.
-    return ResponseMiddleware(app, metrics=service.metrics, body_bytes=service.limits.body_bytes)
+    guarded = OriginMiddleware(app, origins or Origins())
+    return ResponseMiddleware(guarded, metrics=service.metrics, body_bytes=service.limits.body_bytes)
 
 
 def _authentication(token: str) -> Callable[..., None]:

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from uvicorn.supervisors import Multiprocess
 from imgclf import ImgclfError
 from imgclf.classifier.model import read_metadata
 from imgclf.classifier.predict import newest_classifier
-from imgclf.service import tokens
+from imgclf.service import origins, tokens
 from imgclf.service.app import create_app
 from imgclf.service.limits import Limits
 from imgclf.service.metrics import SHARED_FOLDER
@@ -36,6 +36,8 @@ def serve(
     token: str | None = None,
     reject_below: float = 0,
     limits: Limits | None = None,
+    allowed_hosts: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve a classifier until SIGTERM or SIGINT, then finish requests in progress. SIGHUP reloads the model.
@@ -47,16 +49,27 @@ def serve(
     workers : number of processes; each loads the model.
     token : bearer token of clients; required if other machines can reach the host.
     reject_below : smallest probability of a label that is not rejected, 0 to 1.
+    allowed_hosts, allow_origins : see `origins.allowed`.
     say : called with a sentence that holds the URL, once the socket is bound.
 
     Raises
     ------
-    ImgclfError : the model fails to load, the address cannot be bound, or it requires a token.
+    ImgclfError : the model fails to load, the address cannot be bound or requires a token, or a host or an
+        origin is malformed.
     """
     tokens.check_safe(host, token)
     find_model = partial(_find, model.absolute() if model else None)
     limits = limits or Limits()
-    create = partial(create_app, find_model, token=token, reject_below=reject_below, limits=limits)
+    create = partial(
+        create_app,
+        find_model,
+        token=token,
+        reject_below=reject_below,
+        limits=limits,
+        origins=origins.allowed(
+            host, has_token=token is not None, allowed_hosts=allowed_hosts, allow_origins=allow_origins
+        ),
+    )
     with ExitStack() as stack:
         stack.enter_context(suppress(KeyboardInterrupt))  # uvicorn raises it again after a graceful shutdown
         listener = stack.enter_context(_listener(host, port))  # first: an address in use fails at once

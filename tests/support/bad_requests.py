@@ -393,41 +393,50 @@ RAW = {
     "no HTTP": (400, b"HELLO\r\n\r\n"),
     "TLS": (400, bytes.fromhex("16030100fa010000f60303") + bytes(200)),
     "binary": (400, bytes(range(256)) * 4),
-    "no version": (400, b"GET /health\r\nHost: a\r\n\r\n"),
+    "no version": (400, b"GET /health\r\nHost: localhost\r\n\r\n"),
     "no host": (400, b"GET /health HTTP/1.1\r\n\r\n"),
-    "a space in the address": (400, b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "a header of 1 MB": (400, b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n"),
-    "a NUL in a header": (400, b"GET /health HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n"),
-    "a header without a name": (400, b"GET /health HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n"),
-    "a length that is no number": (400, b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: many\r\n\r\n"),
-    "a negative length": (400, b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n"),
+    "a space in the address": (400, b"GET /a b HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    "a header of 1 MB": (
+        400,
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n",
+    ),
+    "a NUL in a header": (400, b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n\r\n"),
+    "a header without a name": (400, b"GET /health HTTP/1.1\r\nHost: localhost\r\n: x\r\n\r\n"),
+    "a length that is no number": (
+        400,
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
+    ),
+    "a negative length": (400, b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n"),
     "two lengths": (
         400,
-        b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
     ),
     "a length of 10^30": (
         400,
-        b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: 1" + b"0" * 30 + b"\r\n\r\n",
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1" + b"0" * 30 + b"\r\n\r\n",
     ),
     "a length of 10^18": (
         413,
-        b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 1"
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 1"
         + b"0" * 18
         + b"\r\n\r\n",
     ),
     "chunks of no size": (
         400,
-        b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
     ),
-    "an unknown transfer": (400, b"POST /score HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: zip\r\n\r\n"),
-    "headers that never end": (408, b"POST /score HTTP/1.1\r\nHost: a\r\nX-Slow: "),
+    "an unknown transfer": (
+        400,
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: zip\r\n\r\n",
+    ),
+    "headers that never end": (408, b"POST /score HTTP/1.1\r\nHost: localhost\r\nX-Slow: "),
     "nothing at all": (408, b""),
     "a body that never comes": (
         408,
-        b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nx",
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nx",
     ),
     "chunks that never end": (
         408,
-        b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n",
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n",
     ),
 }
