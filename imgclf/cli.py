@@ -271,6 +271,13 @@ def _verify_service(url: str, token_file: Path | None, model: Path, paths: list[
     type=click.IntRange(1),
     help="Limit of an image's size.",
 )
+@click.option(
+    "--max-memory",
+    default=480,
+    show_default=True,
+    type=click.IntRange(64),
+    help="Megabytes for parsing requests and decoding images, per process.",
+)
 def serve(
     model: Path | None,
     host: str,
@@ -284,6 +291,7 @@ def serve(
     max_images: int,
     max_megabytes: int,
     max_megapixels: int,
+    max_memory: int,
 ) -> None:
     """Serve the classifier as a REST API.
 
@@ -305,6 +313,7 @@ def serve(
         pixels=max_megapixels * 10**6,
         queue=queue,
         held_bytes=max(Limits.held_bytes, 2 * max_megabytes * 10**6),
+        memory_bytes=max_memory * 10**6,
     )
     server.serve(
         model,

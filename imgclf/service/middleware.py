@@ -53,6 +53,8 @@ class ResponseMiddleware:
                 message = {**message, "body": self._too_large.body}
             await send(message)
 
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # uvicorn leaves the body out
         await self._app(scope, receive, send_with_headers)
 
 

@@ -75,7 +75,7 @@ def serve(
         listener = stack.enter_context(_listener(host, port))  # first: an address in use fails at once
         if workers == 1:
             loaded = Model.load(find_model())
-            config = _config(create(model=loaded), header_seconds=limits.header_seconds)
+            config = _config(create(model=loaded), limits=limits)
             name = f"{loaded.name}, version {loaded.version}"
         else:
             read_metadata(find_model())  # a file that is no classifier fails before processes are started
@@ -83,7 +83,7 @@ def serve(
                 tempfile.TemporaryDirectory(prefix="imgclf_metrics_")
             )
             stack.callback(os.environ.pop, SHARED_FOLDER)
-            config = _config(create, workers=workers, header_seconds=limits.header_seconds)
+            config = _config(create, workers=workers, limits=limits)
             name = find_model().parent.name
         say(f"serving {name} on http://{_authority(listener)} (Ctrl-C ends it, SIGHUP reloads the model)")
         if workers == 1:
@@ -130,12 +130,12 @@ def _authority(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _config(app: Callable[..., Any], *, workers: int = 1, header_seconds: float) -> uvicorn.Config:
+def _config(app: Callable[..., Any], *, workers: int = 1, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         factory=workers > 1,
         workers=workers,
-        http=cast(type[Protocol], partial(Protocol, header_seconds=header_seconds)),
+        http=cast(type[Protocol], partial(Protocol, limits=limits)),
         ws="none",
         lifespan="on",
         log_level="warning",
