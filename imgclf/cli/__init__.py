@@ -219,6 +219,20 @@ def _verify_service(url: str, token_file: Path | None, model: Path, paths: list[
 )
 @token_file
 @click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Host name that requests may name, beside localhost. Can be repeated. Default with a token: any.",
+)
+@click.option(
+    "--allow-origin",
+    "allow_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Other web page that may use the service, such as https://example.com. Can be repeated.",
+)
+@click.option(
     "--reject-below",
     default=0.0,
     show_default=True,
@@ -249,17 +263,27 @@ def _verify_service(url: str, token_file: Path | None, model: Path, paths: list[
     type=click.IntRange(1),
     help="Limit of an image's size.",
 )
+@click.option(
+    "--max-memory",
+    default=480,
+    show_default=True,
+    type=click.IntRange(64),
+    help="Megabytes for parsing requests and decoding images, per process.",
+)
 def serve(
     model: Path | None,
     host: str,
     port: int,
     workers: int,
     token_file: Path | None,
+    allowed_hosts: tuple[str, ...],
+    allow_origins: tuple[str, ...],
     reject_below: float,
     queue: int,
     max_images: int,
     max_megabytes: int,
     max_megapixels: int,
+    max_memory: int,
 ) -> None:
     """Serve the classifier as a REST API.
 
@@ -281,6 +305,7 @@ def serve(
         pixels=max_megapixels * 10**6,
         queue=queue,
         held_bytes=max(Limits.held_bytes, 2 * max_megabytes * 10**6),
+        memory_bytes=max_memory * 10**6,
     )
     server.serve(
         model,
@@ -290,6 +315,8 @@ def serve(
         token=tokens.read(token_file),
         reject_below=reject_below,
         limits=limits,
+        allowed_hosts=allowed_hosts,
+        allow_origins=allow_origins,
         say=lambda text: click.echo(text, err=True),
     )
 

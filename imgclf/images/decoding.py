@@ -4,6 +4,7 @@ Every stage, every engine and the service decode with these functions, so all se
 """
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -239,3 +240,58 @@ def jpeg(pixels: np.ndarray, *, quality: int = 95) -> bytes:
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return encoded.tobytes()
+
+
+def memory_needed(
+    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = MAX_PIXELS
+) -> int:
+    """Return about how many bytes `decode` needs for an image, from its header; never much too few.
+
+    Raises
+    ------
+    ImgclfError : not an image, or more than `max_pixels` pixels.
+    """
+    if not encoded:
+        return 0  # `decode` refuses it
+    with _open(encoded, name, max_pixels) as picture:
+        if BY_PILLOW_NAME[str(picture.format)] is JPEG:
+            bytes_per_pixel = 3 / _reduction(picture.size, side) ** 2
+            if picture.info.get("progressive"):  # all coefficients are in memory, two bytes each
+                bytes_per_pixel += 2 * len(picture.getbands())
+            if not encoded.rstrip(b"\0\r\n ").endswith(JPEG_END):  # Pillow decodes it first
+                bytes_per_pixel += 4
+        elif picture.mode.startswith("I") or picture.mode == "F":
+            bytes_per_pixel = BYTES_PER_PIXEL["numbers"]
+        elif picture.format in LEAN_FORMATS and not picture.has_transparency_data:
+            bytes_per_pixel = BYTES_PER_PIXEL["lean"]
+        else:
+            bytes_per_pixel = BYTES_PER_PIXEL["other"]
+        return DECODER_BYTES + int(bytes_per_pixel * picture.width * picture.height)
+
+
+# Measured with Pillow 13 on 12 megapixels of each format and mode, with an orientation to apply: the buffers
+# of the decoder, Pillow's 4 bytes, and the copies of `_rgb`. The most were 28.7, 18.6 and 26.2.
+BYTES_PER_PIXEL = {"numbers": 34, "lean": 19, "other": 28}
+LEAN_FORMATS = ("PNG", "TIFF", "BMP", "PPM", "GIF")
+DECODER_BYTES = 24 * 2**20  # of a decoder, whatever the image
+
+JPEG_MARKER = re.compile(rb"\xff+([\x01\xc0-\xcf\xd8-\xfe])")
+START_OF_SCAN, END_OF_IMAGE, WITHOUT_LENGTH = b"\xda", b"\xd9", (b"\x01", b"\xd8")
+
+
+def jpeg_scans(encoded: bytes, *, most: int) -> int:
+    """Return the number of scans of a JPEG, counted up to `most` + 1; 0 for another format.
+
+    Scans of a thumbnail in its EXIF data, and of what follows the image in the file, are not counted.
+    """
+    scans, position = 0, 2
+    if not encoded.startswith(b"\xff\xd8"):
+        return 0
+    while scans <= most and (marker := JPEG_MARKER.search(encoded, position)):
+        kind, position = marker[1], marker.end()
+        if kind == END_OF_IMAGE:
+            break
+        if kind not in WITHOUT_LENGTH:
+            scans += kind == START_OF_SCAN
+            position += int.from_bytes(encoded[position : position + 2], "big")
+    return scans

@@ -6,13 +6,11 @@ import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 from fastapi import Depends, FastAPI, Request
 from fastapi.params import Depends as Dependency
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -22,13 +20,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from imgclf import ImgclfError, __version__
-from imgclf.images.preprocessing import Preprocessing
 from imgclf.service import errors, openapi, requests, responses
-from imgclf.service.limits import Limits, Load
+from imgclf.service.decoder import Decoder, TooSlow
+from imgclf.service.limits import Budget, Limits, Load
 from imgclf.service.metrics import Metrics
 from imgclf.service.middleware import ResponseMiddleware
-from imgclf.service.scoring import Model, Scorer
+from imgclf.service.origins import OriginMiddleware, Origins
+from imgclf.service.scoring import MAX_BATCH, Model, Scorer
 
+MOST_DECODERS = 8  # each is a process of some 40 MB
 NOT_READY = "the model is not ready; retry after a second"
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
@@ -38,7 +38,7 @@ log = logging.getLogger("uvicorn.error")
 
 @dataclass
 class Service:
-    """The state of a process: the model, the thread pools, and the metrics.
+    """The state of a process: the model, the decoder, the load, and the metrics.
 
     Attributes
     ----------
@@ -56,11 +56,15 @@ class Service:
     def __post_init__(self) -> None:
         self.load = Load(self.limits)
         self.scorer = Scorer(on_batch=self.metrics.scored_together)
-        self.pool = ThreadPoolExecutor(cpu_count(), thread_name_prefix="decoder")
+        self.memory = Budget(self.limits.memory_bytes)
+        self.decoder = Decoder(min(cpu_count(), MOST_DECODERS), self.limits, self.memory)
+        # Images that are decoded, but not scored: as many as keep the scorer busy.
+        self.places = asyncio.Semaphore(3 * MAX_BATCH)
 
     async def start(self) -> None:
-        """Load the model unless it was given, and handle SIGHUP."""
+        """Load the model unless it was given, start the decoders, and handle SIGHUP."""
         loop = asyncio.get_running_loop()
+        await self.decoder.start()
         if self.model is None:
             self.model = await asyncio.to_thread(lambda: Model.load(self.find_model()))
         reloads: set[asyncio.Task[None]] = set()  # the event loop keeps weak references only
@@ -82,18 +86,21 @@ class Service:
             log.warning("now serving %s, version %s", self.model.name, self.model.version)
 
     def close(self) -> None:
-        """Score all queued images, and end the threads."""
+        """Score all queued images, and end threads and processes."""
+        self.decoder.close()
         self.scorer.close()
-        self.pool.shutdown()
 
     async def score(self, request: Request) -> Any:
         """Return the response to a request, in its contract, as values for JSON."""
         self.load.check_queue()
-        with self.load.body() as received:
-            await requests.receive(request, received, seconds=self.limits.body_seconds)
+        kind = requests.body_type(request.headers)
+        with self.load.body(request.client.host if request.client else "") as received:
+            await requests.receive(request, received, self.limits, is_gzip=kind.is_gzip)
             start, model = time.perf_counter(), self.loaded_model
             with self.load.request(), self.metrics.in_progress():
-                parsed = await requests.parse(request, received.content, self.limits, self.pool)
+                body = received.take()
+                parsed = await requests.parse(request, kind, body, self.limits, self.memory)
+                del body
                 scored = await self._score(model, parsed)
         for image in scored:
             prediction = responses.image_response(model.classifier.labels, image, self.reject_below)
@@ -123,30 +130,29 @@ class Service:
 
         Raises
         ------
-        UndecodableImages : some cannot be decoded.
+        UndecodableImages : some cannot be decoded. After one that takes too long no other is decoded.
         """
-        loop = asyncio.get_running_loop()
-        decoded = await asyncio.gather(
-            *(
-                loop.run_in_executor(self.pool, self._decode, content, model.classifier.preprocessing, name)
-                for content, name in zip(parsed.images, parsed.names, strict=True)
-            )
-        )
-        if undecodable := {
-            i: str(image) for i, image in enumerate(decoded) if isinstance(image, ImgclfError)
-        }:
-            raise errors.UndecodableImages(undecodable)
-        pixels = cast(list[np.ndarray], decoded)
-        return await asyncio.gather(
-            *(asyncio.wrap_future(self.scorer.submit(model.classifier, image)) for image in pixels)
-        )
+        undecodable: dict[int, ImgclfError] = {}
 
-    def _decode(self, content: bytes, preprocessing: Preprocessing, name: str) -> np.ndarray | ImgclfError:
-        """Return the pixels of an image, or why it cannot be decoded."""
-        try:
-            return preprocessing.apply(content, name, max_pixels=self.limits.pixels)
-        except ImgclfError as error:
-            return error
+        async def score(i: int) -> responses.Scored | None:
+            async with self.places:
+                try:
+                    async with self.decoder.turns:
+                        if any(isinstance(error, TooSlow) for error in undecodable.values()):
+                            return None
+                        pixels = await self.decoder.decode(
+                            parsed.images[i], model.classifier.preprocessing, parsed.names[i]
+                        )
+                except ImgclfError as error:
+                    undecodable[i] = error
+                if undecodable:  # the request gets an error in any case
+                    return None
+                return await asyncio.wrap_future(self.scorer.submit(model.classifier, pixels))
+
+        scored = await asyncio.gather(*map(score, range(len(parsed.images))))
+        if undecodable:
+            raise errors.UndecodableImages({i: str(undecodable[i]) for i in sorted(undecodable)})
+        return [one for one in scored if one is not None]
 
 
 def create_app(
@@ -155,6 +161,7 @@ def create_app(
     token: str | None = None,
     reject_below: float = 0,
     limits: Limits | None = None,
+    origins: Origins | None = None,
     model: Model | None = None,
 ) -> ResponseMiddleware:
     """Return the ASGI application; the server must run its lifespan.
@@ -163,6 +170,7 @@ def create_app(
     ----------
     find_model : returns the path of the classifier.onnx.
     token : bearer token that clients must send; None: no authentication.
+    origins : hosts and web pages that are allowed; by default the loopback names, and its own page.
     model : already loaded; by default it is loaded when the server starts, before it listens.
     """
     service = Service(find_model, limits or Limits(), reject_below, model)
@@ -187,7 +195,8 @@ def create_app(
     _add_public_endpoints(app, service)
     _add_protected_endpoints(app, service, [Depends(_authentication(token))] if token else [])
     # Not added by app.add_middleware: the limit on the body's size responds outside of that middleware.
-    return ResponseMiddleware(app, metrics=service.metrics, body_bytes=service.limits.body_bytes)
+    guarded = OriginMiddleware(app, origins or Origins())
+    return ResponseMiddleware(guarded, metrics=service.metrics, body_bytes=service.limits.body_bytes)
 
 
 def _authentication(token: str) -> Callable[..., None]:

@@ -1,7 +1,9 @@
-"""Limits of the service: per request, and on all requests together."""
+"""Limits of the service: per request, per client, and on all requests together."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from starlette.exceptions import HTTPException
@@ -18,17 +20,34 @@ class Limits:
     body_bytes : size of one request's body. images : images in one request.
     pixels : size of one image, checked before it is decoded.
     body_seconds : timeout for a request's body.
+    stall_seconds, stall_bytes : within these seconds at least these bytes of a body must arrive.
     header_seconds : timeout for its headers, and for the rest of a body that was rejected.
+    write_seconds : timeout for a client to read what was sent to it.
+    connections, client_connections : open at once, of all clients and of one address.
     queue : requests that are queued or being scored. held_bytes : size of all bodies in memory.
+    memory_bytes : for parsing bodies and decoding images, all together.
+    decode_seconds : timeout for decoding one image.
     """
 
     body_bytes: int = 32 * 2**20
     images: int = 32
     pixels: int = 50_000_000
     body_seconds: float = 30
+    stall_seconds: float = 10
+    stall_bytes: int = 160 * 2**10
     header_seconds: float = 10
+    write_seconds: float = 30
+    connections: int = 500
+    client_connections: int = 250
     queue: int = 64
-    held_bytes: int = 256 * 2**20
+    held_bytes: int = 96 * 2**20
+    memory_bytes: int = 480_000_000
+    decode_seconds: float = 10
+
+    @property
+    def client_bytes(self) -> int:
+        """Size of all bodies of one client in memory: half of all, and at least one body."""
+        return max(self.held_bytes // 2, self.body_bytes)
 
 
 @dataclass
@@ -37,7 +56,7 @@ class Load:
 
     limits: Limits
     requests: int = 0
-    held_bytes: int = field(default=0, init=False)
+    held_bytes: Counter[str] = field(default_factory=Counter, init=False)  # by the address of the client
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -60,13 +79,14 @@ class Load:
             raise busy(f"{self.limits.queue} requests are waiting already")
 
     @contextmanager
-    def body(self) -> Iterator["ReceivedBody"]:
-        """Count the bytes of one body for as long as it is in memory."""
-        received = ReceivedBody(self)
+    def body(self, client: str) -> Iterator["ReceivedBody"]:
+        """Count the bytes of one body for as long as it, or its images, are in memory."""
+        received = ReceivedBody(self, client)
         try:
             yield received
         finally:
-            self.held_bytes -= len(received.content)
+            self.held_bytes[client] -= received.held_bytes
+            self.held_bytes += Counter()  # removes the addresses that hold nothing
 
 
 @dataclass
@@ -74,19 +94,72 @@ class ReceivedBody:
     """The body of one request, as far as it has arrived."""
 
     load: Load
+    client: str
     content: bytearray = field(default_factory=bytearray)
+    held_bytes: int = 0
 
     def add(self, chunk: bytes) -> None:
         """Append a chunk.
 
         Raises
         ------
-        HTTPException : 503, all bodies together would exceed `Limits.held_bytes`.
+        HTTPException : 503, the bodies of this client, or all together, would be too large.
         """
-        if self.load.held_bytes + len(chunk) > self.load.limits.held_bytes:
+        held, limits = self.load.held_bytes, self.load.limits
+        if held.total() + len(chunk) > limits.held_bytes:
             raise busy("the memory limit for request bodies is reached")
-        self.load.held_bytes += len(chunk)
+        if held[self.client] + len(chunk) > limits.client_bytes:
+            raise busy("the memory limit for the request bodies of one client is reached")
+        held[self.client] += len(chunk)
+        self.held_bytes += len(chunk)
         self.content += chunk
+
+    def take(self) -> bytes:
+        """Return the whole body, which is kept here no longer; its bytes still count."""
+        content, self.content = bytes(self.content), bytearray()
+        return content
+
+
+class Budget:
+    """Memory that tasks share: a task waits until the bytes that it needs are free, first come, first served.
+
+    Parameters
+    ----------
+    total : bytes.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = self._free = total
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def reserve(self, needed: int) -> AsyncIterator[None]:
+        """Hold `needed` bytes, at most all there are. A task that holds some must not ask for more."""
+        needed = min(needed, self.total)
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((needed, turn))
+        self._admit()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._release(needed)
+            raise
+        try:
+            yield
+        finally:
+            self._release(needed)
+
+    def _release(self, held: int) -> None:
+        self._free += held
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and (self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free):
+            needed, turn = self._waiting.popleft()
+            if not turn.cancelled():
+                self._free -= needed
+                turn.set_result(None)
 
 
 def busy(reason: str) -> HTTPException:

@@ -3,24 +3,27 @@
 import asyncio
 import base64
 import binascii
+import codecs
 import json
+import zlib
 from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
+from email.message import Message
 from enum import Enum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from imgclf.service.limits import Limits, ReceivedBody
+from imgclf.service.limits import Budget, Limits, ReceivedBody
 
 FORM_FIELD = "images"
 HOW = (
-    f"send one raw image with Content-Type: image/jpeg (or another image type), "
+    f"send one raw image with Content-Type: image/jpeg, another image type or application/octet-stream, "
     f"files as multipart/form-data in the field '{FORM_FIELD}', "
     'or JSON {"images": ["<base64>"]} as application/json'
 )
@@ -29,6 +32,16 @@ EXAMPLE = (  # a PNG of 2 x 2 pixels
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mM8oaHBwMDAxMDAwMDAAAAN6gEcJklYAwAAAABJRU5ErkJggg=="
 )
 MOST_SHOWN = 60  # characters of the request that an error message quotes
+ANY_IMAGE, FORM, JSON = "application/octet-stream", "multipart/form-data", "application/json"
+GZIP = ("gzip", "x-gzip")
+CHARSETS = ("utf-8", "ascii", "iso8859-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
+SMALLER = "send fewer images a request, or smaller ones"
+BAD_GZIP = "the body is not gzip, or damaged; compress it again, or send it without Content-Encoding"
+# Values in JSON, which are bounded before it is parsed: in general, and for each image.
+VALUES, VALUES_PER_IMAGE = 1000, 30
+# Memory for parsing, in sizes of the body: the text, at most four bytes a character, and the images.
+JSON_COPIES, FORM_COPIES = 6, 2
+URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 Base64 = Annotated[
     str,
@@ -115,42 +128,119 @@ class ScoreRequest:
     names: Sequence[str]
 
 
-async def receive(request: Request, received: ReceivedBody, *, seconds: float) -> None:
-    """Read the body, in at most `seconds`.
+@dataclass(frozen=True)
+class BodyType:
+    """What the headers say of a body.
+
+    Attributes
+    ----------
+    media_type : in lower case, without parameters. charset : "" if none is declared.
+    """
+
+    media_type: str
+    charset: str
+    is_gzip: bool
+
+
+def body_type(headers: Headers) -> BodyType:
+    """Return the type of a body, before it is read.
 
     Raises
     ------
-    HTTPException : 408, timeout; 413, the body is too large; 503, all bodies together are too large.
+    HTTPException : 415, unsupported media type, charset or encoding.
     """
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                received.add(chunk)
-    except TimeoutError:
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", *GZIP):
         raise HTTPException(
-            408,
-            f"the body did not arrive within {seconds:g} seconds; "
-            "send smaller requests, or use a faster connection",
-        ) from None
+            415, f"Content-Encoding {encoding[:MOST_SHOWN]!a}: not supported; use gzip, or send it without"
+        )
+    declared = Message()
+    declared["Content-Type"] = headers.get("content-type", "")
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not media_type.startswith("image/") and media_type not in (ANY_IMAGE, FORM, JSON):
+        raise HTTPException(
+            415, f"Content-Type {media_type[:MOST_SHOWN] or 'is missing'}: not supported; {HOW}"
+        )
+    charset = str(declared.get_param("charset", "")) if media_type == JSON else ""
+    with suppress(LookupError, ValueError):  # an unknown one is rejected below
+        charset = codecs.lookup(charset).name if charset else ""
+    if charset and charset not in CHARSETS:
+        raise HTTPException(415, f"charset {charset[:MOST_SHOWN]!a}: not supported; send JSON as UTF-8")
+    return BodyType(media_type, charset, encoding in GZIP)
 
 
-async def parse(request: Request, body: bytearray, limits: Limits, pool: Executor) -> ScoreRequest:
-    """Return the images in a body. JSON is parsed in `pool`, so that it does not block the event loop.
+async def receive(request: Request, received: ReceivedBody, limits: Limits, *, is_gzip: bool) -> None:
+    """Read the body, and decompress it.
 
     Raises
     ------
-    HTTPException : 400, malformed; 413, too many images; 415, unsupported media type or encoding.
+    HTTPException : 400, damaged gzip; 408, timeout; 413, the body is too large; 503, all bodies of this
+        client, or of all, are too large.
     """
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HTTPException(415, "compressed bodies are not supported; send it without Content-Encoding")
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind.startswith("image/"):
-        return ScoreRequest(Contract.OWN, [bytes(body)], ["image"])
-    if kind == "multipart/form-data":
-        return await _parse_form(request, body, limits)
-    if kind == "application/json":
-        return await asyncio.get_running_loop().run_in_executor(pool, _parse_json, body, limits)
-    raise HTTPException(415, f"Content-Type {kind[:MOST_SHOWN] or 'is missing'}: not supported; {HOW}")
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    end, arrived, counted = now + limits.body_seconds, 0, 0
+    decompressed = _Decompressed(received, limits.body_bytes) if is_gzip else None
+    try:
+        async with asyncio.timeout_at(min(end, now + limits.stall_seconds)) as timeout:
+            async for chunk in request.stream():
+                arrived += len(chunk)
+                if arrived - counted >= limits.stall_bytes:
+                    counted = arrived
+                    timeout.reschedule(min(end, loop.time() + limits.stall_seconds))
+                if decompressed:
+                    await decompressed.add(chunk)
+                else:
+                    received.add(chunk)
+    except TimeoutError:
+        reason = (
+            f"the body did not arrive within {limits.body_seconds:g} seconds"
+            if loop.time() >= end
+            else f"less than {limits.stall_bytes:,} bytes arrived within {limits.stall_seconds:g} seconds"
+        )
+        raise HTTPException(408, f"{reason}; send smaller requests, or use a faster connection") from None
+    if decompressed:
+        decompressed.check_complete()
+
+
+class _Decompressed:
+    """Decompresses a gzip body as it arrives, up to a number of bytes."""
+
+    def __init__(self, received: ReceivedBody, most: int) -> None:
+        self._received, self._most = received, most
+        self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+    async def add(self, chunk: bytes) -> None:
+        room = self._most - len(self._received.content)
+        try:
+            content = await asyncio.to_thread(self._gzip.decompress, chunk, room + 1)
+        except zlib.error:
+            raise HTTPException(400, BAD_GZIP) from None
+        if len(content) > room:
+            raise HTTPException(413, f"the gzip body becomes larger than {self._most:,} bytes; {SMALLER}")
+        self._received.add(content)
+
+    def check_complete(self) -> None:
+        if not self._gzip.eof or self._gzip.unused_data:
+            raise HTTPException(400, BAD_GZIP)
+
+
+async def parse(
+    request: Request, kind: BodyType, body: bytes, limits: Limits, memory: Budget
+) -> ScoreRequest:
+    """Return the images in a body. JSON is parsed in a thread, so that it does not block the event loop.
+
+    Raises
+    ------
+    HTTPException : 400, malformed; 413, too many images.
+    """
+    if kind.media_type == FORM:
+        async with memory.reserve(FORM_COPIES * len(body)):
+            return await _parse_form(request, body, limits)
+    if kind.media_type == JSON:
+        async with memory.reserve(JSON_COPIES * len(body)):
+            return await asyncio.to_thread(_parse_json, body, kind.charset, limits)
+    return ScoreRequest(Contract.OWN, [body], ["image"])
 
 
 class _InMemory(MultiPartParser):
@@ -159,9 +249,9 @@ class _InMemory(MultiPartParser):
     spool_max_size = 2**62
 
 
-async def _parse_form(request: Request, body: bytearray, limits: Limits) -> ScoreRequest:
+async def _parse_form(request: Request, body: bytes, limits: Limits) -> ScoreRequest:
     async def whole() -> AsyncGenerator[bytes, None]:
-        yield bytes(body)
+        yield body
 
     try:
         form = await _InMemory(request.headers, whole(), max_files=limits.images, max_fields=1).parse()
@@ -178,9 +268,17 @@ async def _parse_form(request: Request, body: bytearray, limits: Limits) -> Scor
     return ScoreRequest(Contract.OWN, contents, _names("images", len(contents)))
 
 
-def _parse_json(body: bytearray, limits: Limits) -> ScoreRequest:
+def _parse_json(body: bytes, charset: str, limits: Limits) -> ScoreRequest:
+    body = _as_utf8(body, charset)
+    # Each value that the parser makes follows one of these; base64 contains none of them.
+    most = VALUES + VALUES_PER_IMAGE * limits.images
+    if sum(body.count(sign) for sign in b"[{,:") > most:
+        raise HTTPException(
+            413,
+            f"the JSON has more than {most:,} of the characters [ {{ , and :; send fewer images a request",
+        )
     try:
-        contract, texts = _AnyRequest.model_validate_json(bytes(body)).contents()
+        contract, texts = _AnyRequest.model_validate_json(body).contents()
     except ValidationError as error:
         raise HTTPException(400, _message(error)) from None
     if not texts:
@@ -208,14 +306,36 @@ def _message(error: ValidationError) -> str:
     return f"{json.dumps(where)}: {first['msg']}; {ONE_KEY}"
 
 
-def _decode(text: str, name: str) -> bytes:
-    """Decode base64; line breaks, and b'…' around it as the tutorial's client may send, are tolerated."""
-    text = "".join(text.split())
-    if text[:2] in ("b'", 'b"') and text[-1:] == text[1]:
-        text = text[2:-1]
+def _as_utf8(body: bytes, charset: str) -> bytes:
+    """Return JSON in UTF-8 without a byte order mark; a charset that is not declared is detected."""
+    charset = charset or json.detect_encoding(body)
+    if charset in ("utf-8", "utf-8-sig", "ascii"):
+        return body.removeprefix(codecs.BOM_UTF8)
     try:
-        return base64.b64decode(text, validate=True)
+        return body.decode(charset).removeprefix("\ufeff").encode()
+    except UnicodeError:
+        raise HTTPException(400, f"the JSON is not {charset}; send it as UTF-8") from None
+
+
+def _decode(text: str, name: str) -> bytes:
+    """Decode base64, also that for URLs, without padding, or as a data URL.
+
+    Line breaks are tolerated, and b'…' around it, as the tutorial's client may send.
+    """
+    try:
+        encoded = text.encode("ascii").translate(URL_SAFE, b" \t\r\n")
+        if encoded[:2] in (b"b'", b'b"') and encoded[-1:] == encoded[1:2]:
+            encoded = encoded[2:-1]
+        if encoded[:5].lower() == b"data:":
+            encoded = _of_data_url(encoded, name)
+        return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise HTTPException(
-            400, f"{name}: not base64; send the bytes of an image file in base64, with padding"
-        ) from None
+        raise HTTPException(400, f"{name}: not base64; send the bytes of an image file in base64") from None
+
+
+def _of_data_url(url: bytes, name: str) -> bytes:
+    """Return the base64 of a data URL."""
+    head, comma, encoded = url.partition(b",")
+    if not comma or not head.lower().endswith(b";base64"):
+        raise HTTPException(400, f"{name}: a data URL without base64; send data:image/jpeg;base64,…")
+    return encoded

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from uvicorn.supervisors import Multiprocess
 from imgclf import ImgclfError
 from imgclf.classifier.model import read_metadata
 from imgclf.classifier.predict import newest_classifier
-from imgclf.service import tokens
+from imgclf.service import origins, tokens
 from imgclf.service.app import create_app
 from imgclf.service.limits import Limits
 from imgclf.service.metrics import SHARED_FOLDER
@@ -36,6 +36,8 @@ def serve(
     token: str | None = None,
     reject_below: float = 0,
     limits: Limits | None = None,
+    allowed_hosts: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve a classifier until SIGTERM or SIGINT, then finish requests in progress. SIGHUP reloads the model.
@@ -47,22 +49,33 @@ def serve(
     workers : number of processes; each loads the model.
     token : bearer token of clients; required if other machines can reach the host.
     reject_below : smallest probability of a label that is not rejected, 0 to 1.
+    allowed_hosts, allow_origins : see `origins.allowed`.
     say : called with a sentence that holds the URL, once the socket is bound.
 
     Raises
     ------
-    ImgclfError : the model fails to load, the address cannot be bound, or it requires a token.
+    ImgclfError : the model fails to load, the address cannot be bound or requires a token, or a host or an
+        origin is malformed.
     """
     tokens.check_safe(host, token)
     find_model = partial(_find, model.absolute() if model else None)
     limits = limits or Limits()
-    create = partial(create_app, find_model, token=token, reject_below=reject_below, limits=limits)
+    create = partial(
+        create_app,
+        find_model,
+        token=token,
+        reject_below=reject_below,
+        limits=limits,
+        origins=origins.allowed(
+            host, has_token=token is not None, allowed_hosts=allowed_hosts, allow_origins=allow_origins
+        ),
+    )
     with ExitStack() as stack:
         stack.enter_context(suppress(KeyboardInterrupt))  # uvicorn raises it again after a graceful shutdown
         listener = stack.enter_context(_listener(host, port))  # first: an address in use fails at once
         if workers == 1:
             loaded = Model.load(find_model())
-            config = _config(create(model=loaded), header_seconds=limits.header_seconds)
+            config = _config(create(model=loaded), limits=limits)
             name = f"{loaded.name}, version {loaded.version}"
         else:
             read_metadata(find_model())  # a file that is no classifier fails before processes are started
@@ -70,7 +83,7 @@ def serve(
                 tempfile.TemporaryDirectory(prefix="imgclf_metrics_")
             )
             stack.callback(os.environ.pop, SHARED_FOLDER)
-            config = _config(create, workers=workers, header_seconds=limits.header_seconds)
+            config = _config(create, workers=workers, limits=limits)
             name = find_model().parent.name
         say(f"serving {name} on http://{_authority(listener)} (Ctrl-C ends it, SIGHUP reloads the model)")
         if workers == 1:
@@ -117,12 +130,12 @@ def _authority(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _config(app: Callable[..., Any], *, workers: int = 1, header_seconds: float) -> uvicorn.Config:
+def _config(app: Callable[..., Any], *, workers: int = 1, limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         factory=workers > 1,
         workers=workers,
-        http=cast(type[Protocol], partial(Protocol, header_seconds=header_seconds)),
+        http=cast(type[Protocol], partial(Protocol, limits=limits)),
         ws="none",
         lifespan="on",
         log_level="warning",

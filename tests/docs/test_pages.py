@@ -183,7 +183,7 @@ def test_each_file_of_a_real_data_folder_is_documented(path):
 def test_endpoints_on_the_page_are_those_of_the_service():
     async def schema() -> dict:
         transport = httpx.ASGITransport(create_app(lambda: Path("no such file")))
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return (await client.get("/openapi.json")).json()
 
     section = text(ROOT / "docs" / "serving.md").partition("## Endpoints")[2].partition("\n## ")[0]

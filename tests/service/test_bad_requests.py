@@ -97,7 +97,7 @@ def test_a_hundred_slow_clients_block_nobody_and_time_out(server):
         """A byte of a header, or of a body, to each, ten times a second."""
         for i, line in enumerate(lines):
             line.sendall(
-                b"POST /score HTTP/1.1\r\nHost: a\r\n"
+                b"POST /score HTTP/1.1\r\nHost: localhost\r\n"
                 + (b"Content-Type: image/png\r\nContent-Length: 9000\r\n\r\n" if i % 2 else b"X: ")
             )
         while not stop.wait(0.1):
@@ -121,7 +121,7 @@ def test_a_hundred_slow_clients_block_nobody_and_time_out(server):
 
 def test_the_rest_of_a_rejected_body_times_out(server):
     with socket.create_connection(server.address, timeout=20) as line:
-        line.sendall(b"POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n")
+        line.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n")
         with pytest.raises(ConnectionError):
             for _ in range(150):
                 line.sendall(b"x")
@@ -132,7 +132,7 @@ def test_a_client_that_disconnects_leaves_nothing_behind(server):
     for _ in range(20):
         with socket.create_connection(server.address) as line:
             line.sendall(
-                b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 5000000\r\n\r\n"
+                b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 5000000\r\n\r\n"
                 + bytes(100_000)
             )
     assert server.score(jpeg("red")).status_code == 200

@@ -1,6 +1,7 @@
 """Every way to ask gives the label, the scores and the probabilities that the file gives; and the old contracts are kept."""
 
 import base64
+import gzip
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from imgclf.classifier.model import Classifier
 from imgclf.files import sha256
 from imgclf.service.scoring import VERSION_DIGITS
+from support.bad_requests import saved
 from support.pictures import jpeg
 from support.project import SHARED
 
@@ -52,7 +54,9 @@ def check(image: dict, colour: str, expected: dict) -> None:
     assert (image["score"], image["probability"]) == (image["scores"][colour], image["probabilities"][colour])
 
 
-@pytest.mark.parametrize("kind", ["image/jpeg", "image/png", "IMAGE/JPEG; charset=x", "image/*"])
+@pytest.mark.parametrize(
+    "kind", ["image/jpeg", "image/png", "IMAGE/JPEG; charset=x", "image/*", "application/octet-stream"]
+)
 def test_a_raw_image(server, expected, kind):
     answer = server.score(jpeg("green"), kind).raise_for_status().json()
     check(answer["images"][0], "green", expected)
@@ -80,6 +84,78 @@ def test_base64_in_json(server, expected, model):
     check(answer["images"][0], "blue", expected)
     check(answer["images"][1], "red", expected)
     assert answer["model"] == {"name": "colours", "version": sha256(model)[:VERSION_DIGITS]}
+
+
+PNG_OF_ALL_BYTES = saved("PNG", 40)  # its base64 has + and /
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        base64.b64encode(PNG_OF_ALL_BYTES).decode(),
+        base64.urlsafe_b64encode(PNG_OF_ALL_BYTES).decode(),
+        base64.urlsafe_b64encode(PNG_OF_ALL_BYTES).decode().rstrip("="),
+        base64.encodebytes(PNG_OF_ALL_BYTES).decode(),
+        "data:image/png;base64," + base64.b64encode(PNG_OF_ALL_BYTES).decode(),
+        "DATA:;BASE64," + base64.b64encode(PNG_OF_ALL_BYTES).decode(),
+    ],
+    ids=["standard", "for URLs", "for URLs, no padding", "lines", "data URL", "data URL, capitals"],
+)
+@pytest.mark.parametrize("contract", ["images", "data"])
+def test_each_kind_of_base64(server, contract, text):
+    answer = server.http.post("/score", json={contract: [text]}).raise_for_status().json()
+    raw = server.score(PNG_OF_ALL_BYTES).json()["images"][0]
+    assert (answer["images"] if contract == "images" else answer)[0]["label"] == raw["label"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "kind"),
+    [
+        ("utf-8-sig", "application/json"),
+        ("utf-8-sig", "application/json; charset=utf-8"),
+        ("utf-16", "application/json"),
+        ("utf-16-le", "application/json; charset=UTF-16LE"),
+        ("utf-16", 'application/json; charset="utf-16"'),
+        ("utf-32", "application/json"),
+        ("latin-1", "application/json;charset=ISO-8859-1"),
+        ("ascii", "application/json; charset=us-ascii"),
+    ],
+)
+def test_json_with_a_byte_order_mark_or_a_declared_charset(server, encoding, kind):
+    body = json.dumps({"images": [encoded("red")]}).encode(encoding)
+    response = server.http.post("/score", content=body, headers={"Content-Type": kind})
+    assert response.raise_for_status().json()["images"][0]["label"] == "red"
+
+
+@pytest.mark.parametrize("name", ["gzip", "x-gzip", "GZIP"])
+def test_a_gzip_body(server, name):
+    headers = {"Content-Type": "application/json", "Content-Encoding": name}
+    body = gzip.compress(json.dumps({"images": [encoded("green")]}).encode())
+    response = server.http.post("/score", content=body, headers=headers)
+    assert response.raise_for_status().json()["images"][0]["label"] == "green"
+
+
+@pytest.mark.parametrize(
+    "address", ["/", "/page.js", "/health", "/ready", "/metadata", "/metrics", "/openapi.json"]
+)
+def test_head_answers_as_get_without_a_body(server, address):
+    head, get = server.http.head(address), server.http.get(address)
+    assert (head.status_code, head.content) == (get.status_code, b"") == (200, b"")
+    assert head.headers["Content-Type"] == get.headers["Content-Type"]
+    assert server.http.head("/score").status_code == 405 and server.http.head("/nothing").status_code == 404
+
+
+def test_a_request_to_upgrade_is_answered_as_http_1_and_logs_nothing(server):
+    before = server.log.read_text()
+    for protocol in ("h2c", "websocket"):
+        response = server.score(
+            jpeg("red"),
+            Connection="Upgrade, HTTP2-Settings",
+            Upgrade=protocol,
+            **{"HTTP2-Settings": "AAMAAABk"},
+        )
+        assert response.status_code == 200
+    assert server.log.read_text() == before
 
 
 @pytest.mark.parametrize("address", ["/score", "/api/v1/service/imgclf/score"])

@@ -92,7 +92,7 @@ def test_a_full_queue_gives_503_and_a_retrying_client_succeeds(serve, long_form)
 
 def test_slow_uploads_stay_below_the_memory_limit(serve):
     server = serve(limits=json.dumps({"body_bytes": 2_000_000, "held_bytes": 3_000_000}))
-    head = b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 2000000\r\n\r\n"
+    head = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 2000000\r\n\r\n"
     with socket.create_connection(server.address) as one, socket.create_connection(server.address) as other:
         one.sendall(head + bytes(1_500_000))
         time.sleep(0.5)

@@ -54,6 +54,10 @@ def image(status: int, says: str, content: Content, kind: str = "image/jpeg") ->
     return Bad(status, says, content, kind)
 
 
+def compressed(status: int, says: str, content: Content) -> Bad:
+    return Bad(status, says, content, "image/jpeg", headers={"Content-Encoding": "gzip"})
+
+
 def as_json(status: int, says: str, value: object) -> Bad:
     return Bad(status, says, json.dumps(value).encode())
 
@@ -185,16 +189,25 @@ TYPES = {
         "application/x-www-form-urlencoded",
     ),
     "xml": Bad(415, "application/xml: not supported", b"<a/>", "application/xml"),
-    "octets": Bad(415, "application/octet-stream: not supported", jpeg("red"), "application/octet-stream"),
+    "octets that are no image": Bad(422, "not an image", b"hello", "application/octet-stream"),
     "image without a slash": Bad(415, "Content-Type image: not supported", jpeg("red"), "image"),
     "a type of 4,000 letters": Bad(415, "xxx: not supported", jpeg("red"), "x" * 4000),
-    "compressed": Bad(
-        415,
-        "compressed bodies are not supported",
-        lambda: gzip.compress(jpeg("red")),
-        "image/jpeg",
-        headers={"Content-Encoding": "gzip"},
+    "compressed by brotli": Bad(
+        415, "Content-Encoding 'br': not supported", b"x", "image/jpeg", headers={"Content-Encoding": "br"}
     ),
+    "compressed twice": Bad(
+        415, "'gzip, gzip': not supported", b"x", "image/jpeg", headers={"Content-Encoding": "gzip, gzip"}
+    ),
+    "gzip that is none": compressed(400, "the body is not gzip", lambda: jpeg("red")),
+    "half a gzip": compressed(400, "the body is not gzip", lambda: half(gzip.compress(jpeg("red")))),
+    "a gzip and more": compressed(400, "the body is not gzip", lambda: gzip.compress(jpeg("red")) + b"x"),
+    "a gzip of 1 GB": compressed(
+        413, "becomes larger than 32,000,000 bytes", lambda: gzip.compress(bytes(10**9))
+    ),
+    "a gzip of no image": compressed(422, "not an image", lambda: gzip.compress(b"hello")),
+    "charset: unknown": Bad(415, "charset 'klingon'", b"{}", "application/json; charset=klingon"),
+    "charset: no text": Bad(415, "charset 'hex'", b"7b7d", "application/json; charset=hex"),
+    "charset: wrong": Bad(400, "the JSON is not utf-16", b"{}\xd8", "application/json; charset=utf-16"),
 }
 
 JSON = {
@@ -203,7 +216,7 @@ JSON = {
     "text": Bad(400, "Invalid JSON", b"hello"),
     "zeros": Bad(400, "Invalid JSON", bytes(1000)),
     "not UTF-8": Bad(400, "Invalid JSON", b'{"images": ["\xff\xfe"]}'),
-    "UTF-16": Bad(400, "Invalid JSON", '{"images": []}'.encode("utf-16")),
+    "UTF-16": Bad(400, "images is empty", '{"images": []}'.encode("utf-16")),
     "single quotes": Bad(400, "Invalid JSON", b"{'images': []}"),
     "a list": as_json(400, "should be an object", []),
     "a text": as_json(400, "should be an object", "images"),
@@ -223,33 +236,43 @@ JSON = {
     "images: 33": as_json(
         413, "images holds 33 images, more than 32; send them in several requests", {"images": ["YQ=="] * 33}
     ),
-    "images: a million": as_json(
-        413, "images holds 1,000,000 images, more than 32", {"images": ["YQ=="] * 1_000_000}
-    ),
+    "images: a million": as_json(413, "more than 1,960 of the characters", {"images": ["YQ=="] * 1_000_000}),
     "a million keys": Bad(
-        400, "the unknown key", lambda: json.dumps({f"label{i}": i for i in range(1_000_000)}).encode()
+        413,
+        "more than 1,960 of the characters",
+        lambda: json.dumps({f"label{i}": i for i in range(1_000_000)}).encode(),
     ),
     "five million empty lists": Bad(
-        400, "valid string", lambda: b'{"images": [' + b",".join([b"[]"] * 5_000_000) + b"]}"
+        413,
+        "more than 1,960 of the characters",
+        lambda: b'{"images": [' + b",".join([b"[]"] * 5_000_000) + b"]}",
     ),
     "lists a hundred thousand deep": Bad(
-        400, "recursion", lambda: b'{"images": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+        413,
+        "more than 1,960 of the characters",
+        lambda: b'{"images": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ),
+    "lists a thousand deep": Bad(400, "recursion", b'{"images": ' + b"[" * 1000 + b"]" * 1000 + b"}"),
+    "ten million empty lists under an unknown key": Bad(
+        413, "more than 1,960 of the characters", lambda: b'{"x": [' + b",".join([b"[]"] * 10_000_000) + b"]}"
     ),
     "objects a hundred thousand deep": Bad(
-        400, "recursion", lambda: b'{"images":' * 100_000 + b"1" + b"}" * 100_000
+        413, "more than 1,960 of the characters", lambda: b'{"images":' * 100_000 + b"1" + b"}" * 100_000
     ),
     "a number of a million digits": Bad(400, "", lambda: b'{"images": [' + b"9" * 1_000_000 + b"]}"),
     "NaN": Bad(400, "", b'{"images": [NaN]}'),
     "half a pair of surrogates": Bad(400, "", b'{"images": ["\\ud800"]}'),
     "base64: letters that are none": as_json(400, "images[0]: not base64", {"images": ["!!!!"]}),
-    "base64: no padding": as_json(400, "with padding", {"images": ["YWI"]}),
-    "base64: for URLs": as_json(400, "not base64", {"images": ["_-_-"]}),
+    "base64: no padding": as_json(422, "images[0]: not an image", {"images": ["YWI"]}),
+    "base64: one letter too many": as_json(400, "not base64", {"images": ["YWJjZ"]}),
+    "base64: for URLs": as_json(422, "images[0]: not an image", {"images": ["_-_-"]}),
     "base64: NUL": as_json(400, "not base64", {"images": ["YQ==\0"]}),
     "base64: not ASCII": as_json(400, "not base64", {"images": ["ÄÖÜß"]}),
-    "base64: a data URL": Bad(
-        400,
-        "not base64",
-        lambda: json.dumps({"images": ["data:image/jpeg;base64," + base64_of(jpeg("red"))]}).encode(),
+    "base64: a data URL without base64": as_json(
+        400, "images[0]: a data URL without base64", {"images": ["data:image/svg+xml,%3Csvg/%3E"]}
+    ),
+    "base64: a data URL without an image": as_json(
+        422, "images[0]: the file is empty", {"images": ["data:image/jpeg;base64,"]}
     ),
     "base64: the second one": Bad(
         400, "images[1]: not base64", lambda: json.dumps({"images": [base64_of(jpeg("red")), "?"]}).encode()
@@ -393,41 +416,50 @@ RAW = {
     "no HTTP": (400, b"HELLO\r\n\r\n"),
     "TLS": (400, bytes.fromhex("16030100fa010000f60303") + bytes(200)),
     "binary": (400, bytes(range(256)) * 4),
-    "no version": (400, b"GET /health\r\nHost: a\r\n\r\n"),
+    "no version": (400, b"GET /health\r\nHost: localhost\r\n\r\n"),
     "no host": (400, b"GET /health HTTP/1.1\r\n\r\n"),
-    "a space in the address": (400, b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"),
-    "a header of 1 MB": (400, b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n"),
-    "a NUL in a header": (400, b"GET /health HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n"),
-    "a header without a name": (400, b"GET /health HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n"),
-    "a length that is no number": (400, b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: many\r\n\r\n"),
-    "a negative length": (400, b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n"),
+    "a space in the address": (400, b"GET /a b HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    "a header of 1 MB": (
+        400,
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n",
+    ),
+    "a NUL in a header": (400, b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n\r\n"),
+    "a header without a name": (400, b"GET /health HTTP/1.1\r\nHost: localhost\r\n: x\r\n\r\n"),
+    "a length that is no number": (
+        400,
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
+    ),
+    "a negative length": (400, b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n"),
     "two lengths": (
         400,
-        b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
     ),
     "a length of 10^30": (
         400,
-        b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: 1" + b"0" * 30 + b"\r\n\r\n",
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1" + b"0" * 30 + b"\r\n\r\n",
     ),
     "a length of 10^18": (
         413,
-        b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 1"
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 1"
         + b"0" * 18
         + b"\r\n\r\n",
     ),
     "chunks of no size": (
         400,
-        b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
     ),
-    "an unknown transfer": (400, b"POST /score HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: zip\r\n\r\n"),
-    "headers that never end": (408, b"POST /score HTTP/1.1\r\nHost: a\r\nX-Slow: "),
+    "an unknown transfer": (
+        400,
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: zip\r\n\r\n",
+    ),
+    "headers that never end": (408, b"POST /score HTTP/1.1\r\nHost: localhost\r\nX-Slow: "),
     "nothing at all": (408, b""),
     "a body that never comes": (
         408,
-        b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nx",
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\nx",
     ),
     "chunks that never end": (
         408,
-        b"POST /score HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n",
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n",
     ),
 }

@@ -49,6 +49,26 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
+    def children(self) -> list[int]:
+        """The processes that it has started, and those that they have started (Linux)."""
+        parents = {}
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # it has ended
+                parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+        found = [self.process.pid]
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found[1:]
+
+    def family_memory_mb(self) -> float:
+        """Memory of the process and all its children in 10^6 bytes; what they share is counted once."""
+        total = 0
+        for pid in [self.process.pid, *self.children()]:
+            with suppress(OSError):
+                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                total += int(re.search(r"Pss:\s+(\d+) kB", rollup)[1]) * 1024
+        return total / 1e6
+
     def forget_highest_memory(self) -> None:
         """Begin to count "VmHWM" anew."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
