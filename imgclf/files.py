@@ -118,14 +118,6 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def append(path: Path, text: str) -> None:
-    """Append `text` as UTF-8 to a file, and wait until it is on disk."""
-    with path.open("ab") as file:
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically; see `to_json`."""
     write_text(path, to_json(content, indent=2) + "\n")
