@@ -23,6 +23,7 @@ from imgclf import ImgclfError
 FIXED_NETWORK, REFINED_NETWORK, CLASSIFIER = "dnn_fixed.onnx", "dnn_refined.onnx", "classifier.onnx"
 SVM_HEAD, DNN_HEAD = "svm.npz", "dnn_head.npz"
 HELD_OUT, SCORES, EVALUATION = "held_out.npz", "scores.npz", "evaluation.json"
+LABEL_SCORES = "label_scores.npz"
 TRIAL_RECORD = "trial.json"  # marks a folder below proc/ as one of a sweep
 
 # What numpy raises for a damaged .npz file, as an array or as a zip archive.
