@@ -105,8 +105,12 @@ class Annotations:
         return [step for step in self.journal.history.get(image.path, ()) if step.sha256 == image.sha256]
 
     def is_reviewed(self, position: int) -> bool:
-        """Whether a person confirmed the image's label or changed the image."""
-        return bool(self.history(position))
+        """Whether a person confirmed the image's label or changed the image, not only renamed its label."""
+        return any(not self._is_of_renaming(step) for step in self.history(position))
+
+    def _is_of_renaming(self, step: Step) -> bool:
+        """Whether a step belongs to the renaming of a label, which ends with its removal."""
+        return self.journal.active[step.change][-1].action == "remove label"
 
     def is_changed(self, position: int, day: date | None = None) -> bool:
         """Whether a person relabelled or excluded the image; with `day`, whether on that day (local time)."""

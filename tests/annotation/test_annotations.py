@@ -249,6 +249,7 @@ def test_a_label_is_renamed_in_its_place_by_one_change(annotations):
     assert (folder / "olive/shop/03.jpg").exists() and annotations.label_counts()["olive"] == 12
     other.sync()
     assert other.labels == annotations.labels and other.images == annotations.images
+    assert annotations.count_reviewed() == 0  # nobody looked at the images
     annotations.undo()
     assert annotations.labels == ["blue", "green", "red"] and contents(folder) == before
     annotations.redo()
