@@ -23,6 +23,7 @@ from imgclf import ImgclfError
 FIXED_NETWORK, REFINED_NETWORK, CLASSIFIER = "dnn_fixed.onnx", "dnn_refined.onnx", "classifier.onnx"
 SVM_HEAD, DNN_HEAD = "svm.npz", "dnn_head.npz"
 HELD_OUT, SCORES, EVALUATION = "held_out.npz", "scores.npz", "evaluation.json"
+LABEL_SCORES = "label_scores.npz"
 TRIAL_RECORD = "trial.json"  # marks a folder below proc/ as one of a sweep
 
 # What numpy raises for a damaged .npz file, as an array or as a zip archive.
@@ -116,14 +117,6 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with replace_file(path) as file:
         file.write(text.encode())
-
-
-def append(path: Path, text: str) -> None:
-    """Append `text` as UTF-8 to a file, and wait until it is on disk."""
-    with path.open("ab") as file:
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def write_json(path: Path, content: Any) -> None:

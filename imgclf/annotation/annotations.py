@@ -1,12 +1,13 @@
 """The current labels of a data set. Every change is written to disk at once and can be undone."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 
 from imgclf import ImgclfError
-from imgclf.data.changes import EFFECTIVE, GONE, ON_CONTENT, Step, has_content
+from imgclf.data.changes import EFFECTIVE, GONE, ON_CONTENT, ON_LABELS, UNDONE_BY, Step, has_content
 from imgclf.data.dataset import (
     BY_HAND,
     COPY,
@@ -20,6 +21,15 @@ from imgclf.data.dataset import (
 from imgclf.data.journal import Journal
 from imgclf.data.label_names import label_fault
 from imgclf.data.split import PreviousSplit
+
+NOUNS = {
+    "exclude": "exclusion of",
+    "include": "inclusion of",
+    "confirm": "confirmation of",
+    "unconfirm": "confirmation of",
+    "add label": "new label",
+    "remove label": "removal of label",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,8 @@ class Annotations:
     ----------
     dataset : the data set as scanned.
     images : the images in their current state, in the order of `dataset.files`.
-    labels : all labels, sorted, including those without images; without `unlabelled`.
+    labels : all labels, including those without images; without `unlabelled`. They are sorted, but those that
+        a person added come last, oldest first, so that the others keep their keys and colours.
     observers : callbacks. After each change, also one from another window, each is called with the positions
         of the changed images.
     """
@@ -60,10 +71,19 @@ class Annotations:
         self.journal = Journal(dataset.folder)
         self.journal.check_folder()
         self.images = list(dataset.files)
+        added = {
+            step.path: step.change
+            for steps in self.journal.active.values()
+            for step in steps
+            if step.action == "add label"
+        }
         self.labels = sorted(
-            folder.name
-            for folder in dataset.folder.iterdir()
-            if folder.is_dir() and folder.name != UNLABELLED and not label_fault(folder.name)
+            (
+                folder.name
+                for folder in dataset.folder.iterdir()
+                if folder.is_dir() and folder.name != UNLABELLED and not label_fault(folder.name)
+            ),
+            key=lambda label: (added.get(label, 0), label),
         )
         self.observers: list[Callable[[tuple[int, ...]], None]] = []
         self._position = {image.path: i for i, image in enumerate(self.images)}
@@ -85,8 +105,12 @@ class Annotations:
         return [step for step in self.journal.history.get(image.path, ()) if step.sha256 == image.sha256]
 
     def is_reviewed(self, position: int) -> bool:
-        """Whether a person confirmed the image's label or changed the image."""
-        return bool(self.history(position))
+        """Whether a person confirmed the image's label or changed the image, not only renamed its label."""
+        return any(not self._is_of_renaming(step) for step in self.history(position))
+
+    def _is_of_renaming(self, step: Step) -> bool:
+        """Whether a step belongs to the renaming of a label, which ends with its removal."""
+        return self.journal.active[step.change][-1].action == "remove label"
 
     def is_changed(self, position: int, day: date | None = None) -> bool:
         """Whether a person relabelled or excluded the image; with `day`, whether on that day (local time)."""
@@ -108,21 +132,21 @@ class Annotations:
     def relabel(self, positions: Iterable[int], label: str) -> ChangeResult:
         """Move images to the folder of another label. Images that already have the label are confirmed.
 
+        If the folder has a file of that name, the image gets another one, such as 1-2.jpg for 1.jpg. An image
+        that cannot be moved does not stop the others.
+
         Raises
         ------
-        ImgclfError : the label does not exist; the target file exists already; the file is gone, or another
-            window has just changed the image.
+        ImgclfError : the label does not exist; no image can be moved; another window has just changed one.
         """
         return self._change(
-            positions, lambda image: self._relabel_step(image, label), f"label set to '{label}'"
+            positions, lambda image: _relabel_step(image, self._existing(label)), f"label set to '{label}'"
         )
 
-    def _relabel_step(self, image: Image, label: str) -> Step:
+    def _existing(self, label: str) -> str:
         if label not in (*self.labels, UNLABELLED):
             raise ImgclfError(f"the label '{label}' does not exist; add it first")
-        if image.label == label:
-            return Step("confirm", image.path, sha256=image.sha256)
-        return Step("relabel", image.path, f"{label}/{image.path.partition('/')[2]}", image.sha256)
+        return label
 
     def exclude(self, positions: Iterable[int]) -> ChangeResult:
         """Exclude images from all later stages. Their files stay where they are."""
@@ -142,48 +166,101 @@ class Annotations:
             return ChangeResult((), "already reviewed")
         return self._change(new, lambda image: Step("confirm", image.path, sha256=image.sha256), "confirmed")
 
-    def add_label(self, name: str) -> ChangeResult:
-        """Create the folder of a new label.
+    def add_label(self, name: str, positions: Iterable[int] = ()) -> ChangeResult:
+        """Create the folder of a new label, and move images there; together one change.
+
+        The label comes last in `labels`, so that no other label moves.
 
         Raises
         ------
         ImgclfError : the name is not a valid folder name, or the label exists already.
         """
+        name, positions = self._new_name(name), tuple(positions)
+        result = self._carry_out_for(
+            positions,
+            lambda image: _relabel_step(image, name),
+            f"label set to '{name}'",
+            before=[Step("add label", name)],
+        )
+        text = f"added label '{name}'"
+        return replace(result, message=f"{text}; {result.message}" if positions else text)
+
+    def _new_name(self, name: str) -> str:
         name = name.strip()
         if fault := label_fault(name):
             raise ImgclfError(f"the label '{name}' {fault}")
         if same := next((label for label in self.labels if label.casefold() == name.casefold()), ""):
             raise ImgclfError(f"the label '{same}' exists already; use it, or choose another name")
-        with self.journal.hold() as new_steps:
-            self._apply_steps(new_steps)
-            changed = self._apply_steps(self.journal.carry_out([Step("add label", name)]))
-        return ChangeResult(changed, f"added label '{name}'")
+        return name
+
+    def rename_label(self, label: str, name: str) -> ChangeResult:
+        """Move all images of a label to the label `name`; together one change.
+
+        If `name` exists, the two labels are merged. Otherwise it is created and takes the place of the other.
+        """
+        if label not in self.labels:
+            raise ImgclfError(
+                f"the label '{label}' does not exist; select an image that has the label to rename"
+            )
+        merges = name.strip() in self.labels and name.strip() != label
+        name = name.strip() if merges else self._new_name(name)
+        return self._carry_out_for(
+            [i for i, image in enumerate(self.images) if image.label == label],
+            lambda image: _relabel_step(image, name),
+            f"merged '{label}' into '{name}'" if merges else f"renamed '{label}' to '{name}'",
+            before=[] if merges else [Step("add label", name)],
+            after=[Step("remove label", label)],
+        )
 
     def undo(self) -> ChangeResult:
         """Undo the latest change that was not undone, no matter who made it and when.
 
+        An image whose previous name is taken by another file gets a similar name.
+
         Raises
         ------
-        ImgclfError : there is no change left to undo, or the file's previous path is taken by another file.
+        ImgclfError : there is no change left to undo.
         """
-        with self.journal.hold() as new_steps:
-            if self._apply_steps(new_steps):
-                raise ImgclfError(
-                    "another window has just made a change; check it, and undo again to revert that change"
-                )
+        with self._hold("check it, and undo again to revert that change"):
             if not self.journal.active:
                 raise ImgclfError("there is no change left to undo")
             steps = [self._inverse(step) for step in reversed(list(self.journal.active.values())[-1])]
-            positions = self._carry_out(steps)
+            positions, refusals = self._carry_out(steps)
+            steps = self.journal.latest  # with the names that were free
         gone = [step.path for step in steps if step.action == GONE]
         messages = []
         if len(gone) < len(steps):
-            messages.append(f"undone: {_describe_undo(steps[0])}{_and_more(steps)}")
+            actions = [UNDONE_BY.get(step.action, GONE) for step in steps]
+            messages.append(f"undone: {_describe(steps, actions)}")
         if gone:
             messages.append(
                 f"cannot be undone, since the file is gone or was replaced: {gone[0]}{_and_more(gone)}"
             )
-        return ChangeResult(positions, "; ".join(messages))
+        return ChangeResult(positions, "; ".join([*messages, *refusals[:1]]))
+
+    def redo(self) -> ChangeResult:
+        """Make the change again that was undone last, unless there was a new change since.
+
+        Raises
+        ------
+        ImgclfError : there is no such change; an image is gone or was replaced.
+        """
+        with self._hold("check it; after it, nothing can be made again"):
+            if not self.journal.undone:
+                raise ImgclfError("there is no undone change to make again")
+            steps = [step.inverse() for step in reversed(list(self.journal.undone.values())[-1])]
+            positions, refusals = self._carry_out(steps)
+            steps = self.journal.latest
+        done = _describe(steps, [step.action for step in steps])
+        return ChangeResult(positions, "; ".join([f"done again: {done}", *refusals[:1]]))
+
+    @contextmanager
+    def _hold(self, remedy: str) -> Iterator[None]:
+        """Lock the journal; refuse if another window has made a change that this one has not shown yet."""
+        with self.journal.hold() as new_steps:
+            if self._apply_steps(new_steps):
+                raise ImgclfError(f"another window has just made a change; {remedy}")
+            yield
 
     def _inverse(self, step: Step) -> Step:
         """Return the step that undoes a step.
@@ -221,27 +298,69 @@ class Annotations:
         positions = tuple(positions)
         if not positions:
             raise ImgclfError("no image is selected; select one, or change the filter")
+        return self._carry_out_for(positions, step, message)
+
+    def _carry_out_for(
+        self,
+        positions: Sequence[int],
+        step: Callable[[Image], Step],
+        message: str,
+        *,
+        before: Sequence[Step] = (),
+        after: Sequence[Step] = (),
+    ) -> ChangeResult:
+        """Carry out a step for each image, as one change together with steps of labels before and after."""
         with self.journal.hold() as new_steps:
             if changed_elsewhere := sorted(set(self._apply_steps(new_steps)) & set(positions)):
                 path = self.images[changed_elsewhere[0]].path
                 raise ImgclfError(
                     f"{path}: another window has just changed this image; check it and try again"
                 )
-            if unread := next((self.images[i] for i in positions if not self.images[i].sha256), None):
-                raise ImgclfError(f"{unread.path}: {unread.excluded}; until then it cannot be changed here")
-            self._carry_out([step(self.images[i]) for i in positions])
-        subject = self.images[positions[0]].path if len(positions) == 1 else f"{len(positions)} images"
-        return ChangeResult(positions, f"{subject}: {message}")
+            images = [self.images[i] for i in positions]
+            unread = [
+                f"{image.path}: {image.excluded}; until then it cannot be changed here"
+                for image in images
+                if not image.sha256
+            ]
+            steps = [*before, *(step(image) for image in images if image.sha256), *after]
+            if not steps:
+                raise ImgclfError(unread[0])
+            changed, refusals = self._carry_out(steps)
+        return ChangeResult(changed, self._summary(images, changed, message, [*unread, *refusals]))
 
-    def _carry_out(self, steps: Sequence[Step]) -> tuple[int, ...]:
-        try:
-            return self._apply_steps(self.journal.carry_out(steps))
-        finally:
-            self.sync()  # if one of several steps failed, those before it were done
+    def _summary(
+        self, images: Sequence[Image], changed: Sequence[int], message: str, refusals: Sequence[str]
+    ) -> str:
+        """Return what was done, to how many images under which names, and what was not done.
+
+        Parameters
+        ----------
+        images : before the change. changed : positions of those that were changed.
+        """
+        names = {image.sha256 + image.path.rpartition("/")[2] for image in images}
+        now = [self.images[i] for i in changed]
+        renamed = sum(image.sha256 + image.path.rpartition("/")[2] not in names for image in now)
+        texts = [f"{now[0].path if len(now) == 1 else f'{len(now)} images'}: {message}"]
+        if renamed:
+            texts.append(
+                f"{renamed} of them under a new name, since a file had theirs"
+                if len(now) > 1
+                else "under a new name, since a file had the old one"
+            )
+        if refusals:
+            texts.append(f"not done: {refusals[0]}{_and_more(refusals)}")
+        return "; ".join(texts)
+
+    def _carry_out(self, steps: Sequence[Step]) -> tuple[tuple[int, ...], list[str]]:
+        """Carry out steps; return the positions of the changed images, and why other steps were refused."""
+        refusals = self.journal.carry_out(steps)
+        return self._apply_steps(self.journal.latest), refusals
 
     def _apply_steps(self, steps: Sequence[Step]) -> tuple[int, ...]:
         """Apply steps from the journal to `images` and `labels`, and notify the observers."""
+        labels = self.labels
         changed = tuple(dict.fromkeys(i for step in steps if (i := self._apply_step(step)) is not None))
+        self.labels = _in_place(labels, self.labels)
         if steps:
             for observer in self.observers:
                 observer(changed)
@@ -251,17 +370,24 @@ class Annotations:
         """Apply one step, and return the position of its image; None if it concerns no image."""
         if step.action in ("add label", "remove label"):
             stays = step.action == "add label" or (self.dataset.folder / step.path).is_dir()
-            self.labels = sorted({*self.labels, step.path} if stays else {*self.labels} - {step.path})
+            self._set_label(step.path, stays)
         i = self._position.pop(step.path, None)
         if i is None:
             return None
         if step.action == "include" and step.undoes:
             self._exclusion_undone.add(i)
         image = replace(self.images[i], path=step.path_after, label=step.path_after.partition("/")[0])
-        self.labels = sorted({*self.labels, image.label} - {UNLABELLED})
+        self._set_label(image.label, image.label != UNLABELLED)
         self.images[i] = replace(image, excluded=self._exclusion_reason(i, image))
         self._position[step.path_after] = i
         return i
+
+    def _set_label(self, label: str, is_one: bool) -> None:
+        """Put a new label last, so that the keys and colours of the others stay; or remove a label."""
+        if is_one and label not in self.labels:
+            self.labels = [*self.labels, label]
+        elif not is_one and label in self.labels:
+            self.labels = [other for other in self.labels if other != label]
 
     def _exclusion_reason(self, position: int, image: Image) -> str:
         """Return why later stages skip the image; empty if they use it.
@@ -281,18 +407,41 @@ class Annotations:
         return NO_LABEL if image.label == UNLABELLED else ""
 
 
-def _describe_undo(inverse: Step) -> str:
-    """Return what was undone, in words."""
-    if inverse.to:
-        return f"{inverse.to} is '{inverse.to.partition('/')[0]}' again"
-    words = {
-        "include": "exclusion of",
-        "exclude": "inclusion of",
-        "unconfirm": "confirmation of",
-        "remove label": "new label",
-        GONE: "change to",
-    }
-    return f"{words[inverse.action]} {inverse.path}"
+def _relabel_step(image: Image, label: str) -> Step:
+    if image.label == label:
+        return Step("confirm", image.path, sha256=image.sha256)
+    return Step("relabel", image.path, f"{label}/{image.path.partition('/')[2]}", image.sha256)
+
+
+def _in_place(before: list[str], now: list[str]) -> list[str]:
+    """Return labels in their present order, but a single new one in the place of a single removed one."""
+    new, removed = (
+        [label for label in now if label not in before],
+        [label for label in before if label not in now],
+    )
+    if len(new) != 1 or len(removed) != 1:
+        return now
+    return [new[0] if label == removed[0] else label for label in before]
+
+
+def _describe(steps: Sequence[Step], actions: Iterable[str]) -> str:
+    """Return what an undo or a redo did, in words.
+
+    Parameters
+    ----------
+    steps : that restored images and labels.
+    actions : for each step, the action that it undid or made again.
+    """
+    named = [(step, action) for step, action in zip(steps, actions, strict=True) if step.action != GONE]
+    images = [_restored(step, action) for step, action in named if action not in ON_LABELS]
+    labels = [_restored(step, action) for step, action in named if action in ON_LABELS]
+    return "; ".join([*(f"{text}{_and_more(images)}" for text in images[:1]), *labels])
+
+
+def _restored(step: Step, action: str) -> str:
+    if step.to:
+        return f"{step.to} is '{step.to.partition('/')[0]}' again"
+    return f"{NOUNS[action]} {step.path}"
 
 
 def _and_more(items: Sequence[object]) -> str:

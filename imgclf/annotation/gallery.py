@@ -29,6 +29,8 @@ KEYS = (
     ("U", "remove the label"),
     ("X", "exclude, or include again"),
     ("Z", "undo"),
+    ("Y", "redo"),
+    ("F", "enlarge the image"),
     ("Space", "confirm the label, next image"),
     ("Enter", "confirm the page, next page"),
     ("← ↑ ↓ →", "move"),
@@ -37,7 +39,7 @@ KEYS = (
     ("S or Ctrl+click", "add to or remove from the selection"),
     ("Shift+click, Shift+arrows", "extend the selection"),
     ("A", "select the page"),
-    ("Esc", "clear the selection"),
+    ("Esc", "clear the selection, leave a field"),
 )
 STEPS = {"ArrowLeft": -1, "ArrowRight": 1}
 ROWS = {"ArrowUp": -1, "ArrowDown": 1}
@@ -97,12 +99,12 @@ class Gallery:
         return sortings
 
     def filter_by(self, name: str) -> None:
-        """Show the images that match a filter, one of `filters`."""
+        """Show the images that match a filter, one of `filters`, from the first one on."""
         self.filter = name if name in self.filters else ALL  # its label may have been removed
         self._update_order()
 
     def sort_by(self, name: str) -> None:
-        """Sort the images by one of `sortings`.
+        """Sort the images by one of `sortings`, and go to the first one.
 
         Label quality is sorted in ascending order; images without scores come last.
         """
@@ -110,10 +112,9 @@ class Gallery:
         self._update_order()
 
     def _update_order(self) -> None:
-        position = self.current_position
         images, matches, key = self.annotations.images, self._matcher(), self._sort_key()
         self.order = sorted((i for i in range(len(images)) if matches(i)), key=lambda i: key(images[i]))
-        self.current = self.order.index(position) if position in self.order else 0
+        self.current = 0
         self.selected.clear()
 
     def _matcher(self) -> Callable[[int], bool]:
@@ -230,10 +231,35 @@ class Gallery:
         return result
 
     def undo(self) -> ChangeResult:
-        """Undo the latest change, and move the cursor to its image if that is in `order`."""
-        result = self.annotations.undo()
-        if result.positions and result.positions[0] in self.order:
-            self.move_to(self.order.index(result.positions[0]))
+        """Undo the latest change, and go to its first image."""
+        return self._show(self.annotations.undo())
+
+    def redo(self) -> ChangeResult:
+        """Make the change again that was undone last, and go to its first image."""
+        return self._show(self.annotations.redo())
+
+    def _show(self, result: ChangeResult) -> ChangeResult:
+        """Go to the first changed image; if the filter matches none of them, show all images."""
+        changed = set(result.positions)
+        if changed and changed.isdisjoint(self.order):
+            self.filter_by(ALL)
+        self.current = next((index for index, i in enumerate(self.order) if i in changed), self.current)
+        self.selected.clear()
+        return result
+
+    def add_label(self, name: str) -> ChangeResult:
+        """Create a label and give it to the targets. After a single image the cursor moves on."""
+        return self._apply(lambda targets: self.annotations.add_label(name, targets))
+
+    def rename_label(self, name: str) -> ChangeResult:
+        """Rename the label of the current image; if the name is that of another label, the two are merged."""
+        position = self.current_position
+        if position is None:
+            raise ImgclfError("no image is selected; select one that has the label to rename")
+        label = self.annotations.images[position].label
+        result = self.annotations.rename_label(label, name)
+        if self.filter == f"{LABEL}{label}":
+            self.filter = f"{LABEL}{self.annotations.images[position].label}"
         return result
 
     def _apply(self, change: Callable[[list[int]], ChangeResult]) -> ChangeResult:
@@ -255,7 +281,8 @@ class Gallery:
         commands = {
             "u": lambda: self.relabel(UNLABELLED),
             "x": self.exclude,
-            "z": self.undo,
+            "z": self.redo if shift else self.undo,
+            "y": self.redo,
             " ": self.confirm,
             "Enter": self.confirm_page,
         }

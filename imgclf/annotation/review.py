@@ -30,6 +30,8 @@ KEYS = (
     ("Space", "confirm the label, next image"),
     ("X", "exclude, or include again"),
     ("Z", "undo"),
+    ("Y", "redo"),
+    ("F", "enlarge the image"),
     ("W", "show wrong predictions"),
     ("R", "show right predictions"),
     ("A", "clear the filter"),
@@ -97,7 +99,7 @@ class Review:
             return -np.log(self.evaluation.probabilities[rows, self.evaluation.truth]) + 0.0  # no -0
 
     def filter_by(self, **changes: Any) -> None:
-        """Change fields of the filter (see `Filter`); the others keep their values."""
+        """Change some fields of the filter (see `Filter`), and go to the first image."""
         self.filter = replace(self.filter, **changes)
         self._update_order()
 
@@ -118,10 +120,9 @@ class Review:
         """
         self.sorting = name
         self._update_order()
-        self.current = 0
 
     def _update_order(self) -> None:
-        current, paths = self.current_row, self.evaluation.paths
+        paths = self.evaluation.paths
         keys: dict[str, Callable[[int], float]] = {
             BY_NAME: lambda row: 0.0,
             BY_CONFIDENCE: lambda row: self.confidence[row],
@@ -133,7 +134,7 @@ class Review:
             np.flatnonzero(self._matches()).tolist(),
             key=lambda row: (key(row), paths[row].rpartition("/")[2], paths[row]),
         )
-        self.current = self.order.index(current) if current in self.order else 0
+        self.current = 0
 
     def _matches(self) -> np.ndarray:
         """Return (n,) bool: whether each image matches the filter."""
@@ -193,11 +194,19 @@ class Review:
         return self._apply(lambda position: self.annotations.confirm([position]))
 
     def undo(self) -> ChangeResult:
-        """Undo the latest change, and go to its image if that matches the filter."""
-        result = self.annotations.undo()
-        indices = [index for index, row in enumerate(self.order) if self._positions[row] in result.positions]
-        if indices:
-            self.move_to(indices[0])
+        """Undo the latest change, and go to its first image."""
+        return self._show(self.annotations.undo())
+
+    def redo(self) -> ChangeResult:
+        """Make the change again that was undone last, and go to its first image."""
+        return self._show(self.annotations.redo())
+
+    def _show(self, result: ChangeResult) -> ChangeResult:
+        """Go to the first changed image of the evaluation; if the filter hides it, show all images."""
+        rows = {row for row, position in enumerate(self._positions) if position in result.positions}
+        if rows and rows.isdisjoint(self.order):
+            self.clear_filter()
+        self.current = next((index for index, row in enumerate(self.order) if row in rows), self.current)
         return result
 
     def _apply(self, change: Callable[[int], ChangeResult]) -> ChangeResult:
@@ -214,7 +223,7 @@ class Review:
         self.move_to(self.current + 1)
         return result
 
-    def press(self, key: str) -> str:
+    def press(self, key: str, *, shift: bool = False) -> str:
         """Execute the command of a key (see `KEYS`), and return a message if it changed something.
 
         Raises
@@ -226,7 +235,8 @@ class Review:
         changes = {
             "u": lambda: self.relabel(UNLABELLED),
             "x": self.exclude,
-            "z": self.undo,
+            "z": self.redo if shift else self.undo,
+            "y": self.redo,
             " ": self.confirm,
         }
         if key in changes:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import ImgclfError, files
-from imgclf.data.dataset import UNLABELLED, Image
+from imgclf import ImgclfError, features, files, svm
+from imgclf.data.dataset import UNLABELLED, Dataset, Image
+from imgclf.data.split import Split
 from imgclf.evaluation import report
 from imgclf.evaluation.metrics import Evaluation
+from imgclf.parameters import SVM
 from imgclf.svm import CSearch
 
 
@@ -55,6 +57,57 @@ def out_of_fold_evaluation(search: CSearch, images: Sequence[Image]) -> Evaluati
         probabilities,
         sha256=tuple(image.sha256 for image in held_out),
     )
+
+
+def label_scores(
+    dataset: Dataset,
+    parts: Split,
+    held_out: Evaluation,
+    classifier: str,
+    *,
+    c_values: list[float],
+    l2_normalize: bool = True,
+    seed: int = 0,
+    engine: str = "openvino",
+    precision: str = "f32",
+) -> Evaluation:
+    """Return out-of-fold scores of every training image, to judge its label.
+
+    A fine-tuned network was trained on nearly all training images, wrong labels included, and only its
+    validation images are out of sample. So with "dnn" and "svm_dnn_refined" the scores are of SVMs on the
+    features of the pretrained network; those that are not cached are computed.
+
+    Parameters
+    ----------
+    held_out : the classifier's own out-of-sample scores, which with "svm" are those of every training image.
+    """
+    if classifier == SVM:
+        return held_out
+    network = files.proc_dir(dataset.name) / files.FIXED_NETWORK
+    cache = features.Cache.for_network(dataset.name, network, engine=engine, precision=precision)
+    features.compute(dataset, network, cache, subset=parts.train, engine=engine, precision=precision)
+    train = cache.features(parts.train)
+    search = svm.train(
+        train.matrix,
+        train.labels,
+        parts.clusters_of(train.images),
+        c_values=c_values,
+        l2_normalize=l2_normalize,
+        seed=seed,
+    )
+    return out_of_fold_evaluation(search, train.images)
+
+
+def read_label_scores(dataset_name: str) -> Evaluation:
+    """Read the scores that `label_scores` returned; of version 0.1.0, the classifier's own.
+
+    Raises
+    ------
+    ImgclfError : 04_train_svm has not run yet, or the file is damaged.
+    """
+    proc = files.proc_dir(dataset_name)
+    name = files.LABEL_SCORES if (proc / files.LABEL_SCORES).exists() else files.HELD_OUT
+    return report.read_scores(proc / name)
 
 
 def suspected_label_errors(evaluation: Evaluation) -> list[Suspect]:
@@ -140,7 +193,7 @@ def out_of_sample_scores(dataset_name: str) -> OutOfSampleScores:
     """Read the out-of-sample probabilities of a data set's images.
 
     Those of the training images come from the cross-validation in 04, those of the test images from 05. If
-    both files have an image, the newer file is used. A file is not used if it is missing or damaged, has
+    several files have an image, the newest is used. A file is not used if it is missing or damaged, has
     other labels than the newer one, or scores images that the classifier was trained on. `note` lists the
     files that were not used and are not just missing.
     """

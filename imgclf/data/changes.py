@@ -2,27 +2,33 @@
 
 import json
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
-from hashlib import sha256
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from imgclf import ImgclfError, files
+from imgclf.data import confinement
 
 UNDONE_BY = {
     "exclude": "include",
     "include": "exclude",
     "confirm": "unconfirm",
+    "unconfirm": "confirm",
     "relabel": "relabel",
     "add label": "remove label",
+    "remove label": "add label",
 }
 GONE = "gone"  # in the journal: the undo of a change to an image that no longer exists
-ACTIONS = {*UNDONE_BY, *UNDONE_BY.values(), GONE}
+ACTIONS = {*UNDONE_BY, GONE}
 EFFECTIVE = ("relabel", "exclude", "include")  # they change the results of later stages
 ON_DISK = ("relabel", "add label", "remove label")
 ON_CONTENT = ("relabel", "exclude")  # refused if the file now has another content
+ON_LABELS = ("add label", "remove label")
 MAKE_WRITABLE = "make it writable"
+LONGEST_NAME = 255  # bytes, in most file systems
 
 
 @dataclass(frozen=True)
@@ -62,59 +68,98 @@ def parse(line: bytes) -> Step:
 
     Raises
     ------
-    ValueError : the line holds no step, or names a path outside of the folder.
+    ValueError : the line holds no step, or names something else than an image in a label's folder below the
+        data set's folder, or a label.
     """
-    content = json.loads(line)
+    try:
+        content = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("nested") from error
     if not isinstance(content, dict) or any(
         type(value) is not FIELDS.get(name) for name, value in content.items()
     ):
         raise ValueError("not the fields of a step")
-    if (
-        content.get("action") not in ACTIONS
-        or not content.get("path")
-        or (content["action"] == "relabel") != bool(content.get("to"))
-    ):
+    if content.get("action") not in ACTIONS or (content["action"] == "relabel") != bool(content.get("to")):
         raise ValueError("not a step")
-    for path in (content["path"], content.get("to", ""), content.get("made", "")):
-        if path.startswith("/") or "\\" in path or "\0" in path or ".." in path.split("/"):
-            raise ValueError("a path outside of the folder")
-    return Step(**content)
+    step = Step(**content)
+    names_label = step.action in ON_LABELS
+    if not all(map(confinement.is_plain, filter(None, (step.path, step.to, step.made)))) or any(
+        ("/" in path) == names_label for path in {step.path, step.path_after}
+    ):
+        raise ValueError("not the path of an image or a label")
+    return step
 
 
-def to_lines(steps: Iterable[Step]) -> str:
-    """Return steps as lines of the journal, JSON objects without their empty fields."""
+def to_lines(steps: Iterable[Step]) -> bytes:
+    """Return steps as lines of the journal, JSON objects without their empty fields, in UTF-8.
+
+    A byte of a file name that is not UTF-8 is written as an escaped surrogate, as Python reads it.
+    """
     rows = ({name: value for name, value in asdict(step).items() if value} for step in steps)
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return text.encode(errors="backslashreplace")
 
 
-def rollback(step: Step) -> Step:
-    """Return the step that restores the folder to its state before `step`, which itself may be an undo."""
-    action = {"add label": "remove label", "remove label": "add label"}.get(step.action, step.action)
-    return Step(action, step.path_after, step.path if step.to else "", step.sha256)
+def with_free_names(folder: Path, steps: Sequence[Step]) -> list[Step]:
+    """Return steps that move each image to a name that no other file has: 1.jpg, else 1-2.jpg, 1-3.jpg, ...
+
+    Names that differ only in case or in the composition of their letters count as the same, as they are on
+    some file systems.
+    """
+    taken: dict[str, Counter[str]] = {}
+
+    def names(parent: str) -> Counter[str]:
+        if parent not in taken:
+            taken[parent] = Counter(map(_folded, _listed(folder / parent)))
+        return taken[parent]
+
+    free = []
+    for step in steps:
+        if step.to:
+            source, target = os.path.split(step.path), os.path.split(step.to)
+            names(source[0])[_folded(source[1])] -= 1
+            name = _free_name(target[1], names(target[0]))
+            names(target[0])[_folded(name)] += 1
+            step = replace(step, to=f"{target[0]}/{name}")
+        free.append(step)
+    return free
 
 
-def check(folder: Path, steps: Sequence[Step]) -> None:
-    """Refuse steps of which one cannot be applied.
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # it does not exist yet
+        return []
+
+
+def _folded(name: str) -> str:
+    """Return a form of a name that is equal for names that some file system takes for the same."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def _free_name(name: str, taken: Counter[str]) -> str:
+    stem, suffix = os.path.splitext(name)
+    number = 1
+    while taken[_folded(name)] > 0:
+        number += 1
+        end = f"-{number}{suffix}"
+        while len(os.fsencode(stem + end)) > LONGEST_NAME and stem:
+            stem = stem[:-1]
+        name = stem + end
+    return name
+
+
+def check(folder: Path, step: Step) -> None:
+    """Refuse a step that cannot be applied.
 
     Raises
     ------
-    ImgclfError : an image is missing or has another content; a file of that name exists; a link would break.
+    ImgclfError : the image is missing or has another content; a link would break, or leads to it.
     """
-    targets, taken = set(), []
-    for step in steps:
-        _check_source(folder, step)
-        for needed in _folders_needed(step):
-            if os.path.lexists(folder / needed) and not (folder / needed).is_dir():
-                raise ImgclfError(f"{folder / needed}: is a file, and a folder is needed; rename it")
-        if step.to and (step.to.casefold() in targets or os.path.lexists(folder / step.to)):
-            taken.append(step.to)
-        targets.add(step.to.casefold())
-    if taken:
-        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
-        raise ImgclfError(
-            f"{taken[0]}{more}: there is a file of that name already, so nothing was moved; "
-            "rename one of the two"
-        )
+    _check_source(folder, step)
+    for needed in _folders_needed(step):
+        if os.path.lexists(folder / needed) and not (folder / needed).is_dir():
+            raise ImgclfError(f"{folder / needed}: is a file, and a folder is needed; rename it")
 
 
 def _folders_needed(step: Step) -> list[Path]:
@@ -126,6 +171,9 @@ def _folders_needed(step: Step) -> list[Path]:
 
 def _check_source(folder: Path, step: Step) -> None:
     source = folder / step.path
+    if step.to:
+        for path in (step.path, step.to):
+            confinement.check_no_link(folder, path)
     if step.action in ("relabel", "exclude", "confirm") and not os.path.lexists(source):
         raise ImgclfError(
             f"{step.path}: no longer exists; run 01_prepare_data again to see the present images"
@@ -144,7 +192,7 @@ def _check_source(folder: Path, step: Step) -> None:
 def has_content(path: Path, content_sha256: str) -> bool:
     """Whether the file exists and has this content."""
     try:
-        return sha256(path.read_bytes()).hexdigest() == content_sha256
+        return path.is_file() and files.sha256(path) == content_sha256
     except OSError:
         return False
 
@@ -167,6 +215,8 @@ def apply(folder: Path, step: Step, *, made: Iterable[str] = ()) -> None:
     ImgclfError : it cannot be applied; nothing is changed then.
     """
     place = folder / step.path_after
+    for path in (step.path, step.path_after) if step.action in ON_DISK else ():
+        confinement.check_no_link(folder, path)
     try:
         with files.writable(place, remedy=MAKE_WRITABLE):
             if step.action == "relabel":
@@ -175,8 +225,9 @@ def apply(folder: Path, step: Step, *, made: Iterable[str] = ()) -> None:
             elif step.action == "add label":
                 place.mkdir(exist_ok=True)
             elif step.action == "remove label":
-                with suppress(OSError):  # it holds images, or is gone: nothing to do
-                    place.rmdir()
+                for here, _, _ in os.walk(place, topdown=False):
+                    with suppress(OSError):  # it holds files: nothing to do
+                        os.rmdir(here)
     except OSError as error:
         raise ImgclfError(f"{place}: {error.strerror}; {step.path} was not changed") from error
 
@@ -212,6 +263,8 @@ def complete(folder: Path, step: Step, *, made: Iterable[str] = ()) -> bool:
         if step.action != "relabel":
             apply(folder, step)
             return True
+        for path in (step.path, step.to):
+            confinement.check_no_link(folder, path)
         if os.path.lexists(source) and target.is_file() and target.stat().st_size == 0:
             target.unlink()  # it only reserved the name
         if os.path.lexists(source) and not os.path.lexists(target):

@@ -5,7 +5,7 @@ It is a write-ahead log: after a kill at any moment, the change in progress is e
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -14,13 +14,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from imgclf import ImgclfError, files
-from imgclf.data import changes
+from imgclf.data import changes, confinement
 from imgclf.data.changes import MAKE_WRITABLE, ON_DISK, Step
 
 NAME = "annotations.jsonl"
 PENDING = ".annotations.pending"  # the change in progress; after a kill the next start completes it
 LOCK = ".annotations.lock"
 LOCK_SECONDS = 5
+MOST_REASONS = 3  # in a message
 
 
 class Journal:
@@ -30,6 +31,8 @@ class Journal:
     ----------
     active : the changes that are not undone, by number, oldest first, each with its steps.
     history : for the present path of each changed image, its active steps, oldest first.
+    undone : the undos that can themselves be undone (redo), by number, oldest first, each with its steps; a
+        new change empties it.
     last_change : number of the latest change; 0 if there is none.
     latest : the steps that the last reading of the file added; all of them at first.
     """
@@ -44,6 +47,7 @@ class Journal:
         self.folder = folder
         self.path = folder / NAME
         self.active: dict[int, list[Step]] = {}
+        self.undone: dict[int, list[Step]] = {}
         self.history: dict[str, list[Step]] = {}
         self.last_change = 0
         self.latest: list[Step] = []
@@ -90,7 +94,7 @@ class Journal:
 
     def _read_new(self) -> list[Step]:
         try:
-            with self.path.open("rb") as file:
+            with confinement.open_regular(self.path, os.O_RDONLY) as file:
                 if file.seek(0, os.SEEK_END) < self._read_up_to:
                     raise ImgclfError(f"{self.path}: was shortened by hand; run 01_prepare_data again")
                 file.seek(self._read_up_to)
@@ -125,14 +129,16 @@ class Journal:
     def _add(self, step: Step) -> None:
         self.last_change = max(self.last_change, step.change)
         past = self.history.pop(step.path, [])
-        if step.undoes:
-            rest = [
-                earlier for earlier in self.active.pop(step.undoes, []) if earlier.path_after != step.path
-            ]
-            if rest:  # of several steps, some could not be undone
-                self.active = dict(sorted([*self.active.items(), (step.undoes, rest)]))
+        if step.undoes and step.undoes not in self.undone:
+            _take(self.active, step)
             past = [earlier for earlier in past if earlier.change != step.undoes]
+            if step.action != changes.GONE:
+                self.undone.setdefault(step.change, []).append(step)
         else:
+            if step.undoes:  # a redo
+                _take(self.undone, step)
+            else:
+                self.undone.clear()
             self.active.setdefault(step.change, []).append(step)
             past = [*past, step]
         if past:
@@ -148,7 +154,8 @@ class Journal:
         """
         self.check_folder()
         with files.writable(self.path, remedy=MAKE_WRITABLE):
-            lock = FileLock(self.folder / LOCK)
+            with confinement.open_regular(self.folder / LOCK, os.O_RDWR | os.O_CREAT):
+                lock = FileLock(self.folder / LOCK)
             try:
                 lock.acquire(timeout=LOCK_SECONDS)
             except Timeout as error:
@@ -171,39 +178,52 @@ class Journal:
                 "put it back, or run 01_prepare_data with another one"
             )
 
-    def carry_out(self, steps: Sequence[Step]) -> list[Step]:
+    def carry_out(self, steps: Sequence[Step]) -> list[str]:
         """Apply steps as one change and write them to the journal; call it within `hold`.
 
-        Nothing is applied unless all steps can be. An image is moved before its line is written, and the
-        lines are on disk when this returns.
+        A step that cannot be applied does not stop the others. An image whose new name is taken gets a free
+        one. An image is moved before its line is written. When this returns, the lines are on disk and the
+        written steps in `latest`.
+
+        Returns
+        -------
+        Why steps were not applied; one sentence for each.
 
         Raises
         ------
-        ImgclfError : a step cannot be applied. If that shows too late, the message says how many were applied
-            before; those are in the journal.
+        ImgclfError : none of the steps can be applied, or the journal cannot be written.
         """
-        changes.check(self.folder, steps)
+        refusals: list[str] = []
+        steps = _without_refused(
+            changes.with_free_names(self.folder, steps),
+            lambda step: changes.check(self.folder, step),
+            refusals,
+        )
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
-        number = self.last_change + 1
         steps = [
-            replace(step, change=number, time=now, made=changes.missing_folder(self.folder, step))
+            replace(
+                step,
+                change=self.last_change + 1,
+                time=now,
+                made=changes.missing_folder(self.folder, step),
+            )
             for step in steps
         ]
         size = self.path.stat().st_size if self.path.exists() else 0
         if any(step.action in ON_DISK for step in steps):
             self._write_pending(steps, size)
-        done: list[Step] = []
-        try:
-            for step in steps:
-                changes.apply(self.folder, step, made=self._made_for(step))
-                done.append(step)
-        except ImgclfError as error:  # any other exception, as an interrupt, leaves the change pending
+        # An exception other than ImgclfError, as an interrupt, leaves the change pending.
+        done = _without_refused(
+            steps,
+            lambda step: changes.apply(self.folder, step, made=self._made_for(step)),
+            refusals,
+        )
+        if steps:
             self._commit(done, size)
-            raise ImgclfError(
-                f"{error} ({len(done)} of {len(steps)} were changed before)" if done else str(error)
-            ) from error
-        self._commit(done, size)
-        return self.follow()
+        if refusals and not done:
+            raise ImgclfError("; ".join(refusals[:MOST_REASONS]))
+        self.follow()
+        return refusals
 
     def _made_for(self, step: Step) -> set[str]:
         """Return the folders that were created for the step that this one undoes."""
@@ -213,7 +233,8 @@ class Journal:
         """Announce a change before it is applied; `size` is the journal's, in bytes, before the change."""
         with files.writable(self.path, remedy=MAKE_WRITABLE):
             try:
-                files.append(self.folder / PENDING, f"{size} {len(steps)}\n{changes.to_lines(steps)}")
+                head = f"{size} {len(steps)}\n".encode()
+                _append(self.folder / PENDING, head + changes.to_lines(steps))
             except BaseException:
                 (self.folder / PENDING).unlink(missing_ok=True)  # nothing is applied yet
                 raise
@@ -225,13 +246,13 @@ class Journal:
         """
         with files.writable(self.path, remedy=MAKE_WRITABLE):
             try:
-                files.append(self.path, changes.to_lines(done))
+                _append(self.path, changes.to_lines(done))
             except OSError:
                 if self.path.exists():
-                    os.truncate(self.path, size)
+                    _truncate(self.path, size)
                 for step in reversed(done):
                     if step.action in ON_DISK:
-                        changes.apply(self.folder, changes.rollback(step), made={step.made})
+                        changes.apply(self.folder, step.inverse(), made={step.made})
                 (self.folder / PENDING).unlink(missing_ok=True)
                 raise
             (self.folder / PENDING).unlink(missing_ok=True)
@@ -239,33 +260,83 @@ class Journal:
     def _recover(self) -> list[Step]:
         """Drop an incomplete last line, complete or drop the pending change, and return the new steps."""
         _repair_last_line(self.path)
-        pending = self.folder / PENDING
-        if not pending.exists():
+        try:
+            with confinement.open_regular(self.folder / PENDING, os.O_RDONLY) as file:
+                size, steps = _parse_pending(file.read())
+        except FileNotFoundError:
             return []
-        size, pending_steps = _parse_pending(pending.read_bytes())
-        if pending_steps and self.path.exists() and self.path.stat().st_size > size:
-            os.truncate(self.path, size)
+        if not self._drop_lines_of(steps, size):
+            steps = []
         before = self.follow()
-        self._commit(
-            [
-                step
-                for step in pending_steps
-                if changes.complete(self.folder, step, made=self._made_for(step))
-            ],
-            size,
-        )
+        done = [step for step in steps if changes.complete(self.folder, step, made=self._made_for(step))]
+        self._commit(done, size)
         return before
+
+    def _drop_lines_of(self, steps: Sequence[Step], size: int) -> bool:
+        """Cut the lines of the pending change, which follow byte `size`, off the journal.
+
+        False, and nothing is cut, if other lines would be lost: then the announcement is not of this journal.
+        """
+        try:
+            with confinement.open_regular(self.path, os.O_RDONLY) as file:
+                content = file.read()
+        except FileNotFoundError:
+            return size == 0
+        before, after = content[:size], content[size:]
+        announced = changes.to_lines(steps).split(b"\n")
+        if len(before) < size or not before.endswith(b"\n" if size else b""):
+            return False
+        if not set(after.split(b"\n")) <= set(announced):
+            return False
+        if after:
+            _truncate(self.path, size)
+        return True
+
+
+def _take(numbered: dict[int, list[Step]], step: Step) -> None:
+    """Remove the step that `step` undoes, and its change with the last of its steps."""
+    rest = [earlier for earlier in numbered.get(step.undoes, []) if earlier.path_after != step.path]
+    if rest:
+        numbered[step.undoes] = rest
+    else:
+        numbered.pop(step.undoes, None)
+
+
+def _without_refused(steps: Sequence[Step], work: Callable[[Step], None], refusals: list[str]) -> list[Step]:
+    """Call `work` for each step; return those without an ImgclfError, and append the errors to `refusals`."""
+    done = []
+    for step in steps:
+        try:
+            work(step)
+        except ImgclfError as error:
+            refusals.append(str(error))
+        else:
+            done.append(step)
+    return done
+
+
+def _append(path: Path, content: bytes) -> None:
+    """Append to a file, and wait until that is on disk."""
+    with confinement.open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _truncate(path: Path, size: int) -> None:
+    with confinement.open_regular(path, os.O_RDWR) as file:
+        file.truncate(size)
 
 
 def _parse_pending(content: bytes) -> tuple[int, list[Step]]:
     """Return the journal's size before the pending change, and its steps; none if they are incomplete."""
-    head, *rest = content.splitlines() or [b""]
+    head, *rest = content.rstrip(b"\n").split(b"\n")
     try:
         size, count = map(int, head.split())
         steps = [changes.parse(line) for line in rest]
     except ValueError:
         return 0, []  # then nothing was applied yet
-    return (size, steps) if len(steps) == count else (0, [])
+    return (size, steps) if len(steps) == count and size >= 0 else (0, [])
 
 
 def _is_step(line: bytes) -> bool:
@@ -276,9 +347,13 @@ def _is_step(line: bytes) -> bool:
 
 def _repair_last_line(path: Path) -> None:
     """Add the missing line break to a complete last line, and remove an incomplete one."""
-    if not path.exists() or not path.stat().st_size:
+    try:
+        file = confinement.open_regular(path, os.O_RDWR)
+    except FileNotFoundError:
         return
-    with path.open("rb+") as file:
+    with file:
+        if not file.seek(0, os.SEEK_END):
+            return
         file.seek(-1, os.SEEK_END)
         if file.read() == b"\n":
             return

@@ -11,7 +11,11 @@ from imgclf.evaluation import calibration, curves
 from imgclf.evaluation.metrics import Evaluation
 
 VERSION = 1  # of the layout of evaluation.json; docs/evaluation.schema.json describes it
-WRITERS = {files.HELD_OUT: "04_train_svm", files.SCORES: "05_evaluate"}  # the notebooks
+WRITERS = {  # the notebooks
+    files.HELD_OUT: "04_train_svm",
+    files.LABEL_SCORES: "04_train_svm",
+    files.SCORES: "05_evaluate",
+}
 
 
 def notice(evaluated_on: str, evaluation: Evaluation) -> str:

@@ -1,12 +1,11 @@
 """The annotator: browse the images of a data set and correct their labels, by keyboard or mouse."""
 
 from collections.abc import Sequence
-from functools import partial
 from html import escape
 from typing import Any
 
 import ipywidgets
-from ipywidgets import HTML, Dropdown, GridBox, HBox, Layout, Text, VBox
+from ipywidgets import HTML, Dropdown, GridBox, HBox, Layout, VBox
 
 from imgclf import plots
 from imgclf.annotation import gallery
@@ -16,15 +15,17 @@ from imgclf.annotation.suspects import OutOfSampleScores, Suspect
 from imgclf.data.dataset import BY_HAND, COPY, NO_LABEL, UNLABELLED, Image
 from imgclf.data.split import PreviousSplit
 from imgclf.images.thumbnails import Thumbnails
-from imgclf.widgets.panel import WAIT_SECONDS, Panel, picture_key
+from imgclf.widgets.label_box import LabelBox
+from imgclf.widgets.panel import WAIT_SECONDS, WAIT_SECONDS_AT_START, Panel, picture_key
 from imgclf.widgets.sheet import Sheet
 
 THUMBNAIL_SIDE, LARGE_SIDE = 260, 640  # pixels
 GRIDS = {"2 x 2": (2, 2), "3 x 5": (3, 5), "4 x 7": (4, 7), "5 x 9": (5, 9), "7 x 13": (7, 13)}
 CAPTURED = [
     *DIGITS,
-    *"uxzsa",
+    *"uxzysaf",
     "Ctrl+z",
+    "Ctrl+y",
     "Ctrl+a",
     " ",
     "Enter",
@@ -66,7 +67,7 @@ class Annotator(Panel):
         self._thumbnails = Thumbnails(folder, THUMBNAIL_SIDE)
         self._large_pictures = Thumbnails(folder, LARGE_SIDE, most=40)
         self._build([self._toolbar(), self._middle()], gallery.KEYS)
-        self.refresh()
+        self.refresh(seconds=WAIT_SECONDS_AT_START)
 
     def _toolbar(self) -> HBox:
         state = self.gallery
@@ -92,19 +93,28 @@ class Annotator(Panel):
 
     def _middle(self) -> HBox:
         state = self.gallery
-        self.sheet = Sheet(self._pictures, layout=Layout(flex="1 1 auto", min_width="0", height="100%"))
+        first = map(_pair, map(self._image, state.on_page(0)))
+        self.sheet = Sheet(
+            self._pictures,
+            first_pictures=self._thumbnails.ready(first, seconds=WAIT_SECONDS_AT_START),
+            layout=Layout(flex="1 1 auto", min_width="0", height="100%"),
+        )
         self.sheet.on_click(
             lambda tile, shift, ctrl: self._execute(lambda: state.click(tile, shift=shift, ctrl=ctrl))
         )
         self.sheet.on_label(lambda tile, label: self._execute(lambda: self._relabel_tile(tile, label)))
         return HBox(
-            [self.sheet, self._side_bar()],
+            [
+                self._zoomable(HBox([self.sheet], layout=Layout(flex="1 1 auto", min_width="0"))),
+                self._side_bar(),
+            ],
             layout=Layout(height="clamp(380px, 62vh, 900px)", grid_gap="8px"),
         )
 
     def _side_bar(self) -> VBox:
         self.large = ipywidgets.Image(
-            format="jpeg", layout=Layout(flex="1 1 0", min_height="60px", width="100%", object_fit="contain")
+            format="jpeg",
+            layout=Layout(flex="1 1 0", min_height="60px", width="100%", margin="0", object_fit="contain"),
         )
         self.details = HTML()
         self.labels = GridBox(
@@ -116,19 +126,22 @@ class Annotator(Panel):
                 grid_template_columns="repeat(auto-fill, minmax(112px, 1fr))",
             )
         )
-        self.new_label = Text(
-            placeholder="New label", layout=Layout(width="0", flex="1 1 auto"), continuous_update=False
+        state = self.gallery
+        self.label_box = LabelBox(
+            add=lambda name: self._execute(lambda: state.add_label(name)),
+            rename=lambda name: self._execute(lambda: state.rename_label(name)),
+            layout=Layout(flex="0 0 auto"),
         )
-        self.new_label.observe(self._on_new_label, "value")
-        exclude = self._button("Exclude (X)", self.gallery.exclude, "Exclude, or include again", flex="1 1 0")
-        undo = self._button("Undo (Z)", self.gallery.undo, "Undo the latest change", flex="1 1 0")
+        exclude = self._button("Exclude (X)", state.exclude, "Exclude, or include again", flex="1 1 auto")
+        undo = self._button("Undo (Z)", state.undo, "Undo the latest change", flex="1 1 auto")
+        redo = self._button("Redo (Y)", state.redo, "Make the undone change again", flex="1 1 auto")
         return VBox(
             [
                 self.large,
                 self.details,
                 self.labels,
-                HBox([self.new_label], layout=Layout(flex="0 0 auto")),
-                HBox([exclude, undo], layout=Layout(flex="0 0 auto")),
+                self.label_box,
+                HBox([exclude, undo, redo], layout=Layout(flex="0 0 auto")),
             ],
             layout=Layout(width="clamp(256px, 30%, 480px)", flex="0 0 auto", height="100%"),
         )
@@ -138,17 +151,8 @@ class Annotator(Panel):
         self.gallery.click(tile)
         return self.annotations.relabel(self.gallery.targets, label)
 
-    def _on_new_label(self, change: dict[str, Any]) -> None:
-        if name := change["new"]:
-            self._execute(partial(self._add_label, name))
-
-    def _add_label(self, name: str) -> ChangeResult:
-        result = self.annotations.add_label(name)
-        self.new_label.value = ""
-        return result
-
-    def refresh(self) -> None:
-        """Show the current state."""
+    def refresh(self, *, seconds: float = WAIT_SECONDS) -> None:
+        """Show the current state; wait at most `seconds` for the large picture."""
         state, annotations = self.gallery, self.annotations
         self._refresh_choices()
         page = state.on_page(state.page)
@@ -169,7 +173,16 @@ class Annotator(Panel):
         self.labels.children = self._label_buttons(
             state.relabel, lambda label: f"{label} · {counts[label]}", annotations.labels
         )
-        self._refresh_large()
+        self._refresh_large(seconds)
+        self._refresh_zoom()
+
+    def _image(self, position: int) -> Image:
+        return self.annotations.images[position]
+
+    def near_images(self) -> list[Image]:
+        order, current = self.gallery.order, self.gallery.current
+        near = [*order[current : current + 4], *order[max(0, current - 1) : current]]
+        return list(map(self._image, near))
 
     def _tile(self, position: int) -> dict[str, Any]:
         image, annotations = self.annotations.images[position], self.annotations
@@ -214,18 +227,15 @@ class Annotator(Panel):
                     field.options = options
                 field.value = value
 
-    def _refresh_large(self) -> None:
-        position = self.gallery.current_position
-        image = None if position is None else self.annotations.images[position]
-        self.details.value = self._details(image) if image else ""
-        if image:
-            order, current = self.gallery.order, self.gallery.current
-            near = [*order[current : current + 4], *order[max(0, current - 1) : current]]
-            self._large_pictures.prepare(map(_pair, (self.annotations.images[i] for i in near)))
-            key, pair = picture_key(image), _pair(image)
-            large = self._large_pictures.ready([pair], seconds=WAIT_SECONDS).get(key)
+    def _refresh_large(self, seconds: float) -> None:
+        near = self.near_images()
+        self.details.value = self._details(near[0]) if near else ""
+        if near:
+            self._large_pictures.prepare(map(_pair, near))
+            key, pair = picture_key(near[0]), _pair(near[0])
+            large = self._large_pictures.ready([pair], seconds=seconds).get(key)
             self.large.value = large or self._thumbnails.ready([pair], seconds=0).get(key, b"")
-        self.large.layout.visibility = "visible" if image and self.large.value else "hidden"
+        self.large.layout.visibility = "visible" if near and self.large.value else "hidden"
 
     def _details(self, image: Image) -> str:
         rows = [
@@ -245,7 +255,7 @@ class Annotator(Panel):
         return f"<div class='imgclf-details'>{'<br>'.join(rows)}</div>"
 
     def __repr__(self) -> str:
-        return f"[annotator of {len(self.annotations.images)} images, needs a running kernel]"
+        return f"[annotator of {len(self.annotations.images)} images: run this cell to use it]"
 
 
 def _pair(image: Image) -> tuple[str, str]:

@@ -22,13 +22,13 @@ INK = "var(--jp-content-font-color1, black)"  # of the theme; bqplot's own is or
 
 
 class Chart(bqplot.Figure):  # type: ignore[misc]  # bqplot has no types
-    """A figure whose text representation, shown without a running kernel, has its title."""
+    """A figure whose text representation, shown before the cell is run, has its title."""
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**{"title_style": {"fill": INK, "font-size": "14px"}, **traits})
 
     def __repr__(self) -> str:
-        return f"[interactive chart, needs a running kernel: {self.title}]"
+        return f"[interactive chart: {self.title}; run this cell to use it]"
 
 
 def _axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:

@@ -38,14 +38,14 @@ class Keys(anywidget.AnyWidget):
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
-        self._key_callbacks: list[Callable[[str, bool, bool], None]] = []
-        self._idle_callbacks: list[Callable[[], None]] = []
+        self._key_callbacks: list[Callable[[str, bool, bool], object]] = []
+        self._idle_callbacks: list[Callable[[], object]] = []
 
-    def on_key(self, callback: Callable[[str, bool, bool], None]) -> None:
+    def on_key(self, callback: Callable[[str, bool, bool], object]) -> None:
         """Register `callback(key, shift, ctrl)` for captured keys. Letters are lower-case. Cmd is ctrl."""
         self._key_callbacks.append(callback)
 
-    def on_idle(self, callback: Callable[[], None]) -> None:
+    def on_idle(self, callback: Callable[[], object]) -> None:
         """Register `callback()`, called once when the user pauses."""
         self._idle_callbacks.append(callback)
 
@@ -62,4 +62,4 @@ class Keys(anywidget.AnyWidget):
                 on_idle()
 
     def __repr__(self) -> str:
-        return "[keyboard, needs a running kernel]"
+        return "[keyboard: run this cell to use it]"

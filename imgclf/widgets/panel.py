@@ -6,28 +6,34 @@ from functools import partial
 from html import escape
 from typing import Any
 
-from ipywidgets import HTML, Button, Layout, VBox, Widget
+import ipywidgets
+from ipywidgets import HTML, Box, Button, Layout, VBox, Widget
 
 from imgclf import ImgclfError, plots
 from imgclf.annotation.annotations import Annotations, consequences
 from imgclf.annotation.gallery import DIGITS
 from imgclf.data.dataset import UNLABELLED, Image
 from imgclf.data.split import PreviousSplit
+from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets.keys import Keys
 
 WAIT_SECONDS = 0.06  # for pictures, at most; slower ones appear later
+WAIT_SECONDS_AT_START = 2.0  # for the first ones: the browser cannot ask for them until all cells have run
+ZOOM_SIDE, ZOOM_SECONDS = 1600, 1.0  # of the enlarged picture, pixels; wait for it
 
 
 class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
     """Base class of the annotator and the results browser.
 
-    A subclass draws the state of its plain objects in `refresh`.
+    A subclass draws the state of its plain objects in `refresh`, and returns the images around the current
+    one in `near_images`. F enlarges the current image, which then takes all commands; F or Escape ends that.
 
     Attributes
     ----------
     keyboard : sends the key presses in the panel.
     status : the result of the latest command.
     next_steps : the consequences of all changes; updated when the user pauses.
+    zoom : the enlarged picture.
     """
 
     def __init__(
@@ -49,8 +55,12 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.annotations, self.sides = annotations, sides
         self.status, self.next_steps = HTML(), HTML()
         self.keyboard = Keys(captured=list(captured))
-        self.keyboard.on_key(lambda key, shift, ctrl: self._execute(lambda: press(key, shift)))
+        self.keyboard.on_key(lambda key, shift, ctrl: self._execute(lambda: self._press(key, shift)))
         self.keyboard.on_idle(self._sync)
+        self._press_in_view = press
+        self.zoom = ipywidgets.Image(format="jpeg", layout=Layout(display="none"))
+        self.zoom.add_class("imgclf-zoom")
+        self._zoom_pictures = Thumbnails(annotations.dataset.folder, ZOOM_SIDE, most=8)
         self._ignores_callbacks = False
         self._buttons: dict[str, Button] = {}
 
@@ -65,21 +75,51 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
         """Show the current state."""
         raise NotImplementedError
 
+    def near_images(self) -> list[Image]:
+        """Return the current image and those that will probably be next; empty if there is none."""
+        raise NotImplementedError
+
+    def _zoomable(self, box: Box) -> Box:
+        """Return a box that the enlarged picture covers."""
+        box.add_class("imgclf-zoomable")
+        box.children = [*box.children, self.zoom]
+        return box
+
+    def _press(self, key: str, shift: bool) -> str:
+        is_zoomed = self.zoom.layout.display != "none"
+        if key == "f" or (key == "Escape" and is_zoomed):
+            self.zoom.layout.display = "none" if is_zoomed else "block"
+            return ""
+        if key == "Enter" and is_zoomed:  # the page is not in view
+            key = " "
+        return self._press_in_view(key, shift)
+
+    def _refresh_zoom(self) -> None:
+        if self.zoom.layout.display == "none":
+            return
+        pairs = [(picture_key(image), image.path) for image in self.near_images()]
+        self._zoom_pictures.prepare(pairs)
+        found = self._zoom_pictures.ready(pairs[:1], seconds=ZOOM_SECONDS)
+        self.zoom.value = next(iter(found.values()), b"")
+
     def _on_change(self, positions: tuple[int, ...]) -> None:
         if not self._ignores_callbacks:
             self.refresh()
 
-    def _execute(self, command: Callable[[], object]) -> None:
-        """Execute a command, show its result or error in the status line, and refresh."""
+    def _execute(self, command: Callable[[], object]) -> bool:
+        """Execute a command, show its result or error, and refresh; False after an error."""
+        is_done = True
         try:
             with self._ignore_callbacks():
                 result = command()
         except ImgclfError as error:
             self._show_error(error)
+            is_done = False
         else:
             if result:
                 self.status.value = escape(str(result))
         self.refresh()
+        return is_done
 
     @contextmanager
     def _ignore_callbacks(self) -> Iterator[None]:

@@ -19,6 +19,12 @@ class PictureCache {
     model.on("msg:custom", (content, buffers) => content.pictures && this.receive(content.pictures, buffers));
     model.on("change:tiles", () => this.changePage());
     model.on("change:prefetch", () => this.request());
+    this.begin(model.get("first_pictures"));
+  }
+
+  async begin(pictures) {
+    await Promise.all(Object.entries(pictures).map(([key, bytes]) => this.add(key, bytes)));
+    for (const view of this.views) view.showPictures();
     this.request();
   }
 

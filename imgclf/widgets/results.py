@@ -21,17 +21,16 @@ from imgclf.annotation import review
 from imgclf.annotation.annotations import Annotations
 from imgclf.annotation.gallery import DIGITS
 from imgclf.annotation.review import ANY, Review
-from imgclf.data.dataset import UNLABELLED
+from imgclf.data.dataset import UNLABELLED, Image
 from imgclf.data.split import PreviousSplit
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets import charts
-from imgclf.widgets.panel import WAIT_SECONDS, Panel, picture_key
+from imgclf.widgets.panel import WAIT_SECONDS, WAIT_SECONDS_AT_START, Panel, picture_key
 
 LARGE_SIDE = 720  # pixels
-WAIT_SECONDS_AT_START = 1.0  # for the first picture
 CONFUSION, THRESHOLD = "confusion matrix", "threshold and ROC"
-CAPTURED = [*DIGITS, *"uxzwra", " ", "Home", "End", *review.STEPS]
+CAPTURED = [*DIGITS, *"uxzywraf", " ", "Escape", "Home", "End", *review.STEPS]
 
 
 class ResultsBrowser(Panel):
@@ -51,7 +50,7 @@ class ResultsBrowser(Panel):
         sides : of the last split, to find the images that would move between training and test set.
         """
         self.review = Review(evaluation, annotations)
-        super().__init__(annotations, sides, lambda key, shift: self.review.press(key), CAPTURED)
+        super().__init__(annotations, sides, lambda key, shift: self.review.press(key, shift=shift), CAPTURED)
         self._pictures = Thumbnails(annotations.dataset.folder, LARGE_SIDE, most=40)
         self._build([self._toolbar(), self._navigation(), self._middle(), self._commands()], review.KEYS)
         self.refresh(seconds=WAIT_SECONDS_AT_START)
@@ -114,7 +113,7 @@ class ResultsBrowser(Panel):
         self._show_tab(CONFUSION)
         tabs = VBox(list(self._tabs.values()), layout=_filling())
         tabs_flex = f"{2 if len(labels) > charts.FEW else 1.4} 1 0"
-        return HBox(
+        middle = HBox(
             [
                 VBox([self.large, self.details], layout=_filling(flex="1.2 1 0")),
                 VBox([_heading("Probability of each label"), self.bars], layout=_filling()),
@@ -122,6 +121,7 @@ class ResultsBrowser(Panel):
             ],
             layout=Layout(height="clamp(340px, 54vh, 860px)", grid_gap="8px"),
         )
+        return self._zoomable(middle)
 
     def _confusion_tab(self) -> VBox:
         evaluation = self.review.evaluation
@@ -163,13 +163,14 @@ class ResultsBrowser(Panel):
     def _commands(self) -> HBox:
         exclude = self._button("Exclude (X)", self.review.exclude, "Exclude, or include again")
         undo = self._button("Undo (Z)", self.review.undo, "Undo the latest change")
+        redo = self._button("Redo (Y)", self.review.redo, "Make the undone change again")
         self.labels = HBox(
             layout=Layout(
                 flex="1 1 0", flex_flow="row wrap", max_height="92px", overflow="hidden auto", min_width="0"
             )
         )
         return HBox(
-            [HTML("Set label:"), self.labels, exclude, undo],
+            [HTML("Set label:"), self.labels, exclude, undo, redo],
             layout=Layout(align_items="center", grid_gap="0 8px", flex="0 0 auto"),
         )
 
@@ -188,6 +189,7 @@ class ResultsBrowser(Panel):
         self.position_text.value = number if state.order else "no image matches the filter"
         self._refresh_labels()
         self._refresh_picture(seconds)
+        self._refresh_zoom()
         self._refresh_details()
         if (row := state.current_row) is not None:
             evaluation = state.evaluation
@@ -211,10 +213,15 @@ class ResultsBrowser(Panel):
         for label, button in zip([*self.annotations.labels, UNLABELLED], self.labels.children, strict=True):
             button.icon = "check" if image and image.label == label else ""
 
+    def near_images(self) -> list[Image]:
+        state, current = self.review, self.review.current
+        rows = [*state.order[current : current + 4], *state.order[max(0, current - 1) : current]]
+        images = [state.image(row) for row in rows]
+        return [image for image in images if image] if images[:1] != [None] else []
+
     def _refresh_picture(self, seconds: float) -> None:
         state, row = self.review, self.review.current_row
-        near = [state.image(near) for near in state.order[max(0, state.current - 1) : state.current + 4]]
-        self._pictures.prepare((picture_key(image), image.path) for image in near if image)
+        self._pictures.prepare((picture_key(image), image.path) for image in self.near_images())
         picture = b""
         if row is not None and (image := state.image(row)):
             key = picture_key(image)
@@ -251,7 +258,7 @@ class ResultsBrowser(Panel):
         return lines
 
     def __repr__(self) -> str:
-        return f"[browser of {len(self.review.evaluation.truth)} scored images, needs a running kernel]"
+        return f"[browser of {len(self.review.evaluation.truth)} scored images: run this cell to use it]"
 
 
 def _row() -> Layout:

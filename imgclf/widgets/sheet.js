@@ -64,6 +64,7 @@ class Tile {
     this.content = content;
     if (isOther) this.showPicture(undefined, false); // never show an old picture with a new label
     this.image.alt = `${name}, ${label}`;
+    this.select.title = label;
     this.select.setAttribute("aria-label", `label of ${name}`);
     this.name.textContent = this.name.title = this.image.title = name;
     this.badge.textContent = badge;

@@ -27,6 +27,8 @@ class Sheet(anywidget.AnyWidget):
     cursor : index of the tile at the cursor, from 0; -1 for none.
     selected : indices of the selected tiles.
     prefetch : keys of the pictures that will probably be shown next.
+    first_pictures : encoded pictures by key, which come with the widget: until the cells below it have run,
+        Python answers no request.
     empty : text shown if there are no tiles.
     """
 
@@ -39,6 +41,7 @@ class Sheet(anywidget.AnyWidget):
     cursor = Int(-1).tag(sync=True)
     selected = List(Int()).tag(sync=True)
     prefetch = List(Unicode()).tag(sync=True)
+    first_pictures = Dict().tag(sync=True)
     empty = Unicode("no images").tag(sync=True)
 
     def __init__(self, pictures: Callable[[list[str]], dict[str, bytes]], **traits: Any) -> None:
@@ -51,14 +54,14 @@ class Sheet(anywidget.AnyWidget):
         """
         super().__init__(**traits)
         self._pictures = pictures
-        self._click_callbacks: list[Callable[[int, bool, bool], None]] = []
-        self._label_callbacks: list[Callable[[int, str], None]] = []
+        self._click_callbacks: list[Callable[[int, bool, bool], object]] = []
+        self._label_callbacks: list[Callable[[int, str], object]] = []
 
-    def on_click(self, callback: Callable[[int, bool, bool], None]) -> None:
+    def on_click(self, callback: Callable[[int, bool, bool], object]) -> None:
         """Register `callback(index, shift, ctrl)` for clicks on a tile. Cmd is ctrl."""
         self._click_callbacks.append(callback)
 
-    def on_label(self, callback: Callable[[int, str], None]) -> None:
+    def on_label(self, callback: Callable[[int, str], object]) -> None:
         """Register `callback(index, label)` for choices from a tile's label list.
 
         The tile shows the new label when `tiles` has it.
@@ -90,4 +93,4 @@ class Sheet(anywidget.AnyWidget):
             self.send({"pictures": list(found)}, buffers=list(found.values()))
 
     def __repr__(self) -> str:
-        return f"[page of {len(self.tiles)} images, needs a running kernel]"
+        return f"[page of {len(self.tiles)} images: run this cell to use it]"

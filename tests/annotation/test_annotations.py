@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -56,26 +56,47 @@ def test_relabelling_moves_the_file_and_changes_the_label_counts(annotations):
     )
 
 
-def test_relabelling_never_overwrites_a_file_and_then_moves_nothing(annotations):
+def test_relabelling_never_overwrites_a_file_but_moves_the_image_under_a_new_name(annotations):
     before = contents(annotations.dataset.folder)
-    with pytest.raises(
-        ImgclfError,
-        match=r"^blue/03.jpg: there is a file of that name already, so nothing was moved; rename one of the two$",
-    ):
-        annotations.relabel(
-            [position(annotations, "unlabelled/x.jpg"), position(annotations, "red/03.jpg")], "blue"
-        )
-    assert contents(annotations.dataset.folder) == before and not (annotations.dataset.folder / NAME).exists()
+    chosen = [position(annotations, f"red/{i:02d}.jpg") for i in range(4)]
+    (annotations.dataset.folder / "blue/02.jpg").rename(annotations.dataset.folder / "blue/other.jpg")
+    assert str(annotations.relabel(chosen, "blue")) == (
+        "4 images: label set to 'blue'; 3 of them under a new name, since a file had theirs"
+    )
+    assert [annotations.images[i].path for i in chosen] == [
+        "blue/00-2.jpg",
+        "blue/01-2.jpg",
+        "blue/02.jpg",
+        "blue/03-2.jpg",
+    ]
+    assert str(annotations.undo()) == "undone: red/03.jpg is 'red' again and 3 more"
+    (annotations.dataset.folder / "blue/other.jpg").rename(annotations.dataset.folder / "blue/02.jpg")
+    assert contents(annotations.dataset.folder) == before
+    assert [annotations.images[i].path for i in chosen] == [f"red/{i:02d}.jpg" for i in range(4)]
 
 
-def test_two_selected_files_with_the_same_name_do_not_overwrite_each_other(annotations):
+def test_one_image_that_cannot_be_moved_does_not_stop_the_others(annotations):
+    folder = annotations.dataset.folder
+    chosen = [position(annotations, f"red/{i:02d}.jpg") for i in range(3)]
+    (folder / "red/00.jpg").unlink()
+    shutil.copy(folder / "red/05.jpg", folder / "red/01.jpg")
+    assert str(annotations.relabel(chosen, "green")) == (
+        "green/02-2.jpg: label set to 'green'; under a new name, since a file had the old one; "
+        "not done: red/00.jpg: no longer exists; run 01_prepare_data again to see the present images and 1 more"
+    )
+    with pytest.raises(ImgclfError, match="no longer exists; .*; red/01.jpg: is another image now"):
+        annotations.relabel(chosen[:2], "green")
+
+
+def test_two_selected_files_with_the_same_name_both_get_the_label(annotations):
     before = contents(annotations.dataset.folder)
-    annotations.add_label("odd")
-    with pytest.raises(ImgclfError, match="there is a file of that name already"):
-        annotations.relabel(
-            [position(annotations, "red/03.jpg"), position(annotations, "blue/03.jpg")], "odd"
-        )
-    assert contents(annotations.dataset.folder) == {**before, "odd": b""}
+    chosen = [position(annotations, "red/03.jpg"), position(annotations, "blue/03.jpg")]
+    assert str(annotations.add_label("odd", chosen)) == (
+        "added label 'odd'; 2 images: label set to 'odd'; 1 of them under a new name, since a file had theirs"
+    )
+    assert [annotations.images[i].path for i in chosen] == ["odd/03.jpg", "odd/03-2.jpg"]
+    assert str(annotations.undo()) == "undone: blue/03.jpg is 'blue' again and 1 more; new label odd"
+    assert contents(annotations.dataset.folder) == before and "odd" not in annotations.labels
 
 
 def test_relabelling_to_the_current_label_is_a_confirmation(annotations):
@@ -172,14 +193,153 @@ def test_undo_skips_a_change_to_an_image_that_is_gone(annotations):
     assert str(annotations.undo()) == "undone: exclusion of green/01.jpg"
 
 
-def test_undo_is_refused_while_another_file_has_the_previous_path(annotations):
+def test_undo_gives_an_image_a_new_name_while_another_file_has_its_old_one(annotations):
     folder = annotations.dataset.folder
     annotations.relabel([position(annotations, "unlabelled/x.jpg")], "red")
-    shutil.copy(folder / "red/x.jpg", folder / "unlabelled/x.jpg")
-    with pytest.raises(ImgclfError, match=r"^unlabelled/x.jpg: there is a file of that name already"):
-        annotations.undo()
-    (folder / "unlabelled/x.jpg").unlink()
-    assert str(annotations.undo()) == "undone: unlabelled/x.jpg is 'unlabelled' again"
+    shutil.copy(folder / "red/x.jpg", folder / "unlabelled/X.JPG")
+    assert str(annotations.undo()) == "undone: unlabelled/x-2.jpg is 'unlabelled' again"
+    assert (
+        sorted(os.listdir(folder / "unlabelled")) == ["X.JPG", "x-2.jpg"] and not annotations.journal.active
+    )
+
+
+def test_redo_makes_the_undone_changes_again_until_there_is_a_new_one(annotations):
+    folder, start = annotations.dataset.folder, contents(annotations.dataset.folder)
+    states = [start]
+    annotations.relabel([position(annotations, f"red/{i:02d}.jpg") for i in range(5)], "blue")
+    states.append(contents(folder))
+    annotations.add_label("odd", [position(annotations, "unlabelled/x.jpg")])
+    states.append(contents(folder))
+    annotations.exclude([0, 1])
+    later = open_folder(folder)
+    while later.journal.active:
+        later.undo()
+    assert contents(folder) == start and not any(map(later.is_excluded, range(len(later.images))))
+    assert str(later.redo()) == "done again: blue/00-2.jpg is 'blue' again and 4 more"
+    assert contents(folder) == states[1]
+    assert str(later.redo()) == "done again: odd/x.jpg is 'odd' again; new label odd"
+    assert contents(folder) == states[2] and later.labels == ["blue", "green", "red", "odd"]
+    assert str(later.redo()) == "done again: exclusion of blue/00.jpg and 1 more"
+    assert later.is_excluded(position(later, "blue/00.jpg"))
+    with pytest.raises(ImgclfError, match="^there is no undone change to make again$"):
+        later.redo()
+    later.undo()
+    later.confirm([5])
+    with pytest.raises(ImgclfError, match="^there is no undone change to make again$"):
+        later.redo()
+    assert open_folder(folder).images == later.images
+
+
+def test_redo_of_a_change_to_an_image_that_is_gone_is_refused(annotations):
+    annotations.relabel([position(annotations, "unlabelled/x.jpg")], "red")
+    annotations.undo()
+    (annotations.dataset.folder / "unlabelled/x.jpg").unlink()
+    with pytest.raises(ImgclfError, match=r"^unlabelled/x.jpg: no longer exists"):
+        annotations.redo()
+
+
+def test_a_label_is_renamed_in_its_place_by_one_change(annotations):
+    folder, before = annotations.dataset.folder, contents(annotations.dataset.folder)
+    (folder / "green/shop").mkdir()
+    (folder / "green/03.jpg").rename(folder / "green/shop/03.jpg")
+    before, annotations = contents(folder), open_folder(folder)
+    other = open_folder(folder)
+    assert str(annotations.rename_label("green", " olive ")) == "12 images: renamed 'green' to 'olive'"
+    assert annotations.labels == ["blue", "olive", "red"] and not (folder / "green").exists()
+    assert (folder / "olive/shop/03.jpg").exists() and annotations.label_counts()["olive"] == 12
+    other.sync()
+    assert other.labels == annotations.labels and other.images == annotations.images
+    assert annotations.count_reviewed() == 0  # nobody looked at the images
+    annotations.undo()
+    assert annotations.labels == ["blue", "green", "red"] and contents(folder) == before
+    annotations.redo()
+    assert annotations.labels == ["blue", "olive", "red"] and not (folder / "green").exists()
+
+
+def test_renaming_a_label_to_another_merges_the_two_and_undo_parts_them(annotations):
+    folder, before = annotations.dataset.folder, contents(annotations.dataset.folder)
+    assert str(annotations.rename_label("green", "red")) == (
+        "12 images: merged 'green' into 'red'; 12 of them under a new name, since a file had theirs"
+    )
+    assert annotations.labels == ["blue", "red"] and annotations.label_counts()["red"] == 24
+    annotations.undo()
+    assert contents(folder) == before and sorted(annotations.labels) == ["blue", "green", "red"]
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "message"),
+    [
+        ("green", "Green", "the label 'green' exists already"),
+        ("green", "green", "the label 'green' exists already"),
+        ("green", "RED", "the label 'red' exists already"),
+        ("green", "a/b", "has a slash"),
+        ("green", "", "is empty"),
+        ("unlabelled", "odd", "the label 'unlabelled' does not exist; select an image that has the label"),
+    ],
+)
+def test_a_name_to_which_a_label_cannot_be_renamed_is_refused(annotations, label, name, message):
+    before = contents(annotations.dataset.folder)
+    with pytest.raises(ImgclfError, match=message):
+        annotations.rename_label(label, name)
+    assert contents(annotations.dataset.folder) == before
+
+
+def test_a_new_label_comes_last_also_in_other_windows_and_later_sessions(annotations):
+    other = open_folder(annotations.dataset.folder)
+    annotations.add_label("violet")
+    annotations.add_label("amber")
+    expected = ["blue", "green", "red", "violet", "amber"]
+    other.sync()
+    assert annotations.labels == other.labels == open_folder(annotations.dataset.folder).labels == expected
+    annotations.undo()
+    assert annotations.labels == expected[:-1]
+    annotations.redo()
+    assert annotations.labels == expected
+
+
+# Every name that Linux allows and the scan lists: of one or more bytes, without NUL and "/", not hidden.
+FILE_NAMES = st.one_of(
+    st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1, max_size=60),
+    st.sampled_from([*"\\\n\t\"'", "a\\b", "a\rb", '","to":"x', " a ", "-rf", "\u2028", "\x85", "\x1b[2J"]),
+    st.sampled_from(["e\u0301", "\u00e9", "\U0001f600", "%s{}", "con", "a.", "&lt;b"]),
+).filter(lambda name: not name.startswith(".") and len(os.fsencode(name)) < 200)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(name=FILE_NAMES, group=st.none() | FILE_NAMES)
+def test_an_image_of_any_name_is_relabelled_read_again_and_undone(tmp_path_factory, name, group):
+    folder = tmp_path_factory.mktemp("names") / "images"
+    path = Path("red", *filter(None, [group]), f"{name}.jpg")
+    for place in (path, Path("blue/1.jpg")):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_bytes(decoding.jpeg(picture((90, 90, 90), seed=len(str(place)))))
+    before, annotations = contents(folder), open_folder(folder)
+    i = position(annotations, path.as_posix())
+    annotations.relabel([i], "blue")
+    annotations.exclude([i])
+    moved = Path("blue", *path.parts[1:]).as_posix()
+    later = open_folder(folder)
+    assert (later.images[1 - i].path, (folder / moved).is_file()) == ("blue/1.jpg", True) or len(
+        later.images
+    ) == 2
+    assert {image.path for image in later.images} == {"blue/1.jpg", moved}
+    assert [image.path for image in later.images if image.excluded] == [moved]
+    assert later.journal.origins() == {moved: path.as_posix()}
+    dataset.write(later.dataset)
+    assert dataset.read("colours") == later.dataset
+    later.undo()
+    later.undo()
+    assert contents(folder) == before
+
+
+def test_a_file_name_with_a_backslash_neither_locks_the_data_set_nor_is_lost(colour_folder):
+    (colour_folder / "red/03.jpg").rename(colour_folder / "red" / "red\\03.jpg")  # a zip archive from Windows
+    annotations = open_folder(colour_folder)
+    annotations.relabel([position(annotations, "red/red\\03.jpg")], "blue")
+    again = open_folder(colour_folder)
+    assert again.is_changed(position(again, "blue/red\\03.jpg"))
+    again.undo()
+    assert (colour_folder / "red" / "red\\03.jpg").exists()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +383,7 @@ def test_sync_adds_the_labels_of_another_window(annotations):
     other = open_folder(annotations.dataset.folder)
     other.add_label("odd")
     annotations.sync()
-    assert annotations.labels == ["blue", "green", "odd", "red"]
+    assert annotations.labels == ["blue", "green", "red", "odd"]
 
 
 def test_excluding_a_moved_or_replaced_image_is_refused(annotations):
@@ -477,6 +637,14 @@ class Annotating(RuleBasedStateMachine):
     @rule(window=windows)
     def undo(self, window):
         self.attempt(self.annotations[window].undo)
+
+    @rule(window=windows)
+    def redo(self, window):
+        self.attempt(self.annotations[window].redo)
+
+    @rule(window=windows, label=st.sampled_from(LABELS), name=st.sampled_from([*LABELS, "new"]))
+    def rename_label(self, window, label, name):
+        self.attempt(self.annotations[window].rename_label, label, name)
 
     @rule(window=windows)
     def reopen(self, window):

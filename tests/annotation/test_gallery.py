@@ -179,6 +179,44 @@ def test_sorting_by_label_quality_puts_the_lowest_first_and_unscored_images_last
     assert paths(gallery)[:3] == ["green/g05.jpg", "red/r01.jpg", "blue/b00.jpg"]
 
 
+@pytest.mark.parametrize("change", [lambda g: g.filter_by("label: red"), lambda g: g.sort_by("label")])
+def test_filters_and_sort_orders_go_to_the_first_page(gallery, change):
+    press(gallery, "End")
+    change(gallery)
+    assert (gallery.current, gallery.page) == (0, 0)
+
+
+def test_undo_and_redo_go_to_the_first_image_of_a_selection(gallery):
+    press(gallery, "PageDown", "a", "2", "Home")
+    assert press(gallery, "z") == "undone: blue/b11.jpg is 'blue' again and 5 more"
+    assert gallery.current == 6
+    press(gallery, "Home", "y")
+    assert gallery.current == 6 and not gallery.selected
+
+
+def test_undo_of_a_hidden_image_shows_all_images(gallery):
+    gallery.filter_by("label: red")
+    press(gallery, "End", "1")
+    gallery.filter_by("label: green")
+    press(gallery, "z")
+    assert gallery.filter == "all images" and current_path(gallery) == "red/r11.jpg"
+    gallery.filter_by("label: green")
+    gallery.press("z", shift=True)
+    assert current_path(gallery) == "blue/r11.jpg"
+
+
+def test_undo_of_a_new_label_stays_where_it_is(gallery):
+    gallery.annotations.add_label("odd")
+    press(gallery, "PageDown", "z")
+    assert gallery.current == 6
+
+
+def test_without_an_image_no_label_can_be_renamed(gallery):
+    gallery.filter_by("unlabelled")
+    with pytest.raises(ImgclfError, match="^no image is selected; select one that has the label to rename$"):
+        gallery.rename_label("odd")
+
+
 def test_suspects_are_shown_first_in_their_order(annotations):
     sha = {image.path: image.sha256 for image in annotations.images}
     suspects = [

@@ -104,14 +104,29 @@ def test_a_cell_of_the_confusion_matrix_shows_exactly_its_images(state, true, pr
     assert len(names) == state.evaluation.confusion[LABELS.index(true), LABELS.index(predicted)]
 
 
-def test_a_filter_keeps_a_matching_current_image_and_sorting_goes_to_the_first(state):
-    state.move_to(3)
+def test_filters_and_sort_orders_go_to_the_first_image(state):
+    state.press("End")
     state.filter_by(prediction=review.WRONG)
-    assert (order(state)[state.current], state.current) == ("g01", 1)
-    state.sort_by(review.BY_LOSS)
-    assert (order(state)[state.current], state.current) == ("g01", 0)
-    state.filter_by(prediction=review.RIGHT)
     assert state.current == 0
+    state.press("End")
+    state.sort_by(review.BY_CONFIDENCE)
+    assert state.current == 0
+    state.press("End")
+    state.press("a")
+    assert state.current == 0
+
+
+def test_undo_and_redo_go_to_the_image_also_where_the_filter_hides_it(state):
+    state.press("End")
+    row = state.current_row
+    to = "1" if state.image(row).label != "blue" else "2"
+    state.press(to)
+    state.filter_by(prediction=review.WRONG if state.evaluation.correct[row] else review.RIGHT)
+    state.press("z")
+    assert state.current_row == row and state.filter == review.Filter() and not state.is_relabelled(row)
+    state.press("Home")
+    state.press("z", shift=True)
+    assert state.current_row == row and state.is_relabelled(row)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from imgclf import files, svm
 from imgclf.annotation import suspects
+from imgclf.data import scan, split
 from imgclf.data.dataset import UNLABELLED, Image
 from imgclf.evaluation import metrics, report
 from imgclf.evaluation.metrics import Evaluation
@@ -70,6 +71,29 @@ def test_planted_label_errors_come_first():
         ("leopard/3.jpg", "sha 3", "dotted"),
         ("striped/20.jpg", "sha 20", "leopard"),
     }
+
+
+@pytest.mark.parametrize("classifier", ["dnn", "svm_dnn_refined"])
+def test_with_a_fine_tuned_network_every_training_image_is_judged_by_the_pretrained_one(
+    distinct_folder, tiny_network, data_dir, classifier
+):
+    (distinct_folder / "red/r03.jpg").rename(distinct_folder / "blue/r03.jpg")
+    (distinct_folder / "green/g05.jpg").rename(distinct_folder / "red/g05.jpg")
+    found = scan.scan_folder("colours", distinct_folder)
+    parts = split.split(found, train_fraction=0.99)
+    files.proc_dir("colours").mkdir(parents=True)
+    tiny_network.rename(files.proc_dir("colours") / files.FIXED_NETWORK)
+    few = evaluated([("dotted", [0.9, 0.1, 0])])  # the validation images of fine-tuning
+    judged = suspects.label_scores(found, parts, few, classifier, c_values=[1.0])
+    assert sorted(judged.paths) == sorted(image.path for image in parts.train) and len(judged.paths) > 30
+    assert {s.path for s in suspects.suspected_label_errors(judged)[:2]} == {"blue/r03.jpg", "red/g05.jpg"}
+    assert suspects.label_scores(found, parts, few, "svm", c_values=[1.0]) is few
+    report.write_scores(few, files.proc_dir("colours") / files.HELD_OUT)
+    assert suspects.read_label_scores("colours").paths == few.paths  # as version 0.1.0 wrote it
+    report.write_scores(judged, files.proc_dir("colours") / files.LABEL_SCORES)
+    assert suspects.read_label_scores("colours").paths == judged.paths
+    scores = suspects.out_of_sample_scores("colours")
+    assert all(image.sha256 in scores.probabilities for image in parts.train)
 
 
 def test_suspects_have_another_predicted_label_and_are_sorted_by_self_confidence():

@@ -67,7 +67,7 @@ def test_keys_relabel_exclude_confirm_and_undo_without_changing_the_notebook(ann
     press(annotator, "x", status="blue/blue_01.jpg: excluded")
     press(annotator, "Space", status="blue/blue_02.jpg: confirmed")
     press(annotator, "u", status="unlabelled/blue_03.jpg: label set to 'unlabelled'")
-    for key in ("d", "d", "b", "m", "y"):
+    for key in ("d", "d", "b", "m"):
         annotator.page.keyboard.press(key)
     press(annotator, "z", status="undone: blue/blue_03.jpg is 'blue' again")
     press(annotator, "9", status="Not done: no label has the key 9: there are 3 labels; the keys are 1 to 3")
@@ -101,24 +101,35 @@ def test_a_page_without_two_images_is_relabelled_at_once(annotator, folder, data
     assert moved(folder, data) == {}
 
 
-def test_a_new_label_appears_in_lists_buttons_and_filters(annotator, folder, data):
-    annotator.page.get_by_placeholder("New label").fill("odd")
-    annotator.page.keyboard.press("Enter")
-    expect_status(annotator, "added label 'odd'")
-    annotator.page.get_by_role("button", name="odd · 0").click()
-    expect_status(annotator, "odd/blue_00.jpg: label set to 'odd'")
+def test_a_new_label_goes_to_the_image_and_appears_in_lists_buttons_and_filters(annotator, folder, data):
+    box = annotator.page.get_by_placeholder("New label")
+    box.fill("1")
+    tile(annotator, 3).click()  # leaving the field creates nothing
+    tile(annotator, 0).click()
+    annotator.expect(".imgclf-details").to_contain_text("blue/blue_00.jpg")
+    box.press("Escape")
+    annotator.expect(box).to_have_value("")
+    annotator.expect(".imgclf-panel").to_be_focused()
+    box.fill("odd")
+    press(annotator, "Enter", status="added label 'odd'; odd/blue_00.jpg: label set to 'odd'")
+    annotator.expect(box).to_have_value("")
+    annotator.expect(".imgclf-panel").to_be_focused()
+    annotator.expect(".imgclf-details").to_contain_text("blue/blue_01.jpg")
+    annotator.expect(annotator.page.get_by_role("button", name="4 odd · 1")).to_be_visible()
     tile(annotator, 5).locator("select").select_option("odd")
     expect_status(annotator, "odd/blue_05.jpg: label set to 'odd'")
     annotator.expect(annotator.page.get_by_role("button", name="odd · 2")).to_be_visible()
     choose(annotator, "Filter", "label: odd")
     annotator.expect(".imgclf-tile:visible").to_have_count(2)
-    press(annotator, "x", status="odd/blue_05.jpg: excluded")
+    press(annotator, "x", status="odd/blue_00.jpg: excluded")
     choose(annotator, "Filter", "excluded")
     annotator.expect(".imgclf-tile:visible").to_have_count(1)
     annotator.expect(tile(annotator, 0)).to_contain_text("excluded")
-    annotator.page.get_by_placeholder("New label").fill("a/b")
+    box.fill("a/b")
     annotator.page.keyboard.press("Enter")
     annotator.expect(".imgclf-status").to_contain_text("has a slash")
+    annotator.expect(box).to_have_value("a/b")
+    annotator.expect(box).to_be_focused()
     assert moved(folder, data) == {
         "blue/blue_00.jpg": "odd/blue_00.jpg",
         "blue/blue_05.jpg": "odd/blue_05.jpg",
@@ -127,7 +138,7 @@ def test_a_new_label_appears_in_lists_buttons_and_filters(annotator, folder, dat
         ("add label", "odd"),
         ("relabel", "blue/blue_00.jpg", "odd/blue_00.jpg"),
         ("relabel", "blue/blue_05.jpg", "odd/blue_05.jpg"),
-        ("exclude", "odd/blue_05.jpg"),
+        ("exclude", "odd/blue_00.jpg"),
     ]
 
 
@@ -138,7 +149,8 @@ def test_pages_sort_orders_and_grids(annotator):
     choose(annotator, "Grid", "5 x 9")
     annotator.expect(".imgclf-tile:visible").to_have_count(45)
     choose(annotator, "Sort by", "label quality")
-    annotator.page.keyboard.press("Home")
+    annotator.expect('.imgclf-tile.imgclf-cursor[aria-selected="false"]').to_have_count(1)
+    annotator.expect(".imgclf-panel").to_contain_text("page 1 of 2")
     annotator.expect(tile(annotator, 0).locator("img")).to_be_visible()
     annotator.expect(".imgclf-details").to_contain_text("label quality")
     choose(annotator, "Grid", "2 x 2")
@@ -166,9 +178,9 @@ def test_changes_of_another_window_and_moved_files_give_a_message(annotator, fol
     press(
         annotator,
         "2",
-        status="Not done: green/blue_02.jpg: there is a file of that name already, so nothing was moved; rename one of the two",
+        status="green/blue_02-2.jpg: label set to 'green'; under a new name, since a file had the old one",
     )
-    assert (folder / "blue/blue_02.jpg").exists() and annotator.errors() == []
+    assert (folder / "green/blue_02.jpg").exists() and annotator.errors() == []
 
 
 def test_after_changes_the_cells_below_use_the_new_labels_and_print_the_changed_split(
@@ -183,3 +195,40 @@ def test_after_changes_the_cells_below_use_the_new_labels_and_print_the_changed_
     assert "images changed their set" in text or "no image changed its set" in text
     rows = (data_dir / "proc" / DATASET / "images.tsv").read_text().splitlines()[1:]
     assert Counter(row.split("\t")[1] for row in rows) == {"blue": 11, "green": 16, "red": 21}
+
+
+FIT = """element => [element, ...element.querySelectorAll('*')]
+    .filter(each => ['auto', 'scroll'].includes(getComputedStyle(each).overflowX) && each.scrollWidth > each.clientWidth)
+    .map(each => each.className)"""
+LABEL_FITS = "select => select.scrollWidth <= select.clientWidth"
+
+
+def test_f_enlarges_the_image_and_nothing_is_cut_off_at_1400_pixels(annotator):
+    annotator.viewport(1400, 900)
+    panel = annotator.page.locator(".imgclf-panel")
+    assert panel.evaluate(FIT) == []
+    sheet = annotator.page.locator(".imgclf-sheet").bounding_box()
+    annotator.page.keyboard.press("f")
+    zoom = annotator.page.locator("img.imgclf-zoom")
+    annotator.expect(zoom).to_be_visible()
+    assert zoom.bounding_box() == pytest.approx(sheet, abs=5)
+    press(annotator, "2", status="green/blue_00.jpg: label set to 'green'")
+    annotator.page.keyboard.press("Escape")
+    annotator.expect(zoom).to_be_hidden()
+    choose(annotator, "Grid", "7 x 13")
+    annotator.expect(".imgclf-tile:visible").to_have_count(48)
+    assert all(tile(annotator, i).locator("select").evaluate(LABEL_FITS) for i in range(48))
+
+
+def test_the_first_page_is_shown_while_the_cells_below_still_run(lab, server):
+    path = server.notebooks / "01_prepare_data.ipynb"
+    sleeping = path.read_text().replace(
+        '"some = dataset', '"__import__(\'time\').sleep(100)\\n",\n    "some = dataset'
+    )
+    path.write_text(sleeping)
+    lab.open("01_prepare_data")
+    lab.page.evaluate("() => void jupyterapp.commands.execute('notebook:run-all-cells')")
+    lab.page.wait_for_selector(".imgclf-tile", timeout=60_000)
+    lab.expect(".imgclf-tile img:not(.imgclf-absent)").to_have_count(15)
+    lab.expect(".imgclf-panel img.widget-image:visible").to_have_count(1)
+    assert "application/vnd.jupyter.widget-view+json" in lab.outputs()[-1]["data"]  # no cell below has run

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError
 from imgclf.data import changes, journal
-from imgclf.data.changes import Step
+from imgclf.data.changes import Step, parse, to_lines
 from imgclf.data.journal import LOCK, NAME, PENDING, Journal
 
 MOVE = Step("relabel", "red/2.jpg", "blue/2.jpg")
@@ -27,10 +30,10 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def carry_out(folder: Path, *steps: Step) -> None:
+def carry_out(folder: Path, *steps: Step) -> list[str]:
     opened = Journal(folder)
     with opened.hold():
-        opened.carry_out(steps)
+        return opened.carry_out(steps)
 
 
 def lines(folder: Path) -> list[dict]:
@@ -124,18 +127,18 @@ def test_a_last_line_without_a_line_break_is_read(folder):
     assert [line["change"] for line in lines(folder)] == [1, 2] and opened.last_change == 2
 
 
-@pytest.mark.parametrize(
-    "wanted", [[Step("add label", "README")], [MOVE, Step("relabel", "red/shop/1.jpg", "README/1.jpg")]]
-)
-def test_a_file_where_a_folder_is_needed_is_refused_and_nothing_changes(folder, wanted):
+def test_a_file_where_a_folder_is_needed_is_refused_and_the_other_steps_are_applied(folder):
     (folder / "README").write_text("not a folder")
     before = contents(folder)
-    with pytest.raises(ImgclfError, match="README: is a file, and a folder is needed; rename it"):
-        carry_out(folder, *wanted)
+    reason = "README: is a file, and a folder is needed; rename it"
+    with pytest.raises(ImgclfError, match=reason):
+        carry_out(folder, Step("add label", "README"))
     assert contents(folder) == before and not Journal(folder).active
+    (refusal,) = carry_out(folder, Step("relabel", "red/shop/1.jpg", "README/1.jpg"), MOVE)
+    assert reason in refusal and [line["to"] for line in lines(folder)] == ["blue/2.jpg"]
 
 
-def test_a_partly_applied_change_is_reported_and_can_be_undone(folder, monkeypatch):
+def test_a_step_that_fails_while_it_is_applied_is_reported_and_the_others_can_be_undone(folder, monkeypatch):
     before, move = contents(folder), changes._move
 
     def refuse(source, target):
@@ -144,19 +147,113 @@ def test_a_partly_applied_change_is_reported_and_can_be_undone(folder, monkeypat
         move(source, target)
 
     monkeypatch.setattr(changes, "_move", refuse)
-    with pytest.raises(
-        ImgclfError, match=r"no permission to write there; make it writable \(1 of 3 were changed before\)"
-    ):
-        carry_out(
-            folder,
-            Step("relabel", "red/shop/1.jpg", "blue/1.jpg"),
-            MOVE,
-            Step("relabel", "blue/3.jpg", "red/3.jpg"),
-        )
-    assert [line["to"] for line in lines(folder)] == ["blue/1.jpg"]
+    (refusal,) = carry_out(
+        folder,
+        Step("relabel", "red/shop/1.jpg", "blue/1.jpg"),
+        MOVE,
+        Step("relabel", "blue/3.jpg", "red/3.jpg"),
+    )
+    assert "blue/2.jpg: no permission to write there; make it writable" in refusal
+    assert [line["to"] for line in lines(folder)] == ["blue/1.jpg", "red/3.jpg"]
+    with pytest.raises(ImgclfError, match="no permission to write there"):
+        carry_out(folder, MOVE)
     monkeypatch.undo()
+    assert not (folder / PENDING).exists()
     carry_out(folder, *[step.inverse() for step in Journal(folder).active[1]])
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("taken", "moved_to"),
+    [
+        (["2.jpg"], "2-2.jpg"),
+        (["2.jpg", "2-2.jpg"], "2-3.jpg"),
+        (["2.JPG"], "2-2.jpg"),
+        (["2.jpg.txt"], "2.jpg"),
+    ],
+)
+def test_an_image_whose_name_is_taken_gets_the_next_free_one_and_undo_restores_the_old(
+    folder, taken, moved_to
+):
+    for name in taken:
+        (folder / "blue" / name).write_text("other")
+    before = contents(folder)
+    carry_out(folder, MOVE)
+    assert contents(folder)[f"blue/{moved_to}"] == "red/2.jpg"
+    assert Journal(folder).origins() == {f"blue/{moved_to}": "red/2.jpg"}
+    carry_out(folder, Journal(folder).active[1][0].inverse())
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "moved_to"),
+    [
+        ("Caf\u00e9.jpg", "Cafe\u0301.JPG", "Caf\u00e9-2.jpg"),
+        ("stra\u00dfe.jpg", "STRASSE.jpg", "stra\u00dfe-2.jpg"),
+        ("\u01c5.jpg", "\u01c6.jpg", "\u01c5-2.jpg"),
+        ("noise", "NOISE", "noise-2"),
+        ("." + "a" * 250, "." + "A" * 250, "." + "a" * 250 + "-2"),
+        ("\u00e9" * 125 + ".jpg", "E\u0301" * 83 + ".jpg", "\u00e9" * 125 + ".jpg"),
+        ("\u00e9" * 125 + ".jpg", "\u00e9" * 125 + ".JPG", "\u00e9" * 124 + "-2.jpg"),
+        ("a" * 251 + ".jpg", "A" * 251 + ".jpg", "a" * 249 + "-2.jpg"),
+    ],
+    ids=["NFD", "sharp s", "titlecase", "no suffix", "hidden", "another name", "250 bytes", "255 bytes"],
+)
+def test_names_that_some_file_system_takes_for_the_same_are_kept_apart(folder, name, taken, moved_to):
+    (folder / "red" / name).write_text("moved")
+    (folder / "blue" / taken).write_text("other")
+    carry_out(folder, Step("relabel", f"red/{name}", f"blue/{name}"))
+    assert (folder / "blue" / moved_to).read_text() == "moved"
+    assert (folder / "blue" / taken).read_text() == "other"
+
+
+def test_two_images_of_one_name_are_both_moved_by_one_change(folder):
+    (folder / "red/2.jpg").rename(folder / "red/3.JPG")
+    before = contents(folder)
+    carry_out(
+        folder,
+        Step("add label", "odd"),
+        Step("relabel", "red/3.JPG", "odd/3.JPG"),
+        Step("relabel", "blue/3.jpg", "odd/3.jpg"),
+    )
+    assert {path.name: path.read_text() for path in (folder / "odd").iterdir()} == {
+        "3.JPG": "red/2.jpg",
+        "3-2.jpg": "blue/3.jpg",
+    }
+    carry_out(folder, *[step.inverse() for step in reversed(Journal(folder).active[1])])
+    assert contents(folder) == before
+
+
+def test_a_name_that_an_earlier_step_of_the_change_frees_is_used(folder):
+    (folder / "blue/2.jpg").write_text("blue two")
+    carry_out(folder, Step("relabel", "blue/2.jpg", "green/2.jpg"), MOVE)
+    assert (folder / "blue/2.jpg").read_text() == "red/2.jpg"
+    assert (folder / "green/2.jpg").read_text() == "blue two"
+
+
+def test_a_change_is_undone_redone_and_undone_again_in_later_sessions(folder):
+    before = contents(folder)
+    carry_out(folder, Step("relabel", "red/shop/1.jpg", "blue/shop/1.jpg"), Step("exclude", "blue/3.jpg"))
+    after = contents(folder)
+    for _ in range(2):
+        carry_out(folder, *[step.inverse() for step in reversed(list(Journal(folder).active.values())[-1])])
+        assert contents(folder) == before and not Journal(folder).active
+        carry_out(folder, *[step.inverse() for step in reversed(list(Journal(folder).undone.values())[-1])])
+        assert contents(folder) == after and not Journal(folder).undone
+    assert Journal(folder).excluded() == {"blue/3.jpg": ""}
+    assert Journal(folder).origins() == {"blue/shop/1.jpg": "red/shop/1.jpg"}
+
+
+def test_two_undos_are_redone_in_reverse_order_and_a_new_change_ends_that(folder):
+    carry_out(folder, MOVE)
+    carry_out(folder, Step("exclude", "blue/3.jpg"))
+    for _ in range(2):
+        carry_out(folder, list(Journal(folder).active.values())[-1][0].inverse())
+    carry_out(folder, list(Journal(folder).undone.values())[-1][0].inverse())
+    opened = Journal(folder)
+    assert [steps[0].action for steps in opened.active.values()] == ["relabel"] and len(opened.undone) == 1
+    carry_out(folder, Step("confirm", "blue/3.jpg"))
+    assert not Journal(folder).undone
 
 
 def test_after_a_partial_undo_the_other_steps_are_still_active(folder):
@@ -168,14 +265,14 @@ def test_after_a_partial_undo_the_other_steps_are_still_active(folder):
 
 
 def test_a_full_disk_at_the_journal_line_rolls_the_change_back(folder, monkeypatch):
-    before, append = contents(folder), files.append
+    before, append = contents(folder), journal._append
 
-    def full(path, text):
-        append(path, text)
+    def full(path, content):
+        append(path, content)
         if path.name == NAME:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "append", full)
+    monkeypatch.setattr(journal, "_append", full)
     with pytest.raises(ImgclfError, match="the disk is full"):
         carry_out(folder, Step("relabel", "red/shop/1.jpg", "green/shop/1.jpg"), MOVE)
     monkeypatch.undo()
@@ -215,7 +312,7 @@ def test_a_change_is_active_only_when_its_line_is_on_disk(folder, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     opened = Journal(folder)
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(journal.os, "fsync", full)
     with pytest.raises(ImgclfError, match="the disk is full"), opened.hold():
         opened.carry_out([MOVE])
     assert not opened.active and contents(folder)["red/2.jpg"]
@@ -295,3 +392,32 @@ def test_undo_restores_the_previous_fingerprint(folder):
     carry_out(folder, MOVE)
     carry_out(folder, Journal(folder).active[1][0].inverse())
     assert Journal(folder).fingerprint() == ""
+
+
+NAMES = st.one_of(
+    st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1),
+    st.binary(min_size=1).map(os.fsdecode),  # bytes that are not UTF-8
+    st.sampled_from(["...", "..a", ".hidden", " ", "-", "\n", "\\", '"', "e\u0301", "\u2028", "\udc80.jpg"]),
+).filter(lambda name: not set("\0/") & set(name) and name not in (".", ".."))
+
+
+@given(st.lists(NAMES, min_size=2, max_size=4), st.lists(NAMES, min_size=2, max_size=4), NAMES)
+def test_what_is_written_can_be_read_for_every_name_that_a_file_system_allows(source, target, label):
+    steps = [
+        Step("relabel", "/".join(source), "/".join(target), sha256="a", made=target[0], change=1),
+        Step("exclude", "/".join(target), change=2),
+        Step("add label", label, undoes=7, change=3),
+    ]
+    whole = to_lines(steps)
+    assert [parse(line) for line in whole.splitlines()] == steps and whole.count(b"\n") == 3
+    whole.decode()  # UTF-8
+    assert journal._parse_pending(b"0 3\n" + whole) == (0, steps)
+
+
+def test_a_file_whose_name_is_not_utf8_is_moved_and_its_line_is_read(folder):
+    source = os.fsdecode(b"red/caf\xe9\n.jpg")
+    (folder / source).write_text("Latin-1")
+    carry_out(folder, Step("relabel", source, source.replace("red", "blue")))
+    assert Journal(folder).origins() == {source.replace("red", "blue"): source}
+    carry_out(folder, Journal(folder).active[1][0].inverse())
+    assert (folder / source).read_text() == "Latin-1"

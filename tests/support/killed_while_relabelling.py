@@ -8,10 +8,12 @@ from pathlib import Path
 from types import FrameType
 
 from imgclf import files
-from imgclf.data import changes
+from imgclf.data import changes, confinement
 from imgclf.data import journal as journal_module
 from imgclf.data.changes import Step
 from imgclf.data.journal import Journal
+
+SOURCES = [module.__file__ for module in (journal_module, changes, confinement, files)]
 
 
 def steps_of(journal: Journal, change: str) -> list[Step]:
@@ -31,12 +33,12 @@ def work(folder: Path, change: str) -> None:
 
 
 def die_at(line: int) -> None:
-    """Kill this process by SIGKILL at the line-th executed line of journal.py, changes.py and files.py."""
+    """Kill this process by SIGKILL at the line-th executed line of the modules in SOURCES."""
     executed = 0
 
     def count(frame: FrameType, event: str, argument: object):
         nonlocal executed
-        if frame.f_code.co_filename not in (journal_module.__file__, changes.__file__, files.__file__):
+        if frame.f_code.co_filename not in SOURCES:
             return None
         executed += event == "line"
         if executed == line:

@@ -1,6 +1,5 @@
 """The Python side of the annotator: each control changes the plain objects and shows the result."""
 
-import shutil
 import warnings
 from pathlib import Path
 
@@ -48,11 +47,9 @@ def test_a_digit_moves_the_file_and_updates_the_display(annotator, folder):
 
 
 def test_a_refused_change_shows_the_reason_and_changes_nothing(annotator, folder):
-    shutil.copy(folder / "blue/b05.jpg", folder / "red/b00.jpg")
-    assert press(annotator, "3").startswith(
-        "<b>Not done:</b> red/b00.jpg: there is a file of that name already"
-    )
-    assert (folder / "blue/b00.jpg").exists() and annotator.sheet.cursor == 0
+    (folder / "blue/b00.jpg").rename(folder / "blue/gone.jpg")
+    assert press(annotator, "3").startswith("<b>Not done:</b> blue/b00.jpg: no longer exists")
+    assert annotator.sheet.cursor == 0 and annotator.sheet.tiles[0]["label"] == "blue"
 
 
 def test_names_are_shown_as_text(folder):
@@ -74,23 +71,98 @@ def test_lists_choose_filter_sort_order_and_grid(annotator):
     assert annotator.gallery.sorting == "label"
 
 
-def test_labels_are_set_by_button_by_list_and_added_by_name(annotator, folder):
-    annotator.new_label.value = "odd"
-    assert (
-        annotator.status.value == "added label &#x27;odd&#x27;"
-        and annotator.new_label.value == ""
-        and "label: odd" in annotator.filter.options
-    )
+def write_label(annotator: Annotator, name: str, *, command: str = "add") -> list[dict]:
+    """Send the text of the field as the browser does on Enter or a click; return the answers to the browser."""
+    answers = []
+    annotator.label_box.send = answers.append
+    annotator.label_box._handle_custom_msg({command: name}, [])
+    return answers
+
+
+def test_labels_are_set_by_button_and_by_list(annotator, folder):
+    write_label(annotator, "odd")
     next(button for button in annotator.labels.children if "odd" in button.description).click()
     annotator.sheet._handle_custom_msg(
         {"label": "odd", "tile": 4, "key": annotator.sheet.tiles[4]["key"]}, []
     )
-    assert sorted(path.name for path in (folder / "odd").iterdir()) == ["b00.jpg", "b04.jpg"]
-    annotator.new_label.value = "ODD"
-    assert (
-        "the label &#x27;odd&#x27; exists already" in annotator.status.value
-        and annotator.new_label.value == "ODD"
+    assert sorted(path.name for path in (folder / "odd").iterdir()) == ["b00.jpg", "b01.jpg", "b04.jpg"]
+
+
+def test_a_new_label_goes_to_the_selected_images_and_takes_the_next_digit_and_colour(annotator, folder):
+    colours = [button.layout.border_left for button in annotator.labels.children]
+    annotator.sheet._handle_custom_msg({"click": 2, "shift": True, "ctrl": False}, [])
+    assert write_label(annotator, " amber ") == [{"done": True}]  # clears the field and returns the focus
+    assert annotator.status.value == (
+        "added label &#x27;amber&#x27;; 3 images: label set to &#x27;amber&#x27;"
     )
+    assert sorted(path.name for path in (folder / "amber").iterdir()) == ["b00.jpg", "b01.jpg", "b02.jpg"]
+    assert descriptions(annotator) == [
+        "1 blue · 9",
+        "2 green · 12",
+        "3 red · 12",
+        "4 amber · 3",
+        "U unlabelled · 0",
+    ]
+    now = [button.layout.border_left for button in annotator.labels.children]
+    assert now[:3] == colours[:3] and now[3] not in colours
+    assert "label: amber" in annotator.filter.options
+    assert (
+        press(annotator, "z") == "undone: blue/b02.jpg is &#x27;blue&#x27; again and 2 more; new label amber"
+    )
+    assert not (folder / "amber").exists()
+
+
+def test_a_refused_name_stays_in_the_field(annotator):
+    assert write_label(annotator, "a/b") == [] and "has a slash" in annotator.status.value
+    assert write_label(annotator, "RED") == [] and "exists already" in annotator.status.value
+    assert write_label(annotator, "") == [] and "is empty" in annotator.status.value
+
+
+def test_a_label_is_created_where_no_image_is_shown(annotator, folder):
+    annotator.filter.value = "unlabelled"
+    assert write_label(annotator, "odd") == [{"done": True}] and (folder / "odd").is_dir()
+
+
+def test_the_label_of_the_current_image_is_renamed_or_merged(annotator, folder):
+    annotator.filter.value = "label: green"
+    assert write_label(annotator, "olive", command="rename") == [{"done": True}]
+    assert annotator.status.value == "12 images: renamed &#x27;green&#x27; to &#x27;olive&#x27;"
+    assert descriptions(annotator)[:3] == ["1 blue · 12", "2 olive · 12", "3 red · 12"]
+    assert annotator.filter.value == "label: olive" and len(annotator.sheet.tiles) == 12
+    write_label(annotator, "red", command="rename")
+    assert descriptions(annotator) == ["1 blue · 12", "2 red · 24", "U unlabelled · 0"]
+    assert annotator.filter.value == "label: red" and not (folder / "olive").exists()
+
+
+def test_the_first_page_comes_with_the_widget(annotator):
+    pictures = annotator.sheet.first_pictures
+    assert list(pictures) == [tile["key"] for tile in annotator.sheet.tiles]
+    assert all(picture.startswith(b"\xff\xd8") for picture in pictures.values())
+    assert bytes(annotator.large.value[:2]) == b"\xff\xd8"
+
+
+def test_f_enlarges_the_current_image_which_then_takes_the_commands(annotator, folder):
+    assert annotator.zoom.layout.display == "none"
+    press(annotator, "f")
+    assert annotator.zoom.layout.display == "block" and bytes(annotator.zoom.value[:2]) == b"\xff\xd8"
+    first = annotator.zoom.value
+    assert press(annotator, "3") == "red/b00.jpg: label set to &#x27;red&#x27;"
+    assert annotator.zoom.value != first
+    assert press(annotator, "Enter") == "blue/b01.jpg: confirmed"  # and not the page
+    press(annotator, "Escape")
+    assert annotator.zoom.layout.display == "none" and annotator.gallery.current == 2
+    press(annotator, "f", "f")
+    assert annotator.zoom.layout.display == "none"
+
+
+def test_undo_and_redo_go_to_the_image_also_where_the_filter_hides_it(annotator):
+    press(annotator, "3")
+    annotator.filter.value = "label: green"
+    assert press(annotator, "z") == "undone: blue/b00.jpg is &#x27;blue&#x27; again"
+    assert annotator.filter.value == "all images" and annotator.sheet.cursor == 0
+    press(annotator, "End")
+    assert press(annotator, "y") == "done again: red/b00.jpg is &#x27;red&#x27; again"
+    assert annotator.sheet.cursor == 0 and annotator.page_text.value == "page 1 of 3"
 
 
 def test_clicks_select(annotator):
@@ -167,18 +239,18 @@ def test_a_folder_that_is_gone_shows_a_message(annotator, folder):
 
 
 def test_undo_can_remove_the_label_in_the_filter(annotator):
-    annotator.new_label.value = "odd"
+    annotator.filter.value = "unlabelled"
+    write_label(annotator, "odd")
     annotator.filter.value = "label: odd"
     assert press(annotator, "z") == "undone: new label odd"
     assert annotator.filter.value == "all images" and len(annotator.sheet.tiles) == 15
 
 
 def test_a_label_can_have_the_name_of_a_filter(annotator):
-    annotator.new_label.value = "excluded"
-    press(annotator, "2")
+    write_label(annotator, "excluded")
     annotator.filter.value = "label: excluded"
     assert [tile["label"] for tile in annotator.sheet.tiles] == ["excluded"]
 
 
 def test_the_text_representation_is_the_same_in_every_run(annotator):
-    assert repr(annotator) == "[annotator of 36 images, needs a running kernel]"
+    assert repr(annotator) == "[annotator of 36 images: run this cell to use it]"

@@ -173,5 +173,5 @@ def test_live_training_shows_nothing_without_epochs_then_updates_one_chart(capsy
     assert live.chart is first
     assert list(first.marks[1].x) == [0, 1, 2]
     assert first.title == "epoch 2: loss 0.20, training error 10.0%, validation error 15.0%"
-    assert repr(first) == f"[interactive chart, needs a running kernel: {first.title}]"
+    assert repr(first) == f"[interactive chart: {first.title}; run this cell to use it]"
     assert capsys.readouterr().out.count("interactive chart") == 1

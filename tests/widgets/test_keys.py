@@ -49,4 +49,4 @@ def test_the_browser_gets_keys_idle_seconds_script_and_style():
 
 
 def test_the_text_representation_is_the_same_in_every_run():
-    assert repr(Keys()) == repr(Keys(captured=["1"])) == "[keyboard, needs a running kernel]"
+    assert repr(Keys()) == repr(Keys(captured=["1"])) == "[keyboard: run this cell to use it]"

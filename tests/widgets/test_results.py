@@ -51,7 +51,7 @@ def test_the_first_image_is_shown_with_its_details_and_bars(browser):
 
 
 def test_the_text_representation_is_the_same_in_every_run(browser):
-    assert repr(browser) == "[browser of 6 scored images, needs a running kernel]"
+    assert repr(browser) == "[browser of 6 scored images: run this cell to use it]"
 
 
 def test_every_key_of_the_legend_is_captured(browser):

@@ -123,7 +123,7 @@ def test_the_browser_gets_the_state_the_script_and_the_style():
 
 
 def test_the_text_representation_has_the_number_of_images():
-    assert repr(sheet("a", "b")) == "[page of 2 images, needs a running kernel]"
+    assert repr(sheet("a", "b")) == "[page of 2 images: run this cell to use it]"
 
 
 def test_scripts_and_styles_are_installed_with_the_package():
