@@ -124,8 +124,15 @@ class Dataset:
 
     def __str__(self) -> str:
         text = f"{self.name}: {len(self.images)} images in {len(self.labels)} labels"
-        unlabelled = f", {len(self.unlabelled)} unlabelled" if self.unlabelled else ""
-        return f"{text}, {len(self.excluded)} excluded{unlabelled}"
+        text += f", {len(self.excluded)} excluded"
+        if not self.unlabelled:
+            return text
+        text += f", {len(self.unlabelled)} unlabelled"
+        try:
+            check(self)
+        except ImgclfError as error:  # a person can still label the images
+            return f"{text}\n{str(error).removeprefix(f'{self.folder}: ')}"
+        return text
 
 
 def sample(images: Iterable[Image], *, per_label: int) -> list[Image]:
@@ -207,7 +214,8 @@ def check(dataset: Dataset, *, labelled: bool = True) -> None:
 
     Parameters
     ----------
-    labelled : if False, unlabelled images are enough, since a person can label them.
+    labelled : if False, unlabelled images are enough, since a person can label them; the text of the data
+        set says so.
 
     Raises
     ------
@@ -271,7 +279,7 @@ def read(name: str, images_dir: str = "") -> Dataset:
     Raises
     ------
     ImgclfError : `images.tsv` is missing or damaged, or is of another folder than `images_dir`, or labels
-        were changed since the scan.
+        were changed since the scan, or too few images have a label yet.
     """
     if not _table(name).exists():
         raise ImgclfError(f"no list of the images of {name} yet ({_table(name)}); run 01_prepare_data first")
@@ -293,7 +301,7 @@ def read(name: str, images_dir: str = "") -> Dataset:
         pairs = tuple(DuplicatePair(image[kept], image[other]) for kept, other in metadata[DUPLICATES])
     except (KeyError, ValueError, TypeError) as error:
         raise ImgclfError(f"{_metadata(name)}: does not fit images.tsv; run 01_prepare_data again") from error
-    return Dataset(
+    found = Dataset(
         name,
         folder,
         images,
@@ -303,6 +311,9 @@ def read(name: str, images_dir: str = "") -> Dataset:
         metadata["journal_state"],
         metadata["origins"],
     )
+    if found.unlabelled:
+        check(found)
+    return found
 
 
 def is_current(dataset: Dataset, journal: Journal) -> bool:

@@ -61,7 +61,9 @@ def test_unlabelled_images_are_listed_and_used_by_no_later_stage(tmp_path):
         [image.path for image in found.images] == ["a/0.jpg"] and found.labels == ["a"] and not found.excluded
     )
     assert [image.path for image in found.unlabelled] == ["unlabelled/1.jpg", "unlabelled/2.jpg"]
-    assert str(found).endswith("1 images in 1 labels, 0 excluded, 2 unlabelled")
+    first, second = str(found).split("\n")
+    assert first.endswith("1 images in 1 labels, 0 excluded, 2 unlabelled")
+    assert second == "only the label 'a' has images; add a folder for at least one more label"
 
 
 def test_folders_between_label_and_file_are_the_group(tmp_path):
