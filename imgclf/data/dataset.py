@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from imgclf import ImgclfError, files
 from imgclf.data.journal import Journal
 from imgclf.images import decoding
 
+T = TypeVar("T")
 UNLABELLED = "unlabelled"  # the folder of images without a label
 NO_LABEL = "no label yet"  # the reason why later stages skip them
 DUPLICATES = "twins"  # the key of the pairs of duplicates in images.json, as version 0.1.0 wrote it
@@ -135,17 +136,22 @@ class Dataset:
         return text
 
 
-def sample(images: Iterable[Image], *, per_label: int) -> list[Image]:
-    """Return at most `per_label` images of each label, evenly spaced in the order of their paths."""
+def sample(images: Iterable[Image], *, per_label: int, most: int = 60) -> list[Image]:
+    """Return at most `per_label` images of each label, evenly spaced in the order of their paths.
+
+    Of many labels, fewer of each; of more than `most` labels, one of each of some, evenly spaced.
+    """
     by_label: dict[str, list[Image]] = {}
     for image in sorted(images, key=lambda image: image.path):
         by_label.setdefault(image.label, []).append(image)
-    return [
-        some[i * len(some) // count]
-        for some in by_label.values()
-        for count in [min(per_label, len(some))]
-        for i in range(count)
-    ]
+    per_label = min(per_label, max(1, most // max(1, len(by_label))))
+    labels = _evenly_spaced(list(by_label.values()), most)
+    return [image for some in labels for image in _evenly_spaced(some, per_label)]
+
+
+def _evenly_spaced(items: list[T], most: int) -> list[T]:
+    count = min(most, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def fingerprint(images: Iterable[Image]) -> str:

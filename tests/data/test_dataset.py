@@ -297,3 +297,10 @@ def test_a_data_set_in_the_data_folder_can_move_with_it(data_dir, tmp_path, monk
     dataset.write(scan.scan_folder("fruit", dataset.images_folder("fruit")))
     monkeypatch.setenv("IMGCLF_DATA", str(data_dir.rename(tmp_path / "moved")))
     assert dataset.read("fruit").file(dataset.read("fruit").images[0]).exists()
+
+
+@pytest.mark.parametrize(("count", "chosen", "first"), [(2, 12, 6), (20, 60, 3), (200, 60, 1)])
+def test_a_sample_of_many_labels_has_fewer_images_of_each(count, chosen, first):
+    images = [Image(f"{k:03d}/{i}.jpg", f"{k:03d}", "", "", 1, 1) for k in range(count) for i in range(6)]
+    found = [each.label for each in dataset.sample(images, per_label=6)]
+    assert len(found) == chosen and found.count("000") == first
