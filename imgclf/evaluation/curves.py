@@ -92,10 +92,9 @@ def average_roc(evaluation: Evaluation) -> AverageCurve | None:
 
     Source: T. Fawcett, "An introduction to ROC analysis", Pattern Recognition Letters 27 (2006), section 8.1.
     """
-    from sklearn.metrics import roc_curve
 
-    def points(is_label: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-        false, true, _ = roc_curve(is_label, ranks)
+    def points(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+        false, true = (np.append(0, counts.cumsum()) / counts.sum() for counts in (negative, positive))
         return np.interp(GRID, false, true)
 
     return _average(evaluation, points, _auc)
@@ -103,11 +102,10 @@ def average_roc(evaluation: Evaluation) -> AverageCurve | None:
 
 def average_precision_recall(evaluation: Evaluation) -> AverageCurve | None:
     """Return the mean of the labels' precision-recall curves by score; None if no label has one."""
-    from sklearn.metrics import precision_recall_curve
 
-    def points(is_label: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-        precision, recall, _ = precision_recall_curve(is_label, ranks)
-        return precision[::-1][np.searchsorted(recall[::-1], GRID)]
+    def points(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+        found, predicted = positive.cumsum(), (positive + negative).cumsum()
+        return (found / predicted)[np.searchsorted(found / found[-1], GRID)]
 
     return _average(evaluation, points, _average_precision)
 
@@ -117,13 +115,18 @@ def _average(
     points: Callable[[np.ndarray, np.ndarray], np.ndarray],
     area: Callable[[np.ndarray, np.ndarray], float],
 ) -> AverageCurve | None:
+    """Average over the labels.
+
+    `points` takes the number of positive and of negative images at each score, the highest first, and returns
+    the curve at `GRID`; `area` takes them the lowest first.
+    """
     lines, areas = [], {}
     for label in evaluation.labels:
         if one := _one_against_rest(evaluation, label):
             is_label, ranks = one
-            levels = ranks.max() + 1
-            areas[label] = area(_counts(ranks[is_label], levels), _counts(ranks[~is_label], levels))
-            lines.append(points(is_label, ranks))
+            positive, negative = (_counts(ranks[rows], ranks.max() + 1) for rows in (is_label, ~is_label))
+            areas[label] = area(positive, negative)
+            lines.append(points(positive[::-1], negative[::-1]))
     if not lines:
         return None
     low, high = np.percentile(lines, [10, 90], axis=0)
