@@ -14,7 +14,7 @@ from imgclf.evaluation import curves
 from imgclf.evaluation.metrics import Evaluation, condensed_confusion
 from imgclf.finetuning.learning_curve import Epoch
 from imgclf.plots import COLOURS, LONGEST_IN_LEGEND, MOST_LABELS, OTHERS, SHOWN, colour, short
-from imgclf.widgets.progress import progress
+from imgclf.widgets.progress import counted, progress
 
 MOST_POINTS = 5000  # bqplot draws SVG; more points make the browser slow
 FEW = 15  # labels; more are set closer and in a smaller font
@@ -402,13 +402,15 @@ class LiveTraining:
 
     def __init__(self) -> None:
         self.chart: Chart | None = None
-        self._update_bar: Callable[[int], None] | None = None
-        self._stack = ExitStack()
+        self._stack, self._preparing = ExitStack(), ExitStack()
 
     def __enter__(self) -> "LiveTraining":
+        self._count = self._stack.enter_context(counted("images of this epoch"))
+        self._preparing.enter_context(progress("preparing the images", 0))
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._preparing.close()
         self._stack.close()
 
     def show(self, epochs: Sequence[Epoch]) -> None:
@@ -421,6 +423,5 @@ class LiveTraining:
 
     def progress(self, done: int, total: int) -> None:
         """Update the progress bar with the number of images of the epoch that are done."""
-        if self._update_bar is None:
-            self._update_bar = self._stack.enter_context(progress("images of this epoch", total))
-        self._update_bar(done)
+        self._preparing.close()
+        self._count(done, total)
