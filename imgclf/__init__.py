@@ -2,6 +2,9 @@
 
 import os
 import sys
+from traceback import walk_tb
+from types import TracebackType
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -19,3 +22,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 class ImgclfError(Exception):
     """An error that the user can fix. The message says what is wrong, where, and what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows in place of a traceback: the message alone."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+def _show_interrupt(
+    shell: Any, kind: type[BaseException], error: BaseException, frames: TracebackType, tb_offset: int | None
+) -> None:
+    """Show in a notebook that a cell was interrupted; in one line if it was at work in this package."""
+    if any(frame.f_globals.get("__name__", "").split(".")[0] == __name__ for frame, _ in walk_tb(frames)):
+        line = f"{kind.__name__}: stopped; to go on, run this cell again"
+        error._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]  # IPython looks for it
+    shell.showtraceback((kind, error, frames), tb_offset=tb_offset)
+
+
+# `set_custom_exc` keeps one handler for all exceptions, so that of the user stays.
+_shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
+if _shell and not _shell.custom_exceptions:
+    _shell.set_custom_exc((KeyboardInterrupt,), _show_interrupt)

@@ -4,7 +4,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -140,8 +139,9 @@ def compute(
     ----------
     network : an ONNX network that `backbones.write` wrote; its metadata hold the preprocessing.
     subset : only these images; all by default.
-    shard_images : images written to disk at once: what a killed run loses at most.
-    progress : called with the number of images that are done, of those that were missing.
+    shard_images : images written to disk at once: what a killed run loses at most. An interrupted run loses
+        none.
+    progress : called after each image with the number that are done, of those that were missing.
 
     Returns
     -------
@@ -152,18 +152,24 @@ def compute(
     if not todo:
         return skipped
     ready = engines.start(network, engine=engine, precision=precision, batch_size=batch_size)
-    done = 0
     results = pipeline.run(
         ready, image_sources(dataset, todo), engines.preprocessing(network), batch_size=batch_size
     )
-    while shard := list(islice(results, shard_images)):
-        found = {i: outputs[0] for i, outputs in shard if not isinstance(outputs, Skipped)}
-        skipped += [outputs for _, outputs in shard if isinstance(outputs, Skipped)]
-        if found:
-            cache.add([todo[i].sha256 for i in found], np.stack(list(found.values())))
-        done += len(shard)
-        if progress:
-            progress(done)
+    shard: dict[str, np.ndarray] = {}
+    try:
+        for done, (i, outputs) in enumerate(results, start=1):
+            if isinstance(outputs, Skipped):
+                skipped.append(outputs)
+            else:
+                shard[todo[i].sha256] = outputs[0]
+            if len(shard) == shard_images:
+                cache.add(list(shard), np.stack(list(shard.values())))
+                shard = {}
+            if progress:
+                progress(done)
+    finally:  # also what was computed before an interruption
+        if shard:
+            cache.add(list(shard), np.stack(list(shard.values())))
     return skipped
 
 
@@ -223,13 +229,12 @@ def estimate_time(
         engine=engine,
         precision=precision,
         batch_size=batch_size,
-        shard_images=few // 4,
         progress=lambda done: times.append(time.perf_counter()),
     )
-    if len(times) < 2:
+    first = few // 4  # left out, since they also start the engine
+    if len(times) < 2 * first:
         return f"there are only {len(todo)} new images; they are done"
-    # The first shard is left out, since it also starts the engine.
-    per_second = (len(times) - 1) * (few // 4) / (times[-1] - times[0])
+    per_second = (len(times) - first) / (times[-1] - times[first - 1])
     left = len(todo[few:])
     return (
         f"{per_second:.0f} images a second; "

@@ -1,6 +1,8 @@
 """A linear support vector machine (SVM) on feature vectors, with C chosen by cross-validation."""
 
+import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ FOLDS = 3
 MAX_ITERATIONS = 3000
 ROUNDING = 1e-9  # accuracies that differ by less are equal
 LOG_TEMPERATURE_BOUNDS = (-5.0, 5.0)
+FITTING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ def train(
     l2_normalize: bool = True,
     seed: int = 0,
     validation: np.ndarray | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CSearch:
     """Fit a class-balanced linear SVM for each C, and choose the C by its out-of-fold predictions.
 
@@ -157,6 +161,7 @@ def train(
     validation : (n,) bool mask; if given, C and temperature are chosen on these rows alone, scored by
         estimators that were trained on the others, instead of by cross-validation. The head is trained on all
         rows.
+    progress : called with the number of estimators that are trained and of all.
 
     Raises
     ------
@@ -175,8 +180,16 @@ def train(
     c_values = sorted(c_values)
     vectors = _normalized(matrix) if l2_normalize else matrix
     folds = _folds(y, clusters, seed) if validation is None else _single_fold(validation)
-    oof_scores = [_oof_scores(vectors, y, folds, c, seed) for c in c_values]
-    estimators = [_fit(vectors, y, c, seed) for c in c_values]
+    total = len(c_values) * (len(folds) + 1)
+    oof_by_c, estimator_of = {}, {}
+    for number, c in enumerate(
+        reversed(c_values)
+    ):  # a large C takes longest, so the time left is no surprise
+        progress(number * (len(folds) + 1), total)
+        estimator_of[c] = _fit(vectors, y, c, seed)
+        progress(number * (len(folds) + 1) + 1, total)
+        oof_by_c[c] = _oof_scores(vectors, y, folds, c, seed)
+    oof_scores, estimators = ([by_c[c] for c in c_values] for by_c in (oof_by_c, estimator_of))
     cv_accuracy = [_balanced_accuracy(y, scores) for scores in oof_scores]
     if np.isnan(cv_accuracy).any():
         best = most_accurate = int(np.argmin(np.abs(np.log(c_values))))
@@ -269,10 +282,34 @@ def _fit(vectors: np.ndarray, y: np.ndarray, c: float, seed: int) -> "LinearSVC"
     from sklearn.svm import LinearSVC
 
     estimator = LinearSVC(C=c, class_weight="balanced", random_state=seed, max_iter=MAX_ITERATIONS)
-    with warnings.catch_warnings():
-        # At large C it stops before the last digit of the optimum; the accuracies show whether that mattered.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return estimator.fit(vectors, y)
+
+    def fit() -> None:
+        # One at a time: liblinear has one random generator, and one may still run after an interruption.
+        with FITTING, warnings.catch_warnings():
+            # At large C it stops before the last digit of the optimum; the accuracies show if that mattered.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            estimator.fit(vectors, y)
+
+    _run_interruptibly(fit)
+    return estimator
+
+
+def _run_interruptibly(work: Callable[[], object]) -> None:
+    """Run work that ignores Ctrl-C, since it is one call of C code, so that Ctrl-C is answered at once."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)  # on Windows, a wait without a timeout ignores Ctrl-C
+    if errors:
+        raise errors[0]
 
 
 def _coefficients(estimator: "LinearSVC") -> tuple[np.ndarray, np.ndarray]:

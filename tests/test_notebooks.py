@@ -9,8 +9,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
-from imgclf.experiments import notebooks
+from imgclf import ImgclfError
+from imgclf.experiments import notebooks, sequence
+from imgclf.images import decoding
+from support.pictures import picture
 
 NOTEBOOKS = notebooks.paths()
 MOST_LINES = 12
@@ -115,3 +120,74 @@ def test_a_changed_number_in_a_stored_output_fails(tmp_path, data_dir):
     changed = nbval(copy, data=data_dir)
     assert changed.returncode == 1 and "1281" in changed.stdout
     assert f"1 failed, {len(code_cells(copy)) - 1} passed" in changed.stdout
+
+
+REFUSED = "from imgclf.data import dataset\ndataset.read('nothing')"
+WITH_A_CAUSE = """
+from pathlib import Path
+from imgclf import engines
+Path("x.onnx").write_text("no network")
+engines.preprocessing(Path("x.onnx"))"""
+INTERRUPTED = """
+import os, signal, time
+from imgclf.data import dataset
+def images():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(9)
+    yield
+dataset.fingerprint(images())"""
+INTERRUPTED_ELSEWHERE = "import imgclf, os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)"
+A_DEFECT = "from imgclf import plots\nplots.short(None)"
+
+
+def error_of(source: str, folder: Path, data: Path) -> nbformat.NotebookNode:
+    """Run a cell in a kernel, and return the error that stopped the notebook."""
+    cells = [nbformat.v4.new_code_cell(text) for text in (source, "print('not stopped')")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    client = NotebookClient(notebook, resources={"metadata": {"path": str(folder)}})
+    with pytest.raises(CellExecutionError):
+        client.execute(env={**os.environ, "IMGCLF_DATA": str(data)})
+    assert not notebook.cells[1].outputs
+    (error,) = (output for output in notebook.cells[0].outputs if output.output_type == "error")
+    return error
+
+
+@pytest.mark.notebooks
+class TestAnErrorInANotebook:
+    def test_is_one_line_and_stops_it(self, tmp_path, data_dir):
+        error = error_of(REFUSED, tmp_path, data_dir)
+        assert error.ename == "ImgclfError" and error.evalue.startswith("no list of the images of nothing")
+        assert error.traceback == [f"ImgclfError: {error.evalue}"]
+
+    def test_shows_no_traceback_of_its_cause(self, tmp_path, data_dir):
+        error = error_of(WITH_A_CAUSE, tmp_path, data_dir)
+        assert error.traceback == ["ImgclfError: x.onnx: not an ONNX network for images; write it again"]
+
+    def test_an_interrupt_of_imgclf_is_one_line(self, tmp_path, data_dir):
+        error = error_of(INTERRUPTED, tmp_path, data_dir)
+        assert error.ename == "KeyboardInterrupt"
+        assert error.traceback == ["KeyboardInterrupt: stopped; to go on, run this cell again"]
+
+    @pytest.mark.parametrize("source", [INTERRUPTED_ELSEWHERE, A_DEFECT], ids=["interrupt", "defect"])
+    def test_has_its_traceback_where_that_tells_something(self, source, tmp_path, data_dir):
+        assert "Traceback" in "".join(error_of(source, tmp_path, data_dir).traceback)
+
+    def test_fails_nbval(self, tmp_path, data_dir):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(REFUSED, execution_count=1)])
+        nbformat.write(notebook, tmp_path / "refused.ipynb")
+        ended = nbval(tmp_path / "refused.ipynb", data=data_dir)
+        assert ended.returncode == 1 and "no list of the images of nothing" in ended.stdout
+
+
+@pytest.mark.notebooks
+@pytest.mark.slow
+def test_labelling_from_zero_is_no_error_in_01_and_the_later_notebooks_stop(data_dir, tmp_path):
+    (folder := data_dir / "images" / "zero" / "unlabelled").mkdir(parents=True)
+    for seed in range(4):
+        (folder / f"{seed}.jpg").write_bytes(decoding.jpeg(picture((200, 40, 40), seed=seed)))
+    sequence.execute(NOTEBOOKS[1], tmp_path, {"dataset_name": "zero"})
+    outputs = str([cell.outputs for cell in code_cells(tmp_path / NOTEBOOKS[1].name)])
+    assert "annotator of 4 images" in outputs and "nothing to split: no image has a label yet" in outputs
+    assert outputs.count("none of the 4 images has a label yet; label them in 01_prepare_data") == 2
+    with pytest.raises(ImgclfError, match="none of the 4 images has a label yet"):
+        sequence.execute(NOTEBOOKS[4], tmp_path, {"dataset_name": "zero"})

@@ -2,15 +2,24 @@
 
 import inspect
 import io
+import re
+import subprocess
+import sys
+from pathlib import Path
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from imgclf import plots
+from imgclf.data import scan
 from imgclf.evaluation import calibration, curves, metrics
 from imgclf.experiments.trials import Trial
 from imgclf.finetuning.learning_curve import Epoch
@@ -321,8 +330,8 @@ def drawn_texts(monkeypatch) -> list[tuple[str, bool]]:
 
 def test_every_figure_function_is_among_those_whose_texts_are_tested():
     functions = inspect.getmembers(plots, inspect.isfunction)
-    figures = {name for name, f in functions if f.__module__ == plots.__name__}
-    assert figures - {"colour", "plain", "short", "save"} == set(FIGURES)
+    figures = {name for name, f in functions if f.__module__ == plots.__name__ and name[0] != "_"}
+    assert figures - {"colour", "save", "samples"} == set(FIGURES)  # samples draws by grid
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -345,3 +354,186 @@ def test_the_recorder_sees_mathematics(drawn_texts):
     plt.figure().text(0, 0, DOLLARS)
     plt.gcf().canvas.draw()
     assert drawn_texts == [(DOLLARS, True)]
+
+
+MANY = pytest.mark.parametrize("count", [2, 12, 40, 200, 1000])
+MOST_PIXELS = 1700, 1400
+
+
+def of_many(count: int) -> metrics.Evaluation:
+    """Three images of each label; the last image of every third label is predicted as label 7 or 8."""
+    truth = np.arange(count).repeat(3)
+    scores = np.random.default_rng(0).normal(0, 0.1, (len(truth), count)) + np.eye(count)[truth]
+    scores[2::9, 7 % count] += np.linspace(1.5, 4, len(scores[2::9]))
+    scores[5::18, 8 % count] += np.linspace(1.5, 4, len(scores[5::18]))
+    names = [f"{'a long label ' * 5}{k:04d}" for k in range(count)]
+    paths = list(map(str, range(len(truth))))
+    return metrics.evaluate(names, paths, [names[k] for k in truth], scores, scores)
+
+
+@MANY
+@pytest.mark.parametrize("name", sorted(WITH_LABELS - {"grid"}))
+def test_a_figure_is_not_larger_for_more_or_longer_labels(name, count, tmp_path):
+    evaluation = of_many(count)
+    points = np.random.default_rng(0).normal(size=(3 * count, 2))
+    draw = {
+        "confusion": plots.confusion,
+        "roc": plots.roc,
+        "precision_recall": plots.precision_recall,
+        "feature_map": lambda found: plots.feature_map(
+            points, np.array(found.labels).repeat(3), found.labels
+        ),
+    }
+    draw[name](evaluation)
+    plots.save(tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as picture:
+        width, height = picture.size
+    assert width < MOST_PIXELS[0] and height < MOST_PIXELS[1]
+
+
+def test_curves_of_many_labels_are_the_worst_ones_and_the_mean_of_all(ax):
+    evaluation = of_many(40)
+    plots.roc(evaluation, ax=ax)
+    areas = {label: curves.roc(evaluation, label).auc for label in evaluation.labels}
+    mean, *worst, _ = ax.lines
+    drawn = sorted(round(areas[label], 2) for label in sorted(areas, key=areas.get)[: plots.SHOWN])
+    assert [float(line.get_label().split("area ")[1].split(" ")[0]) for line in worst] == drawn
+    assert mean.get_label() == f"mean of 40 labels, area {np.mean(list(areas.values())):.2f}"
+    assert "The worst 10 of 40 labels; mean and band of all" in ax.get_title()
+
+
+def test_a_feature_map_of_many_labels_draws_every_image_and_names_the_frequent_labels(ax):
+    image_labels = [f"label {k}" for k in range(30) for _ in range(k + 1)]
+    points = np.random.default_rng(0).normal(size=(len(image_labels), 2))
+    plots.feature_map(points, image_labels, [f"label {k}" for k in range(30)], ax=ax)
+    others, *shown = ax.collections
+    assert [scatter.get_label() for scatter in shown] == [f"label {k} ({k + 1})" for k in range(29, 19, -1)]
+    assert others.get_label() == f"20 other labels ({sum(range(21))})"
+    assert sum(len(scatter.get_offsets()) for scatter in ax.collections) == len(points)
+    assert "the 10 of 30 labels with the most images" in ax.get_title()
+
+
+def test_a_confusion_matrix_of_many_labels_counts_every_image(ax):
+    evaluation = of_many(200)
+    plots.confusion(evaluation, ax=ax)
+    assert sum(int(text.get_text()) for text in ax.texts) == 600
+    assert ax.get_yticklabels()[-1].get_text() == "180 other labels"
+    assert "the 20 of 200 labels with the most mistakes; the others are summed" in ax.get_title()
+
+
+def test_samples_of_many_labels_are_a_page_and_say_what_they_leave_out(tmp_path):
+    for k in range(70):
+        (tmp_path / f"{k:02d}").mkdir()
+        Image.new("RGB", (20, 20), (3 * k, 0, 0)).save(tmp_path / f"{k:02d}" / "0.png")
+    found = scan.scan_folder("many", tmp_path)
+    plots.samples(found, found.files, per_label=6, title="Images: ")
+    drawn = [ax for ax in plt.gcf().axes if ax.images]
+    assert len(drawn) == 60 and drawn[0].get_title() == "00/0.png" and drawn[-1].get_title() == "68/0.png"
+    title = plt.gcf().get_suptitle()
+    assert (
+        title
+        == "Images: 1 of each label, evenly spaced in its folder\n60 of 70 labels, evenly spaced in their order"
+    )
+
+
+def test_samples_of_few_labels_are_as_many_as_asked(colour_folder):
+    found = scan.scan_folder("colours", colour_folder)
+    plots.samples(found, found.images, per_label=6, title="Images: ")
+    assert len([ax for ax in plt.gcf().axes if ax.images]) == 18
+    assert plt.gcf().get_suptitle() == "Images: 6 of each label, evenly spaced in its folder"
+
+
+@pytest.mark.parametrize("name", ["roc", "precision_recall", "feature_map"])
+def test_a_label_with_a_leading_underscore_is_in_the_legend(name):
+    names = ["_hidden", "__init__", "seen"]
+    FIGURES[name](names)
+    legend = plt.gca().get_legend().get_texts()
+    assert [re.split(r",| \(", text.get_text().strip())[0] for text in legend][:3] == names
+
+
+@pytest.fixture
+def own_fonts(monkeypatch):
+    """Restore the fonts of matplotlib after the test."""
+    monkeypatch.setattr(plots.text, "_looked_up", set())
+    monkeypatch.setattr(plots.text, "_named_fonts", set())
+    plots.text._system_fonts.cache_clear()
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", list(font_manager.fontManager.ttflist))
+    with mpl.rc_context():
+        yield
+    plots.text._system_fonts.cache_clear()
+
+
+def write_font(path: Path, characters: str) -> Path:
+    """Write a font in which each of the characters is a square."""
+    names = [f"square{number}" for number in range(len(characters))]
+    pen = TTGlyphPen(None)
+    for move, point in (
+        ("moveTo", (50, 0)),
+        ("lineTo", (50, 700)),
+        ("lineTo", (750, 700)),
+        ("lineTo", (750, 0)),
+    ):
+        getattr(pen, move)(point)
+    pen.closePath()
+    square = pen.glyph()
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", *names])
+    font.setupCharacterMap(dict(zip(map(ord, characters), names, strict=True)))
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), **dict.fromkeys(names, square)})
+    font.setupHorizontalMetrics(dict.fromkeys([".notdef", *names], (800, 50)))
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": path.stem, "styleName": "Regular"})
+    font.setupOS2(sTypoAscender=800, usWeightClass=400)
+    font.setupPost()
+    font.save(path)
+    return path
+
+
+CHINESE = ["猫的照片", "狗", "鸟"]
+
+
+@pytest.mark.parametrize("name", sorted(WITH_LABELS))
+def test_a_font_of_the_computer_that_has_the_characters_is_taken(
+    name, own_fonts, tmp_path, monkeypatch, capsys
+):
+    path = write_font(tmp_path / "Own Sans CJK.ttf", "".join(sorted(set("".join(CHINESE)))))
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(path)])  # it is installed just now
+    FIGURES[name](CHINESE)
+    plt.gcf().canvas.draw()  # a character without a glyph would be a warning, so an error here
+    assert "Own Sans CJK" in mpl.rcParams["font.family"]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "font"),
+    [
+        ("猫", "Noto Sans CJK"),
+        ("ひらがな", "Noto Sans CJK"),
+        ("한국어", "Noto Sans CJK"),
+        ("🍎", "Symbola"),
+        ("हिन्दी", "Noto Sans (fonts-noto-core)"),
+    ],
+)
+def test_a_missing_font_is_named_once(text, font, own_fonts, monkeypatch, capsys):
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    for each in (text, *text):
+        plots.grid([np.zeros((8, 8, 3), np.uint8)], [each], title=text)
+        plt.gcf().canvas.draw()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert f"Install {font}" in line and text[0] in line
+
+
+@pytest.mark.parametrize("text", ["قطة", "Ünïcode", "кошка", "❤\ufe0f", "a\u200db"])
+def test_characters_of_the_default_font_need_no_other(text, own_fonts, monkeypatch, capsys):
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    before = list(mpl.rcParams["font.family"])
+    plots.grid([np.zeros((8, 8, 3), np.uint8)], [text], title=text)
+    plt.gcf().canvas.draw()
+    assert mpl.rcParams["font.family"] == before and capsys.readouterr().out == ""
+
+
+def test_a_matplotlibrc_with_latex_does_not_apply(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\ntext.parse_math: False\nbackend: agg\n")
+    draw = "from imgclf import plots; plots.c_curve([1, 10], [1, 1], [1, 1], 0); plots.grid([[[0]]], ['5$'], title=''); from pathlib import Path; plots.save(Path('a.png'))"
+    drawn = subprocess.run([sys.executable, "-c", draw], cwd=tmp_path, capture_output=True, text=True)
+    assert drawn.returncode == 0 and (tmp_path / "a.png").exists(), drawn.stderr

@@ -1,5 +1,9 @@
 """The linear head: the C that is chosen, the columns of the scores, the temperature."""
 
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -361,3 +365,37 @@ def test_probabilities_are_no_more_confident_than_the_number_of_images_allows():
     assert found.cv_accuracy == (1.0,)
     odds = np.exp(np.ptp(found.oof_scores, axis=1) / found.head.temperature)
     assert 5 < np.median(odds) < 200  # 40 images and no wrong prediction: about 41 to 1
+
+
+def test_progress_counts_every_estimator():
+    counted = []
+    matrix, labels, clusters = separated(0)
+    svm.train(
+        matrix,
+        labels,
+        clusters,
+        c_values=[0.1, 1, 10],
+        progress=lambda done, total: counted.append((done, total)),
+    )
+    assert [done for done, _ in counted] == sorted(done for done, _ in counted)
+    assert counted[0] == (0, 12) and counted[-1] == (9, 12)
+
+
+def test_an_interruption_does_not_wait_for_the_estimator():
+    ends = threading.Event()
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        svm._run_interruptibly(lambda: ends.wait(60))
+    assert time.monotonic() - began < 20
+    ends.set()
+
+
+def test_an_error_of_an_estimator_is_raised():
+    with pytest.raises(ValueError, match="NaN"):
+        svm.train(
+            np.full((4, 2), np.nan, np.float32),
+            np.array(list("aabb")),
+            np.arange(4).astype(str),
+            c_values=[1.0],
+        )

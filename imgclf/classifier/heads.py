@@ -1,6 +1,6 @@
 """The network and the last layer that belong to each value of the parameter `classifier`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ def train(
     c_values: list[float],
     l2_normalize: bool = True,
     seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CSearch:
     """Train the last layer of a classifier.
 
@@ -56,6 +57,7 @@ def train(
     ----------
     features : of the training images that have any; `clusters` : (n,) names of theirs.
     train_images : all training images.
+    progress : called with the number of estimators that are trained and of all.
 
     Raises
     ------
@@ -69,6 +71,7 @@ def train(
             c_values=c_values,
             l2_normalize=l2_normalize,
             seed=seed,
+            progress=progress,
         )
     proc = files.proc_dir(dataset_name)
     finetuned = record.read(proc)
@@ -90,6 +93,7 @@ def train(
         l2_normalize=l2_normalize,
         seed=seed,
         validation=validation,
+        progress=progress,
     )
 
 

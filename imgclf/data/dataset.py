@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from imgclf import ImgclfError, files
 from imgclf.data.journal import Journal
 from imgclf.images import decoding
 
+T = TypeVar("T")
 UNLABELLED = "unlabelled"  # the folder of images without a label
 NO_LABEL = "no label yet"  # the reason why later stages skip them
 DUPLICATES = "twins"  # the key of the pairs of duplicates in images.json, as version 0.1.0 wrote it
@@ -124,21 +125,33 @@ class Dataset:
 
     def __str__(self) -> str:
         text = f"{self.name}: {len(self.images)} images in {len(self.labels)} labels"
-        unlabelled = f", {len(self.unlabelled)} unlabelled" if self.unlabelled else ""
-        return f"{text}, {len(self.excluded)} excluded{unlabelled}"
+        text += f", {len(self.excluded)} excluded"
+        if not self.unlabelled:
+            return text
+        text += f", {len(self.unlabelled)} unlabelled"
+        try:
+            check(self)
+        except ImgclfError as error:  # a person can still label the images
+            return f"{text}\n{str(error).removeprefix(f'{self.folder}: ')}"
+        return text
 
 
-def sample(images: Iterable[Image], *, per_label: int) -> list[Image]:
-    """Return at most `per_label` images of each label, evenly spaced in the order of their paths."""
+def sample(images: Iterable[Image], *, per_label: int, most: int = 60) -> list[Image]:
+    """Return at most `per_label` images of each label, evenly spaced in the order of their paths.
+
+    Of many labels, fewer of each; of more than `most` labels, one of each of some, evenly spaced.
+    """
     by_label: dict[str, list[Image]] = {}
     for image in sorted(images, key=lambda image: image.path):
         by_label.setdefault(image.label, []).append(image)
-    return [
-        some[i * len(some) // count]
-        for some in by_label.values()
-        for count in [min(per_label, len(some))]
-        for i in range(count)
-    ]
+    per_label = min(per_label, max(1, most // max(1, len(by_label))))
+    labels = _evenly_spaced(list(by_label.values()), most)
+    return [image for some in labels for image in _evenly_spaced(some, per_label)]
+
+
+def _evenly_spaced(items: list[T], most: int) -> list[T]:
+    count = min(most, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def fingerprint(images: Iterable[Image]) -> str:
@@ -207,7 +220,8 @@ def check(dataset: Dataset, *, labelled: bool = True) -> None:
 
     Parameters
     ----------
-    labelled : if False, unlabelled images are enough, since a person can label them.
+    labelled : if False, unlabelled images are enough, since a person can label them; the text of the data
+        set says so.
 
     Raises
     ------
@@ -271,7 +285,7 @@ def read(name: str, images_dir: str = "") -> Dataset:
     Raises
     ------
     ImgclfError : `images.tsv` is missing or damaged, or is of another folder than `images_dir`, or labels
-        were changed since the scan.
+        were changed since the scan, or too few images have a label yet.
     """
     if not _table(name).exists():
         raise ImgclfError(f"no list of the images of {name} yet ({_table(name)}); run 01_prepare_data first")
@@ -293,7 +307,7 @@ def read(name: str, images_dir: str = "") -> Dataset:
         pairs = tuple(DuplicatePair(image[kept], image[other]) for kept, other in metadata[DUPLICATES])
     except (KeyError, ValueError, TypeError) as error:
         raise ImgclfError(f"{_metadata(name)}: does not fit images.tsv; run 01_prepare_data again") from error
-    return Dataset(
+    found = Dataset(
         name,
         folder,
         images,
@@ -303,6 +317,9 @@ def read(name: str, images_dir: str = "") -> Dataset:
         metadata["journal_state"],
         metadata["origins"],
     )
+    if found.unlabelled:
+        check(found)
+    return found
 
 
 def is_current(dataset: Dataset, journal: Journal) -> bool:

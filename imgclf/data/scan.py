@@ -4,17 +4,15 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-
-from joblib import cpu_count
 
 from imgclf import ImgclfError
 from imgclf.data import dataset
 from imgclf.data.dataset import NO_LABEL, UNLABELLED, Dataset, Image
 from imgclf.data.journal import Journal
 from imgclf.images import decoding, duplicates
+from imgclf.images.loading import in_parallel
 
 
 def find_files(folder: Path) -> list[str]:
@@ -79,12 +77,11 @@ def scan_folder(name: str, folder: Path, *, progress: Callable[[int], None] | No
     paths = find_files(folder)
     cache = dataset.cached_images(name)
     image_paths = [path for path in paths if Path(path).suffix.lower() in decoding.SUFFIXES]
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        images = []
-        for image in pool.map(lambda path: _scan_file(folder, path, cache), image_paths):
-            images.append(image)
-            if progress:
-                progress(len(images))
+    images = []
+    for image in in_parallel(lambda path: _scan_file(folder, path, cache), image_paths):
+        images.append(image)
+        if progress:
+            progress(len(images))
     loose = sorted(
         path.name for path in folder.iterdir() if path.suffix.lower() in decoding.SUFFIXES and path.is_file()
     )

@@ -82,6 +82,8 @@ class Split:
         return np.array([self.cluster[image.path] for image in images])
 
     def __str__(self) -> str:
+        if not self.train and not self.test:
+            return "nothing to split: no image has a label yet"
         text = f"{len(self.train)} images train, {len(self.test)} test"
         if self.excluded:
             text += f"; {len(self.excluded)} excluded from training, as duplicates of dedicated test images"

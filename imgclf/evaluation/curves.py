@@ -1,12 +1,14 @@
 """ROC and precision-recall curves, each label against the rest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from imgclf.evaluation.metrics import RESAMPLES, Evaluation, Interval, percentile_interval
 from imgclf.evaluation.rejection import checked_threshold
+
+GRID = np.linspace(0, 1, 101)  # of the mean of curves
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,76 @@ class PrecisionRecall:
     average_precision: float
     interval: Interval
     baseline: float
+
+
+@dataclass(frozen=True)
+class AverageCurve:
+    """Mean and spread of the curves of many labels, each label against the rest.
+
+    Attributes
+    ----------
+    x : (m,), 0 to 1, rising: false positive rate, or recall.
+    mean, low, high : (m,), 0 to 1: mean, 10th and 90th percentile of the labels' curves at `x`.
+    areas : for each label with a curve, its ROC area or average precision, 0 to 1.
+    """
+
+    x: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    areas: dict[str, float]
+
+    def worst(self, most: int) -> list[str]:
+        """Return at most `most` labels, the smallest area first."""
+        return sorted(self.areas, key=self.areas.__getitem__)[:most]
+
+
+def average_roc(evaluation: Evaluation) -> AverageCurve | None:
+    """Return the mean of the labels' ROC curves by score (vertical averaging); None if no label has one.
+
+    Unlike `roc`, it computes no interval of each label, so it takes many labels.
+
+    Source: T. Fawcett, "An introduction to ROC analysis", Pattern Recognition Letters 27 (2006), section 8.1.
+    """
+
+    def points(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+        false, true = (np.append(0, counts.cumsum()) / counts.sum() for counts in (negative, positive))
+        return np.interp(GRID, false, true)
+
+    return _average(evaluation, points, _auc)
+
+
+def average_precision_recall(evaluation: Evaluation) -> AverageCurve | None:
+    """Return the mean of the labels' precision-recall curves by score; None if no label has one."""
+
+    def points(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+        found, predicted = positive.cumsum(), (positive + negative).cumsum()
+        return (found / predicted)[np.searchsorted(found / found[-1], GRID)]
+
+    return _average(evaluation, points, _average_precision)
+
+
+def _average(
+    evaluation: Evaluation,
+    points: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    area: Callable[[np.ndarray, np.ndarray], float],
+) -> AverageCurve | None:
+    """Average over the labels.
+
+    `points` takes the number of positive and of negative images at each score, the highest first, and returns
+    the curve at `GRID`; `area` takes them the lowest first.
+    """
+    lines, areas = [], {}
+    for label in evaluation.labels:
+        if one := _one_against_rest(evaluation, label):
+            is_label, ranks = one
+            positive, negative = (_counts(ranks[rows], ranks.max() + 1) for rows in (is_label, ~is_label))
+            areas[label] = area(positive, negative)
+            lines.append(points(positive[::-1], negative[::-1]))
+    if not lines:
+        return None
+    low, high = np.percentile(lines, [10, 90], axis=0)
+    return AverageCurve(GRID, np.mean(lines, axis=0), low, high, areas)
 
 
 def roc(evaluation: Evaluation, label: str) -> Roc | None:
@@ -180,23 +252,26 @@ def roc_by_probability(evaluation: Evaluation, label: str) -> ProbabilityRoc | N
     )
 
 
-def operating_points(evaluation: Evaluation, threshold: float) -> np.ndarray:
-    """Return the point of each label's `roc_by_probability` at `threshold`.
+def operating_points(
+    evaluation: Evaluation, threshold: float, labels: Sequence[str] | None = None
+) -> np.ndarray:
+    """Return the point of each label's `roc_by_probability` at `threshold`; of the m `labels` if given.
 
     Returns
     -------
-    (k, 2) float: false and true positive rate, 0 to 1; NaN for a label without a curve.
+    (m, 2) float: false and true positive rate, 0 to 1; NaN for a label without a curve.
 
     Raises
     ------
     ImgclfError : the threshold is not between 0 and 1.
     """
     limit = np.array([checked_threshold(threshold)], evaluation.probabilities.dtype)
-    points = np.full((len(evaluation.labels), 2), np.nan)
-    for k in range(len(evaluation.labels)):
+    columns = range(len(evaluation.labels)) if labels is None else map(evaluation.labels.index, labels)
+    points = np.full((len(evaluation.labels if labels is None else labels), 2), np.nan)
+    for row, k in enumerate(columns):
         is_label, probability = evaluation.truth == k, evaluation.probabilities[:, k]
         if is_label.any() and not is_label.all():
-            points[k] = (
+            points[row] = (
                 _share_reaching(probability[~is_label], limit)[0],
                 _share_reaching(probability[is_label], limit)[0],
             )

@@ -214,6 +214,28 @@ def evaluate(
     )
 
 
+def condensed_confusion(evaluation: Evaluation, *, most: int) -> tuple[list[str], np.ndarray]:
+    """Return the confusion matrix of the labels with the most mistakes; the others have one row and column.
+
+    A mistake counts for its true and for its predicted label. Up to `most` labels, it is the whole matrix.
+
+    Returns
+    -------
+    The m labels of the rows, the last of which names how many others it sums, and (m, m) int, in images; the
+    sum is the number of all images.
+    """
+    counts, labels = evaluation.confusion, list(evaluation.labels)
+    if len(labels) <= most:
+        return labels, counts
+    wrong = counts - np.diag(counts.diagonal())
+    worst = np.sort(np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")[:most])
+    place = np.full(len(labels), most)
+    place[worst] = range(most)
+    condensed = np.zeros((most + 1, most + 1), counts.dtype)
+    np.add.at(condensed, (place[:, None], place[None, :]), counts)
+    return [*(labels[k] for k in worst), f"{len(labels) - most} other labels"], condensed
+
+
 def worst_confusions(evaluation: Evaluation, *, most: int) -> list[Mistake]:
     """The pairs of labels that are confused, most images first; ties in the order of the labels."""
     wrong = evaluation.confusion - np.diag(evaluation.confusion.diagonal())

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,13 @@ TIMED_IMAGES = 64
 UNFINISHED = "interrupted"
 
 
-def run(dataset_name: str, images_dir: str, grid: str) -> list[Trial]:
+def run(
+    dataset_name: str,
+    images_dir: str,
+    grid: str,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Trial]:
     """Run notebooks 02 to 05 for each combination of parameters, on the same images; print a line for each.
 
     Each trial runs as a data set of its own beside `dataset_name`, whose results stay as they are. Trials
@@ -38,19 +44,31 @@ def run(dataset_name: str, images_dir: str, grid: str) -> list[Trial]:
     Parameters
     ----------
     grid : parameter grid, as `trials.parse_grid` reads it.
+    progress : called before and after each notebook with the number of notebooks that were run, and of those
+        and the ones to come; trials that are kept count for neither.
 
     Raises
     ------
-    ImgclfError : there are no images to train on, or the grid is invalid.
+    ImgclfError : there are no images to train on, or the grid is invalid, or all trials failed.
     """
     combinations = trials.combinations(trials.parse_grid(grid))
     scanned = scan.scan_folder(dataset_name, _images_folder(dataset_name, images_dir))
     dataset.check(scanned)
-    results = []
+    results, ran = [], 0
     for number, values in enumerate(combinations, start=1):
         print(f"{number} of {len(combinations)}: {trials.values_as_text(values)}: ", end="", flush=True)
-        results.append(_trial(scanned, values))
+
+        def show(done: int, before: int = ran, to_come: int = len(combinations) - number + 1) -> None:
+            nonlocal ran
+            ran = before + done
+            progress(ran, before + len(NOTEBOOKS) * to_come)
+
+        results.append(_trial(scanned, values, show))
         print(results[-1], flush=True)
+    if all(trial.error for trial in results):
+        reasons = "; ".join(dict.fromkeys(trial.error for trial in results))
+        which = f"all {len(results)} trials" if len(results) > 1 else "the only trial"
+        raise ImgclfError(f"{which} failed: {reasons}")
     return results
 
 
@@ -109,7 +127,7 @@ def _images_folder(dataset_name: str, images_dir: str) -> Path:
     return folder
 
 
-def _trial(scanned: Dataset, values: dict[str, Value]) -> Trial:
+def _trial(scanned: Dataset, values: dict[str, Value], progress: Callable[[int], None]) -> Trial:
     """Return the trial of these values: an earlier one, or run it now."""
     name, settings = trials.trial_name(scanned.name, values), _settings(values)
     parts = split.split(
@@ -126,7 +144,7 @@ def _trial(scanned: Dataset, values: dict[str, Value]) -> Trial:
         trial = Trial(name, values, fingerprint, {}, error=UNFINISHED)
         trials.write(trial)
         try:
-            trial = _run(trial, scanned, parts)
+            trial = _run(trial, scanned, parts, progress)
         except ImgclfError as error:
             trial = replace(trial, error=str(error))
         trials.write(trial)
@@ -150,15 +168,18 @@ def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _run(trial: Trial, scanned: Dataset, parts: Split) -> Trial:
+def _run(trial: Trial, scanned: Dataset, parts: Split, progress: Callable[[int], None]) -> Trial:
     own = replace(scanned, name=trial.name)
     dataset.write(own)
     split.write(own, parts)
-    folder, seconds = sequence.new_folder(), {}
+    folder = sequence.new_folder()
+    seconds: dict[str, float] = {}
     given = {**trial.values, "dataset_name": trial.name, "images_dir": str(scanned.folder)}
     for path in notebooks.paths():
         if path.name[:2] in NOTEBOOKS:
+            progress(len(seconds))
             seconds[path.name[:2]] = execute(path, folder, given)
+            progress(len(seconds))
     return replace(trial, seconds=seconds, milliseconds=_milliseconds(trial, own, parts), error="")
 
 

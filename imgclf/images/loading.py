@@ -2,11 +2,12 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from joblib import cpu_count
@@ -15,6 +16,8 @@ from imgclf import ImgclfError
 from imgclf.images import decoding
 from imgclf.images.preprocessing import Preprocessing
 
+T = TypeVar("T")
+R = TypeVar("R")
 PREFETCH = 32  # images decoded before they are needed
 
 
@@ -57,13 +60,24 @@ def load(sources: Iterable[Source], preprocessing: Preprocessing) -> Iterator[np
         except ImgclfError as error:
             return Skipped(str(source.path), str(error))
 
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        rest = iter(sources)
-        prefetched = deque(pool.submit(pixels_or_reason, source) for source in islice(rest, PREFETCH))
+    return in_parallel(pixels_or_reason, sources)
+
+
+def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield `function` of each item, in order, computed ahead by threads.
+
+    Stopped early, as by an interruption, it waits for none of them.
+    """
+    pool = ThreadPoolExecutor(cpu_count())
+    try:
+        rest = iter(items)
+        prefetched = deque(pool.submit(function, item) for item in islice(rest, PREFETCH))
         while prefetched:
             future = prefetched.popleft()
-            prefetched.extend(pool.submit(pixels_or_reason, source) for source in islice(rest, 1))
+            prefetched.extend(pool.submit(function, item) for item in islice(rest, 1))
             yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def load_all(paths: Sequence[Path], preprocessing: Preprocessing) -> np.ndarray:

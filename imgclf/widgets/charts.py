@@ -1,5 +1,6 @@
 """Interactive versions of the figures in `imgclf.plots`, with tooltips."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -7,15 +8,17 @@ from typing import Any
 import bqplot
 import numpy as np
 from IPython.display import display
+from matplotlib.colors import to_hex
 
 from imgclf.evaluation import curves
-from imgclf.evaluation.metrics import Evaluation
+from imgclf.evaluation.metrics import Evaluation, condensed_confusion
 from imgclf.finetuning.learning_curve import Epoch
-from imgclf.plots import COLOURS, colour, short
-from imgclf.widgets.progress import progress
+from imgclf.plots import COLOURS, LONGEST_IN_LEGEND, MOST_LABELS, OTHERS, SHOWN, colour, short
+from imgclf.widgets.progress import counted, progress
 
 MOST_POINTS = 5000  # bqplot draws SVG; more points make the browser slow
 FEW = 15  # labels; more are set closer and in a smaller font
+MOST_ROWS = 40  # of the confusion matrix; the others are one row
 LONGEST_BESIDE_AXIS = 12  # letters
 TRUE = " (true)"
 INK = "var(--jp-content-font-color1, black)"  # of the theme; bqplot's own is orange in the dark theme
@@ -58,30 +61,36 @@ def feature_map(
         np.array(image_labels)[::step],
     )
     x, y = bqplot.LinearScale(), bqplot.LinearScale()
-    marks = []
-    for label in labels:
-        is_label = shown_labels == label
-        tooltip = bqplot.Tooltip(fields=["name"], labels=[label])
-        marks.append(
-            bqplot.Scatter(
-                x=points[is_label, 0],
-                y=points[is_label, 1],
-                names=shown_names[is_label],
-                display_names=False,
-                scales={"x": x, "y": y},
-                colors=[colour(labels, label)],
-                default_size=24,
-                opacities=[0.7],
-                labels=[label],
-                display_legend=True,
-                tooltip=tooltip,
-            )
+    drawn, title = list(labels), f"{len(points)} images: nearby points have similar features"
+    if len(labels) > MOST_LABELS:
+        counted = Counter(image_labels)
+        drawn = sorted(labels, key=lambda label: -counted[label])[:SHOWN]
+        title += f"; the {SHOWN} of {len(labels)} labels with the most images in colour"
+    groups = [([label], shown_labels == label, colour(drawn, label)) for label in drawn]
+    if len(drawn) < len(labels):
+        rest = [f"{len(labels) - len(drawn)} others"]
+        groups.insert(0, (rest, ~np.isin(shown_labels, drawn), to_hex(OTHERS)))
+    marks = [
+        bqplot.Scatter(
+            x=points[is_drawn, 0],
+            y=points[is_drawn, 1],
+            names=shown_names[is_drawn],
+            display_names=False,
+            scales={"x": x, "y": y},
+            colors=[ink],
+            default_size=24,
+            opacities=[0.7],
+            labels=[short(label, LONGEST_IN_LEGEND) for label in name],
+            display_legend=True,
+            tooltip=bqplot.Tooltip(fields=["name"], labels=name),
         )
+        for name, is_drawn, ink in groups
+    ]
     return Chart(
         marks=marks,
         axes=_axes(x, y, "first principal component", "second principal component"),
         legend_location="top-right",
-        title=f"{len(points)} images: nearby points have similar features",
+        title=title,
     )
 
 
@@ -90,9 +99,11 @@ def confusion(evaluation: Evaluation, *, on_click: Callable[[str, str], None] | 
 
     Parameters
     ----------
-    on_click : called with the true and the predicted label when a cell is clicked.
+    on_click : called with the true and the predicted label when a cell is clicked. Of many labels, those with
+        the most mistakes have cells of their own; a click on the sum of the others does nothing.
     """
-    labels, counts = list(evaluation.labels), evaluation.confusion
+    labels, counts = condensed_confusion(evaluation, most=MOST_ROWS)
+    others = "" if len(labels) == len(evaluation.labels) else "; labels with few mistakes are summed"
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     x, y = bqplot.OrdinalScale(), bqplot.OrdinalScale(reverse=True)
     cells = bqplot.GridHeatMap(
@@ -110,11 +121,16 @@ def confusion(evaluation: Evaluation, *, on_click: Callable[[str, str], None] | 
     )
     dark = share > 0.55
     numbers = [
-        _numbers(evaluation, counts, where, ink, {"x": x, "y": y})
+        _numbers(labels, counts, where, ink, {"x": x, "y": y})
         for where, ink in ((dark, "white"), (~dark, "black"))
     ]
-    if on_click:
-        cells.on_element_click(lambda _, message: on_click(message["data"]["row"], message["data"]["column"]))
+
+    def click(_: object, message: dict[str, Any]) -> None:
+        cell = message["data"]["row"], message["data"]["column"]
+        if on_click and set(cell) <= set(evaluation.labels):
+            on_click(*cell)
+
+    cells.on_element_click(click)
     longest, font = _tick_room(labels)
     below = longest if len(labels) > FEW else round(0.75 * longest) + 12
     axes = [
@@ -140,7 +156,7 @@ def confusion(evaluation: Evaluation, *, on_click: Callable[[str, str], None] | 
     return Chart(
         marks=[cells, *numbers],
         axes=axes,
-        title=f"{len(evaluation.truth)} images: right ones on the diagonal",
+        title=f"{len(evaluation.truth)} images: right ones on the diagonal{others}",
         fig_margin={"top": 36, "bottom": below + 8, "left": longest + 20, "right": 12},
         min_aspect_ratio=0.8,
         max_aspect_ratio=1.3,
@@ -148,21 +164,21 @@ def confusion(evaluation: Evaluation, *, on_click: Callable[[str, str], None] | 
 
 
 def _numbers(
-    evaluation: Evaluation, counts: np.ndarray, where: np.ndarray, ink: str, scales: dict[str, bqplot.Scale]
+    labels: Sequence[str], counts: np.ndarray, where: np.ndarray, ink: str, scales: dict[str, bqplot.Scale]
 ) -> bqplot.Label:
     """Return the counts above 0 of the cells `where`, in the colour `ink`.
 
     The mouse passes through the numbers to the cells, since bqplot reports no click on a label.
     """
-    rows, columns = np.nonzero(where & (counts > 0))
+    rows, columns = (places.tolist() for places in np.nonzero(where & (counts > 0)))
     return bqplot.Label(
-        x=[evaluation.labels[j] for j in columns],
-        y=[evaluation.labels[i] for i in rows],
+        x=[labels[j] for j in columns],
+        y=[labels[i] for i in rows],
         align="middle",
         text=[str(counts[i, j]) for i, j in zip(rows, columns, strict=True)],
         scales=scales,
         colors=[ink],
-        default_size=12 if len(evaluation.labels) <= FEW else 8,
+        default_size=12 if len(labels) <= FEW else 8,
         font_weight="normal",
         selected=list(range(len(rows))),
         selected_style={"pointer-events": "none"},
@@ -182,20 +198,24 @@ def _tick_room(labels: Sequence[str], more: int = 0) -> tuple[int, dict[str, str
 
 
 class ProbabilityBars(Chart):
-    """The probabilities of one image, one bar per label. `show` updates the bars for another image."""
+    """The probabilities of one image, one bar per label. `show` updates the bars for another image.
+
+    Of more than `FEW` labels, those with the largest probabilities are shown, and the true one.
+    """
 
     def __init__(self, labels: Sequence[str], **traits: Any) -> None:
         self._labels = list(labels)
+        shown = self._labels[:FEW]
         room, font = _tick_room(labels, more=len(TRUE))
-        rows = bqplot.OrdinalScale(domain=self._labels, reverse=True)
+        self._rows = bqplot.OrdinalScale(domain=shown, reverse=True)
         share = bqplot.LinearScale(min=0, max=1.4)  # leaves space for the numbers
         self._bars = bqplot.Bars(
-            x=self._labels,
-            y=np.zeros(len(labels)),
-            scales={"x": rows, "y": share},
+            x=shown,
+            y=np.zeros(len(shown)),
+            scales={"x": self._rows, "y": share},
             orientation="horizontal",
             padding=0.25,
-            colors=[colour(labels, label) for label in labels],
+            colors=[colour(labels, label) for label in shown],
             label_display=True,
             label_display_format=".2f",
             label_font_style={**font, "text-anchor": "start", "fill": INK},
@@ -210,11 +230,12 @@ class ProbabilityBars(Chart):
             stroke_width=1,
         )
         self._label_axis = bqplot.Axis(
-            scale=rows, side="left", tick_labels=_shortened(labels), tick_style=font, grid_lines="none"
+            scale=self._rows, side="left", tick_labels=_shortened(shown), tick_style=font, grid_lines="none"
         )
+        which = "" if len(labels) <= FEW else f", {FEW} of {len(labels)} labels"
         probability_axis = bqplot.Axis(
             scale=share,
-            label="probability",
+            label=f"probability{which}",
             tick_values=[0, 0.5, 1],
             tick_format=".1f",
             grid_lines="dashed",
@@ -236,11 +257,23 @@ class ProbabilityBars(Chart):
         probabilities : (k,) in the order of the labels, 0 to 1.
         true : the true label, which is marked.
         """
-        self._bars.y = np.asarray(probabilities, dtype=float)
+        shown = self._likeliest(probabilities, true)
+        labels = [self._labels[k] for k in shown]
+        self._rows.domain = labels
         self._label_axis.tick_labels = {
-            **_shortened(self._labels),
+            **_shortened(labels),
             true: f"{short(true, LONGEST_BESIDE_AXIS)}{TRUE}",
         }
+        with self._bars.hold_sync():
+            self._bars.x, self._bars.y = labels, np.asarray(probabilities, dtype=float)[shown]
+
+    def _likeliest(self, probabilities: np.ndarray, true: str) -> list[int]:
+        """Return the positions of the labels to show: all, or the likeliest and the true one."""
+        if len(self._labels) <= FEW:
+            return list(range(len(self._labels)))
+        order = np.argsort(-np.asarray(probabilities), kind="stable").tolist()
+        place = order.index(self._labels.index(true))
+        return order[:FEW] if place < FEW else [*order[: FEW - 1], order[place]]
 
     def set_threshold(self, threshold: float) -> None:
         """Move the line of the threshold, 0 to 1."""
@@ -248,11 +281,17 @@ class ProbabilityBars(Chart):
 
 
 class ThresholdRoc(Chart):
-    """One-vs-rest ROC curve of each label, by probability, with a point at the threshold."""
+    """One-vs-rest ROC curve of each label, by probability, with a point at the threshold.
+
+    Of many labels, those with the smallest area are drawn, as the title says.
+    """
 
     def __init__(self, evaluation: Evaluation, **traits: Any) -> None:
         self._evaluation = evaluation
-        labels = evaluation.labels
+        labels, top = list(evaluation.labels), 4
+        if len(labels) > MOST_LABELS and (average := curves.average_roc(evaluation)):
+            traits["title"] = f"the worst {SHOWN} of {len(labels)} labels"
+            labels, top = average.worst(SHOWN), 36
         x, y = bqplot.LinearScale(min=0, max=1), bqplot.LinearScale(min=0, max=1)
         scales = {"x": x, "y": y}
         drawn = [
@@ -269,11 +308,11 @@ class ThresholdRoc(Chart):
             )
             for label, curve in drawn
         ]
-        self._has_curve = [label in dict(drawn) for label in labels]
+        self._drawn = [label for label, _ in drawn]
         self._points = bqplot.Scatter(
             x=[],
             y=[],
-            names=[label for label, _ in drawn],
+            names=self._drawn,
             display_names=False,
             scales=scales,
             default_size=60,
@@ -290,7 +329,7 @@ class ThresholdRoc(Chart):
             marks=[*lines, self._points],
             axes=_axes(x, y, "false positive rate", "true positive rate"),
             display_toolbar=False,
-            fig_margin={"top": 4, "bottom": 44, "left": 56, "right": 12},
+            fig_margin={"top": top, "bottom": 44, "left": 56, "right": 12},
             **traits,
         )
         for axis in self.axes:
@@ -298,7 +337,7 @@ class ThresholdRoc(Chart):
 
     def set_threshold(self, threshold: float) -> None:
         """Move the points to the false and true positive rates at a threshold, 0 to 1."""
-        rates = curves.operating_points(self._evaluation, threshold)[self._has_curve]
+        rates = curves.operating_points(self._evaluation, threshold, self._drawn)
         with self._points.hold_sync():
             self._points.x, self._points.y = rates[:, 0], rates[:, 1]
 
@@ -363,13 +402,15 @@ class LiveTraining:
 
     def __init__(self) -> None:
         self.chart: Chart | None = None
-        self._update_bar: Callable[[int], None] | None = None
-        self._stack = ExitStack()
+        self._stack, self._preparing = ExitStack(), ExitStack()
 
     def __enter__(self) -> "LiveTraining":
+        self._count = self._stack.enter_context(counted("images of this epoch"))
+        self._preparing.enter_context(progress("preparing the images", 0))
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._preparing.close()
         self._stack.close()
 
     def show(self, epochs: Sequence[Epoch]) -> None:
@@ -382,6 +423,5 @@ class LiveTraining:
 
     def progress(self, done: int, total: int) -> None:
         """Update the progress bar with the number of images of the epoch that are done."""
-        if self._update_bar is None:
-            self._update_bar = self._stack.enter_context(progress("images of this epoch", total))
-        self._update_bar(done)
+        self._preparing.close()
+        self._count(done, total)

@@ -61,7 +61,9 @@ def test_unlabelled_images_are_listed_and_used_by_no_later_stage(tmp_path):
         [image.path for image in found.images] == ["a/0.jpg"] and found.labels == ["a"] and not found.excluded
     )
     assert [image.path for image in found.unlabelled] == ["unlabelled/1.jpg", "unlabelled/2.jpg"]
-    assert str(found).endswith("1 images in 1 labels, 0 excluded, 2 unlabelled")
+    first, second = str(found).split("\n")
+    assert first.endswith("1 images in 1 labels, 0 excluded, 2 unlabelled")
+    assert second == "only the label 'a' has images; add a folder for at least one more label"
 
 
 def test_folders_between_label_and_file_are_the_group(tmp_path):
@@ -295,3 +297,10 @@ def test_a_data_set_in_the_data_folder_can_move_with_it(data_dir, tmp_path, monk
     dataset.write(scan.scan_folder("fruit", dataset.images_folder("fruit")))
     monkeypatch.setenv("IMGCLF_DATA", str(data_dir.rename(tmp_path / "moved")))
     assert dataset.read("fruit").file(dataset.read("fruit").images[0]).exists()
+
+
+@pytest.mark.parametrize(("count", "chosen", "first"), [(2, 12, 6), (20, 60, 3), (200, 60, 1)])
+def test_a_sample_of_many_labels_has_fewer_images_of_each(count, chosen, first):
+    images = [Image(f"{k:03d}/{i}.jpg", f"{k:03d}", "", "", 1, 1) for k in range(count) for i in range(6)]
+    found = [each.label for each in dataset.sample(images, per_label=6)]
+    assert len(found) == chosen and found.count("000") == first

@@ -222,3 +222,22 @@ class TestPrecisionRecall:
     def test_a_label_that_all_images_or_none_have_has_no_curve(self):
         assert curves.precision_recall(by_hand(truth=list("aab"), predicted=list("aab")), "c") is None
         assert curves.precision_recall(by_hand(truth=list("aa"), predicted=list("ab")), "a") is None
+
+
+def test_the_average_of_curves_has_the_areas_of_the_labels_and_their_mean():
+    found = drawn(0, labels=4)
+    areas = {label: curves.roc(found, label).auc for label in found.labels}
+    average = curves.average_roc(found)
+    assert average.areas == pytest.approx(areas)
+    assert np.trapezoid(average.mean, average.x) == pytest.approx(np.mean(list(areas.values())), abs=0.01)
+    assert (average.low <= average.high).all() and average.mean[-1] == 1
+    assert average.worst(2) == sorted(areas, key=areas.get)[:2]
+    precise = {label: curves.precision_recall(found, label).average_precision for label in found.labels}
+    assert curves.average_precision_recall(found).areas == pytest.approx(precise)
+
+
+def test_labels_without_a_curve_are_in_no_average():
+    found = metrics.evaluate(list("abc"), ["1", "2"], ["a", "b"], np.eye(3)[:2], np.eye(3)[:2])
+    assert list(curves.average_roc(found).areas) == ["a", "b"]
+    alone = metrics.evaluate(list("ab"), ["1"], ["a"], np.eye(2)[:1], np.eye(2)[:1])
+    assert curves.average_roc(alone) is None and curves.average_precision_recall(alone) is None

@@ -20,7 +20,7 @@ import nbformat
 import pytest
 from click.testing import CliRunner
 
-from imgclf import cli
+from imgclf import ImgclfError, cli
 from imgclf.experiments import sweep, trials
 from imgclf.images import decoding
 from support.networks import write_tiny_network
@@ -111,7 +111,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
             decoding.jpeg(decoding.read(images / "red" / "00.jpg")[::-1])
         )
         first.write_text("no network")  # to fail is the quickest way to show that a trial ran
-        sweep.run("colours", str(images), f"backbone: {first}; input_size: 32; svm_c: [0.1, 1]")
+        with pytest.raises(ImgclfError, match=r"^the only trial failed: .*dnn_fixed.onnx"):
+            sweep.run("colours", str(images), f"backbone: {first}; input_size: 32; svm_c: [0.1, 1]")
         scenario.records[OTHER_IMAGES] = scenario.read_records()
         yield scenario
 

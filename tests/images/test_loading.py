@@ -1,5 +1,7 @@
 """Loading image files: in order, ahead in threads, and what cannot be read is returned with its reason."""
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +60,21 @@ def test_all_images_at_once_or_the_first_reason(many, tmp_path):
         loading.load_all([tmp_path / "gone.jpg"], SIZE)
     with pytest.raises(ImgclfError, match="no images were given"):
         loading.load_all([], SIZE)
+
+
+def test_to_stop_early_waits_for_no_image():
+    ends, begun = threading.Event(), []
+
+    def slow(number: int) -> int:
+        begun.append(number)
+        if number:
+            ends.wait(60)
+        return number
+
+    images = loading.in_parallel(slow, range(100))
+    assert next(images) == 0
+    began = time.monotonic()
+    images.close()
+    assert time.monotonic() - began < 20
+    ends.set()
+    assert len(begun) < 40

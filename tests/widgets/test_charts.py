@@ -175,3 +175,53 @@ def test_live_training_shows_nothing_without_epochs_then_updates_one_chart(capsy
     assert first.title == "epoch 2: loss 0.20, training error 10.0%, validation error 15.0%"
     assert repr(first) == f"[interactive chart: {first.title}; run this cell to use it]"
     assert capsys.readouterr().out.count("interactive chart") == 1
+
+
+@pytest.mark.parametrize("count", [13, 200, 1000])
+class TestManyLabels:
+    """The charts of many labels show some of them, and say so; bqplot draws each mark as SVG."""
+
+    def test_the_feature_map_has_the_frequent_labels_and_every_image(self, count):
+        image_labels = [*labels(count), *labels(count)[:10]]
+        points = np.random.default_rng(0).normal(size=(len(image_labels), 2))
+        figure = charts.feature_map(points, image_labels, image_labels, labels(count))
+        others, *marks = figure.marks
+        assert [mark.labels for mark in marks] == [[label] for label in labels(10)]
+        assert others.labels == [f"{count - 10} others"] and len(others.x) == count - 10
+        assert sum(len(mark.x) for mark in figure.marks) == len(points)
+        assert f"the 10 of {count} labels with the most images" in figure.title
+
+    def test_the_confusion_matrix_has_the_labels_with_the_most_mistakes(self, count):
+        clicked = []
+        figure = charts.confusion(evaluated(count), on_click=lambda *cell: clicked.append(cell))
+        cells, *inks = figure.marks
+        assert len(cells.row) == min(count, 41)
+        assert sum(int(text) for mark in inks for text in mark.text) == 5 * count
+        for cell in (("label 1", "label 2"), (f"{count - 40} other labels", "label 1")):
+            message = {"event": "element_click", "data": dict(zip(("row", "column"), cell, strict=True))}
+            cells._handle_custom_msg(message, [])
+        assert clicked == [("label 1", "label 2")]
+
+    def test_the_bars_are_the_likeliest_labels_and_the_true_one(self, count):
+        bars = charts.ProbabilityBars(labels(count))
+        probabilities = np.linspace(1, 0, count)
+        bars.show(probabilities, "label 12")
+        if count > charts.FEW:
+            assert list(bars.marks[0].x) == labels(15) == bars.marks[0].scales["x"].domain
+            bars.show(probabilities, f"label {count - 1}")
+            assert list(bars.marks[0].x) == [*labels(14), f"label {count - 1}"]
+            assert bars.axes[0].tick_labels[f"label {count - 1}"].endswith("(true)")
+            assert bars.axes[1].label == f"probability, 15 of {count} labels"
+        else:
+            assert list(bars.marks[0].x) == labels(count)
+
+    def test_the_roc_curves_are_those_of_the_smallest_area(self, count):
+        found = evaluated(count)
+        figure = charts.ThresholdRoc(found)
+        *lines, points = figure.marks
+        worst = curves.average_roc(found).worst(10)
+        assert [line.labels[0] for line in lines] == list(points.names) == worst
+        figure.set_threshold(0.4)
+        expected = curves.operating_points(found, 0.4, worst)
+        np.testing.assert_array_equal(np.stack([points.x, points.y], axis=1), expected)
+        assert figure.title == f"the worst 10 of {count} labels"

@@ -1,6 +1,6 @@
 """Matplotlib figures of data and results, for notebooks and for PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -10,13 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from imgclf import files
+from imgclf.data import dataset
+from imgclf.data.dataset import Dataset, Image
 from imgclf.evaluation import curves
 from imgclf.evaluation.calibration import Reliability
-from imgclf.evaluation.metrics import Evaluation
+from imgclf.evaluation.curves import AverageCurve
+from imgclf.evaluation.metrics import Evaluation, condensed_confusion
 from imgclf.evaluation.rejection import curve as rejection_curve
 from imgclf.experiments.trials import Trial, ranked
 from imgclf.finetuning import learning_curve
 from imgclf.finetuning.learning_curve import Epoch
+from imgclf.plots.text import in_legend, plain
+from imgclf.plots.text import short as short
 
 COLOURS = [
     to_hex(colour) for colour in mpl.color_sequences["petroff10"]
@@ -24,26 +29,16 @@ COLOURS = [
 MARKERS = "osD^vP*X<>"
 LINES = ("-", "--", "-.", ":")  # of labels that share a colour
 TILE_INCHES = 1.6
-LONGEST = 18  # letters of a label beside an axis
+MOST_LABELS = 12  # a figure of more labels draws SHOWN of them, and the others together
+SHOWN = 10
+MOST_ROWS = 20  # of a confusion matrix
+LONGEST_IN_LEGEND = 24  # letters of a label
+OTHERS = "0.6"  # grey
 
 
 def colour(labels: Sequence[str], label: str) -> str:
     """Return the colour of a label, by its position; the same one for all of more than ten labels."""
     return COLOURS[list(labels).index(label)] if len(labels) <= len(COLOURS) else COLOURS[0]
-
-
-def plain(text: str) -> str:
-    """Escape a label or file name, so that matplotlib draws it literally.
-
-    Unescaped, text between two dollar signs is set as mathematics.
-    """
-    return text.replace("$", r"\$")
-
-
-def short(text: str, most: int = LONGEST) -> str:
-    """Shorten a text to at most `most` letters: an ellipsis replaces the middle of a longer one."""
-    half = most // 2
-    return text if len(text) <= most else f"{text[:half]}…{text[len(text) - most + half + 1 :]}"
 
 
 def save(path: Path) -> None:
@@ -62,22 +57,34 @@ def grid(pixels: Sequence[np.ndarray], captions: Sequence[str], *, title: str, c
     pixels : (H, W, 3) uint8 RGB arrays of any size.
     """
     captions = [plain("\n".join(short(line, 24) for line in caption.split("\n"))) for caption in captions]
+    title = plain(title if len(pixels) else f"{title}: none")
     columns = min(columns, max(1, len(pixels)))
     rows = max(1, -(-len(pixels) // columns))
-    height = max(caption.count("\n") + 1 for caption in captions) * 0.17 if captions else 0
+    lines = max((caption.count("\n") + 1 for caption in captions), default=0)
     figure, axes = plt.subplots(
         rows,
         columns,
         squeeze=False,
         layout="constrained",
-        figsize=(columns * TILE_INCHES, rows * (TILE_INCHES + height) + 0.4),
+        figsize=(columns * TILE_INCHES, rows * (TILE_INCHES + 0.17 * lines) + 0.4),
     )
     for ax in axes.flat:
         ax.axis("off")
     for ax, tile, caption in zip(axes.flat, pixels, captions, strict=False):
         ax.imshow(tile)
         ax.set_title(caption, fontsize=8)
-    figure.suptitle(title if len(pixels) else f"{title}: none", fontsize=10)
+    figure.suptitle(title, fontsize=10)
+
+
+def samples(found: Dataset, images: Sequence[Image], *, per_label: int, title: str) -> None:
+    """Draw some images of each label, evenly spaced in its folder; fewer if there are many labels."""
+    chosen = dataset.sample(images, per_label=per_label)
+    labels, shown = ({image.label for image in some} for some in (images, chosen))
+    each = min(per_label, max(1, len(chosen) // max(1, len(shown))))
+    title += f"{each} of each label, evenly spaced in its folder"
+    if len(shown) < len(labels):
+        title += f"\n{len(shown)} of {len(labels)} labels, evenly spaced in their order"
+    grid([found.thumbnail(image.path) for image in chosen], [image.path for image in chosen], title=title)
 
 
 def c_curve(
@@ -221,55 +228,106 @@ def feature_map(
     ----------
     points : (n, 2) float. image_labels : the label of each image.
     """
+    of_label = np.array(image_labels)
+    shown, title = labels, f"{len(points)} images: nearby points have similar features"
+    if len(labels) > MOST_LABELS:
+        names, counts = np.unique(of_label, return_counts=True)
+        shown = names[np.argsort(-counts, kind="stable")[:SHOWN]].tolist()
+        title += f"\nthe {SHOWN} of {len(labels)} labels with the most images; the others are grey"
+    texts = {label: in_legend(short(label, LONGEST_IN_LEGEND)) for label in shown}
     ax = ax or plt.subplots(figsize=(6.5, 5))[1]
-    for k, label in enumerate(labels):
-        x, y = points[np.array(image_labels) == label].T
+    others = points[~np.isin(of_label, shown)]
+    if len(others):  # of labels without a colour of their own
+        name = f"{len(labels) - len(shown)} other labels ({len(others)})"
+        ax.scatter(others[:, 0], others[:, 1], s=5, alpha=0.4, color=OTHERS, label=name)
+    for k, label in enumerate(shown):
+        x, y = points[of_label == label].T
         ax.scatter(
             x,
             y,
             s=14,
             alpha=0.7,
-            color=colour(labels, label),
+            color=colour(shown, label),
             marker=MARKERS[k % len(MARKERS)],
-            label=plain(f"{label} ({len(x)})"),
+            label=f"{texts[label]} ({len(x)})",
         )
     ax.set(
         xlabel="first principal component (no unit)",
         ylabel="second principal component (no unit)",
-        title=f"{len(points)} images: nearby points have similar features",
+        title=title,
     )
-    ax.legend(fontsize=8, ncols=1 + len(labels) // 12)
+    ax.legend(fontsize=8)
+
+
+def _shown_labels(
+    evaluation: Evaluation, average: Callable[[Evaluation], AverageCurve | None]
+) -> tuple[Sequence[str], AverageCurve | None, str]:
+    """Return the labels whose curves are drawn: of many, the worst, with the mean of all and a note."""
+    count = len(evaluation.labels)
+    if count <= MOST_LABELS or (mean := average(evaluation)) is None:
+        return evaluation.labels, None, ""
+    note = f"\nThe worst {SHOWN} of {count} labels; mean and band of all"
+    return mean.worst(SHOWN), mean, note
+
+
+def _draw_average(ax: Axes, average: AverageCurve | None, area: str) -> None:
+    if average is None:
+        return
+    mean = np.mean(list(average.areas.values()))
+    name = f"mean of {len(average.areas)} labels, {area} {mean:.2f}"
+    ax.plot(average.x, average.mean, color="black", linewidth=2, label=name)
+    ax.fill_between(
+        average.x,
+        average.low,
+        average.high,
+        color=OTHERS,
+        alpha=0.35,
+        linewidth=0,
+        label="10th to 90th percentile of the labels",
+    )
 
 
 def roc(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
-    """Draw the ROC curve of each label against the rest, with its area."""
+    """Draw the ROC curve of each label against the rest, with its area.
+
+    Of many labels, those with the smallest area are drawn, and the mean of all.
+    """
+    labels, average, note = _shown_labels(evaluation, curves.average_roc)
+    texts = {label: in_legend(short(label, LONGEST_IN_LEGEND)) for label in labels}
     ax = ax or plt.subplots(figsize=(5.5, 5))[1]
-    for k, label in enumerate(evaluation.labels):
+    _draw_average(ax, average, "area")
+    for k, label in enumerate(labels):
         if curve := curves.roc(evaluation, label):
             low, high = curve.interval
             ax.plot(
                 curve.false_positive_rate,
                 curve.true_positive_rate,
                 LINES[k % len(LINES)],
-                color=colour(evaluation.labels, label),
-                label=f"{plain(label)}, area {curve.auc:.2f} ({low:.2f} to {high:.2f})",
+                color=colour(labels, label),
+                label=f"{texts[label]}, area {curve.auc:.2f} ({low:.2f} to {high:.2f})",
             )
     ax.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":", label="chance, area 0.50")
     ax.set(
         xlabel="false positive rate (share of the other labels' images)",
         ylabel="true positive rate (share of the label's images)",
         title=f"ROC, each label against the rest, {len(evaluation.truth)} images:\n"
-        "the nearer to the upper left, the better",
+        f"the nearer to the upper left, the better{note}",
         aspect="equal",
     )
     ax.legend(fontsize=8, loc="lower right")
 
 
 def precision_recall(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
-    """Draw the precision-recall curve of each label against the rest, with its average precision."""
+    """Draw the precision-recall curve of each label against the rest, with its average precision.
+
+    Of many labels, those with the smallest average precision are drawn, and the mean of all.
+    """
+    labels, average, note = _shown_labels(evaluation, curves.average_precision_recall)
+    texts = {label: in_legend(short(label, LONGEST_IN_LEGEND)) for label in labels}
     ax = ax or plt.subplots(figsize=(5.5, 5))[1]
+    _draw_average(ax, average, "average precision")
     baselines = {}
-    for k, label in enumerate(evaluation.labels):
+    for k, label in enumerate(labels):
         if curve := curves.precision_recall(evaluation, label):
             low, high = curve.interval
             ax.plot(
@@ -277,15 +335,15 @@ def precision_recall(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
                 curve.precision,
                 LINES[k % len(LINES)],
                 drawstyle="steps-post",  # the area below these steps is the average precision
-                color=colour(evaluation.labels, label),
-                label=f"{plain(label)}, average precision {curve.average_precision:.2f} "
+                color=colour(labels, label),
+                label=f"{texts[label]}, average precision {curve.average_precision:.2f} "
                 f"({low:.2f} to {high:.2f})",
             )
             baselines[label] = curve.baseline
     for number, (label, share) in enumerate(baselines.items()):
         ax.axhline(
             share,
-            color=colour(evaluation.labels, label),
+            color=colour(labels, label),
             linewidth=0.8,
             linestyle=":",
             label=None if number else "chance (baseline): the label's share of the images",
@@ -296,7 +354,7 @@ def precision_recall(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
         xlim=(-0.02, 1.02),
         ylim=(-0.02, 1.04),
         title=f"Precision-recall, each label against the rest, {len(evaluation.truth)} images:\n"
-        "the nearer to the upper right, the better",
+        f"the nearer to the upper right, the better{note}",
         aspect="equal",
     )
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.13))  # below: curves end in every corner
@@ -305,11 +363,16 @@ def precision_recall(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
 def confusion(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
     """Draw the confusion matrix. Row: true label; column: predicted label.
 
-    The number is that of the images, the colour their share of the row.
+    The number is that of the images, the colour their share of the row. Of many labels, those with the most
+    mistakes have rows of their own.
     """
-    k = len(evaluation.labels)
+    labels, counts = condensed_confusion(evaluation, most=MOST_ROWS)
+    title = f"{len(evaluation.truth)} images: correct ones on the diagonal"
+    if (count := len(evaluation.labels)) > MOST_ROWS:
+        title += f"\nthe {MOST_ROWS} of {count} labels with the most mistakes; the others are summed"
+    ticks = [plain(short(label)) for label in labels]
+    k = len(labels)
     ax = ax or plt.subplots(figsize=(2.5 + 0.55 * k, 2 + 0.5 * k))[1]
-    counts = evaluation.confusion
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     picture = ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
@@ -323,13 +386,9 @@ def confusion(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
                 fontsize=9,
                 color="white" if share[row, column] > 0.55 else "black",
             )
-    ax.set_xticks(range(k), [plain(short(label)) for label in evaluation.labels], rotation=45, ha="right")
-    ax.set_yticks(range(k), [plain(short(label)) for label in evaluation.labels])
-    ax.set(
-        xlabel="predicted label",
-        ylabel="true label",
-        title=f"{len(evaluation.truth)} images: correct ones on the diagonal",
-    )
+    ax.set_xticks(range(k), ticks, rotation=45, ha="right")
+    ax.set_yticks(range(k), ticks)
+    ax.set(xlabel="predicted label", ylabel="true label", title=title)
     ax.figure.colorbar(picture, ax=ax, label="share of the true label's images", shrink=0.8)
 
 
