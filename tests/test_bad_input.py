@@ -222,6 +222,30 @@ def test_broken_link_is_excluded(colour_folder):
     }
 
 
+def test_what_is_no_regular_file_is_excluded_and_the_others_are_processed(colour_folder, data_dir):
+    """In a process with little memory and a time limit: a pipe would block it, a device would fill it."""
+    os.mkfifo(colour_folder / "red" / "pipe.jpg")
+    (colour_folder / "green" / "endless.png").symlink_to("/dev/zero")
+    (colour_folder / "blue" / "random.JPEG").symlink_to("/dev/urandom")
+    with (colour_folder / "blue" / "sparse.jpg").open("wb") as file:
+        file.truncate(2**40)
+    program = (
+        "import pathlib, resource, sys\nfrom imgclf.data import scan\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))\n"
+        "for image in scan.scan_folder('colours', pathlib.Path(sys.argv[1])).excluded:\n"
+        "    print(image.path, image.excluded)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, colour_folder], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.splitlines() == [
+        "blue/random.JPEG a device instead of a regular file; move it away",
+        "blue/sparse.jpg more than 1,073,741,824 bytes; move it away, or make it smaller",
+        "green/endless.png a device instead of a regular file; move it away",
+        "red/pipe.jpg a named pipe instead of a regular file; move it away",
+    ], done.stderr
+
+
 @pytest.fixture
 def small_disk(tmp_path, monkeypatch):
     """A disk of 1 MB that holds $IMGCLF_DATA."""

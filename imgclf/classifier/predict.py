@@ -41,7 +41,7 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             found += sorted(
-                p for p in path.rglob("*") if p.suffix.lower() in decoding.SUFFIXES and p.is_file()
+                p for p in path.rglob("*") if p.suffix.lower() in decoding.SUFFIXES and not p.is_dir()
             )
         elif path.exists():
             found.append(path)

@@ -144,8 +144,8 @@ def _check_source(folder: Path, step: Step) -> None:
 def has_content(path: Path, content_sha256: str) -> bool:
     """Whether the file exists and has this content."""
     try:
-        return sha256(path.read_bytes()).hexdigest() == content_sha256
-    except OSError:
+        return sha256(files.read_bytes(path)).hexdigest() == content_sha256
+    except ImgclfError:
         return False
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL.Image import Transpose
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, files
 
 
 @dataclass(frozen=True)
@@ -224,14 +224,9 @@ def read_bytes(path: Path) -> bytes:
 
     Raises
     ------
-    ImgclfError : the file cannot be read, with the reason.
+    ImgclfError : see `files.read_bytes`.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ImgclfError(
-            f"{path}: {error.strerror}; check that it exists and that you may read it"
-        ) from error
+    return files.read_bytes(path)
 
 
 def jpeg(pixels: np.ndarray, *, quality: int = 95) -> bytes:
