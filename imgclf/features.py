@@ -53,12 +53,12 @@ def image_sources(dataset: Dataset, images: Iterable[Image]) -> list[Source]:
 
 @dataclass(frozen=True)
 class Cache:
-    """Features on disk: a folder per network and precision, and in it shards of (sha256, features).
+    """Features on disk: a folder per network and precision, and in it shards of (key, features).
 
-    The key of a feature vector is all that it depends on: the image's content (its sha256), the network
-    (sha256 of the ONNX file, whose metadata hold the preprocessing: input size and padding colour) and the
-    precision of inference. So a change of label, split or SVM recomputes nothing, and one new image costs one
-    image; another network, input size or precision has a folder of its own.
+    The key of a feature vector is all that it depends on: the pixels of the image (`Image.pixels_key`), the
+    network (sha256 of the ONNX file, whose metadata hold the preprocessing: input size and padding colour)
+    and the precision of inference. So a change of label, split or SVM recomputes nothing, and one new image
+    costs one image; another network, input size or precision has a folder of its own.
     """
 
     folder: Path
@@ -76,18 +76,16 @@ class Cache:
         return sorted(self.folder.glob("*.npz"))
 
     def known(self) -> set[str]:
-        """Return the sha256 of the images whose features are cached."""
-        return {
-            sha256 for shard in self._shards() for sha256 in _read_shard(shard, "sha256")["sha256"].tolist()
-        }
+        """Return the keys of the images whose features are cached, see `Image.pixels_key`."""
+        return {key for shard in self._shards() for key in _read_shard(shard, "sha256")["sha256"].tolist()}
 
-    def add(self, sha256: Sequence[str], matrix: np.ndarray) -> None:
+    def add(self, keys: Sequence[str], matrix: np.ndarray) -> None:
         """Write features as one more shard, by an atomic write."""
         # Named by its images, so that two runs never write the same shard differently.
-        name = hashlib.sha256("".join(sha256).encode()).hexdigest()[:16]
+        name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
         files.write_npz(
             self.folder / f"{name}.npz",
-            {"sha256": np.array(sha256), "features": matrix.astype(np.float32, copy=False)},
+            {"sha256": np.array(keys), "features": matrix.astype(np.float32, copy=False)},
         )
 
     def features(self, images: Sequence[Image]) -> Features:
@@ -98,20 +96,20 @@ class Cache:
         ImgclfError : none of them is cached, or a shard is damaged.
         """
         known = self.known()
-        found = tuple(image for image in images if image.sha256 in known)
+        found = tuple(image for image in images if image.pixels_key in known)
         if not found:
             raise ImgclfError(f"{self.folder}: no features of these images yet; run 03_run_dnn first")
         rows: dict[str, list[int]] = {}
         for row, image in enumerate(found):
-            rows.setdefault(image.sha256, []).append(row)
+            rows.setdefault(image.pixels_key, []).append(row)
         matrix = np.empty((0, 0), np.float32)
         for shard in self._shards():
             arrays = _read_shard(shard)
             vectors = arrays["features"]
             if not len(matrix):
                 matrix = np.empty((len(found), vectors.shape[1]), np.float32)
-            for vector, sha256 in zip(vectors, arrays["sha256"].tolist(), strict=True):
-                matrix[rows.get(sha256, [])] = vector
+            for vector, key in zip(vectors, arrays["sha256"].tolist(), strict=True):
+                matrix[rows.get(key, [])] = vector
         return Features(matrix, found)
 
 
@@ -160,7 +158,7 @@ def compute(
         found = {i: outputs[0] for i, outputs in shard if not isinstance(outputs, Skipped)}
         skipped += [outputs for _, outputs in shard if isinstance(outputs, Skipped)]
         if found:
-            cache.add([todo[i].sha256 for i in found], np.stack(list(found.values())))
+            cache.add([todo[i].pixels_key for i in found], np.stack(list(found.values())))
         done += len(shard)
         if progress:
             progress(done)
@@ -190,8 +188,8 @@ def missing(images: Iterable[Image], cache: Cache) -> Iterator[Image]:
     """Yield the images without features in the cache, each content once."""
     seen = cache.known()
     for image in images:
-        if image.sha256 not in seen:
-            seen.add(image.sha256)
+        if image.pixels_key not in seen:
+            seen.add(image.pixels_key)
             yield image
 
 

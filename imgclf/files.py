@@ -140,6 +140,17 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         raise ImgclfError(f"{path}: {reason}; check that it exists and that you may read it") from error
 
 
+def read_start(path: Path, size: int) -> bytes:
+    """Return the first bytes of a regular file; b"" of any other, and of one that cannot be read."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return b""
+        with open(path, "rb", buffering=0, opener=_open_without_blocking) as file:
+            return file.read(size) or b""
+    except (OSError, ValueError):
+        return b""
+
+
 def _open_without_blocking(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has none
 

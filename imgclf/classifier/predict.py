@@ -40,9 +40,7 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     paths, found = list(paths), []
     for path in paths:
         if path.is_dir():
-            found += sorted(
-                p for p in path.rglob("*") if p.suffix.lower() in decoding.SUFFIXES and not p.is_dir()
-            )
+            found += sorted(p for p in path.rglob("*") if decoding.is_image(p) and not p.is_dir())
         elif path.exists():
             found.append(path)
         else:
