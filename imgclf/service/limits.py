@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from starlette.exceptions import HTTPException
 
+from imgclf.images.decoding import MAX_PIXELS
+
 RETRY_AFTER_SECONDS = 1
 
 
@@ -24,7 +26,7 @@ class Limits:
 
     body_bytes: int = 32 * 2**20
     images: int = 32
-    pixels: int = 50_000_000
+    pixels: int = MAX_PIXELS
     body_seconds: float = 30
     header_seconds: float = 10
     queue: int = 64
