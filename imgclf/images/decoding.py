@@ -74,6 +74,11 @@ TRANSPARENCY_GREY = 114  # grey level of the background under a transparent imag
 # What Pillow's readers raise for a damaged file, by format.
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, IndexError, TypeError, struct.error)
 
+UNUSUAL = (
+    "is damaged or of an unusual kind; "
+    "save it again as PNG if other programs show it, else replace or delete it"
+)
+
 PILLOW_LIMIT = Lock()  # Pillow's limit of pixels is one for the whole process
 
 JPEG_END = b"\xff\xd9"
@@ -83,6 +88,7 @@ SUB_IMAGES, SUBFILE_TYPE, DNG_VERSION = 330, 254, 50706  # tags of TIFF
 MEMORY = {"PNG": 14, "WEBP": 20, "GIF": 12, "BMP": 12, "TIFF": 16, "AVIF": 20, "HEIF": 20, "JPEG2000": 24}
 MEMORY_OF_DEEP_COLOUR = 14  # more for colour of 16 bits a sample
 MEMORY_BESIDE = 2**26  # of any image: strips, tables
+CV2_NO_MEMORY = -4
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
 
@@ -174,11 +180,15 @@ def decode_with_depth(
     with _open(encoded, name, max_pixels) as picture:
         found = _header(picture, encoded)
         factor = found.reduction(side)
-        with _one_if_large(found.width * found.height // factor**2):
-            if found.format is not JPEG:
-                return _decode_other(picture, encoded, name)
-            _check_complete(encoded, name)
-            return _decode_jpeg(encoded, name, factor), ""
+        try:
+            with _one_if_large(found.width * found.height // factor**2):
+                if found.format is not JPEG:
+                    return _decode_other(picture, encoded, name)
+                _check_complete(encoded, name)
+                return _decode_jpeg(encoded, name, factor), ""
+        except MemoryError as error:
+            size = f"{found.width} x {found.height} pixels"
+            raise ImgclfError(f"{name}: too little memory for {size}; shrink it") from error
 
 
 def is_image(path: Path) -> bool:
@@ -211,18 +221,23 @@ def _open(encoded: bytes, name: str, max_pixels: int = MAX_PIXELS) -> PillowImag
             picture = PillowImage.open(io.BytesIO(encoded), formats=[known.name for known in _available()])
     except DAMAGED as error:
         if known:
-            raise ImgclfError(
-                f"{name}: the {known.name} is damaged or of an unusual kind; "
-                "save it again as PNG if other programs show it, else replace or delete it"
-            ) from error
+            raise ImgclfError(f"{name}: the {known.name} {UNUSUAL}") from error
         raise ImgclfError(f"{name}: not an image that can be read; replace or delete it") from error
-    tags = getattr(picture, "tag_v2", {})
-    if DNG_VERSION in tags or (SUB_IMAGES in tags and tags.get(SUBFILE_TYPE, 0) & 1):
+    if _is_raw(picture):
         raise ImgclfError(f"{name}: {kinds.RAW.name}, which is not read; {kinds.RAW.remedy}")
+    if depth.is_misread(picture, encoded):
+        raise ImgclfError(f"{name}: the {picture.format} {UNUSUAL}")
     width, height = picture.size
     if width * height > max_pixels:
         raise ImgclfError(f"{name}: {width} x {height} pixels, more than {max_pixels:,}; shrink it")
     return picture
+
+
+def _is_raw(picture: PillowImage.Image) -> bool:
+    """Whether a TIFF is that of a camera: its first frame is a thumbnail, the photograph is in another."""
+    tags = getattr(picture, "tag_v2", {})
+    is_thumbnail = int(depth.tag(picture, SUBFILE_TYPE, 0)) & 1
+    return DNG_VERSION in tags or (SUB_IMAGES in tags and bool(is_thumbnail))
 
 
 def _header(picture: PillowImage.Image, encoded: bytes) -> Header:
@@ -282,9 +297,11 @@ def _decode_jpeg(encoded: bytes, name: str, factor: int) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), REDUCED.get(factor, cv2.IMREAD_COLOR))
     except cv2.error as error:
-        raise ImgclfError(f"{name}: the JPEG cannot be decoded; replace or delete it") from error
+        if error.code == CV2_NO_MEMORY:
+            raise MemoryError from error
+        raise ImgclfError(f"{name}: the JPEG {UNUSUAL}") from error
     if pixels is None:
-        raise ImgclfError(f"{name}: the JPEG cannot be decoded; replace or delete it")
+        raise ImgclfError(f"{name}: the JPEG {UNUSUAL}")
     for rows in _strips(*pixels.shape[:2]):  # in place OpenCV would copy the whole picture first
         cv2.cvtColor(pixels[rows], cv2.COLOR_BGR2RGB, dst=pixels[rows])
     return pixels

@@ -18,8 +18,8 @@ OWN_RANGE = "own range"
 STRIP_PIXELS = 2**20  # scaled at once, as 64-bit floating point
 
 # Tags of TIFF.
-BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE, SAMPLE_FORMAT = 258, 262, 281, 339
-UNSIGNED, WHITE_IS_ZERO = 1, 0  # values of SAMPLE_FORMAT and PHOTOMETRIC
+BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE_VALUE, PLANAR, SAMPLE_FORMAT = 258, 262, 281, 284, 339
+UNSIGNED, WHITE_IS_ZERO, SEPARATE = 1, 0, 2  # values of SAMPLE_FORMAT, PHOTOMETRIC, PLANAR
 SMALLEST_SAMPLE, LARGEST_SAMPLE = 340, 341  # SMinSampleValue, SMaxSampleValue
 
 
@@ -47,13 +47,18 @@ def is_deep_colour(picture: PillowImage.Image, encoded: bytes) -> bool:
     return not is_grey and _stored_bits(picture, encoded) > 8
 
 
+def is_misread(picture: PillowImage.Image, encoded: bytes) -> bool:
+    """Whether Pillow and OpenCV would return wrong pixels: 16 bits a sample in a plane for each colour."""
+    return tag(picture, PLANAR, 1) == SEPARATE and is_deep_colour(picture, encoded)
+
+
 def _stored_bits(picture: PillowImage.Image, encoded: bytes) -> int:
     if picture.format == "PNG":
         return encoded[24]
-    return int(_tag(picture, BITS_PER_SAMPLE, 8)) if picture.format == "TIFF" else 8
+    return int(tag(picture, BITS_PER_SAMPLE, 8)) if picture.format == "TIFF" else 8
 
 
-def _tag(picture: PillowImage.Image, number: int, default: float) -> float:
+def tag(picture: PillowImage.Image, number: int, default: float) -> float:
     """Return a number in the tags of a TIFF, of several the largest; the default if there is none."""
     value = getattr(picture, "tag_v2", {}).get(number, default)
     try:
@@ -65,12 +70,12 @@ def _tag(picture: PillowImage.Image, number: int, default: float) -> float:
 
 def _scaled_grey(picture: PillowImage.Image, encoded: bytes) -> tuple[PillowImage.Image, str]:
     samples, is_tiff = np.asarray(picture), picture.format == "TIFF"
-    is_unsigned = is_tiff and _tag(picture, SAMPLE_FORMAT, UNSIGNED) == UNSIGNED
+    is_unsigned = is_tiff and tag(picture, SAMPLE_FORMAT, UNSIGNED) == UNSIGNED
     if is_unsigned and samples.dtype == np.int32:
         samples = samples.view(np.uint32)  # Pillow has no mode for it
     low, high, by = (_float_range if picture.mode == "F" else _integer_range)(samples, picture, encoded)
     grey = _scaled(samples, low, high)
-    if is_tiff and _tag(picture, PHOTOMETRIC, 1) == WHITE_IS_ZERO:  # Pillow inverts 8 bits only
+    if is_tiff and tag(picture, PHOTOMETRIC, 1) == WHITE_IS_ZERO:  # Pillow inverts 8 bits only
         grey = 255 - grey
     return PillowImage.fromarray(grey), by
 
@@ -78,18 +83,22 @@ def _scaled_grey(picture: PillowImage.Image, encoded: bytes) -> tuple[PillowImag
 def _scaled_colour(picture: PillowImage.Image, encoded: bytes) -> tuple[PillowImage.Image, str]:
     """Scale samples of fewer than 16 bits; of 16, Pillow has taken the upper 8 already."""
     samples = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
-    channels = {"RGB": 3, "RGBA": 4}.get(picture.mode, 0)
-    if samples is None or samples.dtype != np.uint16 or samples.shape != (*picture.size[::-1], channels):
+    if (
+        picture.mode not in ("RGB", "RGBA")
+        or samples is None
+        or samples.dtype != np.uint16
+        or samples.shape not in [(*picture.size[::-1], channels) for channels in (3, 4)]
+    ):
         return picture, "16 bits"
     low, high, by = _integer_range(samples[:, :, :3], picture, encoded)
     if high == 65535:
         return picture, by
     colour = _scaled(samples[:, :, 2::-1], low, high)
-    if channels == 3:
+    if samples.shape[2] == 3 or not picture.has_transparency_data:
         return PillowImage.fromarray(colour), by
     alpha = samples[:, :, 3]
-    opaque = _smallest_bits(int(alpha.max()))
-    return PillowImage.fromarray(np.dstack([colour, _scaled(alpha, 0, 2**opaque - 1)])), by
+    alpha_bits = _smallest_bits(int(alpha.max()))
+    return PillowImage.fromarray(np.dstack([colour, _scaled(alpha, 0, 2**alpha_bits - 1)])), by
 
 
 def _integer_range(
@@ -116,7 +125,7 @@ def _declared_maximum(picture: PillowImage.Image, encoded: bytes) -> int:
         return 2**bits - 1 if 8 <= bits < 16 else 0
     if picture.format == "TIFF":
         largest = 2 ** _stored_bits(picture, encoded) - 1
-        declared = int(_tag(picture, MAX_SAMPLE_VALUE, largest))
+        declared = int(tag(picture, MAX_SAMPLE_VALUE, largest))
         return declared if 0 < declared < largest or largest < 65535 else 0
     return 65535  # Pillow scales those of PPM and JPEG 2000
 
@@ -126,7 +135,7 @@ def _float_range(samples: np.ndarray, picture: PillowImage.Image, encoded: bytes
     finite = np.isfinite(samples)
     low = float(np.min(samples, where=finite, initial=0))
     high = float(np.max(samples, where=finite, initial=low if low < 0 else 1))
-    declared = (_tag(picture, SMALLEST_SAMPLE, low), _tag(picture, LARGEST_SAMPLE, high))
+    declared = (tag(picture, SMALLEST_SAMPLE, low), tag(picture, LARGEST_SAMPLE, high))
     if declared[0] <= low and high <= declared[1]:
         low, high = declared
     return low, high, OWN_RANGE
