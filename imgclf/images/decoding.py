@@ -8,7 +8,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,7 +66,7 @@ SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 BY_PILLOW_NAME = {"MPO": JPEG, **{known.name: known for known in FORMATS}}
 
 MAX_PIXELS = 200_000_000
-LARGE_PIXELS = 25_000_000  # images of more are decoded one at a time, which bounds the memory
+LARGE_BYTES = 300_000_000  # images that need more are decoded one at a time, which bounds the memory
 ONE_LARGE = Lock()
 STRIP_PIXELS = 2**20  # converted at once
 TRANSPARENCY_GREY = 114  # grey level of the background under a transparent image
@@ -117,6 +117,12 @@ class Header:
         longest = max(self.width, self.height) if self.is_reducible else 0
         return next((factor for factor in REDUCED if side and longest >= 2 * side * factor), 1)
 
+    def memory_needed(self, side: int | None = None) -> int:
+        """Return the most memory that `decode` takes for it beside the file, bytes."""
+        pixels = self.width * self.height
+        decoded = 3 * pixels // self.reduction(side) ** 2 if self.is_reducible else 0
+        return decoded + math.ceil(pixels * self.held_bytes) + MEMORY_BESIDE
+
 
 def header(encoded: bytes, name: str = "image", *, max_pixels: int = MAX_PIXELS) -> Header:
     """Return what the first bytes of an image file say, whatever its name says; nothing is decoded.
@@ -138,10 +144,7 @@ def memory_needed(
     ------
     ImgclfError : see `header`.
     """
-    found = header(encoded, name, max_pixels=max_pixels)
-    pixels = found.width * found.height
-    decoded = 3 * pixels // found.reduction(side) ** 2 if found.is_reducible else 0
-    return decoded + math.ceil(pixels * found.held_bytes) + MEMORY_BESIDE
+    return header(encoded, name, max_pixels=max_pixels).memory_needed(side)
 
 
 def decode(
@@ -181,7 +184,7 @@ def decode_with_depth(
         found = _header(picture, encoded)
         factor = found.reduction(side)
         try:
-            with _one_if_large(found.width * found.height // factor**2):
+            with ONE_LARGE if found.memory_needed(side) > LARGE_BYTES else nullcontext():
                 if found.format is not JPEG:
                     return _decode_other(picture, encoded, name)
                 _check_complete(encoded, name)
@@ -274,10 +277,6 @@ def _without_pillow_limit() -> Iterator[None]:
             yield
         finally:
             PillowImage.MAX_IMAGE_PIXELS = limit
-
-
-def _one_if_large(pixels: int) -> AbstractContextManager[object]:
-    return ONE_LARGE if pixels > LARGE_PIXELS else nullcontext()
 
 
 def _check_complete(encoded: bytes, name: str) -> None:

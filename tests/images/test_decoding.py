@@ -452,8 +452,8 @@ def test_decoding_takes_no_more_memory_than_the_header_says(tmp_path, kind, side
 
 
 def test_large_images_are_decoded_one_at_a_time_and_others_together(monkeypatch):
-    monkeypatch.setattr(decoding, "LARGE_PIXELS", 10_000)
     content = encoded(corners(640, 960), "JPEG")
+    monkeypatch.setattr(decoding, "LARGE_BYTES", decoding.memory_needed(content) - 1)
     with ThreadPoolExecutor(1) as pool:
         with decoding.ONE_LARGE:  # while another thread decodes a large one
             assert pool.submit(decoding.decode, encoded(corners(), "PNG")).result(60).shape == (64, 96, 3)
