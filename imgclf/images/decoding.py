@@ -10,7 +10,6 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 
@@ -258,13 +257,13 @@ def _available() -> Iterator[ImageFormat]:
 
 def _register_heif(name: str) -> None:
     """Let Pillow read HEIF, through pillow-heif, which is imported for the first such file only."""
-    if find_spec("pillow_heif") is None:
+    try:
+        import pillow_heif
+    except ImportError as error:
         raise ImgclfError(
             f"{name}: a HEIC photograph, and pillow-heif is not installed; "
             "pip install 'imgclf[heif]', or convert it to JPEG"
-        )
-    import pillow_heif
-
+        ) from error
     pillow_heif.register_heif_opener(decode_threads=1)  # images are decoded in parallel already
 
 
