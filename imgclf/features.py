@@ -52,12 +52,12 @@ def image_sources(dataset: Dataset, images: Iterable[Image]) -> list[Source]:
 
 @dataclass(frozen=True)
 class Cache:
-    """Features on disk: a folder per network and precision, and in it shards of (sha256, features).
+    """Features on disk: a folder per network and precision, and in it shards of (key, features).
 
-    The key of a feature vector is all that it depends on: the image's content (its sha256), the network
-    (sha256 of the ONNX file, whose metadata hold the preprocessing: input size and padding colour) and the
-    precision of inference. So a change of label, split or SVM recomputes nothing, and one new image costs one
-    image; another network, input size or precision has a folder of its own.
+    The key of a feature vector is all that it depends on: the pixels of the image (`Image.pixels_key`), the
+    network (sha256 of the ONNX file, whose metadata hold the preprocessing: input size and padding colour)
+    and the precision of inference. So a change of label, split or SVM recomputes nothing, and one new image
+    costs one image; another network, input size or precision has a folder of its own.
     """
 
     folder: Path
@@ -75,18 +75,16 @@ class Cache:
         return sorted(self.folder.glob("*.npz"))
 
     def known(self) -> set[str]:
-        """Return the sha256 of the images whose features are cached."""
-        return {
-            sha256 for shard in self._shards() for sha256 in _read_shard(shard, "sha256")["sha256"].tolist()
-        }
+        """Return the keys of the images whose features are cached, see `Image.pixels_key`."""
+        return {key for shard in self._shards() for key in _read_shard(shard, "sha256")["sha256"].tolist()}
 
-    def add(self, sha256: Sequence[str], matrix: np.ndarray) -> None:
+    def add(self, keys: Sequence[str], matrix: np.ndarray) -> None:
         """Write features as one more shard, by an atomic write."""
         # Named by its images, so that two runs never write the same shard differently.
-        name = hashlib.sha256("".join(sha256).encode()).hexdigest()[:16]
+        name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
         files.write_npz(
             self.folder / f"{name}.npz",
-            {"sha256": np.array(sha256), "features": matrix.astype(np.float32, copy=False)},
+            {"sha256": np.array(keys), "features": matrix.astype(np.float32, copy=False)},
         )
 
     def features(self, images: Sequence[Image]) -> Features:
@@ -97,20 +95,20 @@ class Cache:
         ImgclfError : none of them is cached, or a shard is damaged.
         """
         known = self.known()
-        found = tuple(image for image in images if image.sha256 in known)
+        found = tuple(image for image in images if image.pixels_key in known)
         if not found:
             raise ImgclfError(f"{self.folder}: no features of these images yet; run 03_run_dnn first")
         rows: dict[str, list[int]] = {}
         for row, image in enumerate(found):
-            rows.setdefault(image.sha256, []).append(row)
+            rows.setdefault(image.pixels_key, []).append(row)
         matrix = np.empty((0, 0), np.float32)
         for shard in self._shards():
             arrays = _read_shard(shard)
             vectors = arrays["features"]
             if not len(matrix):
                 matrix = np.empty((len(found), vectors.shape[1]), np.float32)
-            for vector, sha256 in zip(vectors, arrays["sha256"].tolist(), strict=True):
-                matrix[rows.get(sha256, [])] = vector
+            for vector, key in zip(vectors, arrays["sha256"].tolist(), strict=True):
+                matrix[rows.get(key, [])] = vector
         return Features(matrix, found)
 
 
@@ -161,7 +159,7 @@ def compute(
             if isinstance(outputs, Skipped):
                 skipped.append(outputs)
             else:
-                shard[todo[i].sha256] = outputs[0]
+                shard[todo[i].pixels_key] = outputs[0]
             if len(shard) == shard_images:
                 cache.add(list(shard), np.stack(list(shard.values())))
                 shard = {}
@@ -196,8 +194,8 @@ def missing(images: Iterable[Image], cache: Cache) -> Iterator[Image]:
     """Yield the images without features in the cache, each content once."""
     seen = cache.known()
     for image in images:
-        if image.sha256 not in seen:
-            seen.add(image.sha256)
+        if image.pixels_key not in seen:
+            seen.add(image.pixels_key)
             yield image
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import uuid
 import zipfile
 import zlib
@@ -40,6 +41,16 @@ DAMAGED_NPZ = (
     zlib.error,
     TokenError,
 )
+
+MAX_FILE_BYTES = 2**30  # of a file that is read whole: 200 megapixels, uncompressed, have 600 MB
+CHUNK_BYTES = 2**16
+NOT_REGULAR = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
 
 UNWRITABLE = {
     errno.ENOSPC: "the disk is full; free some space and run again",
@@ -103,6 +114,58 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def read_bytes(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """Return the content of a regular file; for files that somebody else may have prepared.
+
+    Reading neither blocks, as it would for a named pipe, nor fills the memory, as for a link to /dev/zero.
+
+    Raises
+    ------
+    ImgclfError : the file cannot be read, is no regular file, or has more than `max_bytes` bytes.
+    """
+    try:
+        _check_readable(path, os.stat(path), max_bytes)  # before it is opened: that alone may move a device
+        with open(path, "rb", buffering=0, opener=_open_without_blocking) as file:
+            found = os.fstat(file.fileno())
+            _check_readable(path, found, max_bytes)
+            pieces, size = [file.read(found.st_size + CHUNK_BYTES) or b""], 0
+            while pieces[-1]:  # a file of /proc has the size 0, another may be growing
+                size += len(pieces[-1])
+                _check_size(path, size, max_bytes)
+                pieces.append(file.read(CHUNK_BYTES) or b"")
+            return b"".join(pieces[:-1])
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ImgclfError(f"{path}: {reason}; check that it exists and that you may read it") from error
+
+
+def read_start(path: Path, size: int) -> bytes:
+    """Return the first bytes of a regular file; b"" of any other, and of one that cannot be read."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return b""
+        with open(path, "rb", buffering=0, opener=_open_without_blocking) as file:
+            return file.read(size) or b""
+    except (OSError, ValueError):
+        return b""
+
+
+def _open_without_blocking(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has none
+
+
+def _check_readable(path: Path, found: os.stat_result, max_bytes: int) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = NOT_REGULAR.get(stat.S_IFMT(found.st_mode), "not a file")
+        raise ImgclfError(f"{path}: {kind} instead of a regular file; move it away")
+    _check_size(path, found.st_size, max_bytes)
+
+
+def _check_size(path: Path, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise ImgclfError(f"{path}: more than {max_bytes:,} bytes; move it away, or make it smaller")
 
 
 def read_text(path: Path) -> str:

@@ -115,7 +115,7 @@ BROKEN = {
     "a PNG of 30,000 x 30,000": (
         "x.png",
         lambda: png(30_000, 30_000),
-        "30000 x 30000 pixels, more than 100,000,000; shrink it",
+        "30000 x 30000 pixels, more than 200,000,000; shrink it",
     ),
     "a truncated PNG": (
         "x.png",
@@ -220,6 +220,54 @@ def test_broken_link_is_excluded(colour_folder):
     assert excluded(scan_colours(colour_folder)) == {
         "red/gone.jpg": "No such file or directory; check that it exists and that you may read it"
     }
+
+
+@pytest.mark.slow
+def test_photographs_of_108_megapixels_are_used_within_bounded_memory(tmp_path, data_dir):
+    """Decoded whole each has 324 MB: one is decoded at a time, and at reduced scale wherever that does."""
+    pixels = np.kron(corners(90, 120), np.ones((100, 100, 1), np.uint8))
+    for label, photograph in (("a", pixels), ("b", 255 - pixels)):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "0.jpg").write_bytes(decoding.jpeg(photograph))
+    program = (
+        "import pathlib, re, resource, sys\nfrom imgclf.data import scan\n"
+        "from imgclf.images.loading import Source, load\nfrom imgclf.images.preprocessing import Preprocessing\n"
+        "def limit(more):\n"
+        "    used = re.search(r'VmData:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())\n"
+        "    resource.setrlimit(resource.RLIMIT_DATA, (1024 * int(used[1]) + more, -1))\n"
+        "limit(1_600_000_000)\nfound = scan.scan_folder('large', pathlib.Path(sys.argv[1]))\nprint(found)\n"
+        "limit(400_000_000)\nsources = [Source(found.file(image)) for image in found.images]\n"
+        "print([pixels.shape for pixels in load(sources, Preprocessing(240))])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "large: 2 images in 2 labels, 0 excluded",
+        "[(240, 240, 3), (240, 240, 3)]",
+    ], done.stderr
+
+
+def test_what_is_no_regular_file_is_excluded_and_the_others_are_processed(colour_folder, data_dir):
+    """In a process with little memory and a time limit: a pipe would block it, a device would fill it."""
+    os.mkfifo(colour_folder / "red" / "pipe.jpg")
+    (colour_folder / "green" / "endless.png").symlink_to("/dev/zero")
+    (colour_folder / "blue" / "random.JPEG").symlink_to("/dev/urandom")
+    with (colour_folder / "blue" / "sparse.jpg").open("wb") as file:
+        file.truncate(2**40)
+    program = (
+        "import pathlib, resource, sys\nfrom imgclf.data import scan\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))\n"
+        "for image in scan.scan_folder('colours', pathlib.Path(sys.argv[1])).excluded:\n"
+        "    print(image.path, image.excluded)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, colour_folder], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.splitlines() == [
+        "blue/random.JPEG a device instead of a regular file; move it away",
+        "blue/sparse.jpg more than 1,073,741,824 bytes; move it away, or make it smaller",
+        "green/endless.png a device instead of a regular file; move it away",
+        "red/pipe.jpg a named pipe instead of a regular file; move it away",
+    ], done.stderr
 
 
 @pytest.fixture

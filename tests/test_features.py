@@ -1,5 +1,7 @@
 """Features are computed once for each content, network and precision, and cached whatever the label."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,14 @@ def test_a_deleted_image_is_skipped_with_the_reason(colours, tiny_network, cache
 def test_nothing_is_computed_where_nothing_is_missing(colours, tiny_network, cache):
     features.compute(colours, tiny_network, cache)
     assert features.compute(colours, tiny_network, cache, engine="no such engine") == []
+
+
+def test_features_of_pixels_that_were_scaled_otherwise_are_not_used(colours, tiny_network, cache):
+    """Version 0.1.0 took 12 bits in a file of 16 as nearly black, and stored the content's hash alone."""
+    image = replace(colours.images[0], depth="12 bits")
+    cache.add([image.sha256], np.zeros((1, 8), np.float32))
+    assert list(features.missing([image], cache)) == [image]
+    assert list(features.missing([colours.images[0]], cache)) == []
 
 
 def test_one_new_image_costs_one_image(colours, tiny_network, cache):

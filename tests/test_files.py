@@ -1,5 +1,10 @@
 import errno
 import json
+import os
+import re
+import socket
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +85,69 @@ def test_lock_is_released_after_an_error(tmp_path, capsys):
         raise ValueError("stopped")
     with files.lock(tmp_path / "fruit"):
         assert capsys.readouterr().out == ""
+
+
+def in_time(work, *, seconds=30):
+    """The ImgclfError that `work` raises, in a thread: a read that blocks fails the test and does not stop it."""
+    raised = []
+
+    def run():
+        try:
+            work()
+        except ImgclfError as error:
+            raised.append(str(error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), "reading blocks"
+    return raised[0]
+
+
+def test_named_pipe_is_refused_and_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    assert in_time(lambda: files.read_bytes(tmp_path / "a.jpg")) == (
+        f"{tmp_path / 'a.jpg'}: a named pipe instead of a regular file; move it away"
+    )
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/full", "/dev/urandom", "/dev/tty", "/dev/stdin"])
+def test_link_to_a_device_is_refused(tmp_path, device):
+    if device == "/dev/stdin":
+        pipe, _ = os.pipe()
+        device = f"/dev/fd/{pipe}"
+    (tmp_path / "a.jpg").symlink_to(device)
+    assert re.search(
+        "a.jpg: a (device|named pipe) instead of a regular file; move it away$",
+        in_time(lambda: files.read_bytes(tmp_path / "a.jpg")),
+    )
+
+
+def test_socket_and_folder_are_refused(tmp_path):
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "a.jpg"))
+        with pytest.raises(ImgclfError, match="a.jpg: a socket instead of a regular file; move it away$"):
+            files.read_bytes(tmp_path / "a.jpg")
+    with pytest.raises(ImgclfError, match=": a folder instead of a regular file; move it away$"):
+        files.read_bytes(tmp_path)
+
+
+def test_sparse_file_of_a_terabyte_is_refused_unread(tmp_path):
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ImgclfError, match="a.jpg: more than 1,073,741,824 bytes; move it away, or make"):
+        files.read_bytes(tmp_path / "a.jpg")
+
+
+def test_regular_file_without_end_is_refused():
+    with pytest.raises(ImgclfError, match="pagemap: more than 5,000,000 bytes"):
+        files.read_bytes(Path("/proc/self/pagemap"), max_bytes=5_000_000)  # its size is said to be 0
+
+
+def test_file_of_unknown_size_is_read_whole():
+    assert files.read_bytes(Path("/proc/self/status")).startswith(b"Name:")
+
+
+def test_name_with_a_nul_is_refused(tmp_path):
+    with pytest.raises(ImgclfError, match="null byte; check that it exists"):
+        files.read_bytes(tmp_path / "a\0.jpg")

@@ -80,7 +80,7 @@ def _below(folder: Path, visited: set[str]) -> Iterator[Path]:
         seen.add(real)
         below[:] = sorted(name for name in below if not is_system(name))
         for name in sorted(names):
-            if Path(name).suffix.lower() in decoding.SUFFIXES and not is_system(name):
+            if not is_system(name) and decoding.is_image(Path(here, name)):
                 yield Path(here, name)
     yield from unreadable
 

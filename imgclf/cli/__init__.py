@@ -258,7 +258,7 @@ def _verify_service(url: str, token_file: Path | None, model: Path, paths: list[
 )
 @click.option(
     "--max-megapixels",
-    default=50,
+    default=200,
     show_default=True,
     type=click.IntRange(1),
     help="Limit of an image's size.",

@@ -294,7 +294,7 @@ def _validated(entry: Entry, response: Response, max_image_side: int) -> tuple[b
         raise DownloadError(str(error).removeprefix(f"{entry.file_name}: ").partition(";")[0]) from error
     if (entry.bytes and len(body) != entry.bytes) or (entry.sha256 and _sha256(body) != entry.sha256):
         raise DownloadError("the image at this URL is not the one that the manifest lists")
-    suffixes = decoding.detected_format(body, entry.file_name).suffixes
+    suffixes = decoding.header(body, entry.file_name).format.suffixes
     is_large = 0 < max_image_side < max(pixels.shape[:2])
     if is_large:
         pixels = decoding.shrink(pixels, max_image_side)

@@ -144,14 +144,10 @@ def _safe_name(name: str, *, max_bytes: int = STEM_BYTES) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")  # spreadsheets may write a byte order mark
+        return files.read_bytes(path).decode("utf-8-sig")  # spreadsheets may write a byte order mark
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ImgclfError(f"{path.name}, line {line}: not UTF-8; save the file as UTF-8 text") from error
-    except OSError as error:
-        raise ImgclfError(
-            f"cannot read the manifest {path}: {error.strerror}; check its name and that you may read it"
-        ) from error
 
 
 def _parse(text: str, name: str) -> list[Entry]:

@@ -15,6 +15,8 @@ import numpy as np
 from imgclf import ImgclfError, files
 from imgclf.data.journal import Journal
 from imgclf.images import decoding
+from imgclf.images.depth import OWN_RANGE
+from imgclf.images.kinds import by_suffix as kind_by_suffix
 
 T = TypeVar("T")
 UNLABELLED = "unlabelled"  # the folder of images without a label
@@ -36,6 +38,12 @@ class Image:
     height: int
     group: str = ""  # the folders between LABEL and the file
     excluded: str = ""  # the reason why later stages skip it; empty if they use it
+    depth: str = ""  # by what its samples were scaled to 8 bits, see `images.depth`; empty if they have 8
+
+    @property
+    def pixels_key(self) -> str:
+        """The sha256 of the content, and by what its samples were scaled: version 0.1.0 scaled otherwise."""
+        return f"{self.sha256} {self.depth}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -119,9 +127,20 @@ class Dataset:
             Path(path).suffix.lower() or "no suffix" if "/" in path else "in no label folder"
             for path in self.other_files
         )
-        counts = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(5))
+        counts = ", ".join(f"{count} x {_named(kind)}" for kind, count in kinds.most_common(5))
         suffixes = ", ".join(decoding.SUFFIXES)
         return f"not scanned: {counts}; images lie in a label folder and end in one of {suffixes}"
+
+    def depth_note(self) -> str:
+        """Return a sentence about the images of more than 8 bits a channel, and how they were scaled."""
+        scaled = Counter(image.depth for image in self.files if image.depth)
+        if not scaled:
+            return "all images have 8 bits a channel"
+        ways = ", ".join(
+            f"{count} by their {OWN_RANGE}" if depth == OWN_RANGE else f"{count} from {depth}"
+            for depth, count in scaled.most_common()
+        )
+        return f"{scaled.total()} images have samples of more than 8 bits, and are scaled to 8: {ways}"
 
     def __str__(self) -> str:
         text = f"{self.name}: {len(self.images)} images in {len(self.labels)} labels"
@@ -134,6 +153,11 @@ class Dataset:
         except ImgclfError as error:  # a person can still label the images
             return f"{text}\n{str(error).removeprefix(f'{self.folder}: ')}"
         return text
+
+
+def _named(suffix: str) -> str:
+    """Return a suffix, with the kind of file if it is known: ".nef (a raw photograph of a camera)"."""
+    return f"{suffix} ({kind})" if (kind := kind_by_suffix(suffix)) else suffix
 
 
 def sample(images: Iterable[Image], *, per_label: int, most: int = 60) -> list[Image]:
@@ -331,8 +355,14 @@ def is_current(dataset: Dataset, journal: Journal) -> bool:
 
 
 def cached_images(name: str) -> dict[str, Image]:
-    """Return the images of the previous scan by sha256, a cache for the next one; empty without one."""
-    return {image.sha256: image for image in _read_images(_table(name))} if _table(name).exists() else {}
+    """Return the images of the previous scan by sha256, a cache for the next one; empty without one.
+
+    A scan of version 0.1.0 is none: it did not scale samples of 12 bits, so that their hashes differ.
+    """
+    table = _table(name)
+    if not table.exists() or "depth" not in read_header(table):
+        return {}
+    return {image.sha256: image for image in _read_images(table)}
 
 
 def _read_metadata(name: str) -> dict[str, Any]:
@@ -367,6 +397,12 @@ def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) 
     writer.writeheader()
     writer.writerows(rows)
     files.write_text(path, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
+
+
+def read_header(path: Path) -> list[str]:
+    """Return the names of the columns of a tab-separated file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t").fieldnames or ())
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -76,7 +76,7 @@ def scan_folder(name: str, folder: Path, *, progress: Callable[[int], None] | No
     journal = Journal(folder)
     paths = find_files(folder)
     cache = dataset.cached_images(name)
-    image_paths = [path for path in paths if Path(path).suffix.lower() in decoding.SUFFIXES]
+    image_paths = [path for path in paths if decoding.is_image(folder / path)]
     images = []
     for image in in_parallel(lambda path: _scan_file(folder, path, cache), image_paths):
         images.append(image)
@@ -85,7 +85,7 @@ def scan_folder(name: str, folder: Path, *, progress: Callable[[int], None] | No
     loose = sorted(
         path.name for path in folder.iterdir() if path.suffix.lower() in decoding.SUFFIXES and path.is_file()
     )
-    others = (*loose, *(path for path in paths if Path(path).suffix.lower() not in decoding.SUFFIXES))
+    others = (*loose, *sorted(set(paths) - set(image_paths)))
     scanned = Dataset(
         name,
         folder,
@@ -132,11 +132,14 @@ def _scan_file(folder: Path, path: str, cache: dict[str, Image]) -> Image:
         encoded = decoding.read_bytes(folder / path)
         image = replace(image, sha256=hashlib.sha256(encoded).hexdigest())
         if (cached := cache.get(image.sha256)) and cached.width:
-            return replace(image, dhash=cached.dhash, width=cached.width, height=cached.height)
-        pixels = decoding.decode(encoded, Path(path).name)
+            return replace(
+                image, dhash=cached.dhash, width=cached.width, height=cached.height, depth=cached.depth
+            )
+        pixels, depth = decoding.decode_with_depth(encoded, Path(path).name)
     except ImgclfError as error:
         return replace(image, excluded=str(error).rpartition(": ")[2])
-    return replace(image, dhash=duplicates.dhash(pixels), width=pixels.shape[1], height=pixels.shape[0])
+    height, width = pixels.shape[:2]
+    return replace(image, dhash=duplicates.dhash(pixels), width=width, height=height, depth=depth)
 
 
 def _as_text(name: str) -> str:

@@ -22,7 +22,7 @@ def read(folder: Path) -> set[str]:
     if path is None:
         return set()
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = files.read_bytes(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ImgclfError(f"{path}: not UTF-8 text; save it as UTF-8") from error
     listed = set()

@@ -4,10 +4,11 @@ Every stage, every engine and the service decode with these functions, so all se
 """
 
 import io
+import math
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -15,9 +16,9 @@ from threading import Lock
 import cv2
 import numpy as np
 from PIL import Image as PillowImage
-from PIL.Image import Transpose
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, files
+from imgclf.images import depth, jpeg_segments, kinds, png_chunks
 
 
 @dataclass(frozen=True)
@@ -30,23 +31,32 @@ class ImageFormat:
     media_type : its Content-Type; "" for a format that the service does not offer.
     suffixes : of the files of a data set, the first for a file that is written; none for a format that
         comes from the web alone and is stored as JPEG.
+    start : regular expression of the first bytes.
     """
 
     name: str
     media_type: str = ""
     suffixes: tuple[str, ...] = ()
+    start: bytes = b"(?!)"
 
 
-JPEG = ImageFormat("JPEG", "image/jpeg", (".jpg", ".jpeg"))
+JPEG = ImageFormat(
+    "JPEG", "image/jpeg", (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp"), rb"\xff\xd8\xff"
+)
+PNG = ImageFormat("PNG", "image/png", (".png",), rb"\x89PNG\r\n\x1a\n")
+TIFF = ImageFormat("TIFF", "image/tiff", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]")
+HEIF_BRANDS = rb"....ftyp(hei[cxms]|hev[cxms]|(mif1|msf1)(?!.{0,80}avi[fs]).{0,80}he[iv][cxms])"
+HEIF = ImageFormat("HEIF", "", (".heic", ".heif", ".hif"), HEIF_BRANDS)  # of iPhones; needs pillow-heif
 # All that Pillow may open. It knows forty more; one of them (EPS) runs a program that writes temporary files.
 FORMATS = (
     JPEG,
-    ImageFormat("PNG", "image/png", (".png",)),
-    ImageFormat("WEBP", "image/webp", (".webp",)),
-    ImageFormat("GIF", "image/gif", (".gif",)),
-    ImageFormat("BMP", "image/bmp", (".bmp",)),
-    ImageFormat("TIFF", "image/tiff", (".tif", ".tiff")),
-    ImageFormat("AVIF", "image/avif", (".avif",)),
+    PNG,
+    ImageFormat("WEBP", "image/webp", (".webp",), rb"RIFF....WEBP"),
+    ImageFormat("GIF", "image/gif", (".gif",), rb"GIF8[79]a"),
+    ImageFormat("BMP", "image/bmp", (".bmp",), rb"BM.{4}\0{4}"),
+    TIFF,
+    ImageFormat("AVIF", "image/avif", (".avif",), rb"....ftyp(avi[fs]|(mif1|msf1).{0,80}avi[fs])"),
+    HEIF,
     ImageFormat("PPM"),
     ImageFormat("JPEG2000"),
 )
@@ -54,26 +64,86 @@ SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 # MPO: a JPEG with more pictures behind it, as phones write. Pillow detects it in what is opened as JPEG.
 BY_PILLOW_NAME = {"MPO": JPEG, **{known.name: known for known in FORMATS}}
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 200_000_000
+LARGE_BYTES = 300_000_000  # images that need more are decoded one at a time, which bounds the memory
+ONE_LARGE = Lock()
+STRIP_PIXELS = 2**20  # converted at once
 TRANSPARENCY_GREY = 114  # grey level of the background under a transparent image
 
 # What Pillow's readers raise for a damaged file, by format.
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, IndexError, TypeError, struct.error)
 
+UNUSUAL = (
+    "is damaged or of an unusual kind; "
+    "save it again as PNG if other programs show it, else replace or delete it"
+)
+
 PILLOW_LIMIT = Lock()  # Pillow's limit of pixels is one for the whole process
 
 JPEG_END = b"\xff\xd9"
 EXIF_ORIENTATION = 0x112
-UPRIGHT = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
-}
+SUB_IMAGES, SUBFILE_TYPE, DNG_VERSION = 330, 254, 50706  # tags of TIFF
+# The most memory that decoding takes, bytes for each pixel as stored; a test measures it.
+MEMORY = {"PNG": 14, "WEBP": 20, "GIF": 12, "BMP": 12, "TIFF": 16, "AVIF": 20, "HEIF": 20, "JPEG2000": 24}
+MEMORY_OF_DEEP_COLOUR = 14  # more for colour of 16 bits a sample
+MEMORY_BESIDE = 2**26  # of any image: strips, tables
+CV2_NO_MEMORY = -4
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of an image before it is decoded.
+
+    Attributes
+    ----------
+    width, height : pixels, as stored.
+    held_bytes : memory that decoding takes for each pixel, at whatever scale, bytes.
+    """
+
+    format: ImageFormat
+    width: int
+    height: int
+    held_bytes: float
+
+    @property
+    def is_reducible(self) -> bool:
+        """Whether it can be decoded at reduced scale."""
+        return self.format is JPEG
+
+    def reduction(self, side: int | None) -> int:
+        """Return 8, 4 or 2 if decoding at that reduced scale leaves `side` twice, see `decode`; else 1."""
+        longest = max(self.width, self.height) if self.is_reducible else 0
+        return next((factor for factor in REDUCED if side and longest >= 2 * side * factor), 1)
+
+    def memory_needed(self, side: int | None = None) -> int:
+        """Return the most memory that `decode` takes for it beside the file, bytes."""
+        pixels = self.width * self.height
+        decoded = 3 * pixels // self.reduction(side) ** 2 if self.is_reducible else 0
+        return decoded + math.ceil(pixels * self.held_bytes) + MEMORY_BESIDE
+
+
+def header(encoded: bytes, name: str = "image", *, max_pixels: int = MAX_PIXELS) -> Header:
+    """Return what the first bytes of an image file say, whatever its name says; nothing is decoded.
+
+    Raises
+    ------
+    ImgclfError : the file is empty, not an image that is read, or has more than `max_pixels` pixels.
+    """
+    with _open(encoded, name, max_pixels) as picture:
+        return _header(picture, encoded)
+
+
+def memory_needed(
+    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = MAX_PIXELS
+) -> int:
+    """Return the most memory that `decode` takes for an image beside its file, by its header; bytes.
+
+    Raises
+    ------
+    ImgclfError : see `header`.
+    """
+    return header(encoded, name, max_pixels=max_pixels).memory_needed(side)
 
 
 def decode(
@@ -81,9 +151,9 @@ def decode(
 ) -> np.ndarray:
     """Return the pixels of an image file, upright, in colour.
 
-    The EXIF orientation is applied, grey and CMYK become RGB, 16 bits are scaled to 8, transparency is
-    composited over grey 114, and of an animation the first frame is taken. The format is detected by the
-    file's first bytes, not by its name.
+    The EXIF orientation is applied, grey and CMYK become RGB, more than 8 bits are scaled to 8 (see `depth`),
+    transparency is composited over grey 114, and of an animation the first frame is taken. The format is
+    detected by the file's first bytes, not by its name.
 
     Parameters
     ----------
@@ -99,39 +169,102 @@ def decode(
 
     Raises
     ------
-    ImgclfError : the file is empty, not an image, truncated, or has more than `max_pixels` pixels.
+    ImgclfError : the file is empty, not an image that is read, truncated, or has more than `max_pixels`
+        pixels.
     """
-    if not encoded:
-        raise ImgclfError(f"{name}: the file is empty; replace or delete it")
+    return decode_with_depth(encoded, name, side=side, max_pixels=max_pixels)[0]
+
+
+def decode_with_depth(
+    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[np.ndarray, str]:
+    """Return the pixels, see `decode`, and by what they were scaled to 8 bits, see `depth.eight_bits`."""
     with _open(encoded, name, max_pixels) as picture:
-        if BY_PILLOW_NAME[str(picture.format)] is JPEG:
-            _check_complete(encoded, name)
-            return _decode_jpeg(encoded, name, _reduction(picture.size, side))
-        return _decode_other(picture, name)
+        found = _header(picture, encoded)
+        factor = found.reduction(side)
+        try:
+            with ONE_LARGE if found.memory_needed(side) > LARGE_BYTES else nullcontext():
+                if found.format is not JPEG:
+                    return _decode_other(picture, encoded, name)
+                _check_complete(encoded, name)
+                return _decode_jpeg(encoded, name, factor), ""
+        except MemoryError as error:
+            size = f"{found.width} x {found.height} pixels"
+            raise ImgclfError(f"{name}: too little memory for {size}; shrink it") from error
 
 
-def detected_format(encoded: bytes, name: str = "image") -> ImageFormat:
-    """The format of an image file by its content, whatever its name says.
+def is_image(path: Path) -> bool:
+    """Whether a file is read as an image by the suffix of its name; without a suffix, by its first bytes."""
+    if path.suffix:
+        return path.suffix.lower() in SUFFIXES
+    return _format_by_content(files.read_start(path, kinds.START_BYTES)) is not None
 
-    Raises
-    ------
-    ImgclfError : not an image, or more than `MAX_PIXELS` pixels.
-    """
-    with _open(encoded, name) as picture:
-        return BY_PILLOW_NAME[str(picture.format)]
+
+def _format_by_content(encoded: bytes) -> ImageFormat | None:
+    start = encoded[: kinds.START_BYTES]
+    return next((known for known in FORMATS if re.match(known.start, start, re.DOTALL)), None)
 
 
 def _open(encoded: bytes, name: str, max_pixels: int = MAX_PIXELS) -> PillowImage.Image:
     """Return the image with its header read and nothing decoded yet."""
+    if not encoded:
+        raise ImgclfError(f"{name}: the file is empty; replace or delete it")
+    if unread := kinds.by_content(encoded):
+        raise ImgclfError(f"{name}: {unread.name}, which is not read; {unread.remedy}")
+    known = _format_by_content(encoded)
+    if known is HEIF:
+        _register_heif(name)
+    elif known is PNG:
+        encoded = png_chunks.without_metadata(encoded)
+    elif known is JPEG:
+        encoded = jpeg_segments.without_metadata(encoded)
     try:
         with _without_pillow_limit():
-            picture = PillowImage.open(io.BytesIO(encoded), formats=[known.name for known in FORMATS])
+            picture = PillowImage.open(io.BytesIO(encoded), formats=[known.name for known in _available()])
     except DAMAGED as error:
+        if known:
+            raise ImgclfError(f"{name}: the {known.name} {UNUSUAL}") from error
         raise ImgclfError(f"{name}: not an image that can be read; replace or delete it") from error
+    if _is_raw(picture):
+        raise ImgclfError(f"{name}: {kinds.RAW.name}, which is not read; {kinds.RAW.remedy}")
+    if depth.is_misread(picture, encoded):
+        raise ImgclfError(f"{name}: the {picture.format} {UNUSUAL}")
     width, height = picture.size
     if width * height > max_pixels:
         raise ImgclfError(f"{name}: {width} x {height} pixels, more than {max_pixels:,}; shrink it")
     return picture
+
+
+def _is_raw(picture: PillowImage.Image) -> bool:
+    """Whether a TIFF is that of a camera: its first frame is a thumbnail, the photograph is in another."""
+    tags = getattr(picture, "tag_v2", {})
+    is_thumbnail = int(depth.tag(picture, SUBFILE_TYPE, 0)) & 1
+    return DNG_VERSION in tags or (SUB_IMAGES in tags and bool(is_thumbnail))
+
+
+def _header(picture: PillowImage.Image, encoded: bytes) -> Header:
+    known = BY_PILLOW_NAME[str(picture.format)]
+    if known is JPEG:
+        return Header(known, *picture.size, jpeg_segments.coefficient_bytes(encoded))
+    more = MEMORY_OF_DEEP_COLOUR if depth.is_deep_colour(picture, encoded) else 0
+    return Header(known, *picture.size, MEMORY.get(known.name, 12) + more)
+
+
+def _available() -> Iterator[ImageFormat]:
+    """Yield the formats that Pillow can open now: it refuses the name of a plugin that is not registered."""
+    return (known for known in FORMATS if known is not HEIF or HEIF.name in PillowImage.OPEN)
+
+
+def _register_heif(name: str) -> None:
+    """Let Pillow read HEIF, through pillow-heif, which is imported for the first such file only."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise ImgclfError(
+            f"{name}: a HEIC photograph, and pillow-heif is not installed; "
+            "pip install 'imgclf[heif]', or convert it to JPEG"
+        ) from error
+    pillow_heif.register_heif_opener(decode_threads=1)  # images are decoded in parallel already
 
 
 @contextmanager
@@ -151,44 +284,74 @@ def _check_complete(encoded: bytes, name: str) -> None:
         return
     try:  # slower, but strict: some cameras write other bytes after the end
         content = encoded.rstrip(b"\0")  # zeros, which an interrupted copy leaves, would be decoded as grey
-        _open(content, name).load()
+        with _open(content, name) as picture:
+            picture.draft(None, (1, 1))  # reads all, at an eighth of the scale
+            picture.load()
     except DAMAGED as error:
         raise ImgclfError(f"{name}: the JPEG is truncated; fetch or copy it again") from error
-
-
-def _reduction(size: tuple[int, int], side: int | None) -> int:
-    """Return the largest of 8, 4, 2 that leaves at least twice `side` pixels on the longer side; else 1."""
-    return next((factor for factor in REDUCED if side and max(size) >= 2 * side * factor), 1)
 
 
 def _decode_jpeg(encoded: bytes, name: str, factor: int) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), REDUCED.get(factor, cv2.IMREAD_COLOR))
     except cv2.error as error:
-        raise ImgclfError(f"{name}: the JPEG cannot be decoded; replace or delete it") from error
+        if error.code == CV2_NO_MEMORY:
+            raise MemoryError from error
+        raise ImgclfError(f"{name}: the JPEG {UNUSUAL}") from error
     if pixels is None:
-        raise ImgclfError(f"{name}: the JPEG cannot be decoded; replace or delete it")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+        raise ImgclfError(f"{name}: the JPEG {UNUSUAL}")
+    for rows in _strips(*pixels.shape[:2]):  # in place OpenCV would copy the whole picture first
+        cv2.cvtColor(pixels[rows], cv2.COLOR_BGR2RGB, dst=pixels[rows])
+    return pixels
 
 
-def _decode_other(picture: PillowImage.Image, name: str) -> np.ndarray:
+def _decode_other(picture: PillowImage.Image, encoded: bytes, name: str) -> tuple[np.ndarray, str]:
     try:
-        picture.seek(0)
+        if picture.format != HEIF.name:  # that one is opened at its primary image
+            picture.seek(0)
         picture.load()  # before the orientation is read: this rotates TIFFs
-        # Pillow's exif_transpose would write the other EXIF tags again, and fail on an odd one.
-        orientation = picture.getexif().get(EXIF_ORIENTATION)
-        return _rgb(picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture)
+        eight_bits, by = depth.eight_bits(picture, encoded)
+        return upright(_rgb(eight_bits), _orientation(picture)), by
     except DAMAGED as error:
         raise ImgclfError(f"{name}: the {picture.format} is damaged; replace or delete it") from error
 
 
+def _orientation(picture: PillowImage.Image) -> int:
+    """Return the EXIF orientation; 1 if there is none, or if it is damaged, as in browsers."""
+    try:
+        # Pillow's exif_transpose would write the other EXIF tags again, and fail on an odd one.
+        return int(picture.getexif().get(EXIF_ORIENTATION, 1))
+    except DAMAGED:
+        return 1
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return pixels (H, W, 3) turned upright by their EXIF orientation, 1 to 8; unchanged for any other."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
 def _rgb(picture: PillowImage.Image) -> np.ndarray:
-    """Return any Pillow mode as (H, W, 3) uint8; 16-bit grey is scaled, since Pillow would clip it."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        grey = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0, neginf=0)
-        full = 65535 if picture.mode.startswith("I") else max(grey.max(), 1)
-        grey = np.rint(grey.clip(0, full) * 255 / full).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+    """Return a picture of 8 bits in any Pillow mode as (H, W, 3) uint8, by strips, which saves memory."""
+    width, height = picture.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    for rows in _strips(height, width):
+        pixels[rows] = _rgb_strip(picture.crop((0, rows.start, width, rows.stop)))
+    return pixels
+
+
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Yield the rows of a picture in slices of some `STRIP_PIXELS`."""
+    rows = max(1, STRIP_PIXELS // max(1, width))
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
+
+
+def _rgb_strip(picture: PillowImage.Image) -> np.ndarray:
     if picture.has_transparency_data:
         colour = picture.convert("RGBA")
         grey_level = TRANSPARENCY_GREY
@@ -225,14 +388,9 @@ def read_bytes(path: Path) -> bytes:
 
     Raises
     ------
-    ImgclfError : the file cannot be read, with the reason.
+    ImgclfError : see `files.read_bytes`.
     """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ImgclfError(
-            f"{path}: {error.strerror}; check that it exists and that you may read it"
-        ) from error
+    return files.read_bytes(path)
 
 
 def jpeg(pixels: np.ndarray, *, quality: int = 95) -> bytes:
@@ -240,58 +398,3 @@ def jpeg(pixels: np.ndarray, *, quality: int = 95) -> bytes:
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return encoded.tobytes()
-
-
-def memory_needed(
-    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = MAX_PIXELS
-) -> int:
-    """Return about how many bytes `decode` needs for an image, from its header; never much too few.
-
-    Raises
-    ------
-    ImgclfError : not an image, or more than `max_pixels` pixels.
-    """
-    if not encoded:
-        return 0  # `decode` refuses it
-    with _open(encoded, name, max_pixels) as picture:
-        if BY_PILLOW_NAME[str(picture.format)] is JPEG:
-            bytes_per_pixel = 3 / _reduction(picture.size, side) ** 2
-            if picture.info.get("progressive"):  # all coefficients are in memory, two bytes each
-                bytes_per_pixel += 2 * len(picture.getbands())
-            if not encoded.rstrip(b"\0\r\n ").endswith(JPEG_END):  # Pillow decodes it first
-                bytes_per_pixel += 4
-        elif picture.mode.startswith("I") or picture.mode == "F":
-            bytes_per_pixel = BYTES_PER_PIXEL["numbers"]
-        elif picture.format in LEAN_FORMATS and not picture.has_transparency_data:
-            bytes_per_pixel = BYTES_PER_PIXEL["lean"]
-        else:
-            bytes_per_pixel = BYTES_PER_PIXEL["other"]
-        return DECODER_BYTES + int(bytes_per_pixel * picture.width * picture.height)
-
-
-# Measured with Pillow 13 on 12 megapixels of each format and mode, with an orientation to apply: the buffers
-# of the decoder, Pillow's 4 bytes, and the copies of `_rgb`. The most were 28.7, 18.6 and 26.2.
-BYTES_PER_PIXEL = {"numbers": 34, "lean": 19, "other": 28}
-LEAN_FORMATS = ("PNG", "TIFF", "BMP", "PPM", "GIF")
-DECODER_BYTES = 24 * 2**20  # of a decoder, whatever the image
-
-JPEG_MARKER = re.compile(rb"\xff+([\x01\xc0-\xcf\xd8-\xfe])")
-START_OF_SCAN, END_OF_IMAGE, WITHOUT_LENGTH = b"\xda", b"\xd9", (b"\x01", b"\xd8")
-
-
-def jpeg_scans(encoded: bytes, *, most: int) -> int:
-    """Return the number of scans of a JPEG, counted up to `most` + 1; 0 for another format.
-
-    Scans of a thumbnail in its EXIF data, and of what follows the image in the file, are not counted.
-    """
-    scans, position = 0, 2
-    if not encoded.startswith(b"\xff\xd8"):
-        return 0
-    while scans <= most and (marker := JPEG_MARKER.search(encoded, position)):
-        kind, position = marker[1], marker.end()
-        if kind == END_OF_IMAGE:
-            break
-        if kind not in WITHOUT_LENGTH:
-            scans += kind == START_OF_SCAN
-            position += int.from_bytes(encoded[position : position + 2], "big")
-    return scans

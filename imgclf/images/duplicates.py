@@ -7,6 +7,7 @@ import imagehash
 import numpy as np
 from PIL import Image as PillowImage
 
+STRIP_ROWS = 512  # converted to grey at once
 HASH_SIDE = 16  # 256 bits, as the tutorial advises
 NEAR_BITS = 20  # Hamming distance, of 256; unrelated photographs have 30 and more, and the signatures decide
 FEWEST_BITS = 8  # flat pictures and small objects on white share a hash with next to no set bits
@@ -28,7 +29,10 @@ def dhash(pixels: np.ndarray) -> str:
 
     Source: N. Krawetz, "Kind of Like That", hackerfactor.com, 2013; the `imagehash` package.
     """
-    return str(imagehash.dhash(PillowImage.fromarray(pixels), hash_size=HASH_SIDE))
+    # By strips: Pillow's copy of a photograph of 108 megapixels would take 432 MB.
+    strips = (pixels[top : top + STRIP_ROWS] for top in range(0, len(pixels), STRIP_ROWS))
+    grey = np.concatenate([np.asarray(PillowImage.fromarray(strip).convert("L")) for strip in strips])
+    return str(imagehash.dhash(PillowImage.fromarray(grey), hash_size=HASH_SIDE))
 
 
 def signature(pixels: np.ndarray) -> np.ndarray:

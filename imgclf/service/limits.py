@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from starlette.exceptions import HTTPException
 
+from imgclf.images.decoding import MAX_PIXELS
+
 RETRY_AFTER_SECONDS = 1
 
 
@@ -31,7 +33,7 @@ class Limits:
 
     body_bytes: int = 32 * 2**20
     images: int = 32
-    pixels: int = 50_000_000
+    pixels: int = MAX_PIXELS
     body_seconds: float = 30
     stall_seconds: float = 10
     stall_bytes: int = 160 * 2**10

@@ -123,6 +123,15 @@ def test_predictions_are_in_the_order_of_the_images_and_unreadable_ones_are_name
     assert [image.reason for image in skipped] == ["05.jpg: the file is empty; replace or delete it"]
 
 
+def test_a_named_pipe_among_the_images_is_named_and_left_out(tiny_network, colour_folder):
+    os.mkfifo(colour_folder / "red" / "pipe.jpg")
+    loaded = Classifier.load(trained(tiny_network, colour_folder))
+    predictions, skipped = predict.predict(loaded, [colour_folder / "red"])
+    (reason,) = (image.reason for image in skipped)
+    assert len(predictions) == 12
+    assert reason.endswith("pipe.jpg: a named pipe instead of a regular file; move it away")
+
+
 def test_results_come_while_most_files_are_still_unread(tiny_network, colour_folder):
     loaded = Classifier.load(trained(tiny_network, colour_folder))
     begun = []

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from imgclf import ImgclfError
 from imgclf.data import dataset, scan
@@ -78,14 +79,14 @@ def test_files_with_other_suffixes_are_counted_and_not_scanned(tmp_path):
         scan_fruit(tmp_path).other_files_note()
         == "every file lies in a label folder and has the suffix of an image"
     )
-    for name in ("1.txt", "2.TXT", "3.heic", "4"):
+    for name in ("1.txt", "2.TXT", "3.pdf", "4"):
         (tmp_path / "a" / name).write_text("")
-    assert scan_fruit(tmp_path).other_files == ("a/1.txt", "a/2.TXT", "a/3.heic", "a/4")
+    assert scan_fruit(tmp_path).other_files == ("a/1.txt", "a/2.TXT", "a/3.pdf", "a/4")
     assert (
         scan_fruit(tmp_path)
         .other_files_note()
         .startswith(
-            "not scanned: 2 x .txt, 1 x .heic, 1 x no suffix; images lie in a label folder and end in one of .jpg,"
+            "not scanned: 2 x .txt, 1 x .pdf (a PDF), 1 x no suffix; images lie in a label folder and end in one of .jpg,"
         )
     )
 
@@ -153,16 +154,67 @@ def test_second_scan_decodes_only_new_content(colour_folder, monkeypatch):
     dataset.write(first)
     put(colour_folder, "red/new.jpg", seed=999)
     (colour_folder / "red" / "00.jpg").rename(colour_folder / "green" / "moved.jpg")
-    decoded, decode = [], decoding.decode
+    decoded, decode = [], decoding.decode_with_depth
     monkeypatch.setattr(
         decoding,
-        "decode",
+        "decode_with_depth",
         lambda encoded, name, **options: decoded.append(name) or decode(encoded, name, **options),
     )
     second = scan_fruit(colour_folder)
     assert decoded == ["new.jpg"]
     moved = {image.path: image for image in second.files}["green/moved.jpg"]
     assert (moved.dhash, moved.width, moved.label) == (first.files[24].dhash, 64, "green")
+
+
+def test_scan_of_version_0_1_0_is_no_cache_of_hashes(colour_folder):
+    """It did not scale samples of fewer than 16 bits."""
+    table = dataset.write(scan_fruit(colour_folder))
+    rows = [line.rpartition("\t")[0] for line in table.read_text().splitlines()]
+    assert len(dataset.cached_images("fruit")) == 36 and rows[0].endswith("excluded")
+    table.write_text("\n".join(rows) + "\n")
+    assert dataset.cached_images("fruit") == {} and len(dataset.read("fruit").images) == 36
+
+
+def test_images_of_more_than_8_bits_are_counted_by_how_they_were_scaled(tmp_path):
+    put(tmp_path, "a/0.jpg")
+    assert scan_fruit(tmp_path).depth_note() == "all images have 8 bits a channel"
+    ramp = np.linspace(0, 1, 4096).reshape(64, 64)
+    for name, samples in {
+        "1.png": (4095 * ramp).astype(np.uint16),
+        "2.png": (3000 * ramp[::-1]).astype(np.uint16),
+        "3.png": (65535 * ramp.T).astype(np.uint16),
+        "4.tif": (ramp - 0.5).astype(np.float32),
+    }.items():
+        PillowImage.fromarray(samples).save(tmp_path / "a" / name)
+    found = scan_fruit(tmp_path)
+    dataset.write(found)
+    expected = (
+        "4 images have samples of more than 8 bits, and are scaled to 8: "
+        "2 from 12 bits, 1 from 16 bits, 1 by their own range"
+    )
+    assert found.depth_note() == dataset.read("fruit").depth_note() == expected
+    assert scan_fruit(tmp_path).depth_note() == expected  # from the cache
+
+
+def test_file_without_suffix_is_an_image_by_its_content(tmp_path):
+    put(tmp_path, "a/0.jpg")
+    (tmp_path / "a" / "0.jpg").rename(tmp_path / "a" / "IMG_0001")
+    put(tmp_path, "a/1.jfif", seed=1)
+    (tmp_path / "a" / "README").write_text("where the images are from")
+    found = scan_fruit(tmp_path)
+    assert [image.path for image in found.images] == ["a/1.jfif", "a/IMG_0001"]
+    assert found.other_files == ("a/README",)
+
+
+def test_kind_of_files_that_are_not_read_is_named(tmp_path):
+    put(tmp_path, "a/0.jpg")
+    for i in range(3):
+        (tmp_path / "a" / f"DSC_{i}.NEF").write_bytes(b"MM\0*")
+    assert (
+        scan_fruit(tmp_path)
+        .other_files_note()
+        .startswith("not scanned: 3 x .nef (a raw photograph of a camera); images lie in ")
+    )
 
 
 def test_second_scan_still_lists_unreadable_images(tmp_path):
@@ -195,7 +247,7 @@ def test_images_table_round_trip(colour_folder):
     found = scan_fruit(colour_folder)
     assert (
         dataset.write(found).read_text().splitlines()[0]
-        == "path\tlabel\tsha256\tdhash\twidth\theight\tgroup\texcluded"
+        == "path\tlabel\tsha256\tdhash\twidth\theight\tgroup\texcluded\tdepth"
     )
     assert dataset.read("fruit", str(colour_folder)) == found
 

@@ -1,9 +1,11 @@
 import hashlib
+import io
 import os
 import subprocess
 import sys
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image as PillowImage
 from PIL.Image import Transpose
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from imgclf import ImgclfError
 from imgclf.images import decoding
@@ -167,16 +170,17 @@ def test_bytes_after_the_end_of_a_jpeg_are_ignored(after):
 def test_truncated_file_of_another_format_is_refused(format):
     whole = encoded(picture(RED, 0, width=320, height=240), format)
     with pytest.raises(
-        ImgclfError, match=r"^a: (the \w+ is damaged|not an image that can be read); replace or delete it$"
+        ImgclfError,
+        match=r"^a: the \w+ is damaged(; | or of an unusual kind; .*, else )replace or delete it$",
     ):
         decoding.decode(whole[: len(whole) // 2], "a")
 
 
-def test_more_than_a_hundred_million_pixels_are_refused_before_decoding():
+def test_more_than_two_hundred_million_pixels_are_refused_before_decoding():
     header = encoded(PillowImage.new("1", (1, 1)), "PNG")
-    huge = header[:16] + (20_000).to_bytes(4) + (5_001).to_bytes(4) + header[24:]
+    huge = header[:16] + (20_000).to_bytes(4) + (10_001).to_bytes(4) + header[24:]
     huge = huge[:29] + zlib.crc32(huge[12:29]).to_bytes(4) + huge[33:]
-    with pytest.raises(ImgclfError, match="^a.png: 20000 x 5001 pixels, more than 100,000,000; shrink it$"):
+    with pytest.raises(ImgclfError, match="^a.png: 20000 x 10001 pixels, more than 200,000,000; shrink it$"):
         decoding.decode(huge, "a.png")
 
 
@@ -197,6 +201,267 @@ def test_damaged_bytes_return_pixels_or_raise_an_imgclf_error(format):
                 assert decoding.decode(damaged.tobytes(), "a").dtype == np.uint8
             except ImgclfError as error:
                 assert str(error).startswith("a: ")
+
+
+@pytest.fixture
+def no_heif(monkeypatch):
+    """As if pillow-heif were not installed."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+
+
+def heic(pixels, **options):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(PillowImage.fromarray(pixels)).save(file, quality=95, **options)
+    return file.getvalue()
+
+
+def test_heic_of_a_phone_is_decoded_whatever_its_name():
+    assert difference(decoding.decode(heic(corners()), "a.jpg"), corners()) <= 12
+    found = decoding.header(heic(corners()))
+    assert (found.format.suffixes[0], found.width, found.height) == (".heic", 96, 64)
+
+
+@pytest.mark.parametrize("orientation", AS_STORED)
+def test_heic_is_upright(orientation):
+    """Its own transformation decides, as the standard says; its EXIF repeats it."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    stored, exif = PillowImage.fromarray(corners()), PillowImage.Exif()
+    exif[0x112] = orientation
+    if AS_STORED[orientation] is not None:
+        stored = stored.transpose(AS_STORED[orientation])
+    content = encoded(stored, "HEIF", quality=95, exif=exif.tobytes())
+    assert (b"irot" in content or b"imir" in content) == (orientation > 1)
+    assert difference(decoding.decode(content), corners()) <= 12
+
+
+def test_of_several_pictures_in_a_heic_the_primary_one_is_decoded():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pictures, file = pillow_heif.from_pillow(PillowImage.new("RGB", (64, 64), BLUE)), io.BytesIO()
+    pictures.add_from_pillow(PillowImage.new("RGB", (64, 64), RED))
+    pictures.save(file, primary_index=1)
+    assert difference(decoding.decode(file.getvalue()), np.full((64, 64, 3), RED, np.uint8)) <= 12
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
+def test_truncated_heic_is_refused(share):
+    whole = heic(picture(RED, 0, width=320, height=240))
+    with pytest.raises(ImgclfError, match="^a: the HEIF is damaged"):
+        decoding.decode(whole[: int(share * len(whole))], "a")
+
+
+def test_without_pillow_heif_a_heic_is_named_with_what_to_install(no_heif):
+    with pytest.raises(
+        ImgclfError,
+        match=r"^a.heic: a HEIC photograph, and pillow-heif is not installed; pip install 'imgclf\[heif\]', or convert it to JPEG$",
+    ):
+        decoding.decode(HEIC_START, "a.heic")
+
+
+def test_pillow_heif_is_imported_for_a_heic_only():
+    program = (
+        "import sys; from imgclf.images import decoding; import numpy\n"
+        "decoding.decode(decoding.jpeg(numpy.zeros((8, 8, 3), 'uint8'))); sys.exit('pillow_heif' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+HEIC_START = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.jpg",
+        "a.JPEG",
+        "a.jpe",
+        "a.jfif",
+        "a.pjpeg",
+        "a.PJP",
+        "a.png",
+        "a.heic",
+        "a.HEIF",
+        "a.hif",
+        "a.tiff",
+    ],
+)
+def test_file_is_an_image_by_its_suffix(tmp_path, name):
+    assert decoding.is_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO"])
+def test_file_without_a_suffix_is_an_image_by_its_first_bytes(tmp_path, format):
+    (tmp_path / "IMG_0001").write_bytes(encoded(corners(), format))
+    assert decoding.is_image(tmp_path / "IMG_0001")
+    assert decoding.read(tmp_path / "IMG_0001").shape == (64, 96, 3)
+
+
+def test_heic_without_a_suffix_is_an_image_even_where_it_cannot_be_decoded(tmp_path, no_heif):
+    (tmp_path / "IMG_0001").write_bytes(HEIC_START)
+    assert decoding.is_image(tmp_path / "IMG_0001")
+
+
+@pytest.mark.parametrize("content", [b"", b"BM", b"BMW, Audi and others\n", b"all: run\n", b"%PDF-1.7"])
+def test_other_file_without_a_suffix_is_no_image(tmp_path, content):
+    (tmp_path / "Makefile").write_bytes(content)
+    assert not decoding.is_image(tmp_path / "Makefile")
+
+
+def test_what_cannot_be_read_is_no_image_without_a_suffix(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device", "gone"):
+        assert not decoding.is_image(tmp_path / name)
+
+
+def test_header_is_known_before_decoding():
+    found = decoding.header(encoded(corners(640, 960), "JPEG"))
+    assert (found.format, found.width, found.height, found.is_reducible) == (decoding.JPEG, 960, 640, True)
+    assert (found.reduction(100), found.reduction(60), found.reduction(None)) == (4, 8, 1)
+    other = decoding.header(encoded(corners(), "PNG"))
+    assert (other.format.name, other.is_reducible, other.reduction(1)) == ("PNG", False, 1)
+
+
+def test_memory_of_a_jpeg_with_several_scans_is_more():
+    one, more = encoded(corners(), "JPEG"), encoded(corners(), "JPEG", progressive=True)
+    assert decoding.memory_needed(more) == decoding.memory_needed(one) + 3 * 96 * 64
+
+
+def riff(*chunks):
+    padded = (
+        kind + len(content).to_bytes(4, "little") + content + bytes(len(content) % 2)
+        for kind, content in chunks
+    )
+    body = b"WEBP" + b"".join(padded)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(
+    ("flags", "kind"), [(8, b"EXIF"), (4, b"XMP "), (32, b"ICCP"), (0, b"abcd"), (44, b"abcd")]
+)
+def test_webp_with_odd_metadata_is_read(flags, kind):
+    whole = encoded(corners(), "WEBP", lossless=True)
+    size = bytes([flags, 0, 0, 0]) + (95).to_bytes(3, "little") + (63).to_bytes(3, "little")
+    pixels = (b"VP8L", whole[20 : 20 + int.from_bytes(whole[16:20], "little")])
+    for content in (b"\xff" * 30, b""):
+        parts = (
+            [(b"VP8X", size), (kind, content), pixels]
+            if kind == b"ICCP"
+            else [(b"VP8X", size), pixels, (kind, content)]
+        )
+        assert (decoding.decode(riff(*parts)) == corners()).all()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(
+    ("number", "value", "kind"),
+    [
+        (34675, b"\xff" * 20, 7),
+        (700, b"\xff" * 9, 1),
+        (34665, 10**8, 4),
+        (282, 0.0, 5),
+        (296, 77, 3),
+        (33723, b"\xff", 7),
+        (274, 99, 3),
+        (281, float("inf"), 11),
+    ],
+    ids=["colour profile", "XMP", "EXIF", "resolution", "unit", "IPTC", "orientation", "maximum"],
+)
+def test_tiff_with_an_odd_tag_is_read(number, value, kind):
+    directory = ImageFileDirectory_v2()
+    directory.tagtype[number] = kind
+    directory[number] = value
+    assert (decoding.decode(encoded(corners(), "TIFF", tiffinfo=directory)) == corners()).all()
+
+
+MEMORY_PROGRAM = """
+import re, resource, sys
+from pathlib import Path
+from PIL import AvifImagePlugin
+from imgclf.images import decoding
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the stack of a thread counts as memory
+encoded, side = Path(sys.argv[1]).read_bytes(), int(sys.argv[2]) or None
+needed = decoding.memory_needed(encoded, side=side)
+taken = 1024 * int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+resource.setrlimit(resource.RLIMIT_DATA, (taken + needed, taken + needed))
+print(decoding.decode(encoded, side=side).shape)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited in another way here")
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_image_that_is_too_large_for_the_memory_is_not_called_damaged(tmp_path, format):
+    (tmp_path / "image").write_bytes(encoded(corners(4000, 6000), format))
+    program = MEMORY_PROGRAM.replace("taken + needed, taken + needed", "taken + 2**24, -1").replace(
+        "print(decoding.decode(encoded, side=side).shape)",
+        "try: decoding.decode(encoded, 'a')\nexcept Exception as error: print(repr(error))",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "image", "0"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "ImgclfError('a: too little memory for 6000 x 4000 pixels; shrink it')\n", (
+        done.stderr
+    )
+
+
+LARGE = {
+    "baseline JPEG": ("JPEG", "RGB", {}),
+    "progressive JPEG": ("JPEG", "RGB", {"progressive": True, "subsampling": 0}),
+    "progressive JPEG of colours at half the size": ("JPEG", "RGB", {"progressive": True, "subsampling": 2}),
+    "CMYK JPEG": ("JPEG", "CMYK", {"progressive": True}),
+    "PNG": ("PNG", "RGBA", {"compress_level": 1}),
+    "lossless WebP": ("WEBP", "RGBA", {"lossless": True, "method": 0, "quality": 0}),
+    "lossy WebP": ("WEBP", "RGB", {"method": 0}),
+    "GIF": ("GIF", "P", {}),
+    "BMP": ("BMP", "RGB", {}),
+    "TIFF": ("TIFF", "RGBA", {"compression": "tiff_lzw"}),
+    "floating-point TIFF": ("TIFF", "F", {}),
+    "AVIF": ("AVIF", "RGBA", {"speed": 10, "quality": 20}),
+    "HEIC": ("HEIF", "RGB", {"quality": 20}),
+    "PPM": ("PPM", "RGB", {}),
+    "JPEG 2000": ("JPEG2000", "RGB", {"irreversible": True, "quality_layers": [50]}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "side"),
+    [(kind, 0) for kind in (*LARGE, "PNG of 16 bits", "TIFF of 16 bits")]
+    + [(kind, 240) for kind in LARGE if LARGE[kind][0] == "JPEG"],
+)
+def test_decoding_takes_no_more_memory_than_the_header_says(tmp_path, kind, side):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("memory is limited in another way here")
+    if kind == "HEIC":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    if kind in LARGE:
+        format, mode, options = LARGE[kind]
+        content = encoded(PillowImage.fromarray(corners(4000, 4000)).convert(mode), format, **options)
+    else:
+        deep = np.dstack([corners(4000, 4000), corners(4000, 4000)[:, :, :1]]).astype(np.uint16)
+        content = cv2.imencode(".png" if "PNG" in kind else ".tif", 16 * deep)[1].tobytes()
+    (tmp_path / "image").write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY_PROGRAM, tmp_path / "image", str(side)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_large_images_are_decoded_one_at_a_time_and_others_together(monkeypatch):
+    content = encoded(corners(640, 960), "JPEG")
+    monkeypatch.setattr(decoding, "LARGE_BYTES", decoding.memory_needed(content) - 1)
+    with ThreadPoolExecutor(1) as pool:
+        with decoding.ONE_LARGE:  # while another thread decodes a large one
+            assert pool.submit(decoding.decode, encoded(corners(), "PNG")).result(60).shape == (64, 96, 3)
+            assert pool.submit(decoding.decode, content, side=48).result(60).shape == (80, 120, 3)
+            waiting = pool.submit(decoding.decode, content)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+        assert waiting.result(60).shape == (640, 960, 3)
 
 
 @pytest.mark.parametrize("made_number", [b"\1\x06", b"\1\x1a"], ids=["one odd tag", "another"])

@@ -1,6 +1,7 @@
 """Thumbnails are made in the background, the latest request first, and the cache stays within its size."""
 
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -8,11 +9,13 @@ import time
 import weakref
 from contextlib import closing
 
+import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from imgclf.images import decoding, thumbnails
 from imgclf.images.thumbnails import Thumbnails
-from support.pictures import picture
+from support.pictures import corners, encoded, picture, rotated
 
 
 @pytest.fixture
@@ -46,6 +49,35 @@ def test_thumbnails_have_at_most_the_requested_side_and_keep_their_aspect_ratio(
     found = thumbs.ready(pairs, seconds=20)
     assert list(found) == [key for key, _ in pairs]
     assert {decoding.decode(encoded).shape for encoded in found.values()} == {(24, 32, 3)}
+
+
+AS_TRAINED = {
+    "12 bits in 16": lambda: encoded(corners()[:, :, 0].astype(np.uint16) * 16, "PNG"),
+    "floating point below 0": lambda: encoded(corners()[:, :, 0].astype(np.float32) - 100, "TIFF"),
+    "transparent": lambda: encoded(PillowImage.fromarray(corners()).convert("RGBA"), "WEBP", lossless=True),
+    "CMYK": lambda: encoded(PillowImage.fromarray(corners()).convert("CMYK"), "JPEG"),
+    "rotated": lambda: rotated(6, "JPEG", corners()),
+    "HEIC": lambda: encoded(corners(), "HEIF", quality=95),
+}
+
+
+@pytest.mark.parametrize("kind", AS_TRAINED)
+def test_thumbnail_shows_the_pixels_that_training_reads_as_a_jpeg(tmp_path, kind):
+    if kind == "HEIC":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    (tmp_path / "image").write_bytes(AS_TRAINED[kind]())
+    trained = decoding.shrink(decoding.read(tmp_path / "image", side=96), 96)
+    with closing(Thumbnails(tmp_path, 96)) as thumbs:
+        (shown,) = thumbs.ready([("key", "image")], seconds=20).values()
+    assert decoding.header(shown).format is decoding.JPEG
+    difference = decoding.decode(shown).astype(int)[8::16, 8::16] - trained[8::16, 8::16]
+    assert np.abs(difference).max() <= 12
+
+
+def test_thumbnail_of_a_named_pipe_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with closing(Thumbnails(tmp_path, 48)) as thumbs:
+        assert thumbs.ready([("key", "pipe.jpg")], seconds=20) == {"key": b""}
 
 
 def test_prepared_thumbnails_are_ready_without_a_wait(thumbs, pairs):

@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import struct
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -85,23 +84,6 @@ def jpeg_of_size(width: int, height: int) -> bytes:
     return bytes(content)
 
 
-def png_with_text_bomb() -> bytes:
-    """A PNG with a text of 200 MB, compressed to 200 KB."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
-    whole = saved("PNG")
-    after_header = 8 + 25
-    return (
-        whole[:after_header]
-        + chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200_000_000)))
-        + whole[after_header:]
-    )
-
-
 def tiff_in_a_circle() -> bytes:
     """A TIFF whose first directory is followed by itself, and holds no picture."""
     return b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHII", 256, 4, 1, 64) + struct.pack("<I", 8)
@@ -143,12 +125,12 @@ IMAGES = {
     "html": image(422, NOT_AN_IMAGE, b"<!DOCTYPE html><script>alert(1)</script>"),
     "svg": image(
         422,
-        NOT_AN_IMAGE,
+        "an SVG drawing, which is not read; convert it to JPEG or PNG",
         b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
         "image/svg+xml",
     ),
-    "postscript": image(422, NOT_AN_IMAGE, EPS),
-    "pdf": image(422, NOT_AN_IMAGE, b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\n%%EOF"),
+    "postscript": image(422, "a PostScript drawing, which is not read", EPS),
+    "pdf": image(422, "a PDF, which is not read", b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj\n%%EOF"),
     "zip": image(422, NOT_AN_IMAGE, b"PK\x03\x04" + bytes(100)),
     "gzip of an image": image(422, NOT_AN_IMAGE, lambda: gzip.compress(jpeg("red"))),
     "base64 instead of the bytes": image(422, NOT_AN_IMAGE, lambda: base64.b64encode(jpeg("red"))),
@@ -160,15 +142,14 @@ IMAGES = {
     "half a TIFF": image(422, "", lambda: half(saved("TIFF"))),
     "half an AVIF": image(422, "", lambda: half(saved("AVIF"))),
     "only the start of a JPEG": image(422, "", b"\xff\xd8\xff\xe0\0\x10JFIF\0"),
-    "a PNG's first bytes": image(422, NOT_AN_IMAGE, b"\x89PNG\r\n\x1a\n"),
+    "a PNG's first bytes": image(422, "the PNG is damaged", b"\x89PNG\r\n\x1a\n"),
     "a PNG of 900 megapixels in 100 KB": image(
-        422, "30000 x 30000 pixels, more than 50,000,000; shrink it", lambda: png(30_000, 30_000)
+        422, "30000 x 30000 pixels, more than 200,000,000; shrink it", lambda: png(30_000, 30_000)
     ),
     "a PNG just above the limit": image(
-        422, "8000 x 7000 pixels, more than 50,000,000", lambda: png(8_000, 7_000)
+        422, "14000 x 15000 pixels, more than 200,000,000", lambda: png(14_000, 15_000)
     ),
-    "a PNG with 200 MB of text in it": image(422, "", png_with_text_bomb),
-    "half a PNG with 2,000 texts": image(422, NOT_AN_IMAGE, text_chunks),
+    "half a PNG with 2,000 texts": image(422, "the PNG is damaged", text_chunks),
     "a JPEG that says it is huge": image(422, "65500 x 65500 pixels", lambda: jpeg_of_size(65_500, 65_500)),
     "a GIF that says it is huge": image(422, "65535 x 65535 pixels", lambda: gif_of_size(65_535, 65_535)),
     "a BMP that says it is huge": image(

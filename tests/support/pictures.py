@@ -71,16 +71,17 @@ def rotated(orientation, format, pixels, **options):
     return encoded(stored, format, exif=exif, **options)
 
 
+def png_chunk(kind, content):
+    return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+
+
 def png(width, height):
     """A real black-and-white PNG, written row by row."""
-
-    def chunk(kind, content):
-        return len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
-
     deflate, row = zlib.compressobj(1), bytes(1 + -(-width // 8))
     content = b"".join(deflate.compress(row * 1000) for _ in range(height // 1000)) + deflate.flush()
     header = width.to_bytes(4) + height.to_bytes(4) + bytes([1, 0, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+    chunks = ((b"IHDR", header), (b"IDAT", content), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, content) for kind, content in chunks)
 
 
 def jpeg(colour: str, seed: int = 4242) -> bytes:
