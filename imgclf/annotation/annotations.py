@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from imgclf import ImgclfError
+from imgclf.data import layout
 from imgclf.data.changes import EFFECTIVE, GONE, ON_CONTENT, Step, has_content
 from imgclf.data.dataset import (
     BY_HAND,
@@ -60,11 +61,7 @@ class Annotations:
         self.journal = Journal(dataset.folder)
         self.journal.check_folder()
         self.images = list(dataset.files)
-        self.labels = sorted(
-            folder.name
-            for folder in dataset.folder.iterdir()
-            if folder.is_dir() and folder.name != UNLABELLED and not label_fault(folder.name)
-        )
+        self.labels = [label for label in layout.find(dataset.folder).labels if not label_fault(label)]
         self.observers: list[Callable[[tuple[int, ...]], None]] = []
         self._position = {image.path: i for i, image in enumerate(self.images)}
         self._exclusion_undone: set[int] = (
@@ -122,7 +119,7 @@ class Annotations:
             raise ImgclfError(f"the label '{label}' does not exist; add it first")
         if image.label == label:
             return Step("confirm", image.path, sha256=image.sha256)
-        return Step("relabel", image.path, f"{label}/{image.path.partition('/')[2]}", image.sha256)
+        return Step("relabel", image.path, self.dataset.layout.relabelled(image.path, label), image.sha256)
 
     def exclude(self, positions: Iterable[int]) -> ChangeResult:
         """Exclude images from all later stages. Their files stay where they are."""
@@ -156,7 +153,11 @@ class Annotations:
             raise ImgclfError(f"the label '{same}' exists already; use it, or choose another name")
         with self.journal.hold() as new_steps:
             self._apply_steps(new_steps)
-            changed = self._apply_steps(self.journal.carry_out([Step("add label", name)]))
+            changed = self._apply_steps(
+                self.journal.carry_out(
+                    [Step("add label", path) for path in self.dataset.layout.new_folders(name)]
+                )
+            )
         return ChangeResult(changed, f"added label '{name}'")
 
     def undo(self) -> ChangeResult:
@@ -251,13 +252,16 @@ class Annotations:
         """Apply one step, and return the position of its image; None if it concerns no image."""
         if step.action in ("add label", "remove label"):
             stays = step.action == "add label" or (self.dataset.folder / step.path).is_dir()
-            self.labels = sorted({*self.labels, step.path} if stays else {*self.labels} - {step.path})
+            label = step.path.rpartition("/")[2]
+            self.labels = sorted({*self.labels, label} if stays else {*self.labels} - {label})
         i = self._position.pop(step.path, None)
         if i is None:
             return None
         if step.action == "include" and step.undoes:
             self._exclusion_undone.add(i)
-        image = replace(self.images[i], path=step.path_after, label=step.path_after.partition("/")[0])
+        image = replace(
+            self.images[i], path=step.path_after, label=self.dataset.layout.label_of(step.path_after)
+        )
         self.labels = sorted({*self.labels, image.label} - {UNLABELLED})
         self.images[i] = replace(image, excluded=self._exclusion_reason(i, image))
         self._position[step.path_after] = i

@@ -22,8 +22,8 @@ def put(folder, path, *, seed=0, side=64, quality=95):
     (folder / path).write_bytes(decoding.jpeg(pixels, quality=quality))
 
 
-def scan_fruit(folder):
-    return scan.scan_folder("fruit", folder)
+def scan_fruit(folder, **settings):
+    return scan.scan_folder("fruit", folder, **settings)
 
 
 def excluded(scanned):
@@ -88,12 +88,31 @@ def test_files_with_other_suffixes_are_counted_and_not_scanned(tmp_path):
     )
 
 
-def test_smaller_duplicates_within_a_label_are_excluded_with_the_reason(tmp_path):
+def test_copies_within_a_label_are_excluded_and_near_duplicates_stay(tmp_path):
+    put(tmp_path, "a/small.jpg", side=64)
+    put(tmp_path, "a/large.jpg", side=256)
+    shutil.copy(tmp_path / "a" / "large.jpg", tmp_path / "a" / "same.jpg")
+    found = scan_fruit(tmp_path)
+    assert excluded(found) == {"a/same.jpg": "duplicate of a/large.jpg"}
+    assert [(pair.kept.path, pair.other.path, pair.kind) for pair in found.duplicates] == [
+        ("a/large.jpg", "a/same.jpg", "exact"),
+        ("a/large.jpg", "a/small.jpg", "near"),
+    ]
+
+
+def test_ignored_near_duplicates_are_not_looked_for(tmp_path):
+    put(tmp_path, "a/small.jpg", side=64)
+    put(tmp_path, "a/large.jpg", side=256)
+    found = scan_fruit(tmp_path, near_duplicates="ignored")
+    assert (found.duplicates, found.excluded) == ((), ())
+
+
+def test_smaller_near_duplicates_within_a_label_are_left_out_on_request(tmp_path):
     put(tmp_path, "a/small.jpg", side=64)
     put(tmp_path, "a/large.jpg", side=256)
     shutil.copy(tmp_path / "a" / "large.jpg", tmp_path / "a" / "same.jpg")
     put(tmp_path, "a/other.jpg", seed=1)
-    found = scan_fruit(tmp_path)
+    found = scan_fruit(tmp_path, near_duplicates="left out")
     assert excluded(found) == {
         "a/small.jpg": "near-duplicate of a/large.jpg",
         "a/same.jpg": "duplicate of a/large.jpg",
@@ -114,7 +133,7 @@ def test_duplicates_with_two_labels_disagree_and_neither_is_excluded(tmp_path):
 def test_duplicates_within_a_label_are_excluded_although_another_label_has_one_too(tmp_path):
     for path, side in [("a/0.jpg", 128), ("b/1.jpg", 128), ("b/2.jpg", 128), ("b/3.jpg", 64)]:
         put(tmp_path, path, side=side)
-    assert excluded(scan_fruit(tmp_path)) == {
+    assert excluded(scan_fruit(tmp_path, near_duplicates="left out")) == {
         "b/2.jpg": "duplicate of b/1.jpg",
         "b/3.jpg": "near-duplicate of b/1.jpg",
     }
@@ -135,7 +154,7 @@ def test_sharp_pictures_and_their_small_copies_are_near_duplicates(tmp_path):
         small = cv2.resize(sharp, (176, 176), interpolation=cv2.INTER_AREA)
         (tmp_path / "a" / f"{i}.jpg").write_bytes(decoding.jpeg(sharp))
         (tmp_path / "a" / f"{i} small.png").write_bytes(cv2.imencode(".png", small)[1].tobytes())
-    assert excluded(scan_fruit(tmp_path)) == {
+    assert excluded(scan_fruit(tmp_path, near_duplicates="left out")) == {
         f"a/{i} small.png": f"near-duplicate of a/{i}.jpg" for i in range(6)
     }
 
@@ -189,8 +208,9 @@ def test_reason_is_complete_although_the_name_has_a_colon(tmp_path):
     assert excluded(scan_fruit(tmp_path)) == {"a/one: two.jpg": "the file is empty; replace or delete it"}
 
 
-def test_images_table_round_trip(colour_folder):
-    found = scan_fruit(colour_folder)
+@pytest.mark.parametrize("near_duplicates", ["together", "left out", "ignored"])
+def test_images_table_round_trip(colour_folder, near_duplicates):
+    found = scan_fruit(colour_folder, near_duplicates=near_duplicates)
     assert (
         dataset.write(found).read_text().splitlines()[0]
         == "path\tlabel\tsha256\tdhash\twidth\theight\tgroup\texcluded"

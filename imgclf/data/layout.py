@@ -1,0 +1,145 @@
+"""The layout of a data set's folder: label folders at the top, or in folders for training and test images."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgclf import ImgclfError
+from imgclf.data.label_names import is_system
+
+UNLABELLED = "unlabelled"  # the folder of images without a label
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+# As Kaggle, Keras and Ultralytics name them: train, Test, training_set, seg_train, test1.
+ROLES = {
+    TRAIN: r"train(ing)?",
+    VALIDATION: r"val(id|idation)?|dev",
+    TEST: r"test(ing)?",
+}
+ROLE = r"([a-z]+[_-])?(%s)\d*([_-]?(set|data|dataset|images))?"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the label folders of a data set are.
+
+    Attributes
+    ----------
+    folders : paths of the label folders and of `unlabelled`, sorted.
+    sets : the folders that hold label folders, such as train, val and test; empty if these are at the top.
+    test : those of `sets` whose images are the test images: of test, or of val if there is no test.
+    """
+
+    folders: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the label folders, sorted, without `unlabelled`."""
+        return sorted({folder.rpartition("/")[2] for folder in self.folders} - {UNLABELLED})
+
+    def label_of(self, path: str) -> str:
+        """Return the label of an image by its path."""
+        return path.split("/")[self._depth(path)]
+
+    def group_of(self, path: str) -> str:
+        """Return the folders between the label folder and the image."""
+        return "/".join(path.split("/")[self._depth(path) + 1 : -1])
+
+    def is_in_label(self, path: str) -> bool:
+        """Whether a file lies in a label folder."""
+        return path.count("/") > self._depth(path)
+
+    def relabelled(self, path: str, label: str) -> str:
+        """Return the path of an image after it gets another label; it stays in its set."""
+        parts = path.split("/")
+        parts[self._depth(path)] = label
+        if self.sets and parts[0] not in self.sets and label != UNLABELLED:
+            parts.insert(0, self.new_folders("")[0].removesuffix("/"))
+        return "/".join(parts)
+
+    def new_folders(self, label: str) -> list[str]:
+        """Return the folders that a new label needs: one in each set, the first for training."""
+        sets = sorted(self.sets, key=lambda name: (name in self.test, role(name) != TRAIN, name))
+        return [f"{name}/{label}" for name in sets] or [label]
+
+    def _depth(self, path: str) -> int:
+        return int(path.partition("/")[0] in self.sets)
+
+    def __str__(self) -> str:
+        if not self.sets:
+            return ""
+        train = [name for name in self.sets if name not in self.test]
+        return (
+            f"the label folders are in {_and(self.sets)}: test images are those in {_and(self.test)}, "
+            f"training images those in {_and(train)}, unless a list of dedicated test images names others"
+        )
+
+
+def role(name: str) -> str:
+    """Return "train", "validation" or "test" for a folder that is named like such a set; else empty."""
+    return next(
+        (role for role, names in ROLES.items() if re.fullmatch(ROLE % names, name, re.IGNORECASE)), ""
+    )
+
+
+def find(folder: Path) -> Layout:
+    """Return the layout of a data set's folder. System folders and hidden ones are left out.
+
+    Raises
+    ------
+    ImgclfError : the folder is missing or has no label folders; or the sets have different label folders.
+    """
+    if not folder.is_dir():
+        raise ImgclfError(f"{folder}: no such folder; correct images_dir, or run 00_get_images first")
+    top = _folders(folder)
+    if not top:
+        raise ImgclfError(
+            f"{folder}: no label folders in it; put the images of each label into a folder of that name"
+        )
+    sets = [name for name in top if role(name)]
+    others = [name for name in top if name not in (*sets, UNLABELLED)]
+    train = next((name for name in sets if role(name) == TRAIN), "")
+    if not train or {role(name) for name in sets} == {TRAIN}:
+        return Layout(tuple(top))
+    if others and (len(_folders(folder / train)) < 2 or _has_files(folder / train)):
+        return Layout(tuple(top))  # labels that only sound like sets: train, test, bus
+    _check_sets(folder, sets, others, train)
+    test = [name for name in sets if role(name) == TEST]
+    test = test or [name for name in sets if role(name) == VALIDATION]
+    below = [f"{name}/{label}" for name in sets for label in _folders(folder / name)]
+    return Layout(tuple(below + [UNLABELLED] * (UNLABELLED in top)), tuple(sets), tuple(test))
+
+
+def _check_sets(folder: Path, sets: list[str], others: list[str], train: str) -> None:
+    """Refuse sets that cannot be used as the split."""
+    like = f"{folder}: {_and(sets)} look like training and test images with label folders in each"
+    remedy = f"correct that, or use the images of one with images_dir={folder / train}"
+    if others:
+        raise ImgclfError(f"{like}, but {_and(others)} is beside them; move it elsewhere")
+    labels = {name: {*_folders(folder / name)} - {UNLABELLED} for name in sets}
+    every = set().union(*labels.values())
+    for name in sets:
+        if not labels[name]:
+            raise ImgclfError(f"{like}, but {name}/ has no label folders; {remedy}")
+        if missing := sorted(every - labels[name]):
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise ImgclfError(f"{like}, but {name}/ has no folder {', '.join(missing[:3])}{more}; {remedy}")
+
+
+def _folders(folder: Path) -> list[str]:
+    try:
+        return sorted(each.name for each in folder.iterdir() if each.is_dir() and not is_system(each.name))
+    except OSError as error:
+        raise ImgclfError(f"{folder}: {error.strerror}; make it readable") from error
+
+
+def _has_files(folder: Path) -> bool:
+    return any(entry.is_file() and not is_system(entry.name) for entry in os.scandir(folder))
+
+
+def _and(folders: Iterable[str]) -> str:
+    *rest, last = (f"{name}/" for name in folders)
+    return f"{', '.join(rest)} and {last}" if rest else last
