@@ -6,6 +6,7 @@ from typing import Any
 
 from imgclf import ImgclfError, files
 from imgclf.classifier.model import Classifier, Prediction
+from imgclf.data.label_names import is_system
 from imgclf.images import decoding
 from imgclf.images.loading import Skipped, Source
 
@@ -33,6 +34,8 @@ def newest_classifier() -> Path:
 def image_files(paths: Iterable[Path]) -> list[Path]:
     """Return the files among the paths, and the image files below the folders among them, sorted.
 
+    Of the files in folders, hidden ones and those of operating systems are left out.
+
     Raises
     ------
     ImgclfError : a path does not exist, or there is no image at all.
@@ -41,7 +44,11 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             found += sorted(
-                p for p in path.rglob("*") if p.suffix.lower() in decoding.SUFFIXES and p.is_file()
+                p
+                for p in path.rglob("*")
+                if p.suffix.lower() in decoding.SUFFIXES
+                and not any(map(is_system, p.relative_to(path).parts))
+                and p.is_file()
             )
         elif path.exists():
             found.append(path)

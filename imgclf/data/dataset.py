@@ -23,6 +23,7 @@ NO_LABEL = "no label yet"  # the reason why later stages skip them
 DUPLICATES = "twins"  # the key of the pairs of duplicates in images.json, as version 0.1.0 wrote it
 BY_HAND = "excluded by hand"
 COPY = ("duplicate of ", "near-duplicate of ")
+AS_NEAR = "as near-duplicates"
 TOGETHER, LEFT_OUT, IGNORED = "together", "left out", "ignored"  # values of the parameter near_duplicates
 
 OF_0_1_0 = {"near_duplicates": LEFT_OUT, "layout": {}}  # what version 0.1.0 did, and did not store
@@ -167,8 +168,8 @@ class Dataset:
         ]
         if not named:
             return ""
-        near = any(COPY[1].strip() in name for name in named)
-        remedy = "; near_duplicates=together keeps near-duplicates" * near
+        is_near = any(AS_NEAR in kinds for kinds in lost.values())
+        remedy = "; near_duplicates=together keeps near-duplicates" if is_near else ""
         return f"CAREFUL: left out are {', '.join(named)}{remedy}"
 
     def notes(self) -> str:
@@ -195,8 +196,8 @@ def _kind(image: Image) -> str:
 def _reason(image: Image) -> str:
     """Return why an image is excluded, in a few words."""
     if image.excluded.startswith(COPY):
-        return "copies" if image.excluded.startswith(COPY[0]) else "near-duplicates"
-    return "excluded by hand" if image.excluded == BY_HAND else "cannot be read"
+        return "as copies" if image.excluded.startswith(COPY[0]) else AS_NEAR
+    return BY_HAND if image.excluded == BY_HAND else "unreadable"
 
 
 def sample(images: Iterable[Image], *, per_label: int) -> list[Image]:

@@ -107,6 +107,43 @@ def test_ignored_near_duplicates_are_not_looked_for(tmp_path):
     assert (found.duplicates, found.excluded) == ((), ())
 
 
+def test_labels_without_a_usable_image_are_named_with_what_lies_in_them(tmp_path):
+    put(tmp_path, "hat/0.jpg")
+    for path in ("shoes/0.xyz", "shoes/1.xyz", "shoes/2.jpg", "coats/0", "scarves/day 1/0.XYZ"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"no image")
+    for empty in ("bags", "unlabelled", "@eaDir"):
+        (tmp_path / empty).mkdir()
+    found = scan_fruit(tmp_path)
+    assert found.notes().splitlines()[-1] == (
+        "CAREFUL: the classifier will not know: bags (empty), coats (1 without suffix), scarves (1 .xyz), "
+        "shoes (2 .xyz, 1 .jpg)"
+    )
+    dataset.write(found)
+    assert dataset.read("fruit", str(tmp_path)).unusable_labels() == found.unusable_labels()
+    with pytest.raises(
+        ImgclfError, match=r"only the label 'hat' has images, bags \(empty\), coats .* has none; add"
+    ):
+        dataset.check(found)
+
+
+def test_labels_that_lose_a_quarter_of_their_images_are_named(tmp_path):
+    for i in range(3):
+        put(tmp_path, f"a/{i}.jpg", seed=i)
+        put(tmp_path, f"b/{i}.jpg", seed=10 + i)
+    put(tmp_path, "a/small.jpg", side=32)
+    assert scan_fruit(tmp_path).losses() == ""
+    assert scan_fruit(tmp_path, near_duplicates="left out").losses() == (
+        "CAREFUL: left out are 1 of the 4 images of a (1 as near-duplicates); "
+        "near_duplicates=together keeps near-duplicates"
+    )
+    shutil.copy(tmp_path / "b/0.jpg", tmp_path / "b/copy.jpg")
+    (tmp_path / "b/empty.jpg").touch()
+    assert scan_fruit(tmp_path).notes().splitlines()[-1] == (
+        "CAREFUL: left out are 2 of the 5 images of b (1 as copies, 1 unreadable)"
+    )
+
+
 def test_smaller_near_duplicates_within_a_label_are_left_out_on_request(tmp_path):
     put(tmp_path, "a/small.jpg", side=64)
     put(tmp_path, "a/large.jpg", side=256)

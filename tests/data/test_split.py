@@ -285,6 +285,52 @@ def test_a_listed_excluded_duplicate_brings_no_image_of_another_label_into_the_t
     assert [i.path for i in parts.excluded] == ["b/000.jpg"]
 
 
+COMPOSED, APART = "gr\u00fcn", "gru\u0308n"  # as Linux and Windows write it, and as a Mac does
+
+
+@pytest.mark.parametrize(
+    ("listed", "files", "test"),
+    [
+        ("a/x.jpg", ["a/x.jpg", "a/X.jpg"], {"a/x.jpg"}),
+        ("a/X.JPG", ["a/X.jpg", "a/y.jpg"], {"a/X.jpg"}),
+        ("A/x.jpg", ["a/x.jpg", "a/y.jpg"], {"a/x.jpg"}),
+        (f"a/{COMPOSED}.jpg", [f"a/{APART}.jpg", "a/y.jpg"], {f"a/{APART}.jpg"}),
+        (f"a/{APART}.jpg", [f"a/{COMPOSED}.jpg", "a/y.jpg"], {f"a/{COMPOSED}.jpg"}),
+        (f"a/{COMPOSED}.jpg", [f"a/{COMPOSED}.jpg", f"a/{APART}.jpg"], {f"a/{COMPOSED}.jpg"}),
+        (f"a/{COMPOSED.upper()}.jpg", [f"a/{APART}.jpg", "a/y.jpg"], {f"a/{APART}.jpg"}),
+        (f"a/{COMPOSED}.jpg", [f"a/{APART}.jpg", f"a/{COMPOSED.upper()}.jpg"], {f"a/{APART}.jpg"}),
+        ("a/stra\u00dfe.jpg", ["a/STRASSE.jpg", "a/y.jpg"], {"a/STRASSE.jpg"}),
+        ("a\\x.jpg", ["a/x.jpg", "a/y.jpg"], {"a/x.jpg"}),
+        ("a\tx\\1.jpg", ["a/x\\1.jpg", "a/x/1.jpg"], {"a/x\\1.jpg"}),
+    ],
+)
+def test_entry_names_the_file_written_like_it_else_the_only_one_that_differs_in_case_or_normal_form(
+    tmp_path, listed, files, test
+):
+    (tmp_path / "dedicated_test.tsv").write_text(listed + "\n", encoding="utf-8")
+    parts = split.split(dataset(*files, *many("b", 2), folder=tmp_path))
+    assert (paths_of(parts)[1], parts.not_found) == (test, ())
+
+
+def test_entry_that_may_mean_several_files_is_reported_with_them(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("b/000.jpg\na/x.jpg\n")
+    parts = split.split(dataset("a/X.jpg", "a/x.JPG", *many("b", 2), folder=tmp_path))
+    assert paths_of(parts)[1] == {"b/000.jpg"}
+    assert (
+        "; 1 dedicated test images not found, the first is a/x.jpg (it may mean a/X.jpg or a/x.JPG)"
+        in str(parts)
+    )
+
+
+def test_labels_that_lose_a_quarter_of_their_training_images_to_the_test_list_are_named(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\nb/000.jpg\n")
+    found = dataset(*many("a", 9), *many("b", 9), duplicates=chain(many("a", 4)), folder=tmp_path)
+    assert (
+        "CAREFUL: 3 of the 8 training images of a are excluded, as duplicates of dedicated test images; "
+        "near_duplicates=ignored keeps" in split.split(found).caution()
+    )
+
+
 def test_listed_images_that_are_missing_are_reported(tmp_path):
     (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\nb/gone.jpg\na/also gone.jpg\n")
     parts = split.split(dataset(*many("a", 2), *many("b", 2), folder=tmp_path))
