@@ -20,6 +20,7 @@ from imgclf.data.dataset import (
 )
 from imgclf.data.journal import Journal
 from imgclf.data.label_names import label_fault
+from imgclf.data.layout import Layout
 from imgclf.data.split import PreviousSplit
 
 
@@ -179,7 +180,8 @@ class Annotations:
         gone = [step.path for step in steps if step.action == GONE]
         messages = []
         if len(gone) < len(steps):
-            messages.append(f"undone: {_describe_undo(steps[0])}{_and_more(steps)}")
+            described = _describe_undo(steps[0], self.dataset.layout)
+            messages.append(f"undone: {described}{_and_more(steps)}")
         if gone:
             messages.append(
                 f"cannot be undone, since the file is gone or was replaced: {gone[0]}{_and_more(gone)}"
@@ -285,10 +287,10 @@ class Annotations:
         return NO_LABEL if image.label == UNLABELLED else ""
 
 
-def _describe_undo(inverse: Step) -> str:
+def _describe_undo(inverse: Step, layout: Layout) -> str:
     """Return what was undone, in words."""
     if inverse.to:
-        return f"{inverse.to} is '{inverse.to.partition('/')[0]}' again"
+        return f"{inverse.to} is '{layout.label_of(inverse.to)}' again"
     words = {
         "include": "exclusion of",
         "exclude": "inclusion of",

@@ -290,6 +290,7 @@ def check(dataset: Dataset, *, labelled: bool = True) -> None:
     """
     if dataset.unlabelled and not labelled:
         return
+    others = dataset.unusable_labels().rpartition("know: ")[2]
     if not dataset.images and dataset.unlabelled:
         raise ImgclfError(
             f"{dataset.folder}: none of the {len(dataset.unlabelled)} images has a label yet; "
@@ -297,14 +298,13 @@ def check(dataset: Dataset, *, labelled: bool = True) -> None:
         )
     if not dataset.images:
         reasons = Counter(image.excluded for image in dataset.excluded).most_common(3)
-        why = "; ".join(f"{count} x {reason}" for reason, count in reasons) or "no image files in it"
+        why = "; ".join(f"{count} x {reason}" for reason, count in reasons) or others or "no files in it"
         raise ImgclfError(
             f"{dataset.folder}: no usable images ({why}); "
             "put the images of each label into a folder of that name"
         )
     if len(dataset.labels) < 2:
         remedy = _inner_folder(dataset) or "add a folder for at least one more label"
-        others = dataset.unusable_labels().rpartition("know: ")[2]
         raise ImgclfError(
             f"{dataset.folder}: only the label '{dataset.labels[0]}' has images"
             f"{f', {others} has none' if others else ''}; {remedy}"

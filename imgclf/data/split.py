@@ -129,9 +129,9 @@ class Split:
         if not self.divided:
             return ""
         return (
-            f"CAREFUL: near-duplicates of {', '.join(self.divided)} are in both training and test set: all "
-            "images of a label are one picture with small changes, as frames of a fixed camera are. The test "
-            "accuracy holds for further frames of the same scenes, not for other scenes"
+            f"CAREFUL: near-duplicates of {', '.join(self.divided)} are in both training and test set: a "
+            "label has nothing else, as with frames of a fixed camera. The test accuracy holds for further frames "
+            "of the same scenes, not for other scenes"
         )
 
     def clusters_of(self, images: Iterable[Image]) -> np.ndarray:

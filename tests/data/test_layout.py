@@ -151,6 +151,17 @@ def test_folder_around_the_label_folders_is_named_in_the_remedy(folder, paths, i
     dataset.check(scan_fruit(folder / inner), labelled=False)
 
 
+def test_data_set_without_any_usable_image_names_what_is_there(folder):
+    for name in ("hat/1.xyz", "hat/2.xyz", "shoes/1"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    with pytest.raises(
+        ImgclfError,
+        match=re.escape("no usable images (hat (2 .xyz), shoes (1 without suffix)); put the images"),
+    ):
+        dataset.check(scan_fruit(folder))
+
+
 def test_a_single_label_folder_is_no_folder_around_labels(folder):
     put(folder, *images("hat"))
     with pytest.raises(
@@ -205,8 +216,8 @@ def test_relabelled_images_stay_in_their_set_and_new_labels_are_in_every_set(fol
     found = scan_fruit(folder)
     assert found.labels == ["a", "b", "new"] and not found.unlabelled
     assert {i.path for i in split.split(found).test} == {"val/new/1.jpg", *images("val/b"), "val/a/0.jpg"}
-    for _ in range(3):
-        notes.undo()
+    undone = [str(notes.undo()) for _ in range(3)]
+    assert undone[1] == "undone: val/a/1.jpg is 'a' again"
     assert notes.labels == ["a", "b"] and not (folder / "train/new").exists()
     assert {i.path for i in scan_fruit(folder).unlabelled} == {"unlabelled/0.jpg"}
 

@@ -512,7 +512,7 @@ def test_frames_of_a_fixed_camera_are_divided_between_the_sets_and_the_labels_ar
         str(parts)
         .splitlines()[1]
         .startswith(
-            "CAREFUL: near-duplicates of closed, open are in both training and test set: all images of a label are "
+            "CAREFUL: near-duplicates of closed, open are in both training and test set: a label has nothing else"
         )
     )
     assert len(set(parts.clusters_of(parts.train))) == 90  # so folds can divide them too
