@@ -28,6 +28,7 @@ class Settings(TypedDict):
     split_by: str
     seed: int
     divided: tuple[str, ...]
+    not_found: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,11 @@ class Split:
     def settings(self) -> Settings:
         """How the split was made."""
         return Settings(
-            train_fraction=self.train_fraction, split_by=self.split_by, seed=self.seed, divided=self.divided
+            train_fraction=self.train_fraction,
+            split_by=self.split_by,
+            seed=self.seed,
+            divided=self.divided,
+            not_found=self.not_found,
         )
 
     def counts(self) -> pd.DataFrame:
@@ -75,10 +80,20 @@ class Split:
         return {"train": self.train, "test": self.test}[name]
 
     def caution(self) -> str:
-        """Return sentences about labels with too few images to train or evaluate on, and about labels whose
-        images are near-duplicates of each other; empty without any."""
-        sentences = (self._few(), self._losses(), self._large_clusters(), self.division())
+        """Return sentences about what makes the split or its figures doubtful; empty without any.
+
+        Labels with too few images, or whose images are near-duplicates; dedicated test images not found.
+        """
+        sentences = (self._not_found(), self._few(), self._losses(), self._large_clusters(), self.division())
         return "\n".join(filter(None, sentences))
+
+    def _not_found(self) -> str:
+        if not self.not_found:
+            return ""
+        return (
+            f"CAREFUL: {len(self.not_found)} dedicated test images not found, the first is "
+            f"{self.not_found[0]}; correct the list, since under another name they are trained on"
+        )
 
     def _few(self) -> str:
         few = [
@@ -130,8 +145,8 @@ class Split:
             return ""
         return (
             f"CAREFUL: near-duplicates of {', '.join(self.divided)} are in both training and test set: a "
-            "label has nothing else, as with frames of a fixed camera. The test accuracy holds for further frames "
-            "of the same scenes, not for other scenes"
+            "label has nothing else, as with frames of a fixed camera. The test accuracy holds for further "
+            "frames of the same scenes, not for other scenes"
         )
 
     def clusters_of(self, images: Iterable[Image]) -> np.ndarray:
@@ -142,10 +157,6 @@ class Split:
         text = f"{len(self.train)} images train, {len(self.test)} test"
         if self.excluded:
             text += f"; {len(self.excluded)} excluded from training, as duplicates of dedicated test images"
-        if self.not_found:
-            text += (
-                f"; {len(self.not_found)} dedicated test images not found, the first is {self.not_found[0]}"
-            )
         return f"{text}\n{caution}" if (caution := self.caution()) else text
 
 
@@ -343,7 +354,8 @@ def _read_settings(dataset_name: str) -> Settings:
             train_fraction=stored["train_fraction"],
             split_by=stored["split_by"],
             seed=stored["seed"],
-            divided=tuple(stored.get("divided", ())),  # version 0.1.0 had none
+            divided=tuple(stored.get("divided", ())),  # version 0.1.0 stored neither
+            not_found=tuple(stored.get("not_found", ())),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImgclfError(
@@ -426,7 +438,6 @@ class PreviousSplit:
     train_fraction: float = 0.75
     split_by: str = "image"
     seed: int = 0
-    divided: tuple[str, ...] = ()
 
     def repeat(self, dataset: Dataset) -> Split:
         """Split a data set with the same settings."""
@@ -445,6 +456,7 @@ def read_previous(dataset_name: str) -> PreviousSplit:
     """Return the split that was written last; empty if there is none that can be read."""
     try:
         subset_of = {row["sha256"]: row["split"] for row in read_table(_table(dataset_name))}
-        return PreviousSplit(subset_of, **_read_settings(dataset_name))
+        settings = _read_settings(dataset_name)
+        return PreviousSplit(subset_of, settings["train_fraction"], settings["split_by"], settings["seed"])
     except (ImgclfError, OSError, KeyError, ValueError, csv.Error):
         return PreviousSplit({})  # 01_prepare_data computes the split again

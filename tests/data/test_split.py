@@ -317,7 +317,7 @@ def test_entry_that_may_mean_several_files_is_reported_with_them(tmp_path):
     parts = split.split(dataset("a/X.jpg", "a/x.JPG", *many("b", 2), folder=tmp_path))
     assert paths_of(parts)[1] == {"b/000.jpg"}
     assert (
-        "; 1 dedicated test images not found, the first is a/x.jpg (it may mean a/X.jpg or a/x.JPG)"
+        "CAREFUL: 1 dedicated test images not found, the first is a/x.jpg (it may mean a/X.jpg or a/x.JPG)"
         in str(parts)
     )
 
@@ -336,8 +336,8 @@ def test_listed_images_that_are_missing_are_reported(tmp_path):
     parts = split.split(dataset(*many("a", 2), *many("b", 2), folder=tmp_path))
     assert parts.not_found == ("a/also gone.jpg", "b/gone.jpg")
     assert (
-        str(parts).splitlines()[0]
-        == "3 images train, 1 test; 2 dedicated test images not found, the first is a/also gone.jpg"
+        str(parts).splitlines()[1]
+        == "CAREFUL: 2 dedicated test images not found, the first is a/also gone.jpg; correct the list, since under another name they are trained on"
     )
 
 
@@ -409,7 +409,7 @@ def test_split_round_trip(tmp_path):
         duplicates=[("a/000.jpg", "b/ü.jpg")],
         folder=tmp_path,
     )
-    parts = replace(split.split(found), divided=("a", "b"))
+    parts = replace(split.split(found), divided=("a", "b"), not_found=("b/x.jpg",))
     split.write(found, parts)
     assert split.read(found) == parts
 
