@@ -16,7 +16,7 @@ import numpy as np
 from imgclf import ImgclfError, files
 from imgclf.data.journal import Journal
 from imgclf.data.layout import UNLABELLED as UNLABELLED
-from imgclf.data.layout import Layout, role
+from imgclf.data.layout import Layout, doubts, role
 from imgclf.images import decoding
 
 NO_LABEL = "no label yet"  # the reason why later stages skip them
@@ -172,11 +172,14 @@ class Dataset:
         remedy = "; near_duplicates=together keeps near-duplicates" if is_near else ""
         return f"CAREFUL: left out are {', '.join(named)}{remedy}"
 
+    def cautions(self) -> str:
+        """Return sentences about the layout, and labels and images that are not used; empty without any."""
+        doubtful = doubts((image.label, image.group) for image in self.images)
+        return "\n".join(filter(None, [str(self.layout), doubtful, self.losses(), self.unusable_labels()]))
+
     def notes(self) -> str:
-        """Return sentences about the layout, files that were not scanned, and images that are not used."""
-        return "\n".join(
-            filter(None, [str(self.layout), self.other_files_note(), self.losses(), self.unusable_labels()])
-        )
+        """Return sentences about files that were not scanned, and the cautions."""
+        return "\n".join(filter(None, [self.other_files_note(), self.cautions()]))
 
     def __str__(self) -> str:
         text = f"{self.name}: {len(self.images)} images in {len(self.labels)} labels"

@@ -2,6 +2,8 @@
 
 import os
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 # As Kaggle, Keras and Ultralytics name them: train, Test, training_set, seg_train, test1.
 ROLES = {
     TRAIN: r"train(ing)?",
-    VALIDATION: r"val(id|idation)?|dev",
+    VALIDATION: r"val(id|idation|idate)?|dev|eval(uation)?",
     TEST: r"test(ing)?",
 }
 ROLE = r"([a-z]+[_-])?(%s)\d*([_-]?(set|data|dataset|images))?"
@@ -104,13 +106,40 @@ def find(folder: Path) -> Layout:
     train = next((name for name in sets if role(name) == TRAIN), "")
     if not train or {role(name) for name in sets} == {TRAIN}:
         return Layout(tuple(top))
-    if others and (len(_folders(folder / train)) < 2 or _has_files(folder / train)):
+    if others and (not _folders(folder / train) or _has_files(folder / train)):
         return Layout(tuple(top))  # labels that only sound like sets: train, test, bus
     _check_sets(folder, sets, others, train)
     test = [name for name in sets if role(name) == TEST]
     test = test or [name for name in sets if role(name) == VALIDATION]
     below = [f"{name}/{label}" for name in sets for label in _folders(folder / name)]
     return Layout(tuple(below + [UNLABELLED] * (UNLABELLED in top)), tuple(sets), tuple(test))
+
+
+def doubts(images: Iterable[tuple[str, str]]) -> str:
+    """Return sentences about labels that may be none; empty without any.
+
+    Parameters
+    ----------
+    images : label and group of each image.
+    """
+    groups: dict[str, set[str]] = defaultdict(set)
+    alike: dict[str, set[str]] = defaultdict(set)
+    for label, group in images:
+        groups[label].add(group.partition("/")[0])
+        alike[unicodedata.normalize("NFKC", label).casefold()].add(label)
+    sentences = [
+        f"CAREFUL: the labels {' and '.join(sorted(labels))} are written almost alike; if they are one, put "
+        "their images into one folder"
+        for labels in alike.values()
+        if len(labels) > 1
+    ]
+    first, *others = groups.values() or [{""}]
+    if others and len(first) > 1 and "" not in first and all(other == first for other in others):
+        sentences.append(
+            f"the label folders {_and(sorted(groups)[:3])} hold the same folders {_and(sorted(first)[:3])}: "
+            "these are read as groups; if they are the labels, put the images of each into one folder"
+        )
+    return "\n".join(sentences)
 
 
 def _check_sets(folder: Path, sets: list[str], others: list[str], train: str) -> None:

@@ -56,14 +56,33 @@ def test_training_and_test_folders_with_the_same_label_folders_are_the_split(fol
     assert {image.path for image in parts.test} == {f"{test}/hat/0.jpg", f"{test}/pants/shop/0.jpg"}
     assert {image.path for image in parts.train} == {*images(f"{train}/hat", f"{train}/pants")}
     assert {image.group for image in found.images} == {"", "shop"}
-    assert (
-        found.notes()
-        .splitlines()[0]
-        .startswith(
-            f"the label folders are in {' and '.join(sorted([f'{train}/', f'{test}/']))}: test images are those in "
-            f"{test}/, training images those in {train}/"
-        )
+    assert found.cautions().startswith(
+        f"the label folders are in {' and '.join(sorted([f'{train}/', f'{test}/']))}: test images are those in "
+        f"{test}/, training images those in {train}/"
     )
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        (["Hat", "hat", "pants"], "Hat and hat"),
+        (["gr\u00fcn", "gru\u0308n"], "gru\u0308n and gr\u00fcn"),
+        (["STRASSE", "stra\u00dfe"], "STRASSE and stra\u00dfe"),
+    ],
+)
+def test_labels_that_are_written_almost_alike_are_named(folder, labels, named):
+    put(folder, *images(*labels))
+    assert f"CAREFUL: the labels {named} are written almost alike" in scan_fruit(folder).notes()
+
+
+def test_folders_that_each_label_has_are_said_to_be_groups(folder):
+    put(folder, *images("fold1/hat", "fold1/pants", "fold2/hat", "fold2/pants"))
+    assert (
+        "the label folders fold1/ and fold2/ hold the same folders hat/ and pants/: these are read as groups"
+        in scan_fruit(folder).notes()
+    )
+    put(folder, "fold2/3.jpg")
+    assert "are read as groups" not in scan_fruit(folder).notes()
 
 
 def test_test_images_are_those_of_test_and_val_is_trained_on(folder):
@@ -97,8 +116,19 @@ def test_a_list_of_test_images_overrides_the_folders(folder):
             ["train/a/0", "train/b/0", "test/a/0", "test/b/0", "single_prediction/0"],
             r"but single_prediction/ is beside them",
         ),
+        (["seg_train/seg_train/a/0", "seg_test/seg_test/a/0", "seg_pred/0"], r"but seg_pred/ is beside them"),
+        (["seg_train/seg_train/a/0", "seg_test/seg_test/a/0"], r"but seg_test/ has no folder seg_train"),
     ],
-    ids=["missing", "more", "capitals", "flat test folder", "flat", "a third folder"],
+    ids=[
+        "missing",
+        "more",
+        "capitals",
+        "flat test folder",
+        "flat",
+        "a third folder",
+        "a third folder and wrappers",
+        "wrappers",
+    ],
 )
 def test_sets_with_different_label_folders_are_refused_with_the_reason(folder, paths, reason):
     put(folder, *(f"{path}.jpg" for path in paths))
