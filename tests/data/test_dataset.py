@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from imgclf import ImgclfError
-from imgclf.data import dataset, scan
+from imgclf.data import dataset, scan, split
 from imgclf.data.dataset import Dataset, Image
 from imgclf.images import decoding
 from support.pictures import COLOURS, picture
@@ -105,6 +105,27 @@ def test_ignored_near_duplicates_are_not_looked_for(tmp_path):
     put(tmp_path, "a/large.jpg", side=256)
     found = scan_fruit(tmp_path, near_duplicates="ignored")
     assert (found.duplicates, found.excluded) == ((), ())
+
+
+@pytest.mark.parametrize("width", [1, 60], ids=["a scratch", "a gate"])
+def test_frames_of_a_fixed_camera_are_all_used_and_in_both_sets(tmp_path, width):
+    rng = np.random.default_rng(0)
+    still = cv2.resize(picture((120, 120, 120), 0), (320, 240), interpolation=cv2.INTER_CUBIC)
+    changed = cv2.line(still.copy(), (100, 100), (160, 110), (250, 250, 250), width)
+    for label, view in (("closed", still), ("open", changed)):
+        (tmp_path / label).mkdir()
+        for i in range(16):
+            frame = view * rng.uniform(0.95, 1.05) + rng.normal(0, 4, view.shape)
+            (tmp_path / label / f"{i}.jpg").write_bytes(decoding.jpeg(frame.clip(0, 255).astype(np.uint8)))
+    found = scan_fruit(tmp_path)
+    assert len(found.images) == 32 and len(found.duplicates) in (30, 31)
+    parts = split.split(found)
+    assert parts.counts().to_dict("index") == {
+        label: {"train": 12, "test": 4} for label in ("closed", "open")
+    }
+    assert parts.divided == ("closed", "open")
+    split.write(found, parts)
+    assert split.read(found).division() == parts.division() != ""
 
 
 def test_labels_without_a_usable_image_are_named_with_what_lies_in_them(tmp_path):
