@@ -104,9 +104,9 @@ def find(folder: Path) -> Layout:
     sets = [name for name in top if role(name)]
     others = [name for name in top if name not in (*sets, UNLABELLED)]
     train = next((name for name in sets if role(name) == TRAIN), "")
-    if not train or {role(name) for name in sets} == {TRAIN}:
+    if len({role(name) for name in sets}) < 2:
         return Layout(tuple(top))
-    if others and (not _folders(folder / train) or _has_files(folder / train)):
+    if others and (not train or not _folders(folder / train) or _has_files(folder / train)):
         return Layout(tuple(top))  # labels that only sound like sets: train, test, bus
     _check_sets(folder, sets, others, train)
     test = [name for name in sets if role(name) == TEST]
@@ -146,6 +146,8 @@ def _check_sets(folder: Path, sets: list[str], others: list[str], train: str) ->
     """Refuse sets that cannot be used as the split."""
     like = f"{folder}: {_and(sets)} look like training and test images with label folders in each"
     remedy = f"correct that, or use the images of one with images_dir={folder / train}"
+    if not train:
+        raise ImgclfError(f"{like}, but there is no folder train/; add it")
     if others:
         raise ImgclfError(f"{like}, but {_and(others)} is beside them; move it elsewhere")
     labels = {name: {*_folders(folder / name)} - {UNLABELLED} for name in sets}

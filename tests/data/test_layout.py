@@ -109,6 +109,10 @@ def test_a_list_of_test_images_overrides_the_folders(folder):
             "train/ and val/ look like .*, but val/ has no folder b; correct ",
         ),
         (["train/a/0", "val/a/0", "val/b/0"], "but train/ has no folder b"),
+        (
+            ["test/a/0", "test/b/0", "val/a/0", "val/b/0"],
+            "test/ and val/ look like .*, but there is no folder train/",
+        ),
         (["train/Hat/0", "train/b/0", "test/hat/0", "test/b/0"], "but test/ has no folder Hat"),
         (["train/a/0", "train/b/0", "test/0", "test/1"], "but test/ has no label folders"),
         (["train/0", "test1/0"], "test1/ and train/ look like .*, but test1/ has no label folders"),
@@ -122,6 +126,7 @@ def test_a_list_of_test_images_overrides_the_folders(folder):
     ids=[
         "missing",
         "more",
+        "no training images",
         "capitals",
         "flat test folder",
         "flat",
