@@ -29,7 +29,8 @@ class Layout:
     Attributes
     ----------
     folders : paths of the label folders and of `unlabelled`, sorted.
-    sets : the folders that hold label folders, such as train, val and test; empty if these are at the top.
+    sets : the folders that hold label folders, such as train, val and test, in this order; empty if these are
+        at the top.
     test : those of `sets` whose images are the test images: of test, or of val if there is no test.
     """
 
@@ -59,13 +60,12 @@ class Layout:
         parts = path.split("/")
         parts[self._depth(path)] = label
         if self.sets and parts[0] not in self.sets and label != UNLABELLED:
-            parts.insert(0, self.new_folders("")[0].removesuffix("/"))
+            parts.insert(0, self.sets[0])
         return "/".join(parts)
 
     def new_folders(self, label: str) -> list[str]:
-        """Return the folders that a new label needs: one in each set, the first for training."""
-        sets = sorted(self.sets, key=lambda name: (name in self.test, role(name) != TRAIN, name))
-        return [f"{name}/{label}" for name in sets] or [label]
+        """Return the folders that a new label needs: one in each set."""
+        return [f"{name}/{label}" for name in self.sets] or [label]
 
     def _depth(self, path: str) -> int:
         return int(path.partition("/")[0] in self.sets)
@@ -101,7 +101,7 @@ def find(folder: Path) -> Layout:
         raise ImgclfError(
             f"{folder}: no label folders in it; put the images of each label into a folder of that name"
         )
-    sets = [name for name in top if role(name)]
+    sets = [name for kind in ROLES for name in top if role(name) == kind]
     others = [name for name in top if name not in (*sets, UNLABELLED)]
     train = next((name for name in sets if role(name) == TRAIN), "")
     if len({role(name) for name in sets}) < 2:

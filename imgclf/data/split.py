@@ -136,7 +136,7 @@ class Split:
         same = "one group or near-duplicates" if self.split_by == "group" else "near-duplicates"
         return (
             f"CAREFUL: {', '.join(large)} are {same} (of one another, as frames of a fixed camera are) and "
-            "stay in one set; the other set has the few others. near_duplicates=ignored divides them"
+            "stay in one set; the other set has only the rest. near_duplicates=ignored divides them"
         )
 
     def division(self) -> str:

@@ -57,7 +57,7 @@ def test_training_and_test_folders_with_the_same_label_folders_are_the_split(fol
     assert {image.path for image in parts.train} == {*images(f"{train}/hat", f"{train}/pants")}
     assert {image.group for image in found.images} == {"", "shop"}
     assert found.cautions().startswith(
-        f"the label folders are in {' and '.join(sorted([f'{train}/', f'{test}/']))}: test images are those in "
+        f"the label folders are in {train}/ and {test}/: test images are those in "
         f"{test}/, training images those in {train}/"
     )
 
@@ -111,17 +111,17 @@ def test_a_list_of_test_images_overrides_the_folders(folder):
         (["train/a/0", "val/a/0", "val/b/0"], "but train/ has no folder b"),
         (
             ["test/a/0", "test/b/0", "val/a/0", "val/b/0"],
-            "test/ and val/ look like .*, but there is no folder train/",
+            "val/ and test/ look like .*, but there is no folder train/",
         ),
-        (["train/Hat/0", "train/b/0", "test/hat/0", "test/b/0"], "but test/ has no folder Hat"),
+        (["train/Hat/0", "train/b/0", "test/hat/0", "test/b/0"], "but train/ has no folder hat"),
         (["train/a/0", "train/b/0", "test/0", "test/1"], "but test/ has no label folders"),
-        (["train/0", "test1/0"], "test1/ and train/ look like .*, but test1/ has no label folders"),
+        (["train/0", "test1/0"], "train/ and test1/ look like .*, but train/ has no label folders"),
         (
             ["train/a/0", "train/b/0", "test/a/0", "test/b/0", "single_prediction/0"],
             r"but single_prediction/ is beside them",
         ),
         (["seg_train/seg_train/a/0", "seg_test/seg_test/a/0", "seg_pred/0"], r"but seg_pred/ is beside them"),
-        (["seg_train/seg_train/a/0", "seg_test/seg_test/a/0"], r"but seg_test/ has no folder seg_train"),
+        (["seg_train/seg_train/a/0", "seg_test/seg_test/a/0"], r"but seg_train/ has no folder seg_test"),
     ],
     ids=[
         "missing",
