@@ -125,6 +125,15 @@ PARAMETERS = {
             tutorial="imagesSplitBy",
         ),
         Parameter(
+            "near_duplicates",
+            "str",
+            "together",
+            "together: near-duplicates stay on one side of the split; left out: only the largest of them "
+            "is used; ignored: treated like other images",
+            ("01",),
+            ("together", "left out", "ignored"),
+        ),
+        Parameter(
             "classifier",
             "str",
             "svm",

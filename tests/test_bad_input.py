@@ -66,7 +66,7 @@ def test_label_folders_without_images_are_refused(tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(
         ImgclfError,
-        match=r"no usable images \(no image files in it\); put the images of each label into a folder of that name",
+        match=r"no usable images \(a \(empty\)\); put the images of each label into a folder of that name",
     ):
         dataset.check(scan_colours(tmp_path))
 

@@ -77,6 +77,7 @@ def test_each_default_is_allowed_and_has_a_meaning_on_one_line(parameter):
         ("learning_rate=[0.01]*2 + [0.001]*1+[0.0001]", [0.01, 0.01, 0.001, 0.0001]),
         ("classifier=svmDnnRefined", "svm_dnn_refined"),
         ("evaluate_on=train", "train"),
+        ("near_duplicates=left out", "left out"),
         ("images_dir=", ""),
     ],
 )
@@ -254,6 +255,7 @@ def test_set_keeps_what_was_set_before(copies):
         "dataset_name": "fruit",
         "images_dir": "",
         "train_fraction": 0.75,
+        "near_duplicates": "together",
         "split_by": "",
         "seed": 5,
     }

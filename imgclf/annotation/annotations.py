@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from imgclf import ImgclfError
+from imgclf.data import layout
 from imgclf.data.changes import EFFECTIVE, GONE, ON_CONTENT, ON_LABELS, UNDONE_BY, Step, has_content
 from imgclf.data.dataset import (
     BY_HAND,
@@ -20,6 +21,7 @@ from imgclf.data.dataset import (
 )
 from imgclf.data.journal import Journal
 from imgclf.data.label_names import label_fault
+from imgclf.data.layout import Layout
 from imgclf.data.split import PreviousSplit
 
 NOUNS = {
@@ -72,17 +74,13 @@ class Annotations:
         self.journal.check_folder()
         self.images = list(dataset.files)
         added = {
-            step.path: step.change
+            step.path.rpartition("/")[2]: step.change
             for steps in self.journal.active.values()
             for step in steps
             if step.action == "add label"
         }
         self.labels = sorted(
-            (
-                folder.name
-                for folder in dataset.folder.iterdir()
-                if folder.is_dir() and folder.name != UNLABELLED and not label_fault(folder.name)
-            ),
+            (label for label in layout.find(dataset.folder).labels if not label_fault(label)),
             key=lambda label: (added.get(label, 0), label),
         )
         self.observers: list[Callable[[tuple[int, ...]], None]] = []
@@ -140,13 +138,24 @@ class Annotations:
         ImgclfError : the label does not exist; no image can be moved; another window has just changed one.
         """
         return self._change(
-            positions, lambda image: _relabel_step(image, self._existing(label)), f"label set to '{label}'"
+            positions,
+            lambda image: self._relabel_step(image, self._existing(label)),
+            f"label set to '{label}'",
         )
 
     def _existing(self, label: str) -> str:
         if label not in (*self.labels, UNLABELLED):
             raise ImgclfError(f"the label '{label}' does not exist; add it first")
         return label
+
+    def _relabel_step(self, image: Image, label: str) -> Step:
+        if image.label == label:
+            return Step("confirm", image.path, sha256=image.sha256)
+        return Step("relabel", image.path, self.dataset.layout.relabelled(image.path, label), image.sha256)
+
+    def _steps_of(self, action: str, label: str) -> list[Step]:
+        """Return a step for each folder of a label."""
+        return [Step(action, path) for path in self.dataset.layout.new_folders(label)]
 
     def exclude(self, positions: Iterable[int]) -> ChangeResult:
         """Exclude images from all later stages. Their files stay where they are."""
@@ -178,9 +187,9 @@ class Annotations:
         name, positions = self._new_name(name), tuple(positions)
         result = self._carry_out_for(
             positions,
-            lambda image: _relabel_step(image, name),
+            lambda image: self._relabel_step(image, name),
             f"label set to '{name}'",
-            before=[Step("add label", name)],
+            before=self._steps_of("add label", name),
         )
         text = f"added label '{name}'"
         return replace(result, message=f"{text}; {result.message}" if positions else text)
@@ -206,10 +215,10 @@ class Annotations:
         name = name.strip() if merges else self._new_name(name)
         return self._carry_out_for(
             [i for i, image in enumerate(self.images) if image.label == label],
-            lambda image: _relabel_step(image, name),
+            lambda image: self._relabel_step(image, name),
             f"merged '{label}' into '{name}'" if merges else f"renamed '{label}' to '{name}'",
-            before=[] if merges else [Step("add label", name)],
-            after=[Step("remove label", label)],
+            before=[] if merges else self._steps_of("add label", name),
+            after=self._steps_of("remove label", label),
         )
 
     def undo(self) -> ChangeResult:
@@ -231,7 +240,7 @@ class Annotations:
         messages = []
         if len(gone) < len(steps):
             actions = [UNDONE_BY.get(step.action, GONE) for step in steps]
-            messages.append(f"undone: {_describe(steps, actions)}")
+            messages.append(f"undone: {_describe(steps, actions, self.dataset.layout)}")
         if gone:
             messages.append(
                 f"cannot be undone, since the file is gone or was replaced: {gone[0]}{_and_more(gone)}"
@@ -251,7 +260,7 @@ class Annotations:
             steps = [step.inverse() for step in reversed(list(self.journal.undone.values())[-1])]
             positions, refusals = self._carry_out(steps)
             steps = self.journal.latest
-        done = _describe(steps, [step.action for step in steps])
+        done = _describe(steps, [step.action for step in steps], self.dataset.layout)
         return ChangeResult(positions, "; ".join([f"done again: {done}", *refusals[:1]]))
 
     @contextmanager
@@ -370,13 +379,14 @@ class Annotations:
         """Apply one step, and return the position of its image; None if it concerns no image."""
         if step.action in ("add label", "remove label"):
             stays = step.action == "add label" or (self.dataset.folder / step.path).is_dir()
-            self._set_label(step.path, stays)
+            self._set_label(step.path.rpartition("/")[2], stays)
         i = self._position.pop(step.path, None)
         if i is None:
             return None
         if step.action == "include" and step.undoes:
             self._exclusion_undone.add(i)
-        image = replace(self.images[i], path=step.path_after, label=step.path_after.partition("/")[0])
+        label = self.dataset.layout.label_of(step.path_after)
+        image = replace(self.images[i], path=step.path_after, label=label)
         self._set_label(image.label, image.label != UNLABELLED)
         self.images[i] = replace(image, excluded=self._exclusion_reason(i, image))
         self._position[step.path_after] = i
@@ -407,12 +417,6 @@ class Annotations:
         return NO_LABEL if image.label == UNLABELLED else ""
 
 
-def _relabel_step(image: Image, label: str) -> Step:
-    if image.label == label:
-        return Step("confirm", image.path, sha256=image.sha256)
-    return Step("relabel", image.path, f"{label}/{image.path.partition('/')[2]}", image.sha256)
-
-
 def _in_place(before: list[str], now: list[str]) -> list[str]:
     """Return labels in their present order, but a single new one in the place of a single removed one."""
     new, removed = (
@@ -424,7 +428,7 @@ def _in_place(before: list[str], now: list[str]) -> list[str]:
     return [new[0] if label == removed[0] else label for label in before]
 
 
-def _describe(steps: Sequence[Step], actions: Iterable[str]) -> str:
+def _describe(steps: Sequence[Step], actions: Iterable[str], layout: Layout) -> str:
     """Return what an undo or a redo did, in words.
 
     Parameters
@@ -433,14 +437,16 @@ def _describe(steps: Sequence[Step], actions: Iterable[str]) -> str:
     actions : for each step, the action that it undid or made again.
     """
     named = [(step, action) for step, action in zip(steps, actions, strict=True) if step.action != GONE]
-    images = [_restored(step, action) for step, action in named if action not in ON_LABELS]
-    labels = [_restored(step, action) for step, action in named if action in ON_LABELS]
+    images = [_restored(step, action, layout) for step, action in named if action not in ON_LABELS]
+    labels = dict.fromkeys(
+        f"{NOUNS[action]} {step.path.rpartition('/')[2]}" for step, action in named if action in ON_LABELS
+    )
     return "; ".join([*(f"{text}{_and_more(images)}" for text in images[:1]), *labels])
 
 
-def _restored(step: Step, action: str) -> str:
+def _restored(step: Step, action: str, layout: Layout) -> str:
     if step.to:
-        return f"{step.to} is '{step.to.partition('/')[0]}' again"
+        return f"{step.to} is '{layout.label_of(step.to)}' again"
     return f"{NOUNS[action]} {step.path}"
 
 

@@ -18,6 +18,7 @@ from imgclf import ImgclfError, files
 from imgclf.collect.manifest import Entry, with_names
 from imgclf.data import test_list
 from imgclf.data.journal import Journal
+from imgclf.data.label_names import is_system
 from imgclf.downloads import (
     NOT_TRIED,
     PERMANENT,
@@ -163,7 +164,7 @@ def stored(folder: Path, labels: set[str]) -> dict[tuple[str, str], str]:
                 _remove_stale(file)
             elif (
                 path.suffix.lower() in decoding.SUFFIXES
-                and not file.name.startswith(".")
+                and not is_system(file.name)
                 and f"{label}/{file.name}" not in origins
             ):
                 found[label, path.stem.casefold()] = file.name

@@ -36,7 +36,7 @@ class Step:
     """A line of the journal."""
 
     action: str  # one of ACTIONS
-    path: str  # of the image before the step, below the folder; of a label, its name
+    path: str  # of the image before the step, or of the label, below the folder
     to: str = ""  # of the image after it was relabelled
     sha256: str = ""  # of the image's content
     undoes: int = 0  # number of the change that this step undoes
@@ -82,9 +82,10 @@ def parse(line: bytes) -> Step:
     if content.get("action") not in ACTIONS or (content["action"] == "relabel") != bool(content.get("to")):
         raise ValueError("not a step")
     step = Step(**content)
-    names_label = step.action in ON_LABELS
+    # A label's folder is at the top or in a set, such as train; an image is in a label's folder.
+    depths = (0, 1) if step.action in ON_LABELS else range(1, len(line))
     if not all(map(confinement.is_plain, filter(None, (step.path, step.to, step.made)))) or any(
-        ("/" in path) == names_label for path in {step.path, step.path_after}
+        path.count("/") not in depths for path in (step.path, step.path_after)
     ):
         raise ValueError("not the path of an image or a label")
     return step

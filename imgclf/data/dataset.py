@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -14,16 +15,21 @@ import numpy as np
 
 from imgclf import ImgclfError, files
 from imgclf.data.journal import Journal
+from imgclf.data.layout import UNLABELLED as UNLABELLED
+from imgclf.data.layout import Layout, doubts, role
 from imgclf.images import decoding
 from imgclf.images.depth import OWN_RANGE
 from imgclf.images.kinds import by_suffix as kind_by_suffix
 
 T = TypeVar("T")
-UNLABELLED = "unlabelled"  # the folder of images without a label
 NO_LABEL = "no label yet"  # the reason why later stages skip them
 DUPLICATES = "twins"  # the key of the pairs of duplicates in images.json, as version 0.1.0 wrote it
 BY_HAND = "excluded by hand"
 COPY = ("duplicate of ", "near-duplicate of ")
+AS_NEAR = "as near-duplicates"
+TOGETHER, LEFT_OUT, IGNORED = "together", "left out", "ignored"  # values of the parameter near_duplicates
+
+OF_0_1_0 = {"near_duplicates": LEFT_OUT, "layout": {}}  # what version 0.1.0 did, and did not store
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,9 @@ class Dataset:
     last_change : number of the latest change in the journal at the time of the scan.
     journal_state : the journal's fingerprint at the time of the scan.
     origins : for the path of each relabelled image, its path before.
+    near_duplicates : "together": they are used, on one side of the split; "left out": of those within a label
+        only the largest is used; "ignored": they were not looked for.
+    layout : where the label folders are; without folders in what version 0.1.0 wrote.
     """
 
     name: str
@@ -90,6 +99,8 @@ class Dataset:
     last_change: int = 0
     journal_state: str = ""
     origins: dict[str, str] = field(default_factory=dict)
+    near_duplicates: str = TOGETHER
+    layout: Layout = field(default_factory=Layout)
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -124,7 +135,9 @@ class Dataset:
         if not self.other_files:
             return "every file lies in a label folder and has the suffix of an image"
         kinds = Counter(
-            Path(path).suffix.lower() or "no suffix" if "/" in path else "in no label folder"
+            Path(path).suffix.lower() or "no suffix"
+            if self.layout.is_in_label(path)
+            else "in no label folder"
             for path in self.other_files
         )
         counts = ", ".join(f"{count} x {_named(kind)}" for kind, count in kinds.most_common(5))
@@ -142,6 +155,52 @@ class Dataset:
         )
         return f"{scaled.total()} images have samples of more than 8 bits, and are scaled to 8: {ways}"
 
+    def unusable_labels(self) -> str:
+        """Return a sentence that names the labels without a usable image; empty if all have some."""
+        left: dict[str, Counter[str]] = {label: Counter() for label in self.layout.labels}
+        for path in self.other_files:
+            if self.layout.is_in_label(path):
+                left.setdefault(self.layout.label_of(path), Counter())[_suffix(path)] += 1
+        for image in self.excluded:
+            left.setdefault(image.label, Counter())[_kind(image)] += 1
+        named = [
+            f"{label} ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common()) or 'empty'})"
+            for label, kinds in sorted(left.items())
+            if label not in (*self.labels, UNLABELLED)
+        ]
+        return f"CAREFUL: the classifier will not know: {', '.join(named)}" if named else ""
+
+    def losses(self) -> str:
+        """Return a sentence about labels that lose a quarter of their images or more; empty without any.
+
+        Images that a person excluded are no loss.
+        """
+        used = Counter(image.label for image in self.images)
+        lost: dict[str, Counter[str]] = {}
+        for image in self.excluded:
+            if image.excluded != BY_HAND and image.label in used:
+                lost.setdefault(image.label, Counter())[_reason(image)] += 1
+        named = [
+            f"{kinds.total()} of the {used[label] + kinds.total()} images of {label} "
+            f"({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})"
+            for label, kinds in sorted(lost.items())
+            if kinds.total() >= used[label] / 3
+        ]
+        if not named:
+            return ""
+        is_near = any(AS_NEAR in kinds for kinds in lost.values())
+        remedy = "; near_duplicates=together keeps near-duplicates" if is_near else ""
+        return f"CAREFUL: left out are {', '.join(named)}{remedy}"
+
+    def cautions(self) -> str:
+        """Return sentences about the layout, and labels and images that are not used; empty without any."""
+        doubtful = doubts((image.label, image.group) for image in self.images)
+        return "\n".join(filter(None, [str(self.layout), doubtful, self.losses(), self.unusable_labels()]))
+
+    def notes(self) -> str:
+        """Return sentences about files that were not scanned, and the cautions."""
+        return "\n".join(filter(None, [self.other_files_note(), self.cautions()]))
+
     def __str__(self) -> str:
         text = f"{self.name}: {len(self.images)} images in {len(self.labels)} labels"
         text += f", {len(self.excluded)} excluded"
@@ -158,6 +217,22 @@ class Dataset:
 def _named(suffix: str) -> str:
     """Return a suffix, with the kind of file if it is known: ".nef (a raw photograph of a camera)"."""
     return f"{suffix} ({kind})" if (kind := kind_by_suffix(suffix)) else suffix
+
+
+def _suffix(path: str) -> str:
+    return Path(path).suffix.lower() or "without suffix"
+
+
+def _kind(image: Image) -> str:
+    """Return what an excluded image is, in a few words: ".jpg", if it cannot be read."""
+    return _suffix(image.path) if not image.width else _reason(image)
+
+
+def _reason(image: Image) -> str:
+    """Return why an image is excluded, in a few words."""
+    if image.excluded.startswith(COPY):
+        return "as copies" if image.excluded.startswith(COPY[0]) else AS_NEAR
+    return BY_HAND if image.excluded == BY_HAND else "unreadable"
 
 
 def sample(images: Iterable[Image], *, per_label: int, most: int = 60) -> list[Image]:
@@ -197,7 +272,9 @@ def largest_first(images: Iterable[Image]) -> list[Image]:
 
 
 def exclude_duplicates(dataset: Dataset, near: Iterable[tuple[str, str]]) -> Dataset:
-    """Return the data set with its pairs of duplicates; within a label, all but the largest are excluded.
+    """Return the data set with its pairs of duplicates; within a label, all copies but one are excluded.
+
+    So are all near-duplicates but the largest, if `dataset.near_duplicates` is "left out".
 
     Parameters
     ----------
@@ -209,7 +286,8 @@ def exclude_duplicates(dataset: Dataset, near: Iterable[tuple[str, str]]) -> Dat
     pairs = _pairs([image for image in plain if not image.excluded], near)
     reasons: dict[str, str] = {}
     for pair in pairs:
-        if not pair.disagree and pair.kept.path not in reasons:
+        is_left_out = pair.is_exact or dataset.near_duplicates == LEFT_OUT
+        if is_left_out and not pair.disagree and pair.kept.path not in reasons:
             reasons.setdefault(pair.other.path, f"{COPY[0] if pair.is_exact else COPY[1]}{pair.kept.path}")
     files = tuple(
         replace(i, excluded=reasons[i.path]) if i.path in reasons and not i.excluded else i for i in plain
@@ -253,6 +331,7 @@ def check(dataset: Dataset, *, labelled: bool = True) -> None:
     """
     if dataset.unlabelled and not labelled:
         return
+    others = dataset.unusable_labels().rpartition("know: ")[2]
     if not dataset.images and dataset.unlabelled:
         raise ImgclfError(
             f"{dataset.folder}: none of the {len(dataset.unlabelled)} images has a label yet; "
@@ -260,16 +339,34 @@ def check(dataset: Dataset, *, labelled: bool = True) -> None:
         )
     if not dataset.images:
         reasons = Counter(image.excluded for image in dataset.excluded).most_common(3)
-        why = "; ".join(f"{count} x {reason}" for reason, count in reasons) or "no image files in it"
+        why = "; ".join(f"{count} x {reason}" for reason, count in reasons) or others or "no files in it"
         raise ImgclfError(
             f"{dataset.folder}: no usable images ({why}); "
             "put the images of each label into a folder of that name"
         )
     if len(dataset.labels) < 2:
+        remedy = _inner_folder(dataset) or "add a folder for at least one more label"
         raise ImgclfError(
-            f"{dataset.folder}: only the label '{dataset.labels[0]}' has images; "
-            "add a folder for at least one more label"
+            f"{dataset.folder}: only the label '{dataset.labels[0]}' has images"
+            f"{f', {others} has none' if others else ''}; {remedy}"
         )
+
+
+def _inner_folder(dataset: Dataset) -> str:
+    """Return what to do if the only label is a folder around the label folders; empty if it is none."""
+    if dataset.layout.sets:
+        return ""
+    paths = [Path(image.path) for image in dataset.images]
+    around = Path(os.path.commonpath([path.parent for path in paths]))
+    inner = sorted({path.relative_to(around).parts[0] for path in paths if path.parent != around})
+    if len(inner) < 2 or any(path.parent == around for path in paths):
+        return ""
+    what = "its folders are the sets" if all(map(role, inner)) else "its folders are the labels"
+    named = ", ".join(inner[:3]) + (f" and {len(inner) - 3} more" if len(inner) > 3 else "")
+    return (
+        f"if {what} ({named}), set images_dir={dataset.folder / around}; "
+        "if not, add a folder for at least one more label"
+    )
 
 
 def _table(name: str) -> Path:
@@ -297,6 +394,8 @@ def write(dataset: Dataset) -> Path:
             "last_change": dataset.last_change,
             "journal_state": dataset.journal_state,
             "origins": dataset.origins,
+            "near_duplicates": dataset.near_duplicates,
+            "layout": asdict(dataset.layout),
             DUPLICATES: [(pair.kept.path, pair.other.path) for pair in dataset.duplicates],
         },
     )
@@ -340,6 +439,8 @@ def read(name: str, images_dir: str = "") -> Dataset:
         metadata["last_change"],
         metadata["journal_state"],
         metadata["origins"],
+        metadata["near_duplicates"],
+        Layout(**{key: tuple(folders) for key, folders in metadata["layout"].items()}),
     )
     if found.unlabelled:
         check(found)
@@ -367,10 +468,19 @@ def cached_images(name: str) -> dict[str, Image]:
 
 def _read_metadata(name: str) -> dict[str, Any]:
     try:
-        metadata = json.loads(_metadata(name).read_text(encoding="utf-8"))
+        metadata = OF_0_1_0 | json.loads(_metadata(name).read_text(encoding="utf-8"))
         return {
             key: metadata[key]
-            for key in ("folder", "other_files", "last_change", "journal_state", "origins", DUPLICATES)
+            for key in (
+                "folder",
+                "other_files",
+                "last_change",
+                "journal_state",
+                "origins",
+                "near_duplicates",
+                "layout",
+                DUPLICATES,
+            )
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImgclfError(f"{_metadata(name)}: missing or damaged; run 01_prepare_data again") from error

@@ -8,34 +8,29 @@ from dataclasses import replace
 from pathlib import Path
 
 from imgclf import ImgclfError
-from imgclf.data import dataset
-from imgclf.data.dataset import NO_LABEL, UNLABELLED, Dataset, Image
+from imgclf.data import dataset, layout
+from imgclf.data.dataset import IGNORED, NO_LABEL, TOGETHER, UNLABELLED, Dataset, Image
 from imgclf.data.journal import Journal
+from imgclf.data.label_names import is_system
+from imgclf.data.layout import Layout
 from imgclf.images import decoding, duplicates
 from imgclf.images.loading import in_parallel
 
 
 def find_files(folder: Path) -> list[str]:
-    """Return the sorted paths of all files below the label folders and `unlabelled`, without hidden ones.
+    """Return the sorted paths of all files below the label folders and `unlabelled`.
+
+    Hidden files and those of operating systems are left out.
 
     Raises
     ------
-    ImgclfError : the folder is missing, or has no label folders.
+    ImgclfError : see `layout.find`; a folder cannot be read.
     """
-    if not folder.is_dir():
-        raise ImgclfError(f"{folder}: no such folder; correct images_dir, or run 00_get_images first")
-    try:
-        labels = sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    except OSError as error:
-        raise ImgclfError(f"{folder}: {error.strerror}; make it readable") from error
-    if not labels:
-        raise ImgclfError(
-            f"{folder}: no label folders in it; put the images of each label into a folder of that name"
-        )
+    label_folders = layout.find(folder).folders
     top = Path(os.path.realpath(folder))
     # Real paths: a link back to one of these would never end, or list images twice.
     visited = {str(above) for above in (top, *top.parents)}
-    return [path for label in labels for path in sorted(_walk(folder / label, folder, visited))]
+    return [path for label in label_folders for path in sorted(_walk(folder / label, folder, visited))]
 
 
 def _walk(start: Path, folder: Path, visited: set[str]) -> Iterator[str]:
@@ -45,9 +40,9 @@ def _walk(start: Path, folder: Path, visited: set[str]) -> Iterator[str]:
             below.clear()
             continue
         visited.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        below[:] = sorted(name for name in below if not is_system(name))
         yield from (
-            (Path(here) / name).relative_to(folder).as_posix() for name in names if not name.startswith(".")
+            (Path(here) / name).relative_to(folder).as_posix() for name in names if not is_system(name)
         )
 
 
@@ -57,16 +52,23 @@ def _refuse_folder(error: OSError) -> None:
     ) from error
 
 
-def scan_folder(name: str, folder: Path, *, progress: Callable[[int], None] | None = None) -> Dataset:
+def scan_folder(
+    name: str,
+    folder: Path,
+    *,
+    near_duplicates: str = TOGETHER,
+    progress: Callable[[int], None] | None = None,
+) -> Dataset:
     """Scan all images of a folder: whether they can be read, their sizes, their duplicates.
 
-    Unreadable images, duplicates within a label, unlabelled images and those that a person excluded are
+    Unreadable images, copies within a label, unlabelled images and those that a person excluded are
     marked as excluded; nothing is deleted. Contents that an earlier scan has decoded are not decoded again.
     A relabelling that a killed process left unfinished is completed first.
 
     Parameters
     ----------
     name : of the data set.
+    near_duplicates : see `Dataset`.
     progress : called after each image, with how many have been scanned.
 
     Raises
@@ -74,16 +76,19 @@ def scan_folder(name: str, folder: Path, *, progress: Callable[[int], None] | No
     ImgclfError : see `find_files`.
     """
     journal = Journal(folder)
-    paths = find_files(folder)
+    paths, found = find_files(folder), layout.find(folder)
     cache = dataset.cached_images(name)
     image_paths = [path for path in paths if decoding.is_image(folder / path)]
     images = []
-    for image in in_parallel(lambda path: _scan_file(folder, path, cache), image_paths):
+    for image in in_parallel(lambda path: _scan_file(folder, path, found, cache), image_paths):
         images.append(image)
         if progress:
             progress(len(images))
     loose = sorted(
-        path.name for path in folder.iterdir() if path.suffix.lower() in decoding.SUFFIXES and path.is_file()
+        path.relative_to(folder).as_posix()
+        for place in (folder, *(folder / name for name in found.sets))
+        for path in place.iterdir()
+        if path.suffix.lower() in decoding.SUFFIXES and path.is_file() and not is_system(path.name)
     )
     others = (*loose, *sorted(set(paths) - set(image_paths)))
     scanned = Dataset(
@@ -94,6 +99,8 @@ def scan_folder(name: str, folder: Path, *, progress: Callable[[int], None] | No
         last_change=journal.last_change,
         journal_state=journal.fingerprint(),
         origins=journal.origins(),
+        near_duplicates=near_duplicates,
+        layout=replace(found, folders=tuple(map(_as_text, found.folders))),
     )
     return dataset.exclude_duplicates(scanned, _near_duplicates(scanned))
 
@@ -117,17 +124,13 @@ def _mark_excluded(images: list[Image], journal: Journal) -> tuple[Image, ...]:
     return tuple(replace(image, excluded=reason(image)) for image in images)
 
 
-def _scan_file(folder: Path, path: str, cache: dict[str, Image]) -> Image:
-    label, *groups = path.split("/")[:-1]
-    image = Image(path, label, sha256="", dhash="", width=0, height=0, group="/".join(groups))
-    if path != _as_text(path):
-        return replace(
-            image,
-            path=_as_text(path),
-            label=_as_text(label),
-            group=_as_text(image.group),
-            excluded="the name is not UTF-8; rename it",
-        )
+def _scan_file(folder: Path, path: str, found: Layout, cache: dict[str, Image]) -> Image:
+    text = _as_text(path)
+    image = Image(
+        text, found.label_of(text), sha256="", dhash="", width=0, height=0, group=found.group_of(text)
+    )
+    if path != text:
+        return replace(image, excluded="the name is not UTF-8; rename it")
     try:
         encoded = decoding.read_bytes(folder / path)
         image = replace(image, sha256=hashlib.sha256(encoded).hexdigest())
@@ -148,11 +151,17 @@ def _as_text(name: str) -> str:
 
 
 def _near_duplicates(scanned: Dataset) -> set[tuple[str, str]]:
-    """Return the pairs of near-duplicates, by the sha256 of their contents."""
+    """Return pairs of near-duplicates, by the sha256 of their contents.
+
+    They are those that connect each cluster, or all if near-duplicates are left out.
+    """
+    if scanned.near_duplicates == IGNORED:
+        return set()
     by_content = {image.sha256: image for image in dataset.largest_first(scanned.images)}
     images = list(by_content.values())
     pairs = duplicates.near_duplicates(
         [image.dhash for image in images],
         lambda k: duplicates.signature(decoding.read(scanned.file(images[k]))),
+        connecting=scanned.near_duplicates == TOGETHER,
     )
     return {(images[one].sha256, images[other].sha256) for one, other in pairs}

@@ -3,8 +3,8 @@
 import csv
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
@@ -27,6 +27,8 @@ class Settings(TypedDict):
     train_fraction: float
     split_by: str
     seed: int
+    divided: tuple[str, ...]
+    not_found: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Split:
     cluster : for each path the name of its cluster, images that are in one set together.
     excluded : training images that are duplicates of dedicated test images, which would be data leakage.
     not_found : dedicated test images that the list names and the folder lacks.
+    divided : labels whose near-duplicates are in both sets, since otherwise one label would have no images in
+        one set.
     """
 
     train: tuple[Image, ...]
@@ -48,6 +52,18 @@ class Split:
     train_fraction: float = 0.75
     split_by: str = "image"
     seed: int = 0
+    divided: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> Settings:
+        """How the split was made."""
+        return Settings(
+            train_fraction=self.train_fraction,
+            split_by=self.split_by,
+            seed=self.seed,
+            divided=self.divided,
+            not_found=self.not_found,
+        )
 
     def counts(self) -> pd.DataFrame:
         """Return the number of images of each label (rows) in train and test (columns)."""
@@ -64,7 +80,22 @@ class Split:
         return {"train": self.train, "test": self.test}[name]
 
     def caution(self) -> str:
-        """Return a sentence about labels with too few images to train or evaluate on; empty without any."""
+        """Return sentences about what makes the split or its figures doubtful; empty without any.
+
+        Labels with too few images, or whose images are near-duplicates; dedicated test images not found.
+        """
+        sentences = (self._not_found(), self._few(), self._losses(), self._large_clusters(), self.division())
+        return "\n".join(filter(None, sentences))
+
+    def _not_found(self) -> str:
+        if not self.not_found:
+            return ""
+        return (
+            f"CAREFUL: {len(self.not_found)} dedicated test images not found, the first is "
+            f"{self.not_found[0]}; correct the list, since under another name they are trained on"
+        )
+
+    def _few(self) -> str:
         few = [
             f"{label} ({row.train} train, {row.test} test)"
             for label, row in self.counts().iterrows()
@@ -77,6 +108,47 @@ class Split:
             "expect little of these labels, and of the figures about them"
         )
 
+    def _losses(self) -> str:
+        used = Counter(image.label for image in self.train)
+        lost = [
+            f"{count} of the {count + used[label]} training images of {label}"
+            for label, count in sorted(Counter(image.label for image in self.excluded).items())
+            if count >= used[label] / 3
+        ]
+        if not lost:
+            return ""
+        return (
+            f"CAREFUL: {', '.join(lost)} are excluded, as duplicates of dedicated test images; "
+            "near_duplicates=ignored keeps near-duplicates, which makes the test accuracy too high"
+        )
+
+    def _large_clusters(self) -> str:
+        images = [*self.train, *self.test, *self.excluded]
+        total = Counter(image.label for image in images)
+        sizes = Counter((image.label, self.cluster[image.path]) for image in images)
+        large = [
+            f"{size} of the {total[label]} images of {label}"
+            for (label, _), size in sorted(sizes.items())
+            if size > max(2, total[label] / 2)
+        ]
+        if not large:
+            return ""
+        same = "one group or near-duplicates" if self.split_by == "group" else "near-duplicates"
+        return (
+            f"CAREFUL: {', '.join(large)} are {same} (of one another, as frames of a fixed camera are) and "
+            "stay in one set; the other set has only the rest. near_duplicates=ignored divides them"
+        )
+
+    def division(self) -> str:
+        """Return a sentence about near-duplicates in both sets; empty if there are none."""
+        if not self.divided:
+            return ""
+        return (
+            f"CAREFUL: near-duplicates of {', '.join(self.divided)} are in both training and test set: a "
+            "label has nothing else, as with frames of a fixed camera. The test accuracy holds for further "
+            "frames of the same scenes, not for other scenes"
+        )
+
     def clusters_of(self, images: Iterable[Image]) -> np.ndarray:
         """Return the names of the images' clusters; (n,) array."""
         return np.array([self.cluster[image.path] for image in images])
@@ -87,22 +159,29 @@ class Split:
         text = f"{len(self.train)} images train, {len(self.test)} test"
         if self.excluded:
             text += f"; {len(self.excluded)} excluded from training, as duplicates of dedicated test images"
-        if self.not_found:
-            text += (
-                f"; {len(self.not_found)} dedicated test images not found, the first is {self.not_found[0]}"
-            )
         return f"{text}\n{caution}" if (caution := self.caution()) else text
 
 
-def clusters(dataset: Dataset, *, split_by: str = "image") -> dict[str, str]:
+def clusters(
+    dataset: Dataset, *, split_by: str = "image", divided: Container[str] = frozenset()
+) -> dict[str, str]:
     """Return for each path the name of its cluster, the smallest sha256 in it.
 
-    Duplicates form a cluster and, with `split_by="group"`, so do images in subfolders of one name, whatever
-    their label. Excluded images have clusters too, since their duplicates may have another label.
+    Duplicates and near-duplicates form a cluster and, with `split_by="group"`, so do images in subfolders of
+    one name, whatever their label. Excluded images have clusters too, since their duplicates may have another
+    label.
+
+    Parameters
+    ----------
+    divided : paths of images that are in no cluster with their near-duplicates.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
-    pairs = [(pair.kept.path, pair.other.path) for pair in dataset.duplicates]
+    pairs = [
+        (pair.kept.path, pair.other.path)
+        for pair in dataset.duplicates
+        if pair.is_exact or pair.kept.path not in divided
+    ]
     if split_by == "group":
         first: dict[str, str] = {}
         pairs += [
@@ -120,21 +199,57 @@ def clusters(dataset: Dataset, *, split_by: str = "image") -> dict[str, str]:
 def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "image", seed: int = 0) -> Split:
     """Split the images of each label into training and test set.
 
-    The clusters of a label are ordered by sha256(seed, name of the cluster), and the first of them are the
-    training set, until its size is nearest to `train_fraction`. So the same images have the same split on
-    every computer, and new images move few of the old ones. A cluster with several labels counts for the
-    label of the image that names it. A label with at least two clusters of its own has at least one in each
-    set; a single cluster is in the training set. A list of dedicated test images in the data set's folder
-    overrides all this.
+    The clusters of a label are ordered by sha256(seed, name of the cluster), one with more than half of its
+    images first. The first of them are the training set, until its size is nearest to `train_fraction`. So
+    the same images have the same split on every computer, and new images move few of the old ones. A cluster
+    with several labels counts for the label of the image that names it. A label with at least two clusters of
+    its own has at least one in each set. A list of dedicated test images in the data set's folder overrides
+    this.
+
+    Where a label would have no image in one of the sets, the near-duplicates in its clusters are divided
+    between the sets, and `Split.divided` names the labels. A single image or group is in the training set.
 
     Raises
     ------
     ImgclfError : a label would have no training images.
     """
     cluster = clusters(dataset, split_by=split_by)
-    settings = Settings(train_fraction=train_fraction, split_by=split_by, seed=seed)
-    if listed := test_list.read(dataset.folder):
-        return replace(_split_as_listed(dataset, cluster, listed), **settings)
+    listed = test_list.read(dataset.folder)
+    given = [image for image in dataset.files if image.path.partition("/")[0] in dataset.layout.test]
+
+    def parts_of(cluster: dict[str, str]) -> Split:
+        if listed:
+            parts = _split_as_listed(dataset, cluster, listed)
+        elif given:
+            parts = _split_as_given(dataset, cluster, given)
+        else:
+            parts = _split_by_content(dataset, cluster, train_fraction=train_fraction, seed=seed)
+        return replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed)
+
+    parts = parts_of(cluster)
+    without = set(dataset.labels) - _labels(parts.train)
+    if not listed and not given:
+        contents = {(image.label, image.sha256) for image in dataset.images}
+        several = {label for label, count in Counter(label for label, _ in contents).items() if count > 1}
+        without |= several - _labels(parts.test)
+    broken = {cluster[image.path] for image in dataset.images if image.label in without}
+    divided = {path for path, name in cluster.items() if name in broken}
+    if any(not pair.is_exact and pair.kept.path in divided for pair in dataset.duplicates):
+        parts = parts_of(clusters(dataset, split_by=split_by, divided=divided))
+        both = {cluster[i.path] for i in parts.train} & {cluster[i.path] for i in parts.test}
+        labels = _labels(image for image in dataset.images if cluster[image.path] in both)
+        parts = replace(parts, divided=tuple(sorted(labels)))
+    _check(dataset, parts, is_listed=bool(listed), is_given=bool(given))
+    return parts
+
+
+def _labels(images: Iterable[Image]) -> set[str]:
+    return {image.label for image in images}
+
+
+def _split_by_content(
+    dataset: Dataset, cluster: dict[str, str], *, train_fraction: float, seed: int
+) -> Split:
     members = defaultdict(list)
     for image in dataset.images:
         members[cluster[image.path]].append(image)
@@ -143,21 +258,36 @@ def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "im
         home[min(images, key=lambda image: (image.sha256, image.path)).label].append(name)
     train = set()
     for names in home.values():
-        ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
-        train.update(ordered[: _nearest([len(members[name]) for name in ordered], train_fraction)])
-    parts = Split(
+        sizes = {name: len(members[name]) for name in names}
+        half = sum(sizes.values()) / 2
+        ordered = sorted(
+            names, key=lambda name: (sizes[name] <= half, hashlib.sha256(f"{seed} {name}".encode()).digest())
+        )
+        train.update(ordered[: _nearest([sizes[name] for name in ordered], train_fraction)])
+    return Split(
         train=tuple(i for i in dataset.images if cluster[i.path] in train),
         test=tuple(i for i in dataset.images if cluster[i.path] not in train),
         cluster=cluster,
-        **settings,
     )
-    if untrained := sorted(set(dataset.labels) - {image.label for image in parts.train}):
+
+
+def _check(dataset: Dataset, parts: Split, *, is_listed: bool, is_given: bool) -> None:
+    untrained = sorted(set(dataset.labels) - _labels(parts.train))
+    if (is_listed or is_given) and (untrained or not parts.test):
+        source = f"the list of dedicated test images ({' or '.join(test_list.NAMES)}) names"
+        if not is_listed:
+            source = f"{' and '.join(dataset.layout.test)} has"
+        example = f" ({parts.not_found[0]} was not found)" if parts.not_found else ""
+        raise ImgclfError(
+            f"{dataset.folder}: {source} {len(parts.test)} of the {len(dataset.images)} images{example}; "
+            "it must name some, and leave some of each label to train"
+        )
+    if untrained:
         raise ImgclfError(
             f"{dataset.folder}: no image of {', '.join(untrained)} would be in the training set, since "
             "all are in clusters with test images of other labels (duplicates, or groups of one name); "
             "add images, or choose another train_fraction or seed"
         )
-    return parts
 
 
 def _nearest(sizes: list[int], fraction: float) -> int:
@@ -171,34 +301,30 @@ def _nearest(sizes: list[int], fraction: float) -> int:
 
 
 def _split_as_listed(dataset: Dataset, cluster: dict[str, str], listed: set[str]) -> Split:
-    listed_as = {
-        image.path: dataset.origins.get(image.path, image.path).lower() for image in dataset.files
-    }  # the list has the names before relabelling
-    found = [image for image in dataset.files if listed & {listed_as[image.path], image.path.lower()}]
-    # For a listed file that is excluded as a duplicate, the copy that was kept is in the test set.
-    copies = {(cluster[image.path], image.label) for image in found if image.excluded and image.width}
-    named = {image.path for image in found}
-    test = tuple(i for i in dataset.images if i.path in named or (cluster[i.path], i.label) in copies)
+    names = defaultdict(set)  # the list has the names before relabelling, or those of now
+    for image in dataset.files:
+        for name in (image.path, dataset.origins.get(image.path, image.path)):
+            names[name].add(image.path)
+    found, not_found = test_list.find(listed, names)
+    paths = {path for name in found for path in names[name]}
+    parts = _split_as_given(dataset, cluster, [image for image in dataset.files if image.path in paths])
+    return replace(parts, not_found=tuple(not_found))
+
+
+def _split_as_given(dataset: Dataset, cluster: dict[str, str], given: list[Image]) -> Split:
+    """Return the split with these test images; what is a duplicate of one of them is not trained on."""
+    named, excluded = {image.path for image in given}, {image.path for image in given if image.excluded}
+    # For a given file that is excluded as a duplicate, the copy that was kept is in the test set.
+    named |= {p.kept.path for p in dataset.duplicates if p.other.path in excluded and not p.disagree}
+    test = tuple(image for image in dataset.images if image.path in named)
     test_paths = {image.path for image in test}
     rest = [image for image in dataset.images if image.path not in test_paths]
     test_clusters = {cluster[image.path] for image in test}
-    train = tuple(image for image in rest if cluster[image.path] not in test_clusters)
-    if not test or len({image.label for image in train}) < len(dataset.labels):
-        raise ImgclfError(
-            f"{dataset.folder}: the list of dedicated test images ({' or '.join(test_list.NAMES)}) names "
-            f"{len(test)} of the {len(dataset.images)} images; it must name some, and leave some of each "
-            "label to train"
-        )
     return Split(
-        train=train,
+        train=tuple(image for image in rest if cluster[image.path] not in test_clusters),
         test=test,
         cluster=cluster,
-        excluded=tuple(i for i in rest if cluster[i.path] in test_clusters),
-        not_found=tuple(
-            sorted(
-                listed - {image.path.lower() for image in found} - {listed_as[image.path] for image in found}
-            )
-        ),
+        excluded=tuple(image for image in rest if cluster[image.path] in test_clusters),
     )
 
 
@@ -227,7 +353,11 @@ def _read_settings(dataset_name: str) -> Settings:
     try:
         stored = json.loads(_settings(dataset_name).read_text(encoding="utf-8"))
         return Settings(
-            train_fraction=stored["train_fraction"], split_by=stored["split_by"], seed=stored["seed"]
+            train_fraction=stored["train_fraction"],
+            split_by=stored["split_by"],
+            seed=stored["seed"],
+            divided=tuple(stored.get("divided", ())),  # version 0.1.0 stored neither
+            not_found=tuple(stored.get("not_found", ())),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImgclfError(
@@ -249,8 +379,7 @@ def write(dataset: Dataset, split: Split) -> Path:
         for image in images
     ]
     write_table(_table(dataset.name), rows, COLUMNS)
-    settings = Settings(train_fraction=split.train_fraction, split_by=split.split_by, seed=split.seed)
-    files.write_json(_settings(dataset.name), settings)
+    files.write_json(_settings(dataset.name), split.settings)
     return _table(dataset.name)
 
 
@@ -329,6 +458,7 @@ def read_previous(dataset_name: str) -> PreviousSplit:
     """Return the split that was written last; empty if there is none that can be read."""
     try:
         subset_of = {row["sha256"]: row["split"] for row in read_table(_table(dataset_name))}
-        return PreviousSplit(subset_of, **_read_settings(dataset_name))
+        settings = _read_settings(dataset_name)
+        return PreviousSplit(subset_of, settings["train_fraction"], settings["split_by"], settings["seed"])
     except (ImgclfError, OSError, KeyError, ValueError, csv.Error):
         return PreviousSplit({})  # 01_prepare_data computes the split again

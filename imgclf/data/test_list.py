@@ -1,7 +1,9 @@
 """`dedicatedTestImages.tsv`: the images of a folder that are in the test set, whatever the split would do."""
 
 import hashlib
-from collections.abc import Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from imgclf import ImgclfError, files
@@ -9,8 +11,53 @@ from imgclf import ImgclfError, files
 NAMES = ("dedicatedTestImages.tsv", "dedicated_test.tsv")  # the tutorial's name, and ours
 
 
+def _plain(name: str) -> str:
+    return name
+
+
+def _normalized(name: str) -> str:
+    """Return a name with slashes, and with its accents composed: in a Mac's file names they are apart."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", _normalized(name).casefold())
+
+
+LEVELS: tuple[Callable[[str], str], ...] = (
+    _plain,
+    _normalized,
+    _folded,
+)  # the first that finds a name decides
+
+
+def find(listed: Iterable[str], names: Collection[str]) -> tuple[set[str], list[str]]:
+    """Return which names a list means: those that are equal, else those that differ in case or normal form.
+
+    Returns
+    -------
+    The names that were found, and the sorted entries for which there is none, or for which several names
+    differ from the entry in case alone.
+    """
+    found, not_found = set(), []
+    by_key: list[dict[str, set[str]]] = [defaultdict(set) for _ in LEVELS]
+    for key, same in zip(LEVELS, by_key, strict=True):
+        for name in names:
+            same[key(name)].add(name)
+    for entry in listed:
+        means = next(
+            (same[key(entry)] for key, same in zip(LEVELS, by_key, strict=True) if key(entry) in same), set()
+        )
+        if len(means) == 1:
+            found |= means
+        else:
+            several = f" (it may mean {' or '.join(sorted(means))})" if means else ""
+            not_found.append(entry + several)
+    return found, sorted(not_found)
+
+
 def read(folder: Path) -> set[str]:
-    """Return the dedicated test images of a data set, as `label/file` in lower case; empty without a list.
+    """Return the dedicated test images of a data set, as `label/file`; empty without a list.
 
     Each line is `LABEL<TAB>FILE`, as in the tutorial, or `LABEL/FILE`.
 
@@ -27,8 +74,8 @@ def read(folder: Path) -> set[str]:
         raise ImgclfError(f"{path}: not UTF-8 text; save it as UTF-8") from error
     listed = set()
     for number, line in enumerate(lines, start=1):
-        entry = line.strip().replace("\t", "/").replace("\\", "/").lower()
-        if entry and entry.count("/") < 1:
+        entry = line.strip().replace("\t", "/")
+        if entry and "/" not in entry and "\\" not in entry:
             raise ImgclfError(
                 f"{path}, line {number}: '{line}' is not LABEL<TAB>FILE or LABEL/FILE; correct the line"
             )

@@ -193,8 +193,8 @@ def evaluate(
     """
     if not paths:
         raise ImgclfError(
-            "there is no test image to evaluate; lower train_fraction, or add images, "
-            "and run 01_prepare_data again"
+            "there is no test image to evaluate: each label has one image or, with split_by=group, one "
+            "group, which is trained on; add other images, and run 01_prepare_data again"
         )
     unknown = sorted(set(truth) - set(labels))
     if unknown:

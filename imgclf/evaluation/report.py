@@ -18,15 +18,20 @@ WRITERS = {  # the notebooks
 }
 
 
-def notice(evaluated_on: str, evaluation: Evaluation) -> str:
-    """Say which images were evaluated, with a warning if they are the training images."""
+def notice(evaluated_on: str, evaluation: Evaluation, caution: str = "") -> str:
+    """Say which images were evaluated, with a warning if they are the training images, or near-duplicates.
+
+    Parameters
+    ----------
+    caution : `Split.division`.
+    """
     images = len(evaluation.truth)
     if evaluated_on == "train":
         return (
             f"CAREFUL: these {images} images are TRAINING IMAGES; "
             "the figures below overestimate the accuracy on new images"
         )
-    return f"{images} test images, none of them used in training"
+    return f"{images} test images, none of them used in training" + (caution and f"\n{caution}")
 
 
 def write(evaluation: Evaluation, folder: Path, **about: Any) -> None:

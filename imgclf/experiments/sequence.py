@@ -179,6 +179,8 @@ def closing_report(dataset_name: str, folder: Path) -> str:
         notes[5:] = [f"and {len(notes) - 5} more images left out; 01_prepare_data lists them"]
     if scanned.other_files:
         notes.append(scanned.other_files_note())
+    if cautions := scanned.cautions():
+        notes.append(cautions)
     if caution := split.read(scanned).caution():
         notes.append(caution)
     figures = report.read(proc)

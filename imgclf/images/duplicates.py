@@ -1,6 +1,7 @@
 """Near-duplicates: candidates by a perceptual hash, confirmed by comparing image signatures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import cv2
 import imagehash
@@ -58,9 +59,18 @@ def signature(pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([(grey - np.int16(np.median(grey))).ravel(), tints.ravel()])
 
 
-def signatures_match(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two signatures differ nowhere by more than recompression and resizing cause."""
-    return int(np.abs(one - other).max()) <= SIGNATURE_LEVELS
+def signatures_match(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Whether a signature differs from others nowhere by more than recompression and resizing cause.
+
+    Parameters
+    ----------
+    one : (1216,) int16. others : (..., 1216) int16.
+
+    Returns
+    -------
+    (...) bool array.
+    """
+    return np.abs(others - one).max(axis=-1) <= SIGNATURE_LEVELS
 
 
 def close_hashes(hashes: Sequence[str], *, max_bits: int = NEAR_BITS) -> list[tuple[int, int]]:
@@ -69,31 +79,47 @@ def close_hashes(hashes: Sequence[str], *, max_bits: int = NEAR_BITS) -> list[tu
     Hashes with fewer than `FEWEST_BITS` set or unset bits say nothing about the picture and are in no pair.
     Every pair is compared: 100,000 hashes take some ten seconds and need no index.
     """
+    return [(i, int(j)) for i, near in _close_to_each(hashes, max_bits) for j in near]
+
+
+def _close_to_each(hashes: Sequence[str], max_bits: int = NEAR_BITS) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each picture i that has close hashes after it, and which they are: an (m,) int array."""
     words = np.array([list(bytes.fromhex(text)) for text in hashes], np.uint8).reshape(-1, 32).view(np.uint64)
     set_bits = np.bitwise_count(words).sum(axis=1)
     usable = np.flatnonzero((set_bits >= FEWEST_BITS) & (set_bits <= 256 - FEWEST_BITS))
     words = words[usable]
-    pairs = []
     for start in range(0, len(words), BLOCK_HASHES):
         rows = words[start : start + BLOCK_HASHES]
         distance = sum(
             np.bitwise_count(rows[:, None, k] ^ words[None, start:, k]).astype(np.uint16) for k in range(4)
         )
-        near = np.argwhere(np.triu(distance <= max_bits, k=1))
-        pairs += [(int(usable[start + i]), int(usable[start + j])) for i, j in near]
-    return pairs
+        near = np.triu(distance <= max_bits, k=1)
+        for i in np.flatnonzero(near.any(axis=1)):
+            yield int(usable[start + i]), usable[start + np.flatnonzero(near[i])]
 
 
 def near_duplicates(
-    hashes: Sequence[str], signature_of: Callable[[int], np.ndarray]
+    hashes: Sequence[str], signature_of: Callable[[int], np.ndarray], *, connecting: bool = False
 ) -> list[tuple[int, int]]:
     """Return the pairs (i, j), i < j, of near-duplicates: close hashes whose signatures match.
 
     Parameters
     ----------
     hashes : `dhash` of each picture.
-    signature_of : returns the `signature` of picture i; called once for each picture with a close hash.
+    signature_of : returns the `signature` of picture i; called at most once for each picture.
+    connecting : only the pairs that connect each cluster, fewer than there are pictures: 10,000 frames of a
+        fixed camera have 50 million pairs.
     """
-    pairs = close_hashes(hashes)
-    signatures = {i: signature_of(i) for i in sorted({i for pair in pairs for i in pair})}
-    return [(i, j) for i, j in pairs if signatures_match(signatures[i], signatures[j])]
+    signature = cache(signature_of)
+    cluster = np.arange(len(hashes))  # pictures that are connected so far have the same number
+    pairs = []
+    for i, near in _close_to_each(hashes):
+        near = near[cluster[near] != cluster[i]] if connecting else near
+        if not len(near):
+            continue
+        near = near[signatures_match(signature(i), np.stack([signature(int(j)) for j in near]))]
+        if connecting:
+            near = near[np.sort(np.unique(cluster[near], return_index=True)[1])]  # one of each cluster
+            cluster[np.isin(cluster, cluster[near])] = cluster[i]
+        pairs += [(i, int(j)) for j in near]
+    return pairs

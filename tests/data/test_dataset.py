@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from imgclf import ImgclfError
-from imgclf.data import dataset, scan
+from imgclf.data import dataset, scan, split
 from imgclf.data.dataset import Dataset, Image
 from imgclf.images import decoding
 from support.pictures import COLOURS, picture
@@ -23,8 +23,8 @@ def put(folder, path, *, seed=0, side=64, quality=95):
     (folder / path).write_bytes(decoding.jpeg(pixels, quality=quality))
 
 
-def scan_fruit(folder):
-    return scan.scan_folder("fruit", folder)
+def scan_fruit(folder, **settings):
+    return scan.scan_folder("fruit", folder, **settings)
 
 
 def excluded(scanned):
@@ -91,12 +91,89 @@ def test_files_with_other_suffixes_are_counted_and_not_scanned(tmp_path):
     )
 
 
-def test_smaller_duplicates_within_a_label_are_excluded_with_the_reason(tmp_path):
+def test_copies_within_a_label_are_excluded_and_near_duplicates_stay(tmp_path):
+    put(tmp_path, "a/small.jpg", side=64)
+    put(tmp_path, "a/large.jpg", side=256)
+    shutil.copy(tmp_path / "a" / "large.jpg", tmp_path / "a" / "same.jpg")
+    found = scan_fruit(tmp_path)
+    assert excluded(found) == {"a/same.jpg": "duplicate of a/large.jpg"}
+    assert [(pair.kept.path, pair.other.path, pair.kind) for pair in found.duplicates] == [
+        ("a/large.jpg", "a/same.jpg", "exact"),
+        ("a/large.jpg", "a/small.jpg", "near"),
+    ]
+
+
+def test_ignored_near_duplicates_are_not_looked_for(tmp_path):
+    put(tmp_path, "a/small.jpg", side=64)
+    put(tmp_path, "a/large.jpg", side=256)
+    found = scan_fruit(tmp_path, near_duplicates="ignored")
+    assert (found.duplicates, found.excluded) == ((), ())
+
+
+@pytest.mark.parametrize("width", [1, 60], ids=["a scratch", "a gate"])
+def test_frames_of_a_fixed_camera_are_all_used_and_in_both_sets(tmp_path, width):
+    rng = np.random.default_rng(0)
+    still = cv2.resize(picture((120, 120, 120), 0), (320, 240), interpolation=cv2.INTER_CUBIC)
+    changed = cv2.line(still.copy(), (100, 100), (160, 110), (250, 250, 250), width)
+    for label, view in (("closed", still), ("open", changed)):
+        (tmp_path / label).mkdir()
+        for i in range(16):
+            frame = view * rng.uniform(0.95, 1.05) + rng.normal(0, 4, view.shape)
+            (tmp_path / label / f"{i}.jpg").write_bytes(decoding.jpeg(frame.clip(0, 255).astype(np.uint8)))
+    found = scan_fruit(tmp_path)
+    assert len(found.images) == 32 and len(found.duplicates) in (30, 31)
+    parts = split.split(found)
+    assert parts.counts().to_dict("index") == {
+        label: {"train": 12, "test": 4} for label in ("closed", "open")
+    }
+    assert parts.divided == ("closed", "open")
+    split.write(found, parts)
+    assert split.read(found).division() == parts.division() != ""
+
+
+def test_labels_without_a_usable_image_are_named_with_what_lies_in_them(tmp_path):
+    put(tmp_path, "hat/0.jpg")
+    for path in ("shoes/0.xyz", "shoes/1.xyz", "shoes/2.jpg", "coats/0", "scarves/day 1/0.XYZ"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"no image")
+    for empty in ("bags", "unlabelled", "@eaDir"):
+        (tmp_path / empty).mkdir()
+    found = scan_fruit(tmp_path)
+    assert found.notes().splitlines()[-1] == (
+        "CAREFUL: the classifier will not know: bags (empty), coats (1 without suffix), scarves (1 .xyz), "
+        "shoes (2 .xyz, 1 .jpg)"
+    )
+    dataset.write(found)
+    assert dataset.read("fruit", str(tmp_path)).unusable_labels() == found.unusable_labels()
+    with pytest.raises(
+        ImgclfError, match=r"only the label 'hat' has images, bags \(empty\), coats .* has none; add"
+    ):
+        dataset.check(found)
+
+
+def test_labels_that_lose_a_quarter_of_their_images_are_named(tmp_path):
+    for i in range(3):
+        put(tmp_path, f"a/{i}.jpg", seed=i)
+        put(tmp_path, f"b/{i}.jpg", seed=10 + i)
+    put(tmp_path, "a/small.jpg", side=32)
+    assert scan_fruit(tmp_path).losses() == ""
+    assert scan_fruit(tmp_path, near_duplicates="left out").losses() == (
+        "CAREFUL: left out are 1 of the 4 images of a (1 as near-duplicates); "
+        "near_duplicates=together keeps near-duplicates"
+    )
+    shutil.copy(tmp_path / "b/0.jpg", tmp_path / "b/copy.jpg")
+    (tmp_path / "b/empty.jpg").touch()
+    assert scan_fruit(tmp_path).notes().splitlines()[-1] == (
+        "CAREFUL: left out are 2 of the 5 images of b (1 as copies, 1 unreadable)"
+    )
+
+
+def test_smaller_near_duplicates_within_a_label_are_left_out_on_request(tmp_path):
     put(tmp_path, "a/small.jpg", side=64)
     put(tmp_path, "a/large.jpg", side=256)
     shutil.copy(tmp_path / "a" / "large.jpg", tmp_path / "a" / "same.jpg")
     put(tmp_path, "a/other.jpg", seed=1)
-    found = scan_fruit(tmp_path)
+    found = scan_fruit(tmp_path, near_duplicates="left out")
     assert excluded(found) == {
         "a/small.jpg": "near-duplicate of a/large.jpg",
         "a/same.jpg": "duplicate of a/large.jpg",
@@ -117,7 +194,7 @@ def test_duplicates_with_two_labels_disagree_and_neither_is_excluded(tmp_path):
 def test_duplicates_within_a_label_are_excluded_although_another_label_has_one_too(tmp_path):
     for path, side in [("a/0.jpg", 128), ("b/1.jpg", 128), ("b/2.jpg", 128), ("b/3.jpg", 64)]:
         put(tmp_path, path, side=side)
-    assert excluded(scan_fruit(tmp_path)) == {
+    assert excluded(scan_fruit(tmp_path, near_duplicates="left out")) == {
         "b/2.jpg": "duplicate of b/1.jpg",
         "b/3.jpg": "near-duplicate of b/1.jpg",
     }
@@ -138,7 +215,7 @@ def test_sharp_pictures_and_their_small_copies_are_near_duplicates(tmp_path):
         small = cv2.resize(sharp, (176, 176), interpolation=cv2.INTER_AREA)
         (tmp_path / "a" / f"{i}.jpg").write_bytes(decoding.jpeg(sharp))
         (tmp_path / "a" / f"{i} small.png").write_bytes(cv2.imencode(".png", small)[1].tobytes())
-    assert excluded(scan_fruit(tmp_path)) == {
+    assert excluded(scan_fruit(tmp_path, near_duplicates="left out")) == {
         f"a/{i} small.png": f"near-duplicate of a/{i}.jpg" for i in range(6)
     }
 
@@ -243,8 +320,9 @@ def test_reason_is_complete_although_the_name_has_a_colon(tmp_path):
     assert excluded(scan_fruit(tmp_path)) == {"a/one: two.jpg": "the file is empty; replace or delete it"}
 
 
-def test_images_table_round_trip(colour_folder):
-    found = scan_fruit(colour_folder)
+@pytest.mark.parametrize("near_duplicates", ["together", "left out", "ignored"])
+def test_images_table_round_trip(colour_folder, near_duplicates):
+    found = scan_fruit(colour_folder, near_duplicates=near_duplicates)
     assert (
         dataset.write(found).read_text().splitlines()[0]
         == "path\tlabel\tsha256\tdhash\twidth\theight\tgroup\texcluded\tdepth"

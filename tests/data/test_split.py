@@ -1,5 +1,6 @@
 import hashlib
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def paths_of(parts):
 
 @some.composite
 def datasets(draw):
-    """One to four labels of 1 to 30 images, some in groups, some of them duplicates within their label."""
+    """One to four labels of 1 to 30 images, some in groups, some of them near-duplicates within their label."""
     paths = [
         path
         for label in "abcd"[: draw(some.integers(1, 4))]
@@ -98,8 +99,13 @@ def test_every_image_is_in_exactly_one_set(found, fraction, seed, way):
 @checked
 @given(datasets(), fractions, seeds, ways)
 def test_duplicates_stay_together_and_so_do_groups_with_split_by_group(found, fraction, seed, way):
-    train, _ = paths_of(split_or_skip(found, fraction, way, seed))
-    assert all((pair.kept.path in train) == (pair.other.path in train) for pair in found.duplicates)
+    parts = split_or_skip(found, fraction, way, seed)
+    train, _ = paths_of(parts)
+    assert all(
+        (pair.kept.path in train) == (pair.other.path in train)
+        for pair in found.duplicates
+        if pair.kept.label not in parts.divided
+    )
     groups = {(i.group, i.path in train) for i in found.images if i.group}
     assert way == "image" or not any((group, not is_train) in groups for group, is_train in groups)
 
@@ -279,13 +285,59 @@ def test_a_listed_excluded_duplicate_brings_no_image_of_another_label_into_the_t
     assert [i.path for i in parts.excluded] == ["b/000.jpg"]
 
 
+COMPOSED, APART = "gr\u00fcn", "gru\u0308n"  # as Linux and Windows write it, and as a Mac does
+
+
+@pytest.mark.parametrize(
+    ("listed", "files", "test"),
+    [
+        ("a/x.jpg", ["a/x.jpg", "a/X.jpg"], {"a/x.jpg"}),
+        ("a/X.JPG", ["a/X.jpg", "a/y.jpg"], {"a/X.jpg"}),
+        ("A/x.jpg", ["a/x.jpg", "a/y.jpg"], {"a/x.jpg"}),
+        (f"a/{COMPOSED}.jpg", [f"a/{APART}.jpg", "a/y.jpg"], {f"a/{APART}.jpg"}),
+        (f"a/{APART}.jpg", [f"a/{COMPOSED}.jpg", "a/y.jpg"], {f"a/{COMPOSED}.jpg"}),
+        (f"a/{COMPOSED}.jpg", [f"a/{COMPOSED}.jpg", f"a/{APART}.jpg"], {f"a/{COMPOSED}.jpg"}),
+        (f"a/{COMPOSED.upper()}.jpg", [f"a/{APART}.jpg", "a/y.jpg"], {f"a/{APART}.jpg"}),
+        (f"a/{COMPOSED}.jpg", [f"a/{APART}.jpg", f"a/{COMPOSED.upper()}.jpg"], {f"a/{APART}.jpg"}),
+        ("a/stra\u00dfe.jpg", ["a/STRASSE.jpg", "a/y.jpg"], {"a/STRASSE.jpg"}),
+        ("a\\x.jpg", ["a/x.jpg", "a/y.jpg"], {"a/x.jpg"}),
+        ("a\tx\\1.jpg", ["a/x\\1.jpg", "a/x/1.jpg"], {"a/x\\1.jpg"}),
+    ],
+)
+def test_entry_names_the_file_written_like_it_else_the_only_one_that_differs_in_case_or_normal_form(
+    tmp_path, listed, files, test
+):
+    (tmp_path / "dedicated_test.tsv").write_text(listed + "\n", encoding="utf-8")
+    parts = split.split(dataset(*files, *many("b", 2), folder=tmp_path))
+    assert (paths_of(parts)[1], parts.not_found) == (test, ())
+
+
+def test_entry_that_may_mean_several_files_is_reported_with_them(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("b/000.jpg\na/x.jpg\n")
+    parts = split.split(dataset("a/X.jpg", "a/x.JPG", *many("b", 2), folder=tmp_path))
+    assert paths_of(parts)[1] == {"b/000.jpg"}
+    assert (
+        "CAREFUL: 1 dedicated test images not found, the first is a/x.jpg (it may mean a/X.jpg or a/x.JPG)"
+        in str(parts)
+    )
+
+
+def test_labels_that_lose_a_quarter_of_their_training_images_to_the_test_list_are_named(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\nb/000.jpg\n")
+    found = dataset(*many("a", 9), *many("b", 9), duplicates=chain(many("a", 4)), folder=tmp_path)
+    assert (
+        "CAREFUL: 3 of the 8 training images of a are excluded, as duplicates of dedicated test images; "
+        "near_duplicates=ignored keeps" in split.split(found).caution()
+    )
+
+
 def test_listed_images_that_are_missing_are_reported(tmp_path):
     (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\nb/gone.jpg\na/also gone.jpg\n")
     parts = split.split(dataset(*many("a", 2), *many("b", 2), folder=tmp_path))
     assert parts.not_found == ("a/also gone.jpg", "b/gone.jpg")
     assert (
-        str(parts).splitlines()[0]
-        == "3 images train, 1 test; 2 dedicated test images not found, the first is a/also gone.jpg"
+        str(parts).splitlines()[1]
+        == "CAREFUL: 2 dedicated test images not found, the first is a/also gone.jpg; correct the list, since under another name they are trained on"
     )
 
 
@@ -301,14 +353,15 @@ def test_a_split_reports_how_many_duplicates_it_excluded_from_training(tmp_path)
 @pytest.mark.parametrize(
     ("listed", "count"),
     [(["c/000.jpg"], 0), ([*many("a", 2), *many("b", 3)], 5), (many("a", 2), 2), (["a/000.jpg"], 1)],
-    ids=["none", "all", "a label", "or a copy of it"],
+    ids=["none", "all", "a label", "or copies of it"],
 )
 def test_list_that_names_no_image_or_leaves_none_of_a_label_to_train_is_refused(tmp_path, listed, count):
     (tmp_path / "dedicated_test.tsv").write_text("\n".join(listed))
-    found = dataset(*many("a", 2), *many("b", 3), duplicates=[("a/000.jpg", "a/001.jpg")], folder=tmp_path)
+    same = [image(path, content="same") for path in many("a", 2)]
+    found = Dataset("fruit", tmp_path, (*same, *map(image, many("b", 3))), (DuplicatePair(*same),))
     with pytest.raises(
         ImgclfError,
-        match=f"the list of dedicated test images .* names {count} of the 5 images; it must name some, and leave some of each label",
+        match=f"the list of dedicated test images .* names {count} of the 5 images.*; it must name some, and leave some of each label",
     ):
         split.split(found)
 
@@ -356,7 +409,7 @@ def test_split_round_trip(tmp_path):
         duplicates=[("a/000.jpg", "b/ü.jpg")],
         folder=tmp_path,
     )
-    parts = split.split(found)
+    parts = replace(split.split(found), divided=("a", "b"), not_found=("b/x.jpg",))
     split.write(found, parts)
     assert split.read(found) == parts
 
@@ -403,12 +456,14 @@ def test_a_label_without_training_images_is_refused(tmp_path):
                 ("a/0.jpg", "1", ""),
                 ("b/g/0.jpg", "9", "g"),
                 ("c/0.jpg", "3", ""),
+                ("c/2.jpg", "4", ""),
+                ("c/3.jpg", "5", ""),
                 ("c/g/1.jpg", "2", "g"),
             )
         ),
     )
     refused = []
-    for seed in range(20):  # the group of b and c is c's second cluster: its set depends on the seed
+    for seed in range(20):  # the group of b and c is one of c's clusters: its set depends on the seed
         try:
             split.split(found, split_by="group", train_fraction=0.5, seed=seed)
         except ImgclfError as error:
@@ -428,6 +483,88 @@ def test_caution_names_labels_with_few_images():
         == "CAREFUL: few images of b (3 train, 1 test); expect little of these labels, and of the figures about them"
     )
     assert split.split(dataset(*many("a", 100), *many("b", 100))).caution() == ""
+
+
+def chain(paths):
+    """Pairs that connect each picture to the next one only."""
+    return list(pairwise(paths))
+
+
+def test_near_duplicates_are_connected_transitively():
+    found = dataset(*many("a", 6), *many("b", 2), duplicates=chain(many("a", 3)))
+    assert len({split.clusters(found)[path] for path in many("a", 3)}) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_frames_of_a_fixed_camera_are_divided_between_the_sets_and_the_labels_are_named(seed):
+    found = dataset(
+        *many("closed", 40),
+        *many("open", 40),
+        *many("other", 40),
+        duplicates=[*chain(many("closed", 40)), *chain(many("open", 40))],
+    )
+    parts = split.split(found, seed=seed)
+    assert parts.counts().to_dict("index") == {
+        label: {"train": 30, "test": 10} for label in ("closed", "open", "other")
+    }
+    assert parts.divided == ("closed", "open")
+    assert (
+        str(parts)
+        .splitlines()[1]
+        .startswith(
+            "CAREFUL: near-duplicates of closed, open are in both training and test set: a label has nothing else"
+        )
+    )
+    assert len(set(parts.clusters_of(parts.train))) == 90  # so folds can divide them too
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_scene_under_two_labels_is_divided_too(seed):
+    found = dataset(*many("a", 20), *many("b", 20), duplicates=chain([*many("a", 20), *many("b", 20)]))
+    parts = split.split(found, seed=seed)
+    assert parts.divided == ("a", "b") and parts.counts().to_numpy().min() >= 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cluster_with_more_than_half_of_a_label_is_in_the_training_set_and_named(seed):
+    found = dataset(*many("a", 40), *many("b", 40), duplicates=chain(many("a", 38)))
+    parts = split.split(found, seed=seed)
+    assert parts.counts().loc["a"].to_dict() == {"train": 38, "test": 2} and not parts.divided
+    assert (
+        "CAREFUL: 38 of the 40 images of a are near-duplicates (of one another, as frames of a fixed "
+        "camera are) and stay in one set" in parts.caution()
+    )
+
+
+def test_exact_copies_are_never_divided():
+    same = [image(path, content="same") for path in many("a", 4)]
+    found = Dataset(
+        "fruit",
+        NOWHERE,
+        (*same, *map(image, many("b", 8))),
+        tuple(DuplicatePair(*pair) for pair in pairwise(same)),
+    )
+    parts = split.split(found)
+    assert parts.counts().loc["a"].to_dict() == {"train": 4, "test": 0} and not parts.divided
+
+
+def test_groups_are_never_divided():
+    found = dataset(*many("a/g", 8), *many("b", 8), duplicates=chain(many("a/g", 8)))
+    parts = split.split(found, split_by="group")
+    assert parts.counts().loc["a"].to_dict() == {"train": 8, "test": 0} and not parts.divided
+
+
+def test_near_duplicates_of_listed_test_images_are_trained_on_where_a_label_had_no_others(tmp_path):
+    (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\nb/000.jpg\n")
+    found = dataset(
+        *many("a", 4),
+        *many("b", 4),
+        duplicates=[*chain(many("a", 4)), ("b/000.jpg", "b/001.jpg")],
+        folder=tmp_path,
+    )
+    parts = split.split(found)
+    assert paths_of(parts)[0] == {*many("a", 4)[1:], *many("b", 4)[2:]}
+    assert parts.divided == ("a",) and [i.path for i in parts.excluded] == ["b/001.jpg"]
 
 
 def test_previous_split_is_by_content_and_reports_images_that_moved():

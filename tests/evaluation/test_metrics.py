@@ -143,7 +143,8 @@ def test_worst_confusions_keep_the_order_of_the_labels_in_a_tie():
 def test_an_evaluation_without_images_is_refused_with_what_to_do():
     with pytest.raises(
         ImgclfError,
-        match="no test image to evaluate; lower train_fraction, or add images, and run 01_prepare_data again",
+        match="no test image to evaluate: each label has one image or, with split_by=group, one group, which is "
+        "trained on; add other images, and run 01_prepare_data again",
     ):
         metrics.evaluate(["a", "b"], [], [], np.array([]), np.array([]))
 

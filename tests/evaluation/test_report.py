@@ -56,6 +56,7 @@ def test_table_shows_accuracies_with_intervals_and_baselines():
 def test_notice_warns_about_training_images():
     assert report.notice("train", by_hand()).startswith("CAREFUL: these 10 images are TRAINING IMAGES; ")
     assert report.notice("test", by_hand()) == "10 test images, none of them used in training"
+    assert report.notice("test", by_hand(), "CAREFUL: frames").endswith("in training\nCAREFUL: frames")
 
 
 def test_a_missing_evaluation_names_the_notebook_that_writes_it(tmp_path):

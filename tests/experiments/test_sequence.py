@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from imgclf import cli
+from imgclf.data import dataset, scan, split
+from imgclf.evaluation import report
 from imgclf.experiments import notebooks, sequence
-from support.pictures import write_colours
+from imgclf.images import decoding
+from support.evaluations import by_hand
+from support.pictures import picture, write_colours
 
 IMGCLF = Path(sys.executable).parent / "imgclf"
 FINE_TUNING = {
@@ -127,8 +132,22 @@ class TestFineTunedNetwork:
         notebooks.change_defaults({"dataset_name": "colours", **changes})
         name, folder = sequence.run({"svm_c": [1.0]}, start_from="04")
         assert name == "colours" and (folder / "05_evaluate.ipynb").exists()
-        report = sequence.closing_report(name, folder)
-        assert "overall accuracy" in report and str(continued / "proc" / "colours") in report
+        printed = sequence.closing_report(name, folder)
+        assert "overall accuracy" in printed and str(continued / "proc" / "colours") in printed
+
+
+def test_the_report_names_labels_without_usable_images_and_near_duplicates_in_both_sets(tmp_path, data_dir):
+    for path in ("hat/0.jpg", "hat/1.jpg", "pants/0.jpg", "pants/1.jpg", "shoes/0.xyz"):
+        (tmp_path / "fruit" / path).parent.mkdir(parents=True, exist_ok=True)
+        frame = picture((120, 120, 120), len(path)).astype(np.int16) + int(path[-5])
+        (tmp_path / "fruit" / path).write_bytes(decoding.jpeg(frame.clip(0, 255).astype(np.uint8)))
+    scanned = scan.scan_folder("fruit", tmp_path / "fruit")
+    dataset.write(scanned)
+    split.write(scanned, split.split(scanned))
+    report.write(by_hand(), data_dir / "proc" / "fruit", classifier="svm")
+    printed = sequence.closing_report("fruit", tmp_path)
+    assert "CAREFUL: the classifier will not know: shoes (1 .xyz)" in printed
+    assert "CAREFUL: near-duplicates of hat, pants are in both training and test set" in printed
 
 
 @pytest.mark.notebooks

@@ -3,6 +3,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import DisjointSet
 
 from imgclf.images import decoding, duplicates
 
@@ -130,6 +131,28 @@ def test_signatures_are_computed_once_and_only_for_pictures_with_a_close_hash():
     hashes = ["ff00" * 16, "00ff" * 16, "ff00" * 16, "ff00" * 16]
     pairs = duplicates.near_duplicates(hashes, lambda i: computed.append(i) or duplicates.signature(scene(0)))
     assert (pairs, computed) == ([(0, 2), (0, 3), (2, 3)], [0, 2, 3])
+
+
+@pytest.mark.parametrize("kinds", [1, 2], ids=["one scene", "two scenes with close hashes"])
+def test_frames_of_a_fixed_camera_are_connected_by_fewer_pairs_than_there_are_frames(kinds):
+    rng = np.random.default_rng(0)
+    still = [scene(0), cv2.rectangle(scene(0), (100, 100), (140, 120), (255, 255, 255), -1)]
+    frames = [
+        (still[i % kinds] * rng.uniform(0.95, 1.05) + rng.normal(0, 3, scene(0).shape))
+        .clip(0, 255)
+        .astype(np.uint8)
+        for i in range(24)
+    ]
+    hashes, signatures = (
+        [duplicates.dhash(one) for one in frames],
+        [duplicates.signature(one) for one in frames],
+    )
+    pairs = duplicates.near_duplicates(hashes, signatures.__getitem__, connecting=True)
+    clusters = DisjointSet(range(24))
+    for one, other in pairs:
+        clusters.merge(one, other)
+    assert len(pairs) == 24 - kinds and clusters.n_subsets == kinds
+    assert {*pairs} < {*duplicates.near_duplicates(hashes, signatures.__getitem__)}
 
 
 def test_photographs_and_their_small_copies_are_near_duplicates(shared_data):

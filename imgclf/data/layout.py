@@ -1,0 +1,176 @@
+"""The layout of a data set's folder: label folders at the top, or in folders for training and test images."""
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgclf import ImgclfError
+from imgclf.data.label_names import is_system
+
+UNLABELLED = "unlabelled"  # the folder of images without a label
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+# As Kaggle, Keras and Ultralytics name them: train, Test, training_set, seg_train, test1.
+ROLES = {
+    TRAIN: r"train(ing)?",
+    VALIDATION: r"val(id|idation|idate)?|dev|eval(uation)?",
+    TEST: r"test(ing)?",
+}
+ROLE = r"([a-z]+[_-])?(%s)\d*([_-]?(set|data|dataset|images))?"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the label folders of a data set are.
+
+    Attributes
+    ----------
+    folders : paths of the label folders and of `unlabelled`, sorted.
+    sets : the folders that hold label folders, such as train, val and test, in this order; empty if these are
+        at the top.
+    test : those of `sets` whose images are the test images: of test, or of val if there is no test.
+    """
+
+    folders: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the label folders, sorted, without `unlabelled`."""
+        return sorted({folder.rpartition("/")[2] for folder in self.folders} - {UNLABELLED})
+
+    def label_of(self, path: str) -> str:
+        """Return the label of an image by its path."""
+        return path.split("/")[self._depth(path)]
+
+    def group_of(self, path: str) -> str:
+        """Return the folders between the label folder and the image."""
+        return "/".join(path.split("/")[self._depth(path) + 1 : -1])
+
+    def is_in_label(self, path: str) -> bool:
+        """Whether a file lies in a label folder."""
+        return path.count("/") > self._depth(path)
+
+    def relabelled(self, path: str, label: str) -> str:
+        """Return the path of an image after it gets another label; it stays in its set."""
+        parts = path.split("/")
+        parts[self._depth(path)] = label
+        if self.sets and parts[0] not in self.sets and label != UNLABELLED:
+            parts.insert(0, self.sets[0])
+        return "/".join(parts)
+
+    def new_folders(self, label: str) -> list[str]:
+        """Return the folders that a new label needs: one in each set."""
+        return [f"{name}/{label}" for name in self.sets] or [label]
+
+    def _depth(self, path: str) -> int:
+        return int(path.partition("/")[0] in self.sets)
+
+    def __str__(self) -> str:
+        if not self.sets:
+            return ""
+        train = [name for name in self.sets if name not in self.test]
+        return (
+            f"the label folders are in {_and(self.sets)}: test images are those in {_and(self.test)}, "
+            f"training images those in {_and(train)}, unless a list of dedicated test images names others"
+        )
+
+
+def role(name: str) -> str:
+    """Return "train", "validation" or "test" for a folder that is named like such a set; else empty."""
+    return next(
+        (role for role, names in ROLES.items() if re.fullmatch(ROLE % names, name, re.IGNORECASE)), ""
+    )
+
+
+def find(folder: Path) -> Layout:
+    """Return the layout of a data set's folder. System folders and hidden ones are left out.
+
+    Raises
+    ------
+    ImgclfError : the folder is missing or has no label folders; or the sets have different label folders.
+    """
+    if not folder.is_dir():
+        raise ImgclfError(f"{folder}: no such folder; correct images_dir, or run 00_get_images first")
+    top = _folders(folder)
+    if not top:
+        raise ImgclfError(
+            f"{folder}: no label folders in it; put the images of each label into a folder of that name"
+        )
+    sets = [name for kind in ROLES for name in top if role(name) == kind]
+    others = [name for name in top if name not in (*sets, UNLABELLED)]
+    train = next((name for name in sets if role(name) == TRAIN), "")
+    if len({role(name) for name in sets}) < 2:
+        return Layout(tuple(top))
+    if others and (not train or not _folders(folder / train) or _has_files(folder / train)):
+        return Layout(tuple(top))  # labels that only sound like sets: train, test, bus
+    _check_sets(folder, sets, others, train)
+    test = [name for name in sets if role(name) == TEST]
+    test = test or [name for name in sets if role(name) == VALIDATION]
+    below = [f"{name}/{label}" for name in sets for label in _folders(folder / name)]
+    return Layout(tuple(below + [UNLABELLED] * (UNLABELLED in top)), tuple(sets), tuple(test))
+
+
+def doubts(images: Iterable[tuple[str, str]]) -> str:
+    """Return sentences about labels that may be none; empty without any.
+
+    Parameters
+    ----------
+    images : label and group of each image.
+    """
+    groups: dict[str, set[str]] = defaultdict(set)
+    alike: dict[str, set[str]] = defaultdict(set)
+    for label, group in images:
+        groups[label].add(group.partition("/")[0])
+        alike[unicodedata.normalize("NFKC", label).casefold()].add(label)
+    sentences = [
+        f"CAREFUL: the labels {' and '.join(sorted(labels))} are written almost alike; if they are one, put "
+        "their images into one folder"
+        for labels in alike.values()
+        if len(labels) > 1
+    ]
+    first, *others = groups.values() or [{""}]
+    if others and len(first) > 1 and "" not in first and all(other == first for other in others):
+        sentences.append(
+            f"the label folders {_and(sorted(groups)[:3])} hold the same folders {_and(sorted(first)[:3])}: "
+            "these are read as groups; if they are the labels, put the images of each into one folder"
+        )
+    return "\n".join(sentences)
+
+
+def _check_sets(folder: Path, sets: list[str], others: list[str], train: str) -> None:
+    """Refuse sets that cannot be used as the split."""
+    like = f"{folder}: {_and(sets)} look like training and test images with label folders in each"
+    remedy = f"correct that, or use the images of one with images_dir={folder / train}"
+    if not train:
+        raise ImgclfError(f"{like}, but there is no folder train/; add it")
+    if others:
+        raise ImgclfError(f"{like}, but {_and(others)} is beside them; move it elsewhere")
+    labels = {name: {*_folders(folder / name)} - {UNLABELLED} for name in sets}
+    every = set().union(*labels.values())
+    for name in sets:
+        if not labels[name]:
+            raise ImgclfError(f"{like}, but {name}/ has no label folders; {remedy}")
+        if missing := sorted(every - labels[name]):
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise ImgclfError(f"{like}, but {name}/ has no folder {', '.join(missing[:3])}{more}; {remedy}")
+
+
+def _folders(folder: Path) -> list[str]:
+    try:
+        return sorted(each.name for each in folder.iterdir() if each.is_dir() and not is_system(each.name))
+    except OSError as error:
+        raise ImgclfError(f"{folder}: {error.strerror}; make it readable") from error
+
+
+def _has_files(folder: Path) -> bool:
+    return any(entry.is_file() and not is_system(entry.name) for entry in os.scandir(folder))
+
+
+def _and(folders: Iterable[str]) -> str:
+    *rest, last = (f"{name}/" for name in folders)
+    return f"{', '.join(rest)} and {last}" if rest else last
