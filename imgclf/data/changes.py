@@ -87,6 +87,8 @@ def parse(line: bytes) -> Step:
         ("/" in path) == names_label for path in {step.path, step.path_after}
     ):
         raise ValueError("not the path of an image or a label")
+    if not 0 <= step.undoes < step.change:
+        raise ValueError("not the number of a change")
     return step
 
 
