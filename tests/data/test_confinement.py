@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations
-from imgclf.data import confinement, scan
+from imgclf.data import changes, confinement, scan
 from imgclf.data.changes import ACTIONS, Step, to_lines
 from imgclf.data.journal import LOCK, NAME, PENDING, Journal
 
@@ -168,6 +168,18 @@ def test_a_journal_announcement_or_lock_that_is_a_pipe_a_device_or_a_folder_is_r
             with journal.hold():
                 pass
         (folder / name).rmdir() if (folder / name).is_dir() else (folder / name).unlink()
+
+
+def test_a_link_that_waits_under_the_new_name_of_an_image_is_neither_followed_nor_replaced(folder, outside):
+    (folder / "blue/2.jpg").symlink_to(outside / "planted.jpg")
+    before = state(outside)
+    journal = Journal(folder)
+    with journal.hold():
+        journal.carry_out([Step("relabel", "red/2.jpg", "blue/2.jpg")])
+    assert (folder / "blue/2-2.jpg").read_text() == "red/2.jpg" and (folder / "blue/2.jpg").is_symlink()
+    with pytest.raises(ImgclfError, match="a file of that name has just appeared"):
+        changes.apply(folder, Step("relabel", "blue/2-2.jpg", "blue/2.jpg"))  # it appeared after the check
+    assert state(outside) == before and (folder / "blue/2-2.jpg").read_text() == "red/2.jpg"
 
 
 def test_a_file_of_the_data_set_that_became_a_pipe_or_a_device_is_another_image_and_is_not_read(folder):
