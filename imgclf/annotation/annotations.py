@@ -254,14 +254,14 @@ class Annotations:
         ------
         ImgclfError : there is no such change; an image is gone or was replaced.
         """
-        with self._hold("check it; after it, nothing can be made again"):
+        with self._hold("check it, and try again"):
             if not self.journal.undone:
-                raise ImgclfError("there is no undone change to make again")
+                raise ImgclfError("there is no change left to redo")
             steps = [step.inverse() for step in reversed(list(self.journal.undone.values())[-1])]
             positions, refusals = self._carry_out(steps)
             steps = self.journal.latest
         done = _describe(steps, [step.action for step in steps], self.dataset.layout)
-        return ChangeResult(positions, "; ".join([f"done again: {done}", *refusals[:1]]))
+        return ChangeResult(positions, "; ".join([f"redone: {done}", *refusals[:1]]))
 
     @contextmanager
     def _hold(self, remedy: str) -> Iterator[None]:

@@ -3,7 +3,7 @@
 import json
 import os
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -88,6 +88,8 @@ def parse(line: bytes) -> Step:
         path.count("/") not in depths for path in (step.path, step.path_after)
     ):
         raise ValueError("not the path of an image or a label")
+    if not 0 <= step.undoes < step.change:
+        raise ValueError("not the number of a change")
     return step
 
 
@@ -107,21 +109,18 @@ def with_free_names(folder: Path, steps: Sequence[Step]) -> list[Step]:
     Names that differ only in case or in the composition of their letters count as the same, as they are on
     some file systems.
     """
-    taken: dict[str, Counter[str]] = {}
-
-    def names(parent: str) -> Counter[str]:
-        if parent not in taken:
-            taken[parent] = Counter(map(_folded, _listed(folder / parent)))
-        return taken[parent]
-
-    free = []
+    names: dict[str, Counter[str]] = defaultdict(Counter)  # number of files of each name, by folder
+    listed, free = set(), []
     for step in steps:
         if step.to:
-            source, target = os.path.split(step.path), os.path.split(step.to)
-            names(source[0])[_folded(source[1])] -= 1
-            name = _free_name(target[1], names(target[0]))
-            names(target[0])[_folded(name)] += 1
-            step = replace(step, to=f"{target[0]}/{name}")
+            (source, old), (target, name) = os.path.split(step.path), os.path.split(step.to)
+            names[source][_folded(old)] -= 1
+            if target not in listed:
+                listed.add(target)
+                names[target].update(map(_folded, _listed(folder / target)))
+            name = _free_name(name, names[target])
+            names[target][_folded(name)] += 1
+            step = replace(step, to=f"{target}/{name}")
         free.append(step)
     return free
 
@@ -135,6 +134,8 @@ def _listed(folder: Path) -> list[str]:
 
 def _folded(name: str) -> str:
     """Return a form of a name that is equal for names that some file system takes for the same."""
+    if name.isascii():  # fast, for folders of 100,000 images
+        return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 

@@ -19,7 +19,7 @@ def is_plain(path: str) -> bool:
     """Whether a path is one or more names joined by "/", each of a file or folder below the one before it."""
     names = path.split("/")
     try:
-        os.fsencode(path)
+        path.encode(errors="surrogateescape")
     except UnicodeEncodeError:  # half of a surrogate pair
         return False
     if IS_WINDOWS:  # there, "c:" is a drive, "\\" a separator, and "... " the same as ""

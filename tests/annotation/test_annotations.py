@@ -215,17 +215,17 @@ def test_redo_makes_the_undone_changes_again_until_there_is_a_new_one(annotation
     while later.journal.active:
         later.undo()
     assert contents(folder) == start and not any(map(later.is_excluded, range(len(later.images))))
-    assert str(later.redo()) == "done again: blue/00-2.jpg is 'blue' again and 4 more"
+    assert str(later.redo()) == "redone: blue/00-2.jpg is 'blue' again and 4 more"
     assert contents(folder) == states[1]
-    assert str(later.redo()) == "done again: odd/x.jpg is 'odd' again; new label odd"
+    assert str(later.redo()) == "redone: odd/x.jpg is 'odd' again; new label odd"
     assert contents(folder) == states[2] and later.labels == ["blue", "green", "red", "odd"]
-    assert str(later.redo()) == "done again: exclusion of blue/00.jpg and 1 more"
+    assert str(later.redo()) == "redone: exclusion of blue/00.jpg and 1 more"
     assert later.is_excluded(position(later, "blue/00.jpg"))
-    with pytest.raises(ImgclfError, match="^there is no undone change to make again$"):
+    with pytest.raises(ImgclfError, match="^there is no change left to redo$"):
         later.redo()
     later.undo()
     later.confirm([5])
-    with pytest.raises(ImgclfError, match="^there is no undone change to make again$"):
+    with pytest.raises(ImgclfError, match="^there is no change left to redo$"):
         later.redo()
     assert open_folder(folder).images == later.images
 
@@ -470,6 +470,17 @@ def test_undo_shows_a_change_of_another_window_before_reverting_it(annotations):
     ):
         annotations.undo()
     assert str(annotations.undo()) == "undone: unlabelled/x.jpg is 'unlabelled' again"
+
+
+def test_redo_shows_an_undo_of_another_window_before_it_makes_the_change_again(annotations):
+    i, other = position(annotations, "unlabelled/x.jpg"), open_folder(annotations.dataset.folder)
+    annotations.relabel([i], "red")
+    other.sync()
+    other.undo()
+    with pytest.raises(ImgclfError, match="^another window has just made a change; check it, and try again$"):
+        annotations.redo()
+    assert annotations.images[i].path == "unlabelled/x.jpg"
+    assert str(annotations.redo()) == "redone: red/x.jpg is 'red' again"
 
 
 def test_a_label_that_another_window_removed_is_refused(annotations):

@@ -24,15 +24,15 @@ def test_image_files_are_those_in_folders_and_all_files_that_are_named(colour_fo
     "path", ["._01.jpg", ".ipynb_checkpoints/01.jpg", "@eaDir/01.jpg", "__MACOSX/red/01.jpg"]
 )
 def test_hidden_images_and_those_of_operating_systems_are_left_out(colour_folder, path):
-    before = predict.image_files([colour_folder])
+    before = list(predict.image_files([colour_folder]))
     (colour_folder / path).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(colour_folder / "red/01.jpg", colour_folder / path)
-    assert predict.image_files([colour_folder]) == before
+    assert list(predict.image_files([colour_folder])) == before
 
 
 def test_a_folder_given_by_name_is_searched_although_it_is_hidden(colour_folder, tmp_path):
     hidden = (colour_folder / "red").rename(tmp_path / ".red")
-    assert len(predict.image_files([hidden])) == 12
+    assert len(list(predict.image_files([hidden]))) == 12
 
 
 def test_a_missing_path_is_named(tmp_path):

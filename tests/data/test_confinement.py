@@ -2,14 +2,17 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations
-from imgclf.data import confinement, scan
-from imgclf.data.changes import Step, to_lines
+from imgclf.data import changes, confinement, scan
+from imgclf.data.changes import ACTIONS, Step, to_lines
 from imgclf.data.journal import LOCK, NAME, PENDING, Journal
 
 A_LINE = '{"action": "exclude", "path": "red/2.jpg", "sha256": "", "change": 1, "time": ""}\n'
@@ -167,6 +170,18 @@ def test_a_journal_announcement_or_lock_that_is_a_pipe_a_device_or_a_folder_is_r
         (folder / name).rmdir() if (folder / name).is_dir() else (folder / name).unlink()
 
 
+def test_a_link_that_waits_under_the_new_name_of_an_image_is_neither_followed_nor_replaced(folder, outside):
+    (folder / "blue/2.jpg").symlink_to(outside / "planted.jpg")
+    before = state(outside)
+    journal = Journal(folder)
+    with journal.hold():
+        journal.carry_out([Step("relabel", "red/2.jpg", "blue/2.jpg")])
+    assert (folder / "blue/2-2.jpg").read_text() == "red/2.jpg" and (folder / "blue/2.jpg").is_symlink()
+    with pytest.raises(ImgclfError, match="a file of that name has just appeared"):
+        changes.apply(folder, Step("relabel", "blue/2-2.jpg", "blue/2.jpg"))  # it appeared after the check
+    assert state(outside) == before and (folder / "blue/2-2.jpg").read_text() == "red/2.jpg"
+
+
 def test_a_file_of_the_data_set_that_became_a_pipe_or_a_device_is_another_image_and_is_not_read(folder):
     for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
         (folder / "red/2.jpg").unlink()
@@ -187,16 +202,31 @@ def test_an_announcement_with_a_wrong_size_cuts_no_line_off_the_journal(folder, 
 @pytest.mark.parametrize(
     "line",
     [
-        '{"action": "exclude", "path": "red/\\ud800.jpg"}',
-        '{"action": "exclude", "path": "red/\\u0000.jpg"}',
-        '{"action": "exclude", "path": "2.jpg"}',
-        '{"action": "add label", "path": "red/deep"}',
-        '{"action": "relabel", "path": "red/2.jpg", "to": "annotations.jsonl"}',
-        '{"action": "relabel", "path": "red/2.jpg", "to": "blue/2.jpg", "made": "/tmp"}',
+        '{"action": "exclude", "path": "red/\\ud800.jpg", "change": 1}',
+        '{"action": "exclude", "path": "red/\\u0000.jpg", "change": 1}',
+        '{"action": "exclude", "path": "2.jpg", "change": 1}',
+        '{"action": "add label", "path": "red/deep", "change": 1}',
+        '{"action": "relabel", "path": "red/2.jpg", "to": "annotations.jsonl", "change": 1}',
+        '{"action": "relabel", "path": "red/2.jpg", "to": "blue/2.jpg", "made": "/tmp", "change": 1}',
+        '{"action": "exclude", "path": "red/2.jpg"}',
+        '{"action": "exclude", "path": "red/2.jpg", "change": -1}',
+        '{"action": "include", "path": "red/2.jpg", "change": 2, "undoes": 2}',
         "[" * 100_000,
         '{"action": "exclude", "path": "red/2.jpg", "change": ' + "9" * 5000 + "}",
     ],
-    ids=["half a surrogate pair", "NUL", "no label", "deep label", "the journal", "made", "nested", "number"],
+    ids=[
+        "half a surrogate pair",
+        "NUL",
+        "no label",
+        "deep label",
+        "the journal",
+        "made",
+        "no number",
+        "below 1",
+        "undoes itself",
+        "nested",
+        "long",
+    ],
 )
 def test_a_line_that_no_window_writes_is_refused_as_damaged_and_moves_nothing(folder, line):
     (folder / NAME).write_text(line + "\n")
@@ -246,3 +276,59 @@ def test_a_journal_of_version_0_1_0_is_read(folder):
     ]
     (folder / NAME).write_text("".join(json.dumps(step) + "\n" for step in steps))
     assert list(Journal(folder).active) == [4]
+
+
+PARTS = [
+    "red",
+    "blue",
+    "away",
+    "inner",
+    "empty",
+    "2.jpg",
+    "secret.jpg",
+    "nothing.jpg",
+    "new",
+    "..",
+    ".",
+    "",
+    NAME,
+]
+PATHS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map("/".join)
+STEPS = st.fixed_dictionaries(
+    {"action": st.sampled_from(sorted(ACTIONS)), "path": PATHS, "change": st.integers(0, 3)},
+    optional={"to": PATHS, "made": PATHS, "undoes": st.integers(0, 3)},
+)
+FILES = st.one_of(
+    st.lists(STEPS, max_size=4).map(
+        lambda steps: "".join(json.dumps(step) + "\n" for step in steps).encode()
+    ),
+    st.binary(max_size=80),
+)
+
+
+@settings(max_examples=150)
+@given(journal=FILES, pending=FILES, size=st.integers(-1, 200), count=st.integers(0, 4), undo=st.booleans())
+def test_whatever_journal_and_announcement_hold_nothing_outside_changes(
+    tmp_path_factory, journal, pending, size, count, undo
+):
+    outside, folder = tmp_path_factory.mktemp("outside"), tmp_path_factory.mktemp("images")
+    (outside / "empty").mkdir()
+    (outside / "secret.jpg").write_text("secret")
+    (outside / "nothing.jpg").write_text("")
+    (outside / "inner").symlink_to(folder)
+    for label in ("red", "blue"):
+        (folder / label).mkdir()
+        (folder / label / "2.jpg").write_text(label)
+        (folder / label / "away").symlink_to(outside)
+    (folder / "away").symlink_to(outside)
+    before = {path.name: path.lstat().st_mode for path in outside.iterdir()}
+    (folder / NAME).write_bytes(journal)
+    (folder / PENDING).write_bytes(f"{size} {count}\n".encode() + pending)
+    look(folder)
+    with suppress(ImgclfError):
+        opened = Journal(folder)
+        while undo and opened.active:
+            with opened.hold():
+                opened.carry_out([step.inverse() for step in reversed(list(opened.active.values())[-1])])
+    assert {path.name: path.lstat().st_mode for path in outside.iterdir()} == before
+    assert (outside / "secret.jpg").read_text() == "secret" and not any((outside / "empty").iterdir())

@@ -161,7 +161,7 @@ def test_undo_and_redo_go_to_the_image_also_where_the_filter_hides_it(annotator)
     assert press(annotator, "z") == "undone: blue/b00.jpg is &#x27;blue&#x27; again"
     assert annotator.filter.value == "all images" and annotator.sheet.cursor == 0
     press(annotator, "End")
-    assert press(annotator, "y") == "done again: red/b00.jpg is &#x27;red&#x27; again"
+    assert press(annotator, "y") == "redone: red/b00.jpg is &#x27;red&#x27; again"
     assert annotator.sheet.cursor == 0 and annotator.page_text.value == "page 1 of 3"
 
 
