@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -151,19 +152,21 @@ def compute(
     skipped: list[Skipped] = []
     if not todo:
         return skipped
-    ready = engines.start(network, engine=engine, precision=precision, batch_size=batch_size)
+    sources, preprocessing = image_sources(dataset, todo), engines.preprocessing(network)
+    started = engines.start(network, engine=engine, precision=precision, batch_size=batch_size)
     done = 0
-    results = pipeline.run(
-        ready, image_sources(dataset, todo), engines.preprocessing(network), batch_size=batch_size
-    )
-    while shard := list(islice(results, shard_images)):
-        found = {i: outputs[0] for i, outputs in shard if not isinstance(outputs, Skipped)}
-        skipped += [outputs for _, outputs in shard if isinstance(outputs, Skipped)]
-        if found:
-            cache.add([todo[i].sha256 for i in found], np.stack(list(found.values())))
-        done += len(shard)
-        if progress:
-            progress(done)
+    with (
+        closing(started) as ready,
+        closing(pipeline.run(ready, sources, preprocessing, batch_size=batch_size)) as results,
+    ):
+        while shard := list(islice(results, shard_images)):
+            found = {i: outputs[0] for i, outputs in shard if not isinstance(outputs, Skipped)}
+            skipped += [outputs for _, outputs in shard if isinstance(outputs, Skipped)]
+            if found:
+                cache.add([todo[i].sha256 for i in found], np.stack(list(found.values())))
+            done += len(shard)
+            if progress:
+                progress(done)
     return skipped
 
 
@@ -267,5 +270,6 @@ def extract(
     network: Path, pixels: np.ndarray, *, engine: str = "openvino", precision: str = "f32"
 ) -> np.ndarray:
     """Return the features (n, d) of preprocessed images (n, S, S, 3) uint8, RGB; nothing is cached."""
-    ready = engines.start(network, engine=engine, precision=precision)
-    return np.concatenate([vectors for (vectors,) in ready.run(engines.batches(pixels, engines.BATCH_SIZE))])
+    with closing(engines.start(network, engine=engine, precision=precision)) as ready:
+        batches = engines.batches(pixels, engines.BATCH_SIZE)
+        return np.concatenate([vectors for (vectors,) in ready.run(batches)])
