@@ -276,6 +276,7 @@ LEAN_FORMATS = ("PNG", "TIFF", "BMP", "PPM", "GIF")
 DECODER_BYTES = 24 * 2**20  # of a decoder, whatever the image
 
 JPEG_MARKER = re.compile(rb"\xff+([\x01\xc0-\xcf\xd8-\xfe])")
+SCAN = b"\xff\xda"
 START_OF_SCAN, END_OF_IMAGE, WITHOUT_LENGTH = b"\xda", b"\xd9", (b"\x01", b"\xd8")
 
 
