@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,25 +150,27 @@ def compute(
     skipped: list[Skipped] = []
     if not todo:
         return skipped
-    ready = engines.start(network, engine=engine, precision=precision, batch_size=batch_size)
-    results = pipeline.run(
-        ready, image_sources(dataset, todo), engines.preprocessing(network), batch_size=batch_size
-    )
+    sources, preprocessing = image_sources(dataset, todo), engines.preprocessing(network)
+    started = engines.start(network, engine=engine, precision=precision, batch_size=batch_size)
     shard: dict[str, np.ndarray] = {}
-    try:
-        for done, (i, outputs) in enumerate(results, start=1):
-            if isinstance(outputs, Skipped):
-                skipped.append(outputs)
-            else:
-                shard[todo[i].pixels_key] = outputs[0]
-            if len(shard) == shard_images:
+    with (
+        closing(started) as ready,
+        closing(pipeline.run(ready, sources, preprocessing, batch_size=batch_size)) as results,
+    ):
+        try:
+            for done, (i, outputs) in enumerate(results, start=1):
+                if isinstance(outputs, Skipped):
+                    skipped.append(outputs)
+                else:
+                    shard[todo[i].pixels_key] = outputs[0]
+                if len(shard) == shard_images:
+                    cache.add(list(shard), np.stack(list(shard.values())))
+                    shard = {}
+                if progress:
+                    progress(done)
+        finally:  # also what was computed before an interruption
+            if shard:
                 cache.add(list(shard), np.stack(list(shard.values())))
-                shard = {}
-            if progress:
-                progress(done)
-    finally:  # also what was computed before an interruption
-        if shard:
-            cache.add(list(shard), np.stack(list(shard.values())))
     return skipped
 
 
@@ -270,5 +273,6 @@ def extract(
     network: Path, pixels: np.ndarray, *, engine: str = "openvino", precision: str = "f32"
 ) -> np.ndarray:
     """Return the features (n, d) of preprocessed images (n, S, S, 3) uint8, RGB; nothing is cached."""
-    ready = engines.start(network, engine=engine, precision=precision)
-    return np.concatenate([vectors for (vectors,) in ready.run(engines.batches(pixels, engines.BATCH_SIZE))])
+    with closing(engines.start(network, engine=engine, precision=precision)) as ready:
+        batches = engines.batches(pixels, engines.BATCH_SIZE)
+        return np.concatenate([vectors for (vectors,) in ready.run(batches)])

@@ -76,7 +76,8 @@ def _write(old: OldModel, labels: list[str], path: Path) -> None:
 
 def _difference(path: Path, engine: str, model: Path) -> float:
     try:
-        return Classifier.load(path, engine=engine).self_test_difference()
+        with Classifier.load(path, engine=engine) as loaded:
+            return loaded.self_test_difference()
     except ImgclfError as error:
         raise ImgclfError(
             f"{model}: the scores of its ONNX export differ from those of CNTK ({error}); "

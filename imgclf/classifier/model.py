@@ -66,7 +66,11 @@ class Prediction:
 
 
 class Classifier:
-    """A `classifier.onnx` loaded into a runtime that reproduces the scores of the training code."""
+    """A `classifier.onnx` loaded into a runtime that reproduces the scores of the training code.
+
+    A context manager that frees memory and threads at the end of the block, as the end of its last reference
+    does.
+    """
 
     def __init__(
         self,
@@ -152,6 +156,16 @@ class Classifier:
                 i,
                 Prediction(str(path), self.labels[best], float(scores[best]), scores, probabilities),
             )
+
+    def close(self) -> None:
+        """Free memory and threads; it cannot score afterwards."""
+        self._network.close()
+
+    def __enter__(self) -> "Classifier":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def __str__(self) -> str:
         return f"{self.path.name}: {len(self.labels)} labels, {self.preprocessing}"

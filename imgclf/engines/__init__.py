@@ -34,6 +34,9 @@ class Engine(Protocol):
         batches : uint8 (n, S, S, 3), RGB; n at most the batch size of `start`.
         """
 
+    def close(self) -> None:
+        """Free memory and threads; the engine cannot run afterwards. `contextlib.closing` calls it."""
+
 
 def start(
     network: Path | bytes, *, engine: str = "openvino", precision: str = "f32", batch_size: int = BATCH_SIZE

@@ -52,6 +52,10 @@ class CntkEngine:
                 )
             yield outputs
 
+    def close(self) -> None:
+        """See `Engine.close`; ends the worker process."""
+        self._process.close()
+
 
 def save(process: WorkerProcess, path: Path) -> None:
     """Write the network of a worker in CNTK's format, atomically."""

@@ -33,3 +33,7 @@ class OnnxRuntimeEngine:
         """See `Engine.run`."""
         for batch in batches:
             yield tuple(self._session.run(None, {self._input: batch}))
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        del self._session

@@ -77,12 +77,15 @@ class OpenVinoEngine:
         )
         self.threads: int = compiled.get_property("INFERENCE_NUM_THREADS")
         self._queue = openvino.AsyncInferQueue(compiled)
-        self._results: dict[int, tuple[np.ndarray, ...]] = {}
-        self._queue.set_callback(self._store)
+        results: dict[int, tuple[np.ndarray, ...]] = {}
 
-    def _store(self, request: openvino.InferRequest, number_and_count: tuple[int, int]) -> None:
-        number, count = number_and_count
-        self._results[number] = tuple(tensor.data[:count].copy() for tensor in request.output_tensors)
+        def store(request: openvino.InferRequest, number_and_count: tuple[int, int]) -> None:
+            number, count = number_and_count
+            results[number] = tuple(tensor.data[:count].copy() for tensor in request.output_tensors)
+
+        # Not a method: the queue would keep this object for ever, in a cycle that Python cannot see.
+        self._queue.set_callback(store)
+        self._results = results
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
         """See `Engine.run`. The next batches are read while one is computed."""
@@ -100,6 +103,11 @@ class OpenVinoEngine:
         finally:
             self._queue.wait_all()
             self._results.clear()
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._queue.wait_all()
+        del self._queue
 
     def _padded(self, batch: np.ndarray) -> np.ndarray:
         """A short last batch, padded to the fixed batch size."""

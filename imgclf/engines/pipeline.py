@@ -1,7 +1,7 @@
 """Inference on image files: decoding and the network run in parallel."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 
@@ -14,7 +14,7 @@ Outputs = tuple[np.ndarray, ...]
 
 def run(
     network: Engine, sources: Iterable[Source], preprocessing: Preprocessing, *, batch_size: int
-) -> Iterator[tuple[int, Outputs | Skipped]]:
+) -> Generator[tuple[int, Outputs | Skipped]]:
     """Yield (i, outputs of the network) for each image file, (i, reason) for one that cannot be read.
 
     Outputs are in order of the files; a skipped file may come early.

@@ -186,15 +186,15 @@ def _run(trial: Trial, scanned: Dataset, parts: Split, progress: Callable[[int],
 def _milliseconds(trial: Trial, scanned: Dataset, parts: Split) -> float:
     """Inference time per image, from pixels to probabilities; the fastest of three rounds."""
     settings = _settings(trial.values)
-    loaded = Classifier.load(
+    some = parts.test[:: max(1, len(parts.test) // TIMED_IMAGES)][:TIMED_IMAGES]
+    with Classifier.load(
         files.proc_dir(trial.name) / files.CLASSIFIER,
         engine=settings["engine"],
         precision=settings["precision"],
         batch_size=settings["inference_batch_size"],
-    )
-    some = parts.test[:: max(1, len(parts.test) // TIMED_IMAGES)][:TIMED_IMAGES]
-    pixels = load_all([scanned.file(image) for image in some], loaded.preprocessing)
-    return min(_seconds(loaded, pixels) for _ in range(3)) / len(pixels) * 1000
+    ) as loaded:
+        pixels = load_all([scanned.file(image) for image in some], loaded.preprocessing)
+        return min(_seconds(loaded, pixels) for _ in range(3)) / len(pixels) * 1000
 
 
 def _seconds(loaded: Classifier, pixels: np.ndarray) -> float:

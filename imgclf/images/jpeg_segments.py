@@ -62,14 +62,15 @@ def coefficient_bytes(encoded: bytes) -> float:
     return 2 * sum(across * down for across, down in factors) / most
 
 
-def count_scans(encoded: bytes, *, most: int) -> int:
-    """Return the number of scans of a JPEG, counted up to `most` + 1; 0 for another format.
+def has_more_scans(encoded: bytes, most: int) -> bool:
+    """Whether a JPEG has more than `most` scans; False for another format.
 
     Scans of a thumbnail in its EXIF data, and of what follows the image in the file, are not counted.
     """
     scans, position = 0, 2
-    if not encoded.startswith(b"\xff\xd8"):
-        return 0
+    # Counting bytes is fast, but those after the image may contain the marker too.
+    if not encoded.startswith(b"\xff\xd8") or encoded.count(b"\xff\xda") <= most:
+        return False
     while scans <= most and (found := MARKER.search(encoded, position)):
         marker, position = found[1][0], found.end()
         if marker == END_OF_IMAGE:
@@ -77,4 +78,4 @@ def count_scans(encoded: bytes, *, most: int) -> int:
         if marker not in WITHOUT_LENGTH:
             scans += marker == START_OF_SCAN
             position += int.from_bytes(encoded[position : position + 2])
-    return scans
+    return scans > most

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+import multiprocessing
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -62,7 +63,7 @@ class Service:
         self.places = asyncio.Semaphore(3 * MAX_BATCH)
 
     async def start(self) -> None:
-        """Load the model unless it was given, start the decoders, and handle SIGHUP."""
+        """Load the model unless it was given, start the decoders, and handle SIGHUP and the parent's end."""
         loop = asyncio.get_running_loop()
         await self.decoder.start()
         if self.model is None:
@@ -74,7 +75,14 @@ class Service:
             task.add_done_callback(reloads.discard)
 
         loop.add_signal_handler(signal.SIGHUP, reload)
+        if parent := multiprocessing.parent_process():  # of several workers; it may be killed
+            loop.add_reader(parent.sentinel, self._end, parent.sentinel)
         self.metrics.ready()
+
+    def _end(self, parent: int) -> None:
+        """Shut down gracefully, since the parent process is gone."""
+        asyncio.get_running_loop().remove_reader(parent)
+        signal.raise_signal(signal.SIGTERM)
 
     async def reload(self) -> None:
         """Reload the model; the current one stays in use until then, and if loading fails."""

@@ -17,7 +17,7 @@ from PIL import AvifImagePlugin
 
 from imgclf import ImgclfError
 from imgclf.images import decoding
-from imgclf.images.jpeg_segments import count_scans
+from imgclf.images.jpeg_segments import has_more_scans
 from imgclf.images.preprocessing import Preprocessing
 
 MAX_SCANS = 100  # progressive JPEGs have about ten
@@ -73,7 +73,7 @@ def _reply(task: Task) -> bytes:
 def _decoded(task: Task) -> bytes:
     side = task.preprocessing.input_size
     is_webp = task.content[8:12] == b"WEBP"
-    if count_scans(task.content, most=MAX_SCANS) > MAX_SCANS:
+    if has_more_scans(task.content, MAX_SCANS):
         raise ImgclfError(f"{task.name}: a JPEG of more than {MAX_SCANS} scans; save it again")
     with _memory_limit(max(task.granted_bytes, WEBP_HEADER_BYTES if is_webp else 0)):
         needed = decoding.memory_needed(task.content, task.name, side=side, max_pixels=task.max_pixels)

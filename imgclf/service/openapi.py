@@ -13,7 +13,7 @@ DESCRIPTION = (
     "what to do; after a 503 the request may be retried after the seconds in `Retry-After`."
 )
 ERROR: dict[str, Any] = {"model": Error, "description": "what is wrong, and what to do"}
-STATUSES = (400, 408, 413, 415, 422, 503)
+STATUSES = (400, 403, 408, 413, 415, 421, 422, 503)
 IMAGE_TYPES = tuple(known.media_type for known in decoding.FORMATS if known.media_type)
 BINARY = {"type": "string", "format": "binary"}
 FORM = {
@@ -79,7 +79,7 @@ def _request_bodies() -> dict[str, Any]:
     return {
         "application/json": {"schema": {"oneOf": schemas}, "examples": examples},
         "multipart/form-data": {"schema": FORM},
-        **{kind: {"schema": BINARY} for kind in IMAGE_TYPES},
+        **{kind: {"schema": BINARY} for kind in (*IMAGE_TYPES, requests.ANY_IMAGE)},
     }
 
 

@@ -123,12 +123,20 @@ class Scorer:
         self._thread.join()
 
     def _work(self) -> None:
-        while (first := self._queue.get()) is not None:
-            jobs, is_last = self._take(first)
-            for classifier, same in groupby(jobs, key=attrgetter("classifier")):
-                self._score(classifier, list(same))
-            if is_last:
-                return
+        while self._score_next():
+            continue
+
+    def _score_next(self) -> bool:
+        """Score the next batch; return whether the queue goes on behind it.
+
+        A function of its own, so that no variable keeps a classifier while the next image is awaited.
+        """
+        if (first := self._queue.get()) is None:
+            return False
+        jobs, is_last = self._take(first)
+        for classifier, same in groupby(jobs, key=attrgetter("classifier")):
+            self._score(classifier, list(same))
+        return not is_last
 
     def _take(self, first: _Job) -> tuple[list[_Job], bool]:
         """Return a batch that begins with `first`, and whether the queue was closed behind it."""

@@ -1,5 +1,6 @@
 """Engines agree, keep the order of images, and stay usable after errors of their source or consumer."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,21 @@ def test_engines_agree_on_a_real_network():
     ((found,),) = engines.start(exported(), engine="openvino", batch_size=5).run([images])
     assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
     assert found.dtype == expected.dtype == np.float32
+
+
+@both
+@pytest.mark.parametrize("how", ["closed", "dropped"])
+def test_an_engine_that_is_closed_or_dropped_leaves_no_thread(engine, how, tiny_network):
+    def count() -> int:
+        started = engines.start(tiny_network, engine=engine)
+        assert len(list(started.run(batches(noise(3, 32))))) == 2
+        if how == "closed":
+            started.close()
+        del started
+        return len(os.listdir("/proc/self/task"))
+
+    first = [count() for _ in range(3)][-1]
+    assert max(count() for _ in range(20)) <= first
 
 
 @both

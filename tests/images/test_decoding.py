@@ -594,3 +594,40 @@ def test_decoding_is_bit_identical_without_vector_instructions(tmp_path):
     features, found = done.stdout.splitlines()
     assert all(f"*{name}?" in features.split() or f"*{name}" not in features.split() for name in better)
     assert found == fingerprint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "scans"),
+    [({}, 1), ({"progressive": True}, 10), ({"exif": b"Exif\0\0" + b"\xff\xda" * 50}, 1)],
+    ids=["baseline", "progressive", "markers in the EXIF data"],
+)
+def test_scans_of_a_jpeg_are_counted_without_those_of_other_parts(options, scans):
+    content = encoded(corners(), "JPEG", **options)
+    assert decoding.jpeg_scans(content, most=100) == scans
+    assert decoding.jpeg_scans(content + content * 20, most=100) == scans  # pictures behind the first
+    assert (
+        decoding.jpeg_scans(content[:-2] + content[content.rindex(b"\xff\xda") :] * 1, most=100) == scans + 1
+    )
+    assert decoding.jpeg_scans(content[:-2] + b"\xff\xda\0\2" * 500, most=100) == 101
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8" + b"\xff\xc4" * 9, b"GIF89a\xff\xda"]
+)
+def test_what_is_no_jpeg_has_no_scans(content):
+    assert decoding.jpeg_scans(content, most=100) == 0
+
+
+def test_memory_needed_follows_size_format_and_reduction():
+    small, large = (encoded(np.zeros((side, side, 3), np.uint8), "PNG") for side in (100, 1000))
+    jpeg = encoded(np.zeros((4000, 4000, 3), np.uint8), "JPEG")
+    progressive = encoded(np.zeros((4000, 4000, 3), np.uint8), "JPEG", progressive=True)
+    base = decoding.DECODER_BYTES
+    assert decoding.memory_needed(small) - base == 190_000
+    assert decoding.memory_needed(large) - base == 19_000_000
+    assert decoding.memory_needed(jpeg) - base == 48_000_000
+    assert decoding.memory_needed(jpeg, side=224) - base == 48_000_000 / 64
+    assert decoding.memory_needed(progressive, side=224) - base == 48_000_000 / 64 + 96_000_000
+    assert decoding.memory_needed(b"") == 0
+    with pytest.raises(ImgclfError, match="not an image that can be read"):
+        decoding.memory_needed(b"hello")

@@ -89,6 +89,24 @@ def parsed(content: bytes) -> httpx.Response | None:
     return httpx.Response(int(lines[0].split()[1]), headers=headers, content=body)
 
 
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (421, b"Host: evil.example\r\n"),
+        (403, b"Host: localhost\r\nOrigin: https://evil.example\r\n"),
+        (415, b"Host: localhost\r\nContent-Type: text/plain\r\n"),
+        (415, b"Host: localhost\r\nContent-Type: image/png\r\nContent-Encoding: br\r\n"),
+        (401, b"Host: localhost\r\nContent-Type: image/png\r\nAuthorization: Bearer wrong\r\n"),
+    ],
+)
+def test_what_the_headers_forbid_is_refused_before_the_body_comes(server, serve, status, headers):
+    if status == 401:
+        server = serve(environment={"IMGCLF_TOKEN": "0123456789abcdef"}, headers={})
+    with socket.create_connection(server.address, timeout=20) as line:
+        line.sendall(b"POST /score HTTP/1.1\r\n" + headers + b"Content-Length: 9000000\r\n\r\n")
+        assert received(line).status_code == status
+
+
 def test_a_hundred_slow_clients_block_nobody_and_time_out(server):
     lines = [socket.create_connection(server.address, timeout=20) for _ in range(100)]
     stop = threading.Event()

@@ -1,5 +1,6 @@
 """Decoding has a limit of memory for the whole service, and one of time for each image; both end it, whatever comes."""
 
+import asyncio
 import io
 import json
 import os
@@ -10,11 +11,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
 from imgclf.images import decoding
+from imgclf.service.limits import Budget
 from support.bad_requests import base64_of
 from support.pictures import jpeg
 from support.serving import Server, running
@@ -140,8 +143,6 @@ def test_whatever_comes_memory_stays_below_the_limit(serve):
     ]  # fmt: skip
 
     def attack(number: int) -> int:
-        import httpx
-
         with httpx.Client(base_url=server.url, trust_env=False, timeout=120) as http:
             return http.post("/score", **attacks[number % len(attacks)]).status_code
 
@@ -199,3 +200,28 @@ def test_decoders_end_with_a_service_that_is_killed(model):
 def test_base64_in_json_is_decoded_in_the_same_way(server):
     body = {"images": [base64_of(saved("PNG", "RGB"))] * 2}
     assert server.http.post("/score", json=body).status_code == 200
+
+
+def test_memory_is_shared_first_come_first_served():
+    """A large share waits for small ones, and the small ones behind it for the large one."""
+    order: list[str] = []
+
+    async def task(budget: Budget, name: str, needed: int) -> None:
+        async with budget.reserve(needed):
+            order.append(name)
+            await asyncio.sleep(0.01)
+            order.append(f"{name} ends")
+
+    async def run() -> None:
+        budget = Budget(10)
+        needs = {"a": 4, "b": 4, "all": 99, "c": 4}
+        tasks = {name: asyncio.create_task(task(budget, name, needed)) for name, needed in needs.items()}
+        cancelled = asyncio.create_task(task(budget, "cancelled", 10))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.gather(*tasks.values())
+        async with budget.reserve(10):
+            order.append("all is free")
+
+    asyncio.run(run())
+    assert order == ["a", "b", "a ends", "b ends", "all", "all ends", "c", "c ends", "all is free"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -9,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -154,6 +156,107 @@ def test_reload_loses_no_request_and_rejects_a_bad_model(model, tmp_path, worker
         for answer in answers
     }
     assert labels == {(True, "red"), (False, "rouge")}
+
+
+def test_a_hundred_reloads_keep_memory_and_threads_flat(model):
+    def reload(server: Server, times: int) -> tuple[float, int]:
+        for _ in range(times):
+            before = server.log.read_text().count("now serving")
+            server.signal(signal.SIGHUP)
+            wait_until(lambda: server.log.read_text().count("now serving") > before)  # noqa: B023
+            assert server.score(jpeg("red")).status_code == 200
+        return server.memory_mb(), server.threads()
+
+    with running(model) as server:
+        (memory, threads), (later_memory, later_threads) = reload(server, 10), reload(server, 90)
+    print(
+        f"{memory:.0f} MB and {threads} threads after 10 reloads, {later_memory:.0f} and {later_threads} after 100"
+    )
+    assert later_threads <= threads + 1 and later_memory < memory + 30
+
+
+def test_workers_end_when_their_parent_is_killed(model):
+    with running(model, "--workers", "2") as server:
+        wait_until(lambda: server.metric("imgclf_workers") == 2)
+        processes = server.children()
+        assert len(processes) >= 2 + 2 * 2  # workers and their decoders
+        server.signal(signal.SIGKILL)
+        wait_until(lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
+        with pytest.raises(ConnectionError):
+            socket.create_connection(server.address, timeout=5).close()
+
+
+def test_a_stalled_upload_is_ended_early_and_one_that_moves_is_not(serve):
+    server = serve(limits=json.dumps({"stall_seconds": 1, "stall_bytes": 1000}))
+    head = (
+        b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 9000\r\n\r\n"
+    )
+    with (
+        socket.create_connection(server.address, timeout=20) as stalled,
+        socket.create_connection(server.address, timeout=20) as dripping,
+        socket.create_connection(server.address, timeout=20) as moving,
+    ):
+        stalled.sendall(head + bytes(5000))
+        dripping.sendall(head)
+        moving.sendall(head)
+        for _ in range(30):  # 3 seconds
+            time.sleep(0.1)
+            moving.sendall(bytes(300))
+            with suppress(ConnectionError):  # ended, as it should be
+                dripping.sendall(b"x")
+        for line in (stalled, dripping):
+            answer = line.recv(1000)
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert b"less than 1,000 bytes arrived within 1 seconds" in answer + line.recv(1000)
+        assert moving.recv(1000).startswith(b"HTTP/1.1 422")  # all of it came
+
+
+@contextmanager
+def connections(server: Server, count: int) -> Iterator[list[socket.socket]]:
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(socket.create_connection(server.address, timeout=20)) for _ in range(count)
+        ]
+
+
+def another_client(server: Server) -> httpx.Client:
+    """A client with another address."""
+    return httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2"), base_url=server.url)
+
+
+def test_one_client_cannot_hold_all_memory_of_bodies(serve):
+    server = serve(limits=json.dumps({"body_bytes": 1_000_000, "held_bytes": 4_000_000}))
+    head = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 1000000\r\n\r\n"
+    with connections(server, 8) as lines, another_client(server) as other:
+        for line in lines:
+            with suppress(ConnectionError):  # refused before all is sent
+                line.sendall(head + bytes(900_000))
+        wait_until(lambda: len(select.select(lines, [], [], 0)[0]) == 6)
+        assert b"503" in select.select(lines, [], [], 0)[0][0].recv(1000)
+        answer = other.post("/score", content=jpeg("red"), headers={"Content-Type": "image/jpeg"})
+    assert answer.status_code == 200
+
+
+def test_one_client_cannot_open_all_connections(serve):
+    server = serve(limits=json.dumps({"client_connections": 20}))
+    with connections(server, 40) as lines, another_client(server) as other:
+        answers = [line.recv(1000) for line in lines[-10:]]
+        assert other.get("/health").status_code == 200
+    assert all(answer.startswith(b"HTTP/1.1 503") and b"too many connections" in answer for answer in answers)
+    assert server.score(jpeg("red")).status_code == 200
+
+
+def test_a_client_that_does_not_read_is_disconnected(serve):
+    server = serve(limits=json.dumps({"write_seconds": 1}))
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with line:
+        line.connect(server.address)
+        line.settimeout(20)
+        with pytest.raises(ConnectionError):
+            while True:  # it reads nothing, so that the service cannot send its answers
+                line.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+    assert server.score(jpeg("red")).status_code == 200
 
 
 def test_metrics_of_workers_are_summed_and_leave_no_files(model, tmp_path):

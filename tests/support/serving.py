@@ -69,6 +69,10 @@ class Server:
                 total += int(re.search(r"Pss:\s+(\d+) kB", rollup)[1]) * 1024
         return total / 1e6
 
+    def threads(self) -> int:
+        """Threads of the process (Linux)."""
+        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
+
     def forget_highest_memory(self) -> None:
         """Begin to count "VmHWM" anew."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
