@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf import ImgclfError
+from imgclf.files import absolute
 
 SVM, DNN, SVM_ON_REFINED = "svm", "dnn", "svm_dnn_refined"  # values of `classifier`
 MOST_REPEATS = 1000  # of a list; the largest number of epochs
@@ -396,7 +397,7 @@ def _literal(name: str, text: str) -> Any:
     kind = PARAMETERS[name].type if name in PARAMETERS else "str"
     is_file = name in PARAMETERS and Path(text).suffix in PARAMETERS[name].suffixes
     if text and (name == "images_dir" or is_file):
-        return str(Path(text).expanduser().absolute())  # notebooks run in a folder of their own
+        return str(absolute(text, source=name))  # notebooks run in a folder of their own
     if kind == "str":
         return text
     if kind == "bool":

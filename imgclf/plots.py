@@ -18,6 +18,9 @@ from imgclf.experiments.trials import Trial, ranked
 from imgclf.finetuning import learning_curve
 from imgclf.finetuning.learning_curve import Epoch
 
+# A user's matplotlibrc may ask for LaTeX, which may be missing, and reads labels such as a_b as commands.
+mpl.rcParams["text.usetex"] = False
+
 COLOURS = [
     to_hex(colour) for colour in mpl.color_sequences["petroff10"]
 ]  # ten that colour-blind readers can distinguish

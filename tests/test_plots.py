@@ -2,6 +2,9 @@
 
 import inspect
 import io
+import os
+import subprocess
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -345,3 +348,15 @@ def test_the_recorder_sees_mathematics(drawn_texts):
     plt.figure().text(0, 0, DOLLARS)
     plt.gcf().canvas.draw()
     assert drawn_texts == [(DOLLARS, True)]
+
+
+def test_figures_need_no_latex_whatever_the_users_settings_of_matplotlib_say(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    program = (
+        "import sys, numpy as np; from pathlib import Path; from imgclf import plots\n"
+        "plots.grid([np.zeros((8, 8, 3), np.uint8)], ['50 % of a_b & c'], title='#1')\n"
+        "plots.save(Path(sys.argv[1]))"
+    )
+    environment = {**os.environ, "MPLCONFIGDIR": str(tmp_path), "MPLBACKEND": "agg"}
+    subprocess.run([sys.executable, "-c", program, tmp_path / "a.png"], env=environment, check=True)
+    assert (tmp_path / "a.png").stat().st_size > 1000

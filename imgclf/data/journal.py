@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from imgclf import ImgclfError, files
 from imgclf.data import changes
@@ -148,9 +148,8 @@ class Journal:
         """
         self.check_folder()
         with files.writable(self.path, remedy=MAKE_WRITABLE):
-            lock = FileLock(self.folder / LOCK)
             try:
-                lock.acquire(timeout=LOCK_SECONDS)
+                lock = files.acquire(self.folder / LOCK, seconds=LOCK_SECONDS)
             except Timeout as error:
                 raise ImgclfError(
                     f"{self.folder}: another window is changing labels just now; try again"
