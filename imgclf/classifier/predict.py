@@ -7,7 +7,7 @@ from pathlib import Path
 from imgclf import ImgclfError, files
 from imgclf.classifier.model import Classifier, Prediction
 from imgclf.classifier.results import Labelled, Refused
-from imgclf.data.system_files import is_system
+from imgclf.data.label_names import is_system
 from imgclf.images import decoding
 from imgclf.images.loading import Skipped, Source
 

@@ -49,6 +49,11 @@ def test_hidden_files_and_those_of_systems_are_left_out_unless_named(tmp_path, n
     assert list(predict.image_files([path])) == [path]
 
 
+def test_a_folder_given_by_name_is_searched_although_it_is_hidden(colour_folder, tmp_path):
+    hidden = (colour_folder / "red").rename(tmp_path / ".red")
+    assert len(list(predict.image_files([hidden]))) == 12
+
+
 def test_links_to_folders_are_followed_and_a_circle_of_links_ends(tmp_path):
     for folder in ("new/deep", "elsewhere"):
         (tmp_path / folder).mkdir(parents=True)
