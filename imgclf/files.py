@@ -16,7 +16,7 @@ from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from imgclf import ImgclfError
 
@@ -61,9 +61,43 @@ UNWRITABLE = {
 }
 
 
+LOCK, SOFT = ".lock", ".held"
+# What flock gives where a file system has no locks, or its server does not answer for them; filelock itself
+# falls back in the same way after ENOSYS.
+WITHOUT_FLOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO)
+
+
 def data_dir() -> Path:
-    """Return the data folder: `$IMGCLF_DATA`, or `~/imgclf_data`."""
-    return Path(os.environ.get("IMGCLF_DATA") or "~/imgclf_data").expanduser().absolute()
+    """Return the data folder: `$IMGCLF_DATA`, or `~/imgclf_data`.
+
+    Raises
+    ------
+    ImgclfError : see `absolute`.
+    """
+    return absolute(os.environ.get("IMGCLF_DATA") or "~/imgclf_data", source="IMGCLF_DATA")
+
+
+def absolute(text: str, *, source: str) -> Path:
+    """Return a path as an absolute one, with `~` replaced by the home folder.
+
+    Parameters
+    ----------
+    source : the variable or parameter that `text` is from, for the message.
+
+    Raises
+    ------
+    ImgclfError : there is no such home folder, or the path is not UTF-8: notebooks cannot hold it.
+    """
+    try:
+        path = Path(text).expanduser().absolute()
+        path.as_posix().encode()
+    except RuntimeError as error:
+        raise ImgclfError(f"{source}={text}: there is no such home folder; give a whole path") from error
+    except UnicodeEncodeError as error:
+        raise ImgclfError(
+            f"{source}={text}: the path is not UTF-8; rename the folder, or give another"
+        ) from error
+    return path
 
 
 def proc_dir(dataset_name: str) -> Path:
@@ -235,13 +269,42 @@ def lock(folder: Path) -> Iterator[None]:
     """Lock `folder` for one run; a second run prints that it waits, and continues when the first is done."""
     with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        held = FileLock(folder / ".lock")
         try:
-            held.acquire(timeout=0)
-        except Timeout:
-            print(f"another run works on {folder.name}; waiting for it", flush=True)
-            held.acquire()
+            held = acquire(folder / LOCK, seconds=0)
+        except Timeout as error:
+            remedy = (
+                f" (if there is none, delete {error.lock_file})" if error.lock_file.endswith(SOFT) else ""
+            )
+            print(f"another run works on {folder.name}; waiting for it{remedy}", flush=True)
+            held = acquire(folder / LOCK, seconds=-1)
     try:
         yield
     finally:
         held.release()
+
+
+def acquire(path: Path, *, seconds: float) -> BaseFileLock:
+    """Return a lock on a file, held until it is released or this process ends.
+
+    On file systems without flock, as NFS and SMB often are, the lock is a file that exists as long as it is
+    held. One that a killed process of this machine left does not count.
+
+    Parameters
+    ----------
+    path : of the file to lock; it is made.
+    seconds : to wait at most for another process; -1: as long as it takes.
+
+    Raises
+    ------
+    Timeout : another process holds the lock.
+    OSError : the file cannot be made.
+    """
+    held: BaseFileLock = FileLock(path)
+    try:
+        held.acquire(timeout=seconds)
+    except OSError as error:
+        if error.errno not in WITHOUT_FLOCK:
+            raise
+        held = SoftFileLock(path.with_name(path.name + SOFT))
+        held.acquire(timeout=seconds)
+    return held

@@ -101,7 +101,7 @@ def test_version_is_printed():
 @pytest.mark.parametrize("command", [["run", "-p"], ["set"]])
 def test_unknown_parameter_is_refused_with_a_list_of_the_parameters(command):
     line = error_line(*command, "epocs=3")
-    assert line.startswith("imgclf: unknown parameter 'epocs'; the parameters are ")
+    assert line.startswith("imgclf: unknown parameter 'epocs' (did you mean epochs?); the parameters are ")
     assert all(name in line for name in parameters.PARAMETERS)
 
 

@@ -1,14 +1,20 @@
 import errno
+import fcntl
 import json
 import os
+import pwd
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
+from filelock import Timeout
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError, files, parameters
 
 
 def test_data_dir_is_taken_from_the_environment(monkeypatch, tmp_path):
@@ -151,3 +157,60 @@ def test_file_of_unknown_size_is_read_whole():
 def test_name_with_a_nul_is_refused(tmp_path):
     with pytest.raises(ImgclfError, match="null byte; check that it exists"):
         files.read_bytes(tmp_path / "a\0.jpg")
+
+
+@pytest.fixture(params=[errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.EIO], ids=errno.errorcode.get)
+def without_flock(request, monkeypatch):
+    """A file system on which flock fails, as on many mounts of NFS and SMB."""
+
+    def refuse(*_):
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+def test_without_flock_a_folder_is_locked_and_released_too(tmp_path, without_flock):
+    for _ in range(2):
+        with files.lock(tmp_path), pytest.raises(Timeout):
+            files.acquire(tmp_path / ".lock", seconds=0)
+
+
+def test_without_flock_the_lock_of_a_killed_process_does_not_count(tmp_path):
+    program = (
+        "import errno, fcntl, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from imgclf import files\n"
+        "def refuse(*_): raise OSError(errno.ENOLCK, 'no locks')\n"
+        "fcntl.flock = refuse\n"
+        "held = files.acquire(Path(sys.argv[1]), seconds=0)\n"
+        "if sys.argv[2:]: os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, tmp_path / ".lock", "kill"], check=False)
+    assert killed.returncode == -signal.SIGKILL and (tmp_path / ".lock.held").exists()
+    subprocess.run([sys.executable, "-c", program, tmp_path / ".lock"], check=True, timeout=60)
+
+
+def test_a_data_folder_that_is_not_utf8_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMGCLF_DATA", os.fsdecode(os.fsencode(tmp_path) + b"/gr\xfcn"))
+    with pytest.raises(ImgclfError, match=r"^IMGCLF_DATA=.*: the path is not UTF-8; rename the folder"):
+        files.data_dir()
+
+
+def test_without_a_home_folder_the_remedy_is_named(monkeypatch):
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "IMGCLF_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(
+        ImgclfError, match="^IMGCLF_DATA=~/imgclf_data: there is no such home folder; give a whole path"
+    ):
+        files.data_dir()
+
+
+def test_an_unknown_user_in_a_path_is_named():
+    with pytest.raises(
+        ImgclfError, match=r"^images_dir=~nobody-has-this-name/x: there is no such home folder"
+    ):
+        parameters.parse(["images_dir=~nobody-has-this-name/x"])

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -111,7 +113,11 @@ def test_path_of_a_backbone_becomes_absolute_and_a_name_stays(name, tmp_path, mo
             "backbone='alexnet': must be one of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50, or a path ending in .onnx or .pth or .model",
         ),
         ("engine=own.onnx", "engine='own.onnx': must be one of openvino, onnxruntime, cntk"),
-        ("epocs=3", "unknown parameter 'epocs'; the parameters are dataset_name, images_dir, max_images"),
+        (
+            "epocs=3",
+            "unknown parameter 'epocs' (did you mean epochs?); the parameters are dataset_name, images_dir",
+        ),
+        ("walk=3", "unknown parameter 'walk'; the parameters are dataset_name, images_dir, max_images"),
         ("train_fraction", "'train_fraction' is not NAME=VALUE"),
         ("train_fraction=much", "train_fraction='much': must be a number at least 0.01 and at most 0.99"),
         ("train_fraction=1.5", "train_fraction=1.5: must be a number at least 0.01 and at most 0.99"),
@@ -289,3 +295,54 @@ def test_images_dir_with_the_name_of_the_demo_set_is_refused():
     ):
         parameters.announce({"dataset_name": "fashion_texture", "images_dir": "/pictures/fruit"})
     parameters.announce({"dataset_name": "fruit", "images_dir": "/pictures/fruit"})
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("epocs", "epochs"),
+        ("dataset-name", "dataset_name"),
+        ("Dataset_Name", "dataset_name"),
+        ("datasetName", "dataset_name"),  # in the tutorial
+        ("rf_maxEpochs", "epochs"),
+        ("lerning_rate", "learning_rate"),
+        ("image_dir", "images_dir"),
+    ],
+)
+def test_a_mistyped_parameter_is_answered_with_the_nearest(typed, meant):
+    with pytest.raises(
+        ImgclfError, match=rf"unknown parameter '{typed}' \(did you mean {meant}\?\); the para"
+    ):
+        parameters.check(typed, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "meant"),
+    [("engine", "openvno", "openvino"), ("classifier", "SVM", "svm"), ("backbone", "resnet-18", "resnet18")],
+)
+def test_a_mistyped_value_is_answered_with_the_nearest(name, typed, meant):
+    with pytest.raises(
+        ImgclfError, match=rf"{name}='{typed}': must be one of .* \(did you mean {meant}\?\)$"
+    ):
+        parameters.check(name, typed)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("dataset_name", 2024, "must be text; with papermill, -r dataset_name 2024 gives it as text"),
+        ("trainable_stages", 2, "; with papermill, -r trainable_stages 2 gives it as text"),
+        ("svm_c", 0.1, 'above 0; with papermill, -y "svm_c: [0.1]" gives a list'),
+    ],
+)
+def test_a_value_that_papermill_took_for_a_number_has_a_remedy(name, value, remedy):
+    with pytest.raises(ImgclfError) as caught:
+        parameters.check(name, value)
+    assert str(caught.value).startswith(f"{name}={value}: must be ") and str(caught.value).endswith(remedy)
+
+
+def test_the_remedies_work_in_papermill(tmp_path):
+    path = next(path for path in notebooks.paths() if path.name.startswith("01"))
+    command = [sys.executable, "-m", "papermill", "--prepare-only", path, tmp_path / "01.ipynb"]
+    subprocess.run([*command, "-r", "dataset_name", "2024"], check=True, capture_output=True)
+    assert 'dataset_name = \\"2024\\"' in (tmp_path / "01.ipynb").read_text()

@@ -262,7 +262,7 @@ def fingerprint(images: Iterable[Image]) -> str:
 def images_folder(dataset_name: str, images_dir: str = "") -> Path:
     """Return `images_dir` if given, else the data set's folder below `$IMGCLF_DATA/images`."""
     if images_dir:
-        return Path(images_dir).expanduser().absolute()
+        return files.absolute(images_dir, source="images_dir")
     return files.data_dir() / "images" / dataset_name
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from imgclf import ImgclfError, files
 from imgclf.data import changes, confinement
@@ -155,9 +155,9 @@ class Journal:
         self.check_folder()
         with files.writable(self.path, remedy=MAKE_WRITABLE):
             with confinement.open_regular(self.folder / LOCK, os.O_RDWR | os.O_CREAT):
-                lock = FileLock(self.folder / LOCK)
+                pass  # it is no link; a pipe would block
             try:
-                lock.acquire(timeout=LOCK_SECONDS)
+                lock = files.acquire(self.folder / LOCK, seconds=LOCK_SECONDS)
             except Timeout as error:
                 raise ImgclfError(
                     f"{self.folder}: another window is changing labels just now; try again"

@@ -1,6 +1,7 @@
 """Executing one notebook through papermill, in a kernel of the interpreter that runs this."""
 
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -109,6 +110,7 @@ def execute(
     start = time.perf_counter()
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     papermill_engines.register(ENGINE, _Engine)
+    _ensure_home()
     try:
         papermill.execute_notebook(
             _literally(path),
@@ -133,9 +135,17 @@ def execute(
     except RuntimeError as error:  # of jupyter_client
         raise ImgclfError(f"{path.name}: its kernel does not start ({error}); run again") from error
     except OSError as error:
-        with files.writable(executed):
+        with files.writable(Path(error.filename or executed)):
             raise error
     return time.perf_counter() - start
+
+
+def _ensure_home() -> None:
+    """Set HOME for a user without a home folder, as in a container with any user id; a kernel needs it."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(files.data_dir())
 
 
 def _literally(path: Path) -> str:

@@ -1,7 +1,6 @@
 """The images and the classifier of a prediction, and the output for each image."""
 
 import os
-import shutil
 
 import pytest
 
@@ -18,21 +17,6 @@ def test_image_files_are_those_in_folders_and_all_files_that_are_named(colour_fo
     (colour_folder / "red" / "notes.txt").write_text("no suffix of an image")
     named = list(predict.image_files([colour_folder / "red" / "notes.txt", colour_folder / "red"]))
     assert [path.name for path in named] == ["notes.txt", *(f"{i:02d}.jpg" for i in range(1, 12)), "x.PNG"]
-
-
-@pytest.mark.parametrize(
-    "path", ["._01.jpg", ".ipynb_checkpoints/01.jpg", "@eaDir/01.jpg", "__MACOSX/red/01.jpg"]
-)
-def test_hidden_images_and_those_of_operating_systems_are_left_out(colour_folder, path):
-    before = list(predict.image_files([colour_folder]))
-    (colour_folder / path).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(colour_folder / "red/01.jpg", colour_folder / path)
-    assert list(predict.image_files([colour_folder])) == before
-
-
-def test_a_folder_given_by_name_is_searched_although_it_is_hidden(colour_folder, tmp_path):
-    hidden = (colour_folder / "red").rename(tmp_path / ".red")
-    assert len(list(predict.image_files([hidden]))) == 12
 
 
 def test_a_missing_path_is_named(tmp_path):
@@ -63,6 +47,11 @@ def test_hidden_files_and_those_of_systems_are_left_out_unless_named(tmp_path, n
     (tmp_path / "new" / "a.jpg").touch()
     assert list(predict.image_files([tmp_path / "new"])) == [tmp_path / "new" / "a.jpg"]
     assert list(predict.image_files([path])) == [path]
+
+
+def test_a_folder_given_by_name_is_searched_although_it_is_hidden(colour_folder, tmp_path):
+    hidden = (colour_folder / "red").rename(tmp_path / ".red")
+    assert len(list(predict.image_files([hidden]))) == 12
 
 
 def test_links_to_folders_are_followed_and_a_circle_of_links_ends(tmp_path):

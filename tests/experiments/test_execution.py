@@ -1,6 +1,7 @@
 """One notebook through papermill: its kernel, its progress, and how it ends, wherever its files are."""
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -70,6 +71,17 @@ def test_the_text_of_progress_bars_is_passed_on(tmp_path):
     (tmp_path / "out").mkdir()
     execute(notebook(tmp_path / "01_x.ipynb", PROGRESS), tmp_path / "out", {}, progress=shown.append)
     assert len(shown) == 1 and "3 of 10 images" in shown[0]
+
+
+def test_a_user_without_a_home_folder_runs_notebooks(tmp_path, data_dir, monkeypatch):
+    def unknown(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.delenv("HOME")
+    (tmp_path / "out").mkdir()
+    execute(notebook(tmp_path / "01_x.ipynb", "import os; print(os.environ['HOME'])"), tmp_path / "out", {})
+    assert printed(tmp_path / "out" / "01_x.ipynb") == f"{data_dir}\n"
 
 
 @pytest.mark.parametrize(

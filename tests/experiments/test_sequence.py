@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from imgclf import cli
+from imgclf import cli, parameters
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, sequence
@@ -84,7 +85,14 @@ def continued(fine_tuned: Run, data_dir: Path) -> Path:
 @pytest.mark.slow
 class TestFineTunedNetwork:
     def test_a_run_on_an_image_folder_finishes_and_writes_nothing_into_it(self, fine_tuned):
-        assert [line.split()[0] for line in fine_tuned.command.stdout.splitlines()[:5]] == [
+        header, _, rest = fine_tuned.command.stdout.partition("\n\n")
+        assert header.splitlines()[:3] == [
+            f"36 images in {fine_tuned.folder}",
+            'dataset_name = "colours"',
+            f'images_dir = "{fine_tuned.folder}"',
+        ]
+        assert 'classifier = "svm_dnn_refined"' in header and "seed" not in header
+        assert [line.split()[0] for line in rest.splitlines()[:5]] == [
             "01_prepare_data",
             "02_refine_dnn",
             "03_run_dnn",
@@ -159,6 +167,44 @@ def test_a_failing_cell_stops_the_run_and_is_named(tmp_path, data_dir):
     assert "no usable images" in line
     executed = Path(line.removesuffix(")").rpartition("] of ")[2])
     assert nbformat.read(executed, as_version=4).cells and "02_refine_dnn" not in run.stdout
+
+
+def test_parameters_that_are_not_default_are_listed_before_a_run_begins(tmp_path, monkeypatch):
+    copies = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", copies)
+    chosen = [path for path in notebooks.paths() if path.name[:2] in ("01", "02", "03")]
+    assert sequence.changed_parameters(chosen, {}) == []
+    notebooks.change_defaults({"images_dir": "/garments", "epochs": 9})
+    assert sequence.changed_parameters(chosen, {"dataset_name": "fruit", "seed": 0, "grid": "x"}) == [
+        'dataset_name = "fruit"',
+        'images_dir = "/garments"',
+        "epochs = 9",
+    ]
+    edited = (copies / "02_refine_dnn.ipynb").read_text(encoding="utf-8").replace("/garments", "/coats")
+    (copies / "02_refine_dnn.ipynb").write_text(edited, encoding="utf-8")
+    assert sequence.changed_parameters(chosen, {}) == [
+        'images_dir = "/garments" in 01, 03',
+        'images_dir = "/coats" in 02',
+        "epochs = 9",
+    ]
+
+
+def test_the_command_that_goes_on_gives_the_same_parameters(tmp_path):
+    values = {"dataset_name": "two words; 'x'", "svm_c": [0.1, 1.0], "augment": False, "grid": "seed: 1, 2"}
+    program, run, *words = shlex.split(sequence.command("02", values))
+    assert [program, run, *words[:2]] == ["imgclf", "run", "--from", "02"]
+    assert parameters.parse(words[3::2]) == values and set(words[2::2]) == {"-p"}
+
+
+def test_progress_overwrites_the_line_of_the_notebook_on_a_terminal_alone(monkeypatch, capsys):
+    assert sequence._progress_line("02_refine_dnn") is None
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    sequence._progress_line("02_refine_dnn")("3 of 10 images, and more than fits")
+    sequence._end_line("02_refine_dnn", "   4.0 s")
+    assert capsys.readouterr().out == (
+        "\r\x1b[K02_refine_dnn     3 of 10 images, and \r\x1b[K02_refine_dnn        4.0 s\n"
+    )
 
 
 def test_unknown_notebook_is_refused():

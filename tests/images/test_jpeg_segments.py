@@ -79,3 +79,24 @@ def test_colours_do_not_depend_on_what_pillow_is_shown():
     content = encoded(corners(), "JPEG", quality=95, keep_rgb=True)
     assert b"Adobe" in content
     assert int(np.abs(decoding.decode(content)[8, 8].astype(int) - corners()[8, 8]).max()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("options", "scans"),
+    [({}, 1), ({"progressive": True}, 10), ({"exif": b"Exif\0\0" + b"\xff\xda" * 50}, 1)],
+    ids=["baseline", "progressive", "markers in the EXIF data"],
+)
+def test_scans_of_a_jpeg_are_counted_without_those_of_other_parts(options, scans):
+    content = encoded(corners(), "JPEG", **options)
+    again = content[content.rindex(b"\xff\xda") :]
+    for whole, most in [(content, scans), (content + content * 20, scans), (content[:-2] + again, scans + 1)]:
+        assert not jpeg_segments.has_more_scans(whole, most)
+        assert jpeg_segments.has_more_scans(whole, most - 1)
+    assert jpeg_segments.has_more_scans(content[:-2] + b"\xff\xda\0\2" * 500, 100)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8" + b"\xff\xc4" * 9, b"GIF89a\xff\xda"]
+)
+def test_what_is_no_jpeg_has_no_scans(content):
+    assert not jpeg_segments.has_more_scans(content, 0)
