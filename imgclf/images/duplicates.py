@@ -1,7 +1,6 @@
 """Near-duplicates: candidates by a perceptual hash, confirmed by comparing image signatures."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 
 import cv2
 import imagehash
@@ -14,6 +13,8 @@ NEAR_BITS = 20  # Hamming distance, of 256; unrelated photographs have 30 and mo
 FEWEST_BITS = 8  # flat pictures and small objects on white share a hash with next to no set bits
 SIGNATURE_SIDE = 32
 TINT_SIDE = 8  # colours survive recompression only at a coarse scale
+SIGNATURE_LENGTH = SIGNATURE_SIDE**2 + 3 * TINT_SIDE**2
+EVERY = 32  # of a signature each 32nd value is compared first
 SIGNATURE_LEVELS = 24  # largest difference between signatures that recompression and resizing cause
 
 BLOCK_HASHES = 512
@@ -64,7 +65,7 @@ def signatures_match(one: np.ndarray, others: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    one : (1216,) int16. others : (..., 1216) int16.
+    one : (n,) int16, all values of a signature or some. others : (..., n) int16.
 
     Returns
     -------
@@ -110,14 +111,19 @@ def near_duplicates(
     connecting : only the pairs that connect each cluster, fewer than there are pictures: 10,000 frames of a
         fixed camera have 50 million pairs.
     """
-    signature = cache(signature_of)
+    signatures = np.empty((len(hashes), SIGNATURE_LENGTH), np.int16)
+    is_known = np.zeros(len(hashes), bool)
     cluster = np.arange(len(hashes))  # pictures that are connected so far have the same number
     pairs = []
     for i, near in _close_to_each(hashes):
         near = near[cluster[near] != cluster[i]] if connecting else near
         if not len(near):
             continue
-        near = near[signatures_match(signature(i), np.stack([signature(int(j)) for j in near]))]
+        for j in (i, *near[~is_known[near]]):
+            if not is_known[j]:
+                signatures[j], is_known[j] = signature_of(int(j)), True
+        for step in (EVERY, 1):  # few values suffice to tell most pictures apart
+            near = near[signatures_match(signatures[i, ::step], signatures[near, ::step])]
         if connecting:
             near = near[np.sort(np.unique(cluster[near], return_index=True)[1])]  # one of each cluster
             cluster[np.isin(cluster, cluster[near])] = cluster[i]
