@@ -138,7 +138,9 @@ def table(figures: dict[str, Any]) -> str:
         worst = sorted(measured, key=lambda label: classes[label]["accuracy"])[:WORST]
         others = len(classes) - len(worst)
         classes = {label: classes[label] for label in worst}
-        lines.append(f"the {len(worst)} labels of the lowest accuracy; {others} others are in {files.EVALUATION}")
+        lines.append(
+            f"the {len(worst)} labels of the lowest accuracy; {others} others are in {files.EVALUATION}"
+        )
     for label, row in classes.items():
         lines.append(_line(label, row["images"], row["accuracy"], row["accuracy_interval"], row["roc_auc"]))
     for name, key in (
