@@ -32,8 +32,12 @@ def _show_interrupt(
     shell: Any, kind: type[BaseException], error: BaseException, frames: TracebackType, tb_offset: int | None
 ) -> None:
     """Show in a notebook that a cell was interrupted; in one line if it was at work in this package."""
-    if any(frame.f_globals.get("__name__", "").split(".")[0] == __name__ for frame, _ in walk_tb(frames)):
+    stack = [(frame.f_globals.get("__name__", ""), frame.f_code.co_name) for frame, _ in walk_tb(frames)]
+    if any(module.split(".")[0] == __name__ for module, _ in stack):
         line = f"{kind.__name__}: stopped; to go on, run this cell again"
+        if any(name == "<module>" for module, name in stack if module != "__main__"):
+            # Half a module would stay, with which nothing works.
+            line = f"{kind.__name__}: stopped while a library was loaded; to go on, restart the kernel"
         error._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]  # IPython looks for it
     shell.showtraceback((kind, error, frames), tb_offset=tb_offset)
 

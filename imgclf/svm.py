@@ -178,6 +178,7 @@ def train(
     if not c_values or min(c_values) <= 0:
         raise ImgclfError(f"svm_c={list(c_values)}: give at least one C, all above 0")
     c_values = sorted(c_values)
+    progress(0, len(c_values) * (FOLDS + 1))  # already to divide many images into folds takes seconds
     vectors = _normalized(matrix) if l2_normalize else matrix
     folds = _folds(y, clusters, seed) if validation is None else _single_fold(validation)
     total = len(c_values) * (len(folds) + 1)

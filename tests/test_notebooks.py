@@ -136,6 +136,13 @@ def images():
     time.sleep(9)
     yield
 dataset.fingerprint(images())"""
+INTERRUPTED_IMPORT = """
+import sys
+from pathlib import Path
+Path("torch.py").write_text("import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(9)")
+sys.path.insert(0, "")
+from imgclf.finetuning import frozen
+frozen.default_device()"""
 INTERRUPTED_ELSEWHERE = "import imgclf, os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)"
 A_DEFECT = "from imgclf import plots\nplots.short(None)"
 
@@ -167,6 +174,12 @@ class TestAnErrorInANotebook:
         error = error_of(INTERRUPTED, tmp_path, data_dir)
         assert error.ename == "KeyboardInterrupt"
         assert error.traceback == ["KeyboardInterrupt: stopped; to go on, run this cell again"]
+
+    def test_an_interrupt_of_an_import_asks_for_a_new_kernel(self, tmp_path, data_dir):
+        error = error_of(INTERRUPTED_IMPORT, tmp_path, data_dir)
+        assert error.traceback == [
+            "KeyboardInterrupt: stopped while a library was loaded; to go on, restart the kernel"
+        ]
 
     @pytest.mark.parametrize("source", [INTERRUPTED_ELSEWHERE, A_DEFECT], ids=["interrupt", "defect"])
     def test_has_its_traceback_where_that_tells_something(self, source, tmp_path, data_dir):

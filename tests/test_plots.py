@@ -417,7 +417,7 @@ def test_a_confusion_matrix_of_many_labels_counts_every_image(ax):
     evaluation = of_many(200)
     plots.confusion(evaluation, ax=ax)
     assert sum(int(text.get_text()) for text in ax.texts) == 600
-    assert ax.get_yticklabels()[-1].get_text() == "180 other labels"
+    assert ax.get_yticklabels()[-1].get_text() == "180 others"
     assert "the 20 of 200 labels with the most mistakes; the others are summed" in ax.get_title()
 
 

@@ -17,6 +17,7 @@ from imgclf.data import test_list
 from imgclf.data.dataset import Dataset, Image, read_table, write_table
 
 FEW = 20  # a label with fewer training images, or a quarter of it in test images, is warned about
+MOST_NAMED = 12  # labels in that warning
 EXCLUDED = "left out"  # the subset of excluded images in split.tsv, as version 0.1.0 wrote it
 COLUMNS = ["path", "split", "cluster", "sha256"]
 
@@ -103,8 +104,9 @@ class Split:
         ]
         if not few:
             return ""
+        more = f" and {len(few) - MOST_NAMED} more labels" if len(few) > MOST_NAMED else ""
         return (
-            f"CAREFUL: few images of {', '.join(few)}; "
+            f"CAREFUL: few images of {', '.join(few[:MOST_NAMED])}{more}; "
             "expect little of these labels, and of the figures about them"
         )
 

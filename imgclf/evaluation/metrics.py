@@ -233,7 +233,7 @@ def condensed_confusion(evaluation: Evaluation, *, most: int) -> tuple[list[str]
     place[worst] = range(most)
     condensed = np.zeros((most + 1, most + 1), counts.dtype)
     np.add.at(condensed, (place[:, None], place[None, :]), counts)
-    return [*(labels[k] for k in worst), f"{len(labels) - most} other labels"], condensed
+    return [*(labels[k] for k in worst), f"{len(labels) - most} others"], condensed
 
 
 def worst_confusions(evaluation: Evaluation, *, most: int) -> list[Mistake]:

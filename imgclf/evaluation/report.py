@@ -10,6 +10,7 @@ from imgclf import ImgclfError, files
 from imgclf.evaluation import calibration, curves
 from imgclf.evaluation.metrics import Evaluation
 
+MOST_LINES, WORST = 40, 20  # a table of more labels has the WORST of them
 VERSION = 1  # of the layout of evaluation.json; docs/evaluation.schema.json describes it
 WRITERS = {  # the notebooks
     files.HELD_OUT: "04_train_svm",
@@ -133,11 +134,23 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """Return the accuracies of an `evaluation.json` as lines of text, in whole percent."""
+    """Return the accuracies of an `evaluation.json` as lines of text, in whole percent.
+
+    Of many labels, those with the lowest accuracy have lines.
+    """
     lines = [f"{'':<32}{'images':>6}  {'accuracy':>8} {'95 % interval':>13}{'ROC area':>9}"]
     if figures.get("evaluated_on") == "train":
         lines.insert(0, "CAREFUL: on the TRAINING IMAGES; this overestimates the accuracy on new images")
-    for label, row in figures["classes"].items():
+    classes = figures["classes"]
+    if len(classes) > MOST_LINES:
+        measured = [label for label in classes if classes[label]["accuracy"] is not None]
+        worst = sorted(measured, key=lambda label: classes[label]["accuracy"])[:WORST]
+        others = len(classes) - len(worst)
+        classes = {label: classes[label] for label in worst}
+        lines.append(
+            f"the {len(worst)} labels of the lowest accuracy; {others} others are in {files.EVALUATION}"
+        )
+    for label, row in classes.items():
         lines.append(_line(label, row["images"], row["accuracy"], row["accuracy_interval"], row["roc_auc"]))
     for name, key in (
         ("overall accuracy", "overall_accuracy"),

@@ -205,17 +205,18 @@ class ProbabilityBars(Chart):
 
     def __init__(self, labels: Sequence[str], **traits: Any) -> None:
         self._labels = list(labels)
-        shown = self._labels[:FEW]
+        # Of many labels, a row shows another one for each image; bqplot would turn a new domain upside down.
+        self._rows = self._labels if len(labels) <= FEW else [str(k) for k in range(FEW)]
         room, font = _tick_room(labels, more=len(TRUE))
-        self._rows = bqplot.OrdinalScale(domain=shown, reverse=True)
+        rows = bqplot.OrdinalScale(domain=self._rows, reverse=True)
         share = bqplot.LinearScale(min=0, max=1.4)  # leaves space for the numbers
         self._bars = bqplot.Bars(
-            x=shown,
-            y=np.zeros(len(shown)),
-            scales={"x": self._rows, "y": share},
+            x=self._rows,
+            y=np.zeros(len(self._rows)),
+            scales={"x": rows, "y": share},
             orientation="horizontal",
             padding=0.25,
-            colors=[colour(labels, label) for label in shown],
+            colors=[colour(labels, label) for label in self._labels[:FEW]],
             label_display=True,
             label_display_format=".2f",
             label_font_style={**font, "text-anchor": "start", "fill": INK},
@@ -230,7 +231,7 @@ class ProbabilityBars(Chart):
             stroke_width=1,
         )
         self._label_axis = bqplot.Axis(
-            scale=self._rows, side="left", tick_labels=_shortened(shown), tick_style=font, grid_lines="none"
+            scale=rows, side="left", tick_labels=_shortened(self._rows), tick_style=font, grid_lines="none"
         )
         which = "" if len(labels) <= FEW else f", {FEW} of {len(labels)} labels"
         probability_axis = bqplot.Axis(
@@ -258,14 +259,12 @@ class ProbabilityBars(Chart):
         true : the true label, which is marked.
         """
         shown = self._likeliest(probabilities, true)
-        labels = [self._labels[k] for k in shown]
-        self._rows.domain = labels
+        names = {row: self._labels[k] for row, k in zip(self._rows, shown, strict=True)}
+        self._bars.y = np.asarray(probabilities, dtype=float)[shown]
         self._label_axis.tick_labels = {
-            **_shortened(labels),
-            true: f"{short(true, LONGEST_BESIDE_AXIS)}{TRUE}",
+            row: short(label, LONGEST_BESIDE_AXIS) + (TRUE if label == true else "")
+            for row, label in names.items()
         }
-        with self._bars.hold_sync():
-            self._bars.x, self._bars.y = labels, np.asarray(probabilities, dtype=float)[shown]
 
     def _likeliest(self, probabilities: np.ndarray, true: str) -> list[int]:
         """Return the positions of the labels to show: all, or the likeliest and the true one."""

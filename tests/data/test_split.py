@@ -603,3 +603,9 @@ def test_a_relabelled_dedicated_test_image_stays_in_the_test_set(colour_folder):
     notes.relabel([[i.path for i in notes.images].index("red/listed.jpg")], "green")
     parts = split.split(notes.current_dataset())
     assert {image.path for image in parts.test} == {"green/listed.jpg", "blue/05.jpg"} and not parts.not_found
+
+
+def test_caution_about_many_labels_names_some():
+    images = [image for k in range(200) for image in many(f"{k:03d}", 3)]
+    caution = split.split(dataset(*images)).caution()
+    assert "000 (2 train, 1 test)" in caution and "and 188 more labels" in caution and len(caution) < 500

@@ -191,7 +191,7 @@ def test_score_skips_an_image_that_was_replaced(tiny_network, colour_folder):
 def test_a_condensed_confusion_matrix_has_the_labels_with_mistakes_and_every_image():
     found = by_hand(list("aabbccdd"), list("aabdccdd"), "abcd")
     labels, counts = metrics.condensed_confusion(found, most=2)
-    assert labels == ["b", "d", "2 other labels"]
+    assert labels == ["b", "d", "2 others"]
     assert counts.tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 4]]
     labels, counts = metrics.condensed_confusion(found, most=4)
     assert labels == list("abcd") and (counts == found.confusion).all()

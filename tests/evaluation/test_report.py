@@ -164,3 +164,14 @@ def test_a_damaged_evaluation_names_the_notebook_that_writes_it(tmp_path, conten
     (tmp_path / "evaluation.json").write_bytes(content)
     with pytest.raises(ImgclfError, match=r"evaluation\.json: damaged; run 05_evaluate again"):
         report.read(tmp_path)
+
+
+def test_table_of_many_labels_has_the_lowest_accuracies(tmp_path):
+    truth = np.arange(200).repeat(2)
+    predicted = np.where((truth == 150) | (truth == 7), 0, truth)
+    scores = np.eye(200, dtype=np.float32)[predicted]
+    names = [f"label {k}" for k in range(200)]
+    found = Evaluation(tuple(names), tuple(map(str, range(400))), truth, scores, scores)
+    lines = report.table(report.summary(found)).split("\n")
+    assert "the 20 labels of the lowest accuracy; 180 others are in evaluation.json" in lines
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["label 7", "label 150"] and len(lines) == 26

@@ -39,12 +39,14 @@ class Sweep:
     ----------
     output : by step, what the command printed. records : by step, `trial.json` of each trial by its network.
     left : processes that still worked in the data folder a minute after the sweep was killed.
+    counted : notebooks done and of all, of the last step.
     """
 
     folder: Path
     output: dict[str, subprocess.CompletedProcess] = field(default_factory=dict)
     records: dict[str, dict[str, dict]] = field(default_factory=dict)
     left: list[int] = field(default_factory=list)
+    counted: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def data(self) -> Path:
@@ -112,7 +114,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
         )
         first.write_text("no network")  # to fail is the quickest way to show that a trial ran
         with pytest.raises(ImgclfError, match=r"^the only trial failed: .*dnn_fixed.onnx"):
-            sweep.run("colours", str(images), f"backbone: {first}; input_size: 32; svm_c: [0.1, 1]")
+            sweep.run(
+                "colours",
+                str(images),
+                f"backbone: {first}; input_size: 32; svm_c: [0.1, 1]",
+                progress=lambda done, total: scenario.counted.append((done, total)),
+            )
         scenario.records[OTHER_IMAGES] = scenario.read_records()
         yield scenario
 
@@ -164,6 +171,9 @@ class TestSweepOfTwoNetworks:
         before, after = (swept.records[step]["dnn_fixed.onnx"] for step in (COMPLETE, OTHER_IMAGES))
         assert after["fingerprint"] != before["fingerprint"]
         assert after["error"] not in ("", sweep.UNFINISHED)
+
+    def test_progress_counts_the_notebooks_of_a_trial(self, swept):
+        assert swept.counted == [(0, 4)]  # 02 failed
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ class TestManyLabels:
         cells, *inks = figure.marks
         assert len(cells.row) == min(count, 41)
         assert sum(int(text) for mark in inks for text in mark.text) == 5 * count
-        for cell in (("label 1", "label 2"), (f"{count - 40} other labels", "label 1")):
+        for cell in (("label 1", "label 2"), (f"{count - 40} others", "label 1")):
             message = {"event": "element_click", "data": dict(zip(("row", "column"), cell, strict=True))}
             cells._handle_custom_msg(message, [])
         assert clicked == [("label 1", "label 2")]
@@ -206,14 +206,17 @@ class TestManyLabels:
         bars = charts.ProbabilityBars(labels(count))
         probabilities = np.linspace(1, 0, count)
         bars.show(probabilities, "label 12")
+        ticks = bars.axes[0].tick_labels
+        rows = [ticks[row] for row in bars.marks[0].scales["x"].domain]
         if count > charts.FEW:
-            assert list(bars.marks[0].x) == labels(15) == bars.marks[0].scales["x"].domain
+            assert rows == [*labels(12), "label 12 (true)", "label 13", "label 14"]
+            np.testing.assert_array_equal(bars.marks[0].y, probabilities[:15])
             bars.show(probabilities, f"label {count - 1}")
-            assert list(bars.marks[0].x) == [*labels(14), f"label {count - 1}"]
-            assert bars.axes[0].tick_labels[f"label {count - 1}"].endswith("(true)")
+            assert [*bars.axes[0].tick_labels.values()] == [*labels(14), f"label {count - 1} (true)"]
+            np.testing.assert_array_equal(bars.marks[0].y, [*probabilities[:14], 0])
             assert bars.axes[1].label == f"probability, 15 of {count} labels"
         else:
-            assert list(bars.marks[0].x) == labels(count)
+            assert rows == [*labels(12), "label 12 (true)"]
 
     def test_the_roc_curves_are_those_of_the_smallest_area(self, count):
         found = evaluated(count)
