@@ -5,11 +5,13 @@ import hashlib
 import json
 import math
 import os
+import time
 import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, BinaryIO
@@ -39,6 +41,8 @@ DAMAGED_NPZ = (
     zlib.error,
     TokenError,
 )
+
+STALE_SECONDS = 24 * 3600
 
 UNWRITABLE = {
     errno.ENOSPC: "the disk is full; free some space and run again",
@@ -92,6 +96,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     """
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path.parent)
         temporary = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
             with temporary.open("xb") as file:
@@ -102,6 +107,18 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+@cache
+def _remove_stale(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder; done once, at its first write.
+
+    A recent one may belong to a run in progress.
+    """
+    for temporary in folder.glob(".*.part"):
+        with suppress(OSError):
+            if time.time() - temporary.stat().st_mtime > STALE_SECONDS:
+                temporary.unlink()
 
 
 def read_text(path: Path) -> str:

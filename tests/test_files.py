@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 
 import pytest
 
@@ -73,6 +74,15 @@ def test_unwritable_file_is_named_with_the_remedy(tmp_path, number, remedy):
 def test_other_system_errors_keep_their_traceback(tmp_path):
     with pytest.raises(IsADirectoryError, match="as the system says it"), files.writable(tmp_path):
         raise OSError(errno.EISDIR, "as the system says it")
+
+
+def test_temporary_files_of_killed_processes_are_removed_a_day_later(tmp_path):
+    for name in (".old.part", ".new.part", "own.part"):
+        (tmp_path / name).write_bytes(b"half")
+    for name in (".old.part", "own.part"):
+        os.utime(tmp_path / name, (0, 0))
+    files.write_text(tmp_path / "a.txt", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new.part", "a.txt", "own.part"]
 
 
 def test_lock_is_released_after_an_error(tmp_path, capsys):
