@@ -73,6 +73,7 @@ def parse(line: bytes) -> Step:
         content.get("action") not in ACTIONS
         or not content.get("path")
         or (content["action"] == "relabel") != bool(content.get("to"))
+        or (content["action"] not in UNDONE_BY and not content.get("undoes"))
     ):
         raise ValueError("not a step")
     for path in (content["path"], content.get("to", ""), content.get("made", "")):
