@@ -57,7 +57,17 @@ MAX_PIXELS = 100_000_000
 TRANSPARENCY_GREY = 114  # grey level of the background under a transparent image
 
 # What Pillow's readers raise for a damaged file, by format.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, IndexError, TypeError, struct.error)
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    IndexError,
+    TypeError,
+    AssertionError,
+    struct.error,
+)
 
 PILLOW_LIMIT = Lock()  # Pillow's limit of pixels is one for the whole process
 
