@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, BinaryIO
+from types import UnionType
+from typing import Any, BinaryIO, get_args, get_origin
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -178,11 +179,52 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
     try:
         # Opened here, since np.load leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names or arrays}
+            found = {name: arrays[name] for name in names or arrays}
+        if not all(isinstance(array, np.ndarray) for array in found.values()):
+            raise ValueError("a member of the archive is no array")
+        return found
     except FileNotFoundError:
         raise
     except DAMAGED_NPZ as error:
         raise ValueError(f"{path}: damaged") from error
+
+
+def read_json(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON object in a file, after a check of the keys that it must have; see `is_of`.
+
+    Raises
+    ------
+    FileNotFoundError : there is no such file.
+    ValueError : it is damaged, lacks one of the keys, or has a value of another type.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged") from error
+    if not is_of(content, dict[str, Any]):
+        raise ValueError(f"{path}: no JSON object")
+    if wrong := [key for key, kind in kinds.items() if not is_of(content.get(key), kind)]:
+        raise ValueError(f"{path}: {', '.join(wrong)} missing or of another type")
+    return content
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether a value from JSON has a type such as `str`, `float | None`, `list[str]` or `dict[str, float]`.
+
+    A float is a finite number, also an integer of up to 64 bits.
+    """
+    kinds = get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(is_of(value, one) for one in kinds)
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(is_of(item, kinds[0]) for item in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(is_of(item, kinds[1]) for item in value.values())
+    if kind is float:
+        return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 2**63)
+    return kind is Any or type(value) is (type(None) if kind is None else kind)
 
 
 def sha256(path: Path) -> str:

@@ -1,7 +1,11 @@
 import errno
 import json
+import math
 import os
+import zipfile
+from typing import Any
 
+import numpy as np
 import pytest
 
 from imgclf import ImgclfError, files
@@ -74,6 +78,38 @@ def test_unwritable_file_is_named_with_the_remedy(tmp_path, number, remedy):
 def test_other_system_errors_keep_their_traceback(tmp_path):
     with pytest.raises(IsADirectoryError, match="as the system says it"), files.writable(tmp_path):
         raise OSError(errno.EISDIR, "as the system says it")
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"),
+    [
+        (str, ["", "a"], [None, 1, ["a"]]),
+        (int, [0, -1, 2**70], [True, 1.0, "1"]),
+        (float, [1, 1.5, -(2**60)], [math.nan, math.inf, 2**70, True, "1"]),
+        (float | None, [None, 0.5], ["", []]),
+        (list[str], [[], ["a"]], ["a", [1], {"a": "b"}]),
+        (dict[str, float], [{}, {"a": 1}], [[], {"a": "b"}]),
+        (list[dict[str, Any]], [[{"a": []}]], [[[]]]),
+    ],
+)
+def test_values_from_json_are_of_a_type_or_not(kind, right, wrong):
+    assert all(files.is_of(value, kind) for value in right)
+    assert not any(files.is_of(value, kind) for value in wrong)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "[" * 10_000, '{"a": "x"}', "{}", '{"a": NaN}'])
+def test_json_that_is_damaged_or_of_other_types_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ValueError, match=r"a\.json"):
+        files.read_json(tmp_path / "a.json", {"a": float})
+
+
+def test_an_archive_with_a_member_that_is_no_array_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.zeros(3))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("b.npy", "no array")
+    with pytest.raises(ValueError, match=r"a\.npz: damaged"):
+        files.read_npz(tmp_path / "a.npz")
 
 
 def test_temporary_files_of_killed_processes_are_removed_a_day_later(tmp_path):

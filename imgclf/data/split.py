@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -223,11 +222,13 @@ def _settings(dataset_name: str) -> Path:
 
 def _read_settings(dataset_name: str) -> Settings:
     try:
-        stored = json.loads(_settings(dataset_name).read_text(encoding="utf-8"))
+        stored = files.read_json(
+            _settings(dataset_name), {"train_fraction": float, "split_by": str, "seed": int}
+        )
         return Settings(
             train_fraction=stored["train_fraction"], split_by=stored["split_by"], seed=stored["seed"]
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise ImgclfError(
             f"{_settings(dataset_name)}: missing or damaged; run 01_prepare_data again"
         ) from error
