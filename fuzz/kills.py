@@ -182,6 +182,7 @@ def in_this_process(path: Path, folder: Path, values: dict[str, Any], **_: Any) 
     import nbformat
 
     shell = InteractiveShell.instance()
+    shell.reset(new_session=False)
     for cell in nbformat.read(path, 4).cells:
         if cell.cell_type == "code":
             shell.run_cell(cell.source).raise_error()
