@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations
 from imgclf.data import changes, scan
-from imgclf.data.journal import NAME, PENDING, Journal
+from imgclf.data.journal import LOCK, NAME, PENDING, Journal
 from support.mutations import JSON_VALUES, TEXT, TEXTS, damaged
 from support.pictures import jpeg
 
@@ -18,7 +18,7 @@ IMAGES = {
     path: jpeg("red", seed)
     for seed, path in enumerate(["red/1.jpg", "red/shop/2.jpg", "blue/3.jpg", "blue/1.jpg"])
 }
-PATHS = (*IMAGES, "red", "blue", "red/shop", "green", "blue/new.jpg", "link/victim.jpg", "link/new.jpg", "red/out.jpg", "out.jpg",
+PATHS = (*IMAGES, *["link/victim.jpg", "../victim.jpg", "red/new.jpg"] * 4, "red", "blue", "red/shop", "green", "blue/new.jpg", "link/victim.jpg", "link/new.jpg", "red/out.jpg", "out.jpg",
          "../victim.jpg", "a/../../victim.jpg", "/tmp/x.jpg", "..", ".", "./red/1.jpg", "red//1.jpg", "link", "red/1.jpg/x", "C:\\x.jpg", NAME, PENDING)  # fmt: skip
 
 
@@ -42,7 +42,8 @@ def build(outside: Path) -> Path:
 
 def contents(folder: Path) -> list[bytes]:
     """The images, wherever they lie now."""
-    return sorted(path.read_bytes() for path in folder.rglob("*.jpg") if not path.is_symlink())
+    found = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return sorted(path.read_bytes() for path in found if path.name not in (NAME, PENDING, LOCK))
 
 
 PATH = st.one_of(*[st.sampled_from(PATHS)] * 5, TEXTS)
