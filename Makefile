@@ -1,6 +1,6 @@
 # make run     from images to an evaluated classifier        make lab    the notebooks in JupyterLab
 # make check   lint, types and unit tests, in two minutes    make bench  speed and memory, as ratios
-# make test    everything that is tested
+# make test    everything that is tested                  make fuzz   random input; make kill: SIGKILL at random moments
 #
 # make serve   the newest classifier as a REST API
 # make cntk    CNTK 2.7 beside it, for old models and engine=cntk (CNTK_PYTHON=/path/to/python3.6)
@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest -n 2
 LAB_SETTINGS := .venv/share/jupyter/lab/settings
 NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
-.PHONY: run lint check test lab serve cntk bench notebooks docs lock
+.PHONY: run lint check test lab serve cntk fuzz kill bench notebooks docs lock
 
 run: $(INSTALLED)
 	@$(BIN)/imgclf run
@@ -41,6 +41,14 @@ lab: $(INSTALLED)
 
 serve: $(INSTALLED)
 	@$(BIN)/imgclf serve $(SERVE)
+
+# Random input from a seed, ten minutes: SECONDS=60 SEED=1. What fails lies in fuzz/findings.
+fuzz: $(INSTALLED)
+	@$(BIN)/python -m pytest fuzz --seconds $(or $(SECONDS),600) --seed $(or $(SEED),0)
+
+# SIGKILL at random moments, 60 for each kind of work: SEED=1.
+kill: $(INSTALLED)
+	@$(BIN)/python fuzz/kills.py --seed $(or $(SEED),0)
 
 bench: $(INSTALLED)
 	@for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done

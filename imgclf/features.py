@@ -107,7 +107,9 @@ class Cache:
             arrays = _read_shard(shard)
             vectors = arrays["features"]
             if not len(matrix):
-                matrix = np.empty((len(found), vectors.shape[1]), np.float32)
+                matrix = np.empty((len(found), *vectors.shape[1:]), np.float32)
+            if vectors.shape[1:] != matrix.shape[1:] or vectors.ndim != 2:
+                raise _damaged(shard)
             for vector, key in zip(vectors, arrays["sha256"].tolist(), strict=True):
                 matrix[rows.get(key, [])] = vector
         return Features(matrix, found)
@@ -115,9 +117,19 @@ class Cache:
 
 def _read_shard(shard: Path, *names: str) -> dict[str, np.ndarray]:
     try:
-        return files.read_npz(shard, *(names or ("sha256", "features")))
+        arrays = files.read_npz(shard, *(names or ("sha256", "features")))
+        sha256, vectors = arrays["sha256"], arrays.get("features")
+        if sha256.dtype.kind != "U" or sha256.ndim != 1:
+            raise ValueError("sha256 is no list of texts")
+        if vectors is not None and (vectors.dtype != np.float32 or vectors.shape[:1] != sha256.shape):
+            raise ValueError("not a vector for each sha256")
+        return arrays
     except (OSError, ValueError) as error:
-        raise ImgclfError(f"{shard}: damaged; delete it and run 03_run_dnn again") from error
+        raise _damaged(shard) from error
+
+
+def _damaged(shard: Path) -> ImgclfError:
+    return ImgclfError(f"{shard}: damaged; delete it and run 03_run_dnn again")
 
 
 def compute(

@@ -6,14 +6,17 @@ import json
 import math
 import os
 import stat
+import time
 import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, BinaryIO
+from types import UnionType
+from typing import Any, BinaryIO, get_args, get_origin
 
 import numpy as np
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
@@ -51,6 +54,8 @@ NOT_REGULAR = {
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
 }
+
+STALE_SECONDS = 24 * 3600
 
 UNWRITABLE = {
     errno.ENOSPC: "the disk is full; free some space and run again",
@@ -138,6 +143,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     """
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path.parent)
         temporary = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
             with temporary.open("xb") as file:
@@ -202,6 +208,18 @@ def _check_size(path: Path, size: int, max_bytes: int) -> None:
         raise ImgclfError(f"{path}: more than {max_bytes:,} bytes; move it away, or make it smaller")
 
 
+@cache
+def _remove_stale(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder; done once, at its first write.
+
+    A recent one may belong to a run in progress.
+    """
+    for temporary in folder.glob(".*.part"):
+        with suppress(OSError):
+            if time.time() - temporary.stat().st_mtime > STALE_SECONDS:
+                temporary.unlink()
+
+
 def read_text(path: Path) -> str:
     """Return the content of a file as text, question marks for what is not UTF-8; empty without a file."""
     try:
@@ -251,11 +269,59 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
     try:
         # Opened here, since np.load leaves a damaged file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names or arrays}
+            found = {name: arrays[name] for name in names or arrays}
+        if not all(isinstance(array, np.ndarray) for array in found.values()):
+            raise ValueError("a member of the archive is no array")
+        return found
     except FileNotFoundError:
         raise
     except DAMAGED_NPZ as error:
         raise ValueError(f"{path}: damaged") from error
+
+
+def read_json(
+    path: Path, kinds: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the JSON object in a file, after a check of the keys that it must have; see `is_of`.
+
+    Parameters
+    ----------
+    defaults : values of keys that earlier versions did not write.
+
+    Raises
+    ------
+    FileNotFoundError : there is no such file.
+    ValueError : it is damaged, lacks one of the keys, or has a value of another type.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged") from error
+    if not is_of(content, dict[str, Any]):
+        raise ValueError(f"{path}: no JSON object")
+    content = {**(defaults or {}), **content}
+    if wrong := [key for key, kind in kinds.items() if not is_of(content.get(key), kind)]:
+        raise ValueError(f"{path}: {', '.join(wrong)} missing or of another type")
+    return content
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether a value from JSON has a type such as `str`, `float | None`, `list[str]` or `dict[str, float]`.
+
+    A float is a finite number, also an integer of up to 64 bits.
+    """
+    kinds = get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(is_of(value, one) for one in kinds)
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(is_of(item, kinds[0]) for item in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(is_of(item, kinds[1]) for item in value.values())
+    if kind is float:
+        return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < 2**63)
+    return kind is Any or type(value) is (type(None) if kind is None else kind)
 
 
 def sha256(path: Path) -> str:

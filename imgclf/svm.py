@@ -423,6 +423,11 @@ def read(path: Path) -> Head:
     """
     try:
         arrays = files.read_npz(path)
+        k, d = arrays["weights"].shape
+        if not (k and d) or arrays["labels"].shape != (k,) or arrays["offsets"].shape != (k,):
+            raise ValueError("the arrays differ in length")
+        if [arrays[name].dtype.kind for name in ("weights", "offsets", "labels")] != ["f", "f", "U"]:
+            raise ValueError("an array has another type")
         return Head(
             tuple(arrays["labels"].tolist()),
             arrays["weights"],

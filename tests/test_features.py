@@ -210,6 +210,22 @@ def test_a_damaged_shard_is_named_with_the_remedy(colours, tiny_network, cache):
         cache.features(colours.images)
 
 
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        np.zeros((2, 8), np.float32),
+        np.zeros((1, 7), np.float32),
+        np.zeros(1, np.float32),
+        np.zeros((1, 8), int),
+    ],
+)
+def test_a_shard_that_does_not_fit_the_others_is_named_with_the_remedy(colours, tiny_network, cache, vectors):
+    features.compute(colours, tiny_network, cache)
+    np.savez(cache.folder / "other.npz", sha256=np.array(["0" * 64]), features=vectors)
+    with pytest.raises(ImgclfError, match=r"other\.npz: damaged; delete it and run 03_run_dnn again"):
+        cache.features(colours.images)
+
+
 def test_a_missing_cache_says_what_to_run(colours, cache):
     with pytest.raises(ImgclfError, match="no features of these images yet; run 03_run_dnn first"):
         cache.features(colours.images)

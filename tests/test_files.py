@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import json
+import math
 import os
 import pwd
 import re
@@ -9,8 +10,11 @@ import socket
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from filelock import Timeout
 
@@ -84,6 +88,47 @@ def test_unwritable_file_is_named_with_the_remedy(tmp_path, number, remedy):
 def test_other_system_errors_keep_their_traceback(tmp_path):
     with pytest.raises(IsADirectoryError, match="as the system says it"), files.writable(tmp_path):
         raise OSError(errno.EISDIR, "as the system says it")
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"),
+    [
+        (str, ["", "a"], [None, 1, ["a"]]),
+        (int, [0, -1, 2**70], [True, 1.0, "1"]),
+        (float, [1, 1.5, -(2**60)], [math.nan, math.inf, 2**70, True, "1"]),
+        (float | None, [None, 0.5], ["", []]),
+        (list[str], [[], ["a"]], ["a", [1], {"a": "b"}]),
+        (dict[str, float], [{}, {"a": 1}], [[], {"a": "b"}]),
+        (list[dict[str, Any]], [[{"a": []}]], [[[]]]),
+    ],
+)
+def test_values_from_json_are_of_a_type_or_not(kind, right, wrong):
+    assert all(files.is_of(value, kind) for value in right)
+    assert not any(files.is_of(value, kind) for value in wrong)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "[" * 10_000, '{"a": "x"}', "{}", '{"a": NaN}'])
+def test_json_that_is_damaged_or_of_other_types_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ValueError, match=r"a\.json"):
+        files.read_json(tmp_path / "a.json", {"a": float})
+
+
+def test_an_archive_with_a_member_that_is_no_array_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.zeros(3))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("b.npy", "no array")
+    with pytest.raises(ValueError, match=r"a\.npz: damaged"):
+        files.read_npz(tmp_path / "a.npz")
+
+
+def test_temporary_files_of_killed_processes_are_removed_a_day_later(tmp_path):
+    for name in (".old.part", ".new.part", "own.part"):
+        (tmp_path / name).write_bytes(b"half")
+    for name in (".old.part", "own.part"):
+        os.utime(tmp_path / name, (0, 0))
+    files.write_text(tmp_path / "a.txt", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new.part", "a.txt", "own.part"]
 
 
 def test_lock_is_released_after_an_error(tmp_path, capsys):

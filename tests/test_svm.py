@@ -285,6 +285,33 @@ def test_a_damaged_head_is_named_with_the_remedy(tmp_path):
         svm.read(tmp_path / "svm.npz")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"labels": np.array(["a"])},
+        {"labels": np.zeros(3)},
+        {"offsets": np.zeros(2)},
+        {"weights": np.zeros((3, 0))},
+        {"weights": np.zeros((3, 2), int)},
+        {"c": np.zeros(2)},
+    ],
+)
+def test_a_head_whose_arrays_do_not_fit_together_is_refused(tmp_path, wrong):
+    whole = {
+        "labels": np.array(["a", "b", "c"]),
+        "weights": np.zeros((3, 2)),
+        "offsets": np.zeros(3),
+        "l2_normalize": True,
+        "c": 1.0,
+        "temperature": 1.0,
+    }
+    np.savez(tmp_path / "svm.npz", **whole)
+    assert svm.read(tmp_path / "svm.npz").labels == ("a", "b", "c")
+    np.savez(tmp_path / "svm.npz", **{**whole, **wrong})
+    with pytest.raises(ImgclfError, match=r"svm\.npz: damaged; run 04_train_svm again"):
+        svm.read(tmp_path / "svm.npz")
+
+
 def test_a_single_label_is_refused():
     with pytest.raises(
         ImgclfError,

@@ -11,13 +11,22 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from imgclf import ImgclfError, engines
+from imgclf import ImgclfError, engines, files
 from imgclf.engines import pipeline
 from imgclf.images.loading import Skipped, Source
 from imgclf.images.preprocessing import Preprocessing
 
 SELF_TEST_SIDE = 16  # pixels; small enough to travel inside the file, enlarged by repetition
 TOLERANCE = {"f32": 1e-4, "bf16": 5e-2}  # of the largest score; bf16 keeps 8 bits
+
+KINDS = {  # of the metadata; all but labels and self_test may be missing
+    "labels": list[str],
+    "self_test": dict[str, Any],
+    "parameters": dict[str, Any],
+    "metrics": dict[str, float | None],
+    "training_images": int,
+    "imgclf_version": str,
+}
 
 
 @dataclass(frozen=True)
@@ -184,11 +193,15 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise ImgclfError(f"{path}: no classifier there; run 04_train_svm first")
     try:
         metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
-        _self_test(metadata)
-        if "labels" not in metadata:
-            raise KeyError("labels")
+        if wrong := [key for key, kind in KINDS.items() if not files.is_of(metadata.get(key, kind()), kind)]:
+            raise ValueError(f"{', '.join(wrong)} of another type")
+        labels, test = metadata["labels"], _self_test(metadata)
+        if not len(test.images) or test.scores.shape != (len(test.images), len(set(labels))):
+            raise ValueError("not a score for each image of the self-test and each label")
+        if len(set(labels)) < len(labels) or test.precision not in TOLERANCE:
+            raise ValueError("a label is there twice, or the precision is unknown")
         return metadata
-    except (DecodeError, ValueError, KeyError, TypeError) as error:
+    except (DecodeError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ImgclfError(
             f"{path}: not a classifier that imgclf wrote, or damaged; run 04_train_svm again"
         ) from error

@@ -3,11 +3,9 @@
 import hashlib
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Semaphore
@@ -35,7 +33,6 @@ THREADS = 16  # more than cores: they wait for servers
 IMAGE_SECONDS = 90  # for one image, with all attempts
 MAX_BYTES = 50_000_000
 MAX_CONSECUTIVE_UNREACHABLE = 100  # so many in a row: the network is down, not the servers
-STALE_SECONDS = 24 * 3600
 
 FAILURES = "fetch_failures.tsv"
 FailureKey = tuple[str, str, str]  # label, source, sha256
@@ -160,9 +157,7 @@ def stored(folder: Path, labels: set[str]) -> dict[tuple[str, str], str]:
     for label in labels:
         for file in _scan(folder / label):
             path = Path(file.name)
-            if file.name.startswith(".") and path.suffix == ".part":
-                _remove_stale(file)
-            elif (
+            if (
                 path.suffix.lower() in decoding.SUFFIXES
                 and not is_system(file.name)
                 and f"{label}/{file.name}" not in origins
@@ -205,13 +200,6 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
             f"cannot list the folder {folder}: {error.strerror}; "
             "move away the file of that name or correct the permissions"
         ) from error
-
-
-def _remove_stale(file: os.DirEntry[str]) -> None:
-    """Remove a partial file that a killed run left; a recent one may belong to a run in progress."""
-    with suppress(OSError):
-        if time.time() - file.stat().st_mtime > STALE_SECONDS:
-            os.unlink(file.path)
 
 
 def _fetch_all(

@@ -79,7 +79,12 @@ def parse(line: bytes) -> Step:
         type(value) is not FIELDS.get(name) for name, value in content.items()
     ):
         raise ValueError("not the fields of a step")
-    if content.get("action") not in ACTIONS or (content["action"] == "relabel") != bool(content.get("to")):
+    if (
+        content.get("action") not in ACTIONS
+        or not content.get("path")
+        or (content["action"] == "relabel") != bool(content.get("to"))
+        or (content["action"] not in UNDONE_BY and not content.get("undoes"))
+    ):
         raise ValueError("not a step")
     step = Step(**content)
     # A label's folder is at the top or in a set, such as train; an image is in a label's folder.

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,6 +23,16 @@ from imgclf.images.kinds import by_suffix as kind_by_suffix
 T = TypeVar("T")
 NO_LABEL = "no label yet"  # the reason why later stages skip them
 DUPLICATES = "twins"  # the key of the pairs of duplicates in images.json, as version 0.1.0 wrote it
+METADATA_KINDS = {
+    "folder": str,
+    "other_files": list[str],
+    "last_change": int,
+    "journal_state": str,
+    "origins": dict[str, str],
+    "near_duplicates": str,
+    "layout": dict[str, list[str]],
+    DUPLICATES: list[list[str]],
+}
 BY_HAND = "excluded by hand"
 COPY = ("duplicate of ", "near-duplicate of ")
 AS_NEAR = "as near-duplicates"
@@ -468,21 +477,8 @@ def cached_images(name: str) -> dict[str, Image]:
 
 def _read_metadata(name: str) -> dict[str, Any]:
     try:
-        metadata = OF_0_1_0 | json.loads(_metadata(name).read_text(encoding="utf-8"))
-        return {
-            key: metadata[key]
-            for key in (
-                "folder",
-                "other_files",
-                "last_change",
-                "journal_state",
-                "origins",
-                "near_duplicates",
-                "layout",
-                DUPLICATES,
-            )
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return files.read_json(_metadata(name), METADATA_KINDS, defaults=OF_0_1_0)
+    except (OSError, ValueError) as error:
         raise ImgclfError(f"{_metadata(name)}: missing or damaged; run 01_prepare_data again") from error
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
@@ -30,6 +29,15 @@ class Settings(TypedDict):
     seed: int
     divided: tuple[str, ...]
     not_found: tuple[str, ...]
+
+
+SETTINGS_KINDS = {
+    "train_fraction": float,
+    "split_by": str,
+    "seed": int,
+    "divided": list[str],  # version 0.1.0 stored neither this
+    "not_found": list[str],  # nor this
+}
 
 
 @dataclass(frozen=True)
@@ -353,15 +361,17 @@ def _settings(dataset_name: str) -> Path:
 
 def _read_settings(dataset_name: str) -> Settings:
     try:
-        stored = json.loads(_settings(dataset_name).read_text(encoding="utf-8"))
+        stored = files.read_json(
+            _settings(dataset_name), SETTINGS_KINDS, defaults={"divided": [], "not_found": []}
+        )
         return Settings(
             train_fraction=stored["train_fraction"],
             split_by=stored["split_by"],
             seed=stored["seed"],
-            divided=tuple(stored.get("divided", ())),  # version 0.1.0 stored neither
-            not_found=tuple(stored.get("not_found", ())),
+            divided=tuple(stored["divided"]),
+            not_found=tuple(stored["not_found"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise ImgclfError(
             f"{_settings(dataset_name)}: missing or damaged; run 01_prepare_data again"
         ) from error

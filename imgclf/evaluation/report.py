@@ -1,6 +1,5 @@
 """Evaluations as files and as text."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +104,15 @@ def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
         tuple(arrays[name].astype(str).tolist()) for name in ("labels", "paths", "sha256")
     )
     truth, scores, probabilities = (arrays[name] for name in ("truth", "scores", "probabilities"))
-    n, k = len(paths), len(labels)
+    n, k, seed = len(paths), len(labels), int(arrays["seed"])
+    if seed < 0 or any(arrays[name].ndim != 1 for name in ("labels", "paths", "sha256")):
+        raise ValueError("the seed is negative, or texts are no list")
     if not (truth.shape == (n,) and scores.shape == probabilities.shape == (n, k) and len(sha256) in (0, n)):
         raise ValueError("the arrays differ in length")
     is_label = truth.dtype.kind in "iu" and np.isin(truth, range(k)).all()
     if not is_label or not (probabilities >= 0).all() or np.isnan(scores).any():
         raise ValueError("a label or a number is out of range")
-    return Evaluation(labels, paths, truth, scores, probabilities, int(arrays["seed"]), sha256)
+    return Evaluation(labels, paths, truth, scores, probabilities, seed, sha256)
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -125,12 +126,11 @@ def read(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise ImgclfError(f"{path}: no evaluation yet; run 05_evaluate first")
     try:
-        figures = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        figures = files.read_json(path, {})
+        table(figures)  # fails if one is missing
+        return figures
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ImgclfError(f"{path}: damaged; run 05_evaluate again") from error
-    if not isinstance(figures, dict):
-        raise ImgclfError(f"{path}: damaged; run 05_evaluate again")
-    return figures
 
 
 def table(figures: dict[str, Any]) -> str:

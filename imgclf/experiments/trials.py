@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 STAGES = ("01", "02", "03", "04", "05")  # notebooks whose parameters may be in a grid
 FIXED_PARAMETERS = ("dataset_name", "images_dir")  # the same for all trials
 EVALUATE_ON = "evaluate_on"  # not in a grid: every trial is evaluated on its test images
+KINDS = {
+    **dict.fromkeys(("name", "fingerprint", "error"), str),
+    "values": dict[str, str | bool | float | list[float]],
+    "seconds": dict[str, float],
+    "milliseconds": float | None,
+}
 LONGEST_NAME = 120  # letters; file systems take 255 bytes
 
 
@@ -141,12 +147,12 @@ def write(trial: Trial) -> None:
 def read(name: str) -> Trial | None:
     """Return the trial that ran as the data set `name`; None if there was none, or its files are damaged."""
     try:
-        stored = json.loads((files.proc_dir(name) / files.TRIAL_RECORD).read_text(encoding="utf-8"))
+        stored = files.read_json(files.proc_dir(name) / files.TRIAL_RECORD, KINDS)
         if stored["milliseconds"] is None:
             stored["milliseconds"] = float("nan")
         trial = Trial(**stored)
         return trial if trial.error or (trial.held_out_evaluation and trial.test_evaluation) else None
-    except (OSError, ValueError, KeyError, TypeError, ImgclfError):
+    except (OSError, ValueError, TypeError, ImgclfError):  # TypeError: an unknown key
         return None
 
 

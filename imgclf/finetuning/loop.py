@@ -184,6 +184,12 @@ class Training:
         _load(self.model, weights["model"])
         _load(self.average, weights["average"])
         self.best_weights = weights["best"]
+        # In the memory format of the weights, which the fused optimizer takes for granted.
+        parameters = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        for position, moments_of in moments.items():
+            for moment, value in moments_of.items():
+                if value.shape == parameters[position].shape:
+                    moments_of[moment] = torch.empty_like(parameters[position]).copy_(value)
         self.optimizer.load_state_dict(
             {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )

@@ -1,6 +1,5 @@
 """The record of a finished fine-tuning, `dnn_refined.json`, beside the network that it wrote."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,12 @@ from imgclf.finetuning.learning_curve import Epoch
 from imgclf.svm import Head
 
 RECORD = "dnn_refined.json"
+KINDS = {
+    **dict.fromkeys(("fingerprint", "data_fingerprint", "network_sha256"), str),
+    "held_back": list[str],
+    "epochs": list[dict[str, float | None]],
+    "recipe": dict[str, Any],
+}
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,10 @@ def write(folder: Path, head: Head, record: Record) -> None:
 def read(folder: Path) -> Record | None:
     """Return the record of the fine-tuned network in `folder`; None without it, or if it is of another."""
     try:
-        stored = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        stored = files.read_json(folder / RECORD, KINDS)
         epochs = tuple(learning_curve.from_json(values) for values in stored.pop("epochs"))
         record = Record(**{**stored, "held_back": tuple(stored["held_back"]), "epochs": epochs})
         is_of_this_network = record.network_sha256 == files.sha256(folder / files.REFINED_NETWORK)
         return record if is_of_this_network and (folder / files.DNN_HEAD).exists() else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, TypeError):  # TypeError: an unknown key
         return None

@@ -71,7 +71,17 @@ STRIP_PIXELS = 2**20  # converted at once
 TRANSPARENCY_GREY = 114  # grey level of the background under a transparent image
 
 # What Pillow's readers raise for a damaged file, by format.
-DAMAGED = (OSError, SyntaxError, ValueError, EOFError, RuntimeError, IndexError, TypeError, struct.error)
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    IndexError,
+    TypeError,
+    AssertionError,
+    struct.error,
+)
 
 UNUSUAL = (
     "is damaged or of an unusual kind; "

@@ -78,7 +78,7 @@ def from_json(stored: Any, name: str) -> Preprocessing:
         is_colour = all(0 <= level <= 255 for level in settings.padding_colour)
         if not is_colour or settings.input_size < 1 or settings.as_json() != stored:
             raise ValueError("out of range, or unknown")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ImgclfError(
             f"{name}: its metadata '{KEY}' is not understood ({stored}); "
             "export it again with this version of imgclf"

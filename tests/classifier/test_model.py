@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -152,6 +153,35 @@ def without(key: str):
         model.metadata_props.extend(kept)
 
     return change
+
+
+def with_value(key: str, value: Any):
+    def change(model: onnx.ModelProto) -> None:
+        without(key)(model)
+        model.metadata_props.add(key=key, value=json.dumps(value))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("labels", {}), ("labels", ["a", "b"]), ("labels", ["a", "a", "b"]), ("labels", [1, 2, 3]), ("parameters", []), ("imgclf_version", 3)],
+)  # fmt: skip
+def test_metadata_of_another_type_are_refused(key, value, written):
+    with pytest.raises(
+        ImgclfError, match=r"classifier\.onnx: not a classifier that imgclf wrote, or damaged"
+    ):
+        Classifier.load(changed(written, with_value(key, value)))
+
+
+@pytest.mark.parametrize(
+    "other", [{"precision": None}, {"images": ""}, {"scores": [[1.0]]}, {"scores": [[10**400] * 3] * 3}]
+)
+def test_a_self_test_of_another_type_is_refused(other, written):
+    with pytest.raises(
+        ImgclfError, match=r"classifier\.onnx: not a classifier that imgclf wrote, or damaged"
+    ):
+        Classifier.load(changed(written, self_test_with(**other)))
 
 
 @pytest.mark.parametrize("key", ["labels", "self_test"])

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -364,6 +365,17 @@ def test_damaged_table_is_named_with_the_remedy(tmp_path, content):
     table = dataset.write(Dataset("fruit", tmp_path, ()))
     table.write_bytes(content)
     with pytest.raises(ImgclfError, match=r"images.tsv: damaged; delete it and run 01_prepare_data again"):
+        dataset.read("fruit")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("folder", 3), ("origins", []), ("origins", {"a": 1}), ("twins", [[1, 2]]), ("other_files", [None])],
+)
+def test_metadata_of_another_type_are_named_with_the_remedy(tmp_path, key, value):
+    path = dataset.write(Dataset("fruit", tmp_path, ())).with_name("images.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(ImgclfError, match=r"images.json: missing or damaged; run 01_prepare_data again"):
         dataset.read("fruit")
 
 

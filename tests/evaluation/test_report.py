@@ -151,6 +151,7 @@ def test_a_corrupt_byte_in_scores_is_reported_or_harmless(tmp_path):
         {"scores": np.full((10, 3), np.nan)},
         {"probabilities": np.full((10, 3), -1.0)},
         {"sha256": ("0",)},
+        {"seed": -1},
     ],
 )
 def test_arrays_that_do_not_fit_together_are_refused(tmp_path, wrong):
@@ -159,7 +160,7 @@ def test_arrays_that_do_not_fit_together_are_refused(tmp_path, wrong):
         report.read_scores(tmp_path / "scores.npz")
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"{}", b'{"classes": null}', b"[" * 10_000])
 def test_a_damaged_evaluation_names_the_notebook_that_writes_it(tmp_path, content):
     (tmp_path / "evaluation.json").write_bytes(content)
     with pytest.raises(ImgclfError, match=r"evaluation\.json: damaged; run 05_evaluate again"):

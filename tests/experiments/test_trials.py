@@ -1,5 +1,6 @@
 """Parameter grids, and the tables of the trials run from them."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -126,11 +127,18 @@ def test_a_record_round_trips():
     assert trials.read(trial.name).error == "no" and math.isnan(trials.read(trial.name).milliseconds)
 
 
+def replace_value(path, key, value):
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda folder: (folder / files.TRIAL_RECORD).write_text("{"),
         lambda folder: (folder / files.TRIAL_RECORD).write_text("[]"),
+        lambda folder: (folder / files.TRIAL_RECORD).write_text('{"name": 3}'),
+        lambda folder: replace_value(folder / files.TRIAL_RECORD, "seconds", {"02": "1"}),
+        lambda folder: replace_value(folder / files.TRIAL_RECORD, "values", []),
         lambda folder: (folder / files.SCORES).unlink(),
         lambda folder: (folder / files.HELD_OUT).write_bytes(b"PK"),
     ],

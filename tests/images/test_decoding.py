@@ -176,6 +176,14 @@ def test_truncated_file_of_another_format_is_refused(format):
         decoding.decode(whole[: len(whole) // 2], "a")
 
 
+def test_png_without_its_palette_is_refused():
+    whole = encoded(PillowImage.fromarray(corners()).convert("P"), "PNG")
+    start = whole.index(b"PLTE") - 4
+    without = whole[:start] + whole[start + 12 + int.from_bytes(whole[start : start + 4]) :]
+    with pytest.raises(ImgclfError, match="^a.png: the PNG is damaged; replace or delete it$"):
+        decoding.decode(without, "a.png")
+
+
 def test_more_than_two_hundred_million_pixels_are_refused_before_decoding():
     header = encoded(PillowImage.new("1", (1, 1)), "PNG")
     huge = header[:16] + (20_000).to_bytes(4) + (10_001).to_bytes(4) + header[24:]
