@@ -9,6 +9,7 @@ from datetime import date
 from imgclf import ImgclfError
 from imgclf.data import layout
 from imgclf.data.changes import EFFECTIVE, GONE, ON_CONTENT, ON_LABELS, UNDONE_BY, Step, has_content
+from imgclf.data.copies import exclude_duplicates
 from imgclf.data.dataset import (
     BY_HAND,
     COPY,
@@ -16,7 +17,6 @@ from imgclf.data.dataset import (
     UNLABELLED,
     Dataset,
     Image,
-    exclude_duplicates,
     is_current,
 )
 from imgclf.data.journal import Journal

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imgclf import ImgclfError
-from imgclf.data import dataset, layout
+from imgclf.data import copies, dataset, layout
 from imgclf.data.dataset import IGNORED, NO_LABEL, TOGETHER, UNLABELLED, Dataset, Image
 from imgclf.data.journal import Journal
 from imgclf.data.label_names import is_system
@@ -102,7 +102,7 @@ def scan_folder(
         near_duplicates=near_duplicates,
         layout=replace(found, folders=tuple(map(_as_text, found.folders))),
     )
-    return dataset.exclude_duplicates(scanned, _near_duplicates(scanned))
+    return copies.exclude_duplicates(scanned, _near_duplicates(scanned))
 
 
 def _mark_excluded(images: list[Image], journal: Journal) -> tuple[Image, ...]:
@@ -157,7 +157,7 @@ def _near_duplicates(scanned: Dataset) -> set[tuple[str, str]]:
     """
     if scanned.near_duplicates == IGNORED:
         return set()
-    by_content = {image.sha256: image for image in dataset.largest_first(scanned.images)}
+    by_content = {image.sha256: image for image in copies.largest_first(scanned.images)}
     images = list(by_content.values())
     pairs = duplicates.near_duplicates(
         [image.dhash for image in images],
