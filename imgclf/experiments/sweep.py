@@ -80,6 +80,7 @@ def run_headless(values: Mapping[str, Value]) -> str:
     Raises
     ------
     ImgclfError : as `run`; or, at the end, that a trial failed.
+    KeyboardInterrupt : Ctrl-C or SIGTERM; the message says how to go on.
     """
     grid = trials.parse_grid(str(values["grid"]))
     path = next(path for path in notebooks.paths() if path.name.startswith(NOTEBOOK))
@@ -89,7 +90,13 @@ def run_headless(values: Mapping[str, Value]) -> str:
     dataset_name = str(set_values["dataset_name"])
     _images_folder(dataset_name, str(set_values["images_dir"]))  # fails before a kernel starts
     folder = sequence.new_folder()
-    execute(path, folder, set_values, output=sys.stdout)
+    try:
+        with sequence.stoppable():
+            execute(path, folder, set_values, output=sys.stdout)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "stopped; run the same sweep again to go on: finished trials are kept"
+        ) from None
     names = [trials.trial_name(dataset_name, values) for values in trials.combinations(grid)]
     results = [trial for name in names if (trial := trials.read(name))]
     failed = [f"{trials.values_as_text(trial.values)}: {trial.error}" for trial in results if trial.error]

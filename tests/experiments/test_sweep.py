@@ -202,3 +202,16 @@ def test_an_invalid_sweep_fails_with_one_sentence_before_a_kernel_starts(argumen
 
 def test_equal_values_of_a_parameter_are_one_trial():
     assert trials.combinations(trials.parse_grid("epochs=5,5")) == [{"epochs": 5}]
+
+
+def test_a_stopped_sweep_says_how_to_go_on(data_dir, colour_folder, monkeypatch):
+    def stop(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(sweep, "execute", stop)
+    result = CliRunner().invoke(
+        cli.main, ["sweep", "-p", "dataset_name=x", "-p", f"images_dir={colour_folder}", "-p", "seed=1,2"]
+    )
+    assert result.exit_code == 130
+    assert result.stderr == ("imgclf: stopped; run the same sweep again to go on: finished trials are kept\n")
