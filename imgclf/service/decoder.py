@@ -7,6 +7,7 @@ request and not the service.
 import asyncio
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from queue import SimpleQueue
 
 import numpy as np
@@ -20,7 +21,6 @@ from imgclf.service.limits import Budget, Limits
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks that the service's threads hold
 SMALL_BYTES = 64 * 2**20  # memory of the first attempt; most images need less
 START_SECONDS = 60
-CRASHES = 2  # after so many an image is rejected; the first may have another reason
 
 
 class TooSlow(ImgclfError):
@@ -86,20 +86,22 @@ class Decoder:
         seconds = self._limits.decode_seconds
         task = Task(content, name, preprocessing, self._limits.pixels, granted, seconds)
         async with self._budget.reserve(granted + _copies(content)):
-            for _ in range(CRASHES):
-                try:
-                    return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, task)
-                except EOFError:
-                    continue
-                except TimeoutError:
-                    raise TooSlow(
-                        f"{name}: decoding takes longer than {seconds:g} seconds; shrink it, or save it again"
-                    ) from None
-        raise ImgclfError(f"{name}: the decoder crashed; save it again, or in another format")
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, task)
+            except EOFError:
+                raise ImgclfError(
+                    f"{name}: the decoder crashed; save it again, or in another format"
+                ) from None
+            except TimeoutError:
+                raise TooSlow(
+                    f"{name}: decoding takes longer than {seconds:g} seconds; shrink it, or save it again"
+                ) from None
 
     def _ask(self, task: Task) -> bytes:
         process = self._idle.get()  # there is one for each thread
         try:
+            with suppress(EOFError):  # it may have been ended for another reason: a second attempt
+                return process.ask(task)
             return process.ask(task)
         finally:
             self._idle.put(process)

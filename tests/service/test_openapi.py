@@ -33,7 +33,7 @@ schemathesis.openapi.format(
     "base64-image", some_images.map(lambda content: base64.b64encode(content).decode())
 )
 schemathesis.openapi.format("binary", some_images)
-for kind in openapi.IMAGE_TYPES:
+for kind in (*openapi.IMAGE_TYPES, "application/octet-stream"):
     schemathesis.openapi.media_type(kind, some_images)
 
 
@@ -93,6 +93,7 @@ def test_documented_examples_get_documented_responses(server):
     assert set(spec["paths"]["/score"]["post"]["requestBody"]["content"]) == {
         "application/json",
         "multipart/form-data",
+        "application/octet-stream",
         *FORMATS,
     }
     assert all(letter in string.printable for letter in spec["info"]["title"])
