@@ -53,11 +53,12 @@ ABOUT = {
     "change": st.integers(0, 4) | st.sampled_from([-1, 2**70]),
     "time": st.just("2026-01-01T00:00:00.000+00:00") | TEXTS,
 }
-MOVE = st.fixed_dictionaries({"action": st.just("relabel"), "path": PATH, "to": PATH}, optional=ABOUT)
+KNOWN_PATH = st.sampled_from(PATHS)
+MOVE = st.fixed_dictionaries({"action": st.just("relabel"), "path": KNOWN_PATH, "to": KNOWN_PATH})
 STEP = st.fixed_dictionaries(
     {"action": st.sampled_from(sorted(changes.ACTIONS)), "path": PATH}, optional={"to": PATH, **ABOUT}
 )
-LINE = st.one_of(*[MOVE] * 4, STEP, STEP, JSON_VALUES).map(
+LINE = st.one_of(*[MOVE] * 8, STEP, STEP, JSON_VALUES).map(
     lambda value: json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
 )
 LINES = st.lists(LINE, max_size=4)
