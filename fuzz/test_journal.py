@@ -63,15 +63,9 @@ LINE = st.one_of(*[MOVE] * 8, STEP, STEP, JSON_VALUES).map(
 )
 LINES = st.lists(LINE, max_size=4)
 REAL = [
-    changes.to_lines(
-        [changes.Step("relabel", "red/1.jpg", "green/1.jpg", made="green", change=1, time="2026-01-01")]
-    ).encode(),
-    changes.to_lines(
-        [
-            changes.Step("exclude", "blue/3.jpg", change=2),
-            changes.Step("relabel", "green/1.jpg", "red/1.jpg", undoes=1, change=3),
-        ]
-    ).encode(),
+    b'{"action": "relabel", "path": "red/1.jpg", "to": "green/1.jpg", "made": "green", "change": 1, "time": "2026-01-01"}\n',
+    b'{"action": "exclude", "path": "blue/3.jpg", "change": 2, "time": "2026-01-01"}\n'
+    b'{"action": "relabel", "path": "green/1.jpg", "to": "red/1.jpg", "undoes": 1, "change": 3, "time": "2026-01-01"}\n',
 ]
 JOURNAL = LINES.map(lambda lines: b"".join(line + b"\n" for line in lines)) | damaged(REAL, TEXT)
 ANNOUNCED = st.builds(
