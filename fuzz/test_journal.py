@@ -53,24 +53,19 @@ ABOUT = {
     "change": st.integers(0, 4) | st.sampled_from([-1, 2**70]),
     "time": st.just("2026-01-01T00:00:00.000+00:00") | TEXTS,
 }
-MOVE = st.fixed_dictionaries({"action": st.just("relabel"), "path": PATH, "to": PATH}, optional=ABOUT)
+KNOWN_PATH = st.sampled_from(PATHS)
+MOVE = st.fixed_dictionaries({"action": st.just("relabel"), "path": KNOWN_PATH, "to": KNOWN_PATH})
 STEP = st.fixed_dictionaries(
     {"action": st.sampled_from(sorted(changes.ACTIONS)), "path": PATH}, optional={"to": PATH, **ABOUT}
 )
-LINE = st.one_of(*[MOVE] * 4, STEP, STEP, JSON_VALUES).map(
+LINE = st.one_of(*[MOVE] * 8, STEP, STEP, JSON_VALUES).map(
     lambda value: json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
 )
 LINES = st.lists(LINE, max_size=4)
 REAL = [
-    changes.to_lines(
-        [changes.Step("relabel", "red/1.jpg", "green/1.jpg", made="green", change=1, time="2026-01-01")]
-    ).encode(),
-    changes.to_lines(
-        [
-            changes.Step("exclude", "blue/3.jpg", change=2),
-            changes.Step("relabel", "green/1.jpg", "red/1.jpg", undoes=1, change=3),
-        ]
-    ).encode(),
+    b'{"action": "relabel", "path": "red/1.jpg", "to": "green/1.jpg", "made": "green", "change": 1, "time": "2026-01-01"}\n',
+    b'{"action": "exclude", "path": "blue/3.jpg", "change": 2, "time": "2026-01-01"}\n'
+    b'{"action": "relabel", "path": "green/1.jpg", "to": "red/1.jpg", "undoes": 1, "change": 3, "time": "2026-01-01"}\n',
 ]
 JOURNAL = LINES.map(lambda lines: b"".join(line + b"\n" for line in lines)) | damaged(REAL, TEXT)
 ANNOUNCED = st.builds(
