@@ -320,6 +320,8 @@ def _decode_other(picture: PillowImage.Image, encoded: bytes, name: str) -> tupl
         if picture.format != HEIF.name:  # that one is opened at its primary image
             picture.seek(0)
         picture.load()  # before the orientation is read: this rotates TIFFs
+        if picture.mode.startswith("P") and picture.palette is None:
+            raise ValueError("no palette")  # cropping would add a black one
         eight_bits, by = depth.eight_bits(picture, encoded)
         return upright(_rgb(eight_bits), _orientation(picture)), by
     except DAMAGED as error:
