@@ -41,16 +41,20 @@ def image_files(paths: Iterable[Path], *, without: Path | None = None) -> Iterat
 
     Parameters
     ----------
-    without : a folder to leave out.
+    without : a folder to leave out, into which results are sorted.
 
     Raises
     ------
-    ImgclfError : a path does not exist (at once), or there is no image at all (at the end).
+    ImgclfError : a path does not exist or is `without` (at once), or there is no image at all (at the end).
     """
     paths = list(paths)
     for path in paths:
         if not path.exists():
             raise ImgclfError(f"{path}: no such file or folder")
+        if without and os.path.realpath(path) == os.path.realpath(without):
+            raise ImgclfError(
+                f"{path}: images cannot be sorted into the folder that they are in; name another"
+            )
     return _found(paths, {os.path.realpath(without)} if without else set())
 
 

@@ -132,13 +132,13 @@ def _scan_file(folder: Path, path: str, found: Layout, cache: dict[str, Image]) 
     if path != text:
         return replace(image, excluded="the name is not UTF-8; rename it")
     try:
-        encoded = decoding.read_bytes(folder / path)
-        image = replace(image, sha256=hashlib.sha256(encoded).hexdigest())
-        if (cached := cache.get(image.sha256)) and cached.width:
-            return replace(
-                image, dhash=cached.dhash, width=cached.width, height=cached.height, depth=cached.depth
-            )
-        pixels, depth = decoding.decode_with_depth(encoded, Path(path).name)
+        with decoding.content(folder / path) as encoded:
+            image = replace(image, sha256=hashlib.sha256(encoded).hexdigest())
+            if (cached := cache.get(image.sha256)) and cached.width:
+                return replace(
+                    image, dhash=cached.dhash, width=cached.width, height=cached.height, depth=cached.depth
+                )
+            pixels, depth = decoding.decode_with_depth(encoded, Path(path).name)
     except ImgclfError as error:
         return replace(image, excluded=str(error).rpartition(": ")[2])
     height, width = pixels.shape[:2]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 
 import cv2
 import numpy as np
@@ -66,7 +66,8 @@ BY_PILLOW_NAME = {"MPO": JPEG, **{known.name: known for known in FORMATS}}
 
 MAX_PIXELS = 200_000_000
 LARGE_BYTES = 300_000_000  # images that need more are decoded one at a time, which bounds the memory
-ONE_LARGE = Lock()
+LARGE_FILE_BYTES = 100_000_000  # so are files of more
+ONE_LARGE = RLock()
 STRIP_PIXELS = 2**20  # converted at once
 TRANSPARENCY_GREY = 114  # grey level of the background under a transparent image
 
@@ -196,7 +197,7 @@ def decode_with_depth(
             with ONE_LARGE if found.memory_needed(side) > LARGE_BYTES else nullcontext():
                 if found.format is not JPEG:
                     return _decode_other(picture, encoded, name)
-                _check_complete(encoded, name)
+                _check_complete(encoded, name, max_pixels)
                 return _decode_jpeg(encoded, name, factor), ""
         except MemoryError as error:
             size = f"{found.width} x {found.height} pixels"
@@ -288,13 +289,15 @@ def _without_pillow_limit() -> Iterator[None]:
             PillowImage.MAX_IMAGE_PIXELS = limit
 
 
-def _check_complete(encoded: bytes, name: str) -> None:
+def _check_complete(encoded: bytes, name: str, max_pixels: int) -> None:
     """Refuse a truncated JPEG; OpenCV would fill the missing part with grey and say nothing."""
     if encoded.rstrip(b"\0\r\n ").endswith(JPEG_END):
         return
     try:  # slower, but strict: some cameras write other bytes after the end
-        content = encoded.rstrip(b"\0")  # zeros, which an interrupted copy leaves, would be decoded as grey
-        with _open(content, name) as picture:
+        without_zeros = encoded.rstrip(
+            b"\0"
+        )  # zeros, which an interrupted copy leaves, would be decoded as grey
+        with _open(without_zeros, name, max_pixels) as picture:
             picture.draft(None, (1, 1))  # reads all, at an eighth of the scale
             picture.load()
     except DAMAGED as error:
@@ -392,17 +395,21 @@ def scale(pixels: np.ndarray, side: int) -> np.ndarray:
 
 def read(path: Path, *, side: int | None = None) -> np.ndarray:
     """Return the pixels of the file at `path`; see `decode`."""
-    return decode(read_bytes(path), path.name, side=side)
+    with content(path) as encoded:
+        return decode(encoded, path.name, side=side)
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the content of an image file.
+@contextmanager
+def content(path: Path) -> Iterator[bytes]:
+    """Yield the content of an image file. Large files are held one at a time, which bounds the memory.
 
     Raises
     ------
     ImgclfError : see `files.read_bytes`.
     """
-    return files.read_bytes(path)
+    is_large = path.is_file() and path.stat().st_size > LARGE_FILE_BYTES
+    with ONE_LARGE if is_large else nullcontext():
+        yield files.read_bytes(path)
 
 
 def jpeg(pixels: np.ndarray, *, quality: int = 95) -> bytes:

@@ -43,12 +43,12 @@ class Source:
         ------
         ImgclfError : it cannot be read or decoded, or has another content.
         """
-        encoded = decoding.read_bytes(self.path)
-        if self.sha256 and hashlib.sha256(encoded).hexdigest() != self.sha256:
-            raise ImgclfError(
-                f"{self.path.name}: has changed since 01_prepare_data; run 01_prepare_data again"
-            )
-        return preprocessing.apply(encoded, self.path.name)
+        with decoding.content(self.path) as encoded:
+            if self.sha256 and hashlib.sha256(encoded).hexdigest() != self.sha256:
+                raise ImgclfError(
+                    f"{self.path.name}: has changed since 01_prepare_data; run 01_prepare_data again"
+                )
+            return preprocessing.apply(encoded, self.path.name)
 
 
 def load(sources: Iterable[Source], preprocessing: Preprocessing) -> Iterator[np.ndarray | Skipped]:

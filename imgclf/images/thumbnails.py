@@ -121,13 +121,13 @@ class Thumbnails:
     def _thumbnail(self, path: str | Path) -> bytes | None:
         """Return a JPEG file; b"" if the image cannot be decoded, None if there is no file to read."""
         try:
-            encoded = decoding.read_bytes(self._folder / path)
+            with decoding.content(self._folder / path) as encoded:
+                try:
+                    pixels = decoding.decode(encoded, str(path), side=self._side)
+                except ImgclfError:
+                    return b""
         except ImgclfError:
             return None
-        try:
-            pixels = decoding.decode(encoded, str(path), side=self._side)
-        except ImgclfError:
-            return b""
         return decoding.jpeg(decoding.shrink(pixels, self._side), quality=QUALITY)
 
     def _store(self, key: str, path: str | Path, thumbnail: bytes | None) -> None:

@@ -7,10 +7,9 @@ from typing import Any, TypeVar
 
 import httpx
 
-from imgclf import ImgclfError, downloads
+from imgclf import ImgclfError, downloads, files
 from imgclf.classifier.results import Labelled, Refused
 from imgclf.downloads import TRANSIENT, DownloadError
-from imgclf.images import decoding
 
 ATTEMPTS = 5
 BACK_OFF_SECONDS = 0.25  # before the second attempt; doubled before each later one
@@ -205,7 +204,7 @@ class Client:
 
 def _read(path: Path) -> bytes | Refused:
     try:
-        return decoding.read_bytes(path)
+        return files.read_bytes(path)
     except ImgclfError as error:
         return Refused(str(error).removeprefix(f"{path}: "))
 

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, files
 from imgclf.classifier.model import TOLERANCE, Classifier, largest_relative_difference
 from imgclf.classifier.results import Refused
 from imgclf.classifier.verify import Check
-from imgclf.files import sha256
-from imgclf.images import decoding
 from imgclf.service.client import Client
 
 
@@ -22,19 +20,17 @@ def verify(client: Client, model: Path, paths: Sequence[Path]) -> list[Check]:
     ImgclfError : the service serves another file, or no image can be read.
     """
     served = client.metadata()
-    if served["sha256"] != sha256(model):
+    if served["sha256"] != files.sha256(model):
         raise ImgclfError(
             f"{client.url}: serves another file than {model} "
-            f"(version {served['version']}, not {sha256(model)[: len(served['version'])]}); "
+            f"(version {served['version']}, not {files.sha256(model)[: len(served['version'])]}); "
             "send it SIGHUP if the file is newer, or name the file that it serves"
         )
     local = Classifier.load(model, batch_size=1)
     labelled = [(path, image) for path, image in client.label_files(paths) if not isinstance(image, Refused)]
     if not labelled:
         raise ImgclfError(f"none of the {len(paths)} images could be read")
-    pixels = np.stack(
-        [local.preprocessing.apply(decoding.read_bytes(path), path.name) for path, _ in labelled]
-    )
+    pixels = np.stack([local.preprocessing.apply(files.read_bytes(path), path.name) for path, _ in labelled])
     scores, probabilities = local.scores(pixels)
     served_arrays = {
         what: np.array([[getattr(image, what)[label] for label in local.labels] for _, image in labelled])

@@ -472,6 +472,24 @@ def test_large_images_are_decoded_one_at_a_time_and_others_together(monkeypatch)
         assert waiting.result(60).shape == (640, 960, 3)
 
 
+def test_large_files_are_held_one_at_a_time_and_others_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "LARGE_FILE_BYTES", 1000)
+    for name, size in [("small", 1000), ("large", 1001)]:
+        (tmp_path / name).write_bytes(bytes(size))
+
+    def size(name):
+        with decoding.content(tmp_path / name) as content:
+            return len(content)
+
+    with ThreadPoolExecutor(1) as pool:
+        with decoding.content(tmp_path / "large"):
+            assert pool.submit(size, "small").result(60) == 1000
+            waiting = pool.submit(size, "large")
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+        assert waiting.result(60) == 1001
+
+
 @pytest.mark.parametrize("made_number", [b"\1\x06", b"\1\x1a"], ids=["one odd tag", "another"])
 def test_odd_exif_tags_beside_the_orientation_are_ignored(made_number):
     exif = PillowImage.Exif()
