@@ -294,9 +294,8 @@ def _check_complete(encoded: bytes, name: str, max_pixels: int) -> None:
     if encoded.rstrip(b"\0\r\n ").endswith(JPEG_END):
         return
     try:  # slower, but strict: some cameras write other bytes after the end
-        without_zeros = encoded.rstrip(
-            b"\0"
-        )  # zeros, which an interrupted copy leaves, would be decoded as grey
+        # Zeros at the end, which an interrupted copy leaves, would be decoded as grey.
+        without_zeros = encoded.rstrip(b"\0")
         with _open(without_zeros, name, max_pixels) as picture:
             picture.draft(None, (1, 1))  # reads all, at an eighth of the scale
             picture.load()
