@@ -1,5 +1,6 @@
 """Real JPEGs, a small real network, and a data folder of its own for each test."""
 
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +15,10 @@ from support.project import SHARED
 
 hypothesis.settings.register_profile("no deadline", parent=hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("no deadline")  # other processes may be at work
+
+# A shell that starts pytest in the background lets it ignore Ctrl-C; some tests send one.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).parent
 MARKERS_OF_FOLDERS = {"browser": ("browser", "notebooks", "slow"), "cntk": ("cntk",), "service": ("service",)}

@@ -167,6 +167,7 @@ def test_a_damaged_evaluation_names_the_notebook_that_writes_it(tmp_path, conten
         report.read(tmp_path)
 
 
+@pytest.mark.slow
 def test_table_of_many_labels_has_the_lowest_accuracies(tmp_path):
     truth = np.arange(200).repeat(2)
     predicted = np.where((truth == 150) | (truth == 7), 0, truth)
