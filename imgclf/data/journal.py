@@ -139,8 +139,9 @@ class Journal:
                 _take(self.undone, step)
             else:
                 self.undone.clear()
-            self.active.setdefault(step.change, []).append(step)
-            past = [*past, step]
+            if step.action != changes.GONE:  # a mere entry, which cannot be undone itself
+                self.active.setdefault(step.change, []).append(step)
+                past = [*past, step]
         if past:
             self.history[step.path_after] = past
 

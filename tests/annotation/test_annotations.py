@@ -1,7 +1,10 @@
 """Corrected labels: every state change, on real files, without a browser."""
 
+import hashlib
 import os
 import shutil
+from contextlib import suppress
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations, consequences
 from imgclf.data import dataset, scan, split
+from imgclf.data.changes import Step, to_lines
 from imgclf.data.journal import LOCK, NAME
 from imgclf.images import decoding
 from support.pictures import picture
@@ -236,6 +240,37 @@ def test_redo_of_a_change_to_an_image_that_is_gone_is_refused(annotations):
     (annotations.dataset.folder / "unlabelled/x.jpg").unlink()
     with pytest.raises(ImgclfError, match=r"^unlabelled/x.jpg: no longer exists"):
         annotations.redo()
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [
+            Step("relabel", "blue/x.jpg", "green/x.jpg", change=1),
+            Step("relabel", "green/x.jpg", "red/x.jpg", change=2),
+            Step("relabel", "green/x.jpg", "blue/x.jpg", undoes=1, change=3),
+        ],
+        [
+            Step("exclude", "red/x.jpg", change=1),
+            Step("include", "red/x.jpg", undoes=1, change=2),
+            Step("gone", "red/x.jpg", undoes=2, change=3),
+        ],
+        [Step("gone", "red/x.jpg", undoes=2, change=3), Step("gone", "red/x.jpg", undoes=3, change=4)],
+    ],
+    ids=["an earlier step undone first", "an undo that is gone", "gone twice"],
+)
+def test_a_journal_whose_undos_are_in_a_wrong_order_is_read_and_undone(colour_folder, steps):
+    content = decoding.jpeg(picture((90, 90, 200), 50))
+    (colour_folder / "red/x.jpg").write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    (colour_folder / NAME).write_bytes(to_lines(replace(step, sha256=sha256) for step in steps))
+    opened = open_folder(colour_folder)
+    assert opened.count_reviewed() <= 1 and opened.current_dataset().labels
+    for work in [opened.undo] * 3 + [opened.redo] * 3:
+        with suppress(ImgclfError):
+            work()
+    opened.confirm([0])
+    assert opened.is_reviewed(0) and open_folder(colour_folder).is_reviewed(0)
 
 
 def test_a_label_is_renamed_in_its_place_by_one_change(annotations):
