@@ -64,6 +64,10 @@ class Layout:
             parts.insert(0, self.sets[0])
         return "/".join(parts)
 
+    def without_set(self, path: str) -> str:
+        """Return the path of an image below its set's folder: LABEL/.../name.jpg."""
+        return "/".join(path.split("/")[self._depth(path) :])
+
     def new_folders(self, label: str) -> list[str]:
         """Return the folders that a new label needs: one in each set."""
         return [f"{name}/{label}" for name in self.sets] or [label]

@@ -316,3 +316,12 @@ def test_an_unlabelled_image_of_a_label_named_like_a_set_gets_into_the_set(folde
     opened = Annotations(found)
     opened.relabel([[image.path for image in opened.images].index("unlabelled/x.jpg")], "train")
     assert "train" in {image.label for image in scan_fruit(folder).images if image.path.endswith("x.jpg")}
+
+
+def test_listed_images_in_sets_are_found_with_and_without_the_name_of_their_set(folder):
+    put(folder, *images("train/a", "train/b"), "val/a/val0.jpg", "val/a/1.jpg", "val/b/9.jpg")
+    listed = ["a\tval0.jpg", "train/b/0.jpg", "B/9.jpg", "a/1.jpg", "a/none.jpg"]
+    (folder / "dedicatedTestImages.tsv").write_text("\n".join(listed))
+    parts = split.split(scan_fruit(folder))
+    assert {image.path for image in parts.test} == {"val/a/val0.jpg", "train/b/0.jpg", "val/b/9.jpg"}
+    assert parts.not_found == ("a/1.jpg (it may mean train/a/1.jpg or val/a/1.jpg)", "a/none.jpg")
