@@ -332,9 +332,9 @@ class Annotations:
                 for image in images
                 if not image.sha256
             ]
-            steps = [*before, *(step(image) for image in images if image.sha256), *after]
-            if not steps:
+            if unread and len(unread) == len(images):
                 raise ImgclfError(unread[0])
+            steps = [*before, *(step(image) for image in images if image.sha256), *after]
             changed, refusals = self._carry_out(steps)
         return ChangeResult(changed, self._summary(images, changed, message, [*unread, *refusals]))
 

@@ -1,5 +1,6 @@
 """Corrected labels: every state change, on real files, without a browser."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -15,9 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations, consequences
-from imgclf.data import dataset, scan, split
+from imgclf.data import changes, dataset, scan, split
 from imgclf.data.changes import Step, to_lines
-from imgclf.data.journal import LOCK, NAME
+from imgclf.data.journal import LOCK, NAME, PENDING
 from imgclf.images import decoding
 from support.pictures import picture
 
@@ -289,6 +290,47 @@ def test_a_label_is_renamed_in_its_place_by_one_change(annotations):
     assert annotations.labels == ["blue", "green", "red"] and contents(folder) == before
     annotations.redo()
     assert annotations.labels == ["blue", "olive", "red"] and not (folder / "green").exists()
+
+
+@pytest.mark.parametrize("how", ["a link", "replaced", "a pipe"])
+def test_renaming_a_label_whose_images_are_all_refused_creates_and_removes_nothing(colour_folder, how):
+    label = colour_folder / "spots"
+    label.mkdir()
+    if how == "a pipe":
+        os.mkfifo(label / "x.jpg")
+    else:
+        (label / "x.jpg").write_bytes(decoding.jpeg(picture((9, 9, 9), 50)))
+    opened = open_folder(colour_folder)
+    if how == "a link":
+        label.rename(colour_folder.parent / "outside")
+        label.symlink_to(colour_folder.parent / "outside")
+    elif how == "replaced":
+        (label / "x.jpg").write_bytes(b"another")
+    before = contents(colour_folder)
+    for name in ("dots", "red"):
+        with pytest.raises(ImgclfError, match="x.jpg"):
+            opened.rename_label("spots", name)
+    with pytest.raises(ImgclfError, match="x.jpg"):
+        opened.add_label("dots", [position(opened, "spots/x.jpg")])
+    assert contents(colour_folder) == before and "spots" in opened.labels and "dots" not in opened.labels
+    assert not opened.journal.active
+
+
+def test_a_label_is_kept_if_no_image_can_be_moved_when_it_is_renamed(colour_folder, monkeypatch):
+    opened = open_folder(colour_folder)
+    before = contents(colour_folder)
+
+    def fail(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(changes, "_move", fail)
+        with pytest.raises(ImgclfError, match="dots/00.jpg: no permission to write there"):
+            opened.rename_label("red", "dots")
+    assert contents(colour_folder) == before and not (colour_folder / "dots").exists()
+    assert not (colour_folder / PENDING).exists() and "red" in open_folder(colour_folder).labels
+    opened.rename_label("red", "dots")
+    assert (colour_folder / "dots").is_dir() and not (colour_folder / "red").exists()
 
 
 def test_renaming_a_label_to_another_merges_the_two_and_undo_parts_them(annotations):
