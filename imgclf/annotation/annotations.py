@@ -108,7 +108,8 @@ class Annotations:
 
     def _is_of_renaming(self, step: Step) -> bool:
         """Whether a step belongs to the renaming of a label, which ends with its removal."""
-        return self.journal.active[step.change][-1].action == "remove label"
+        # A journal from elsewhere may undo a step before a later one of the same image: no longer active.
+        return self.journal.active.get(step.change, [step])[-1].action == "remove label"
 
     def is_changed(self, position: int, day: date | None = None) -> bool:
         """Whether a person relabelled or excluded the image; with `day`, whether on that day (local time)."""
@@ -331,9 +332,9 @@ class Annotations:
                 for image in images
                 if not image.sha256
             ]
-            steps = [*before, *(step(image) for image in images if image.sha256), *after]
-            if not steps:
+            if unread and len(unread) == len(images):
                 raise ImgclfError(unread[0])
+            steps = [*before, *(step(image) for image in images if image.sha256), *after]
             changed, refusals = self._carry_out(steps)
         return ChangeResult(changed, self._summary(images, changed, message, [*unread, *refusals]))
 

@@ -224,6 +224,8 @@ def apply(folder: Path, step: Step, *, made: Iterable[str] = ()) -> None:
     place = folder / step.path_after
     for path in (step.path, step.path_after) if step.action in ON_DISK else ():
         confinement.check_no_link(folder, path)
+    if step.action == "remove label":
+        confinement.check_no_link(folder, f"{step.path}/")  # itself no link either: a walk would follow it
     try:
         with files.writable(place, remedy=MAKE_WRITABLE):
             if step.action == "relabel":

@@ -13,6 +13,7 @@ from imgclf import ImgclfError
 IS_WINDOWS = os.name == "nt"
 # A link is not followed, and a pipe without a writer does not block. Windows has neither flag.
 SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+MAX_BYTES = 2**28  # the journal is read whole; that is a million changes
 
 
 def is_plain(path: str) -> bool:
@@ -53,14 +54,21 @@ def open_regular(path: Path, mode: int) -> BinaryIO:
 
     Raises
     ------
-    ImgclfError : it is a link or no regular file.
+    ImgclfError : it is a link or no regular file, or has more than `MAX_BYTES`.
     FileNotFoundError : there is no such file, and `mode` creates none.
     """
     refusal = ImgclfError(f"{path}: is a link or no regular file; delete it")
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
         raise refusal
     descriptor = os.open(path, mode | SAFELY, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it has just been replaced
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):  # it has just been replaced
         os.close(descriptor)
         raise refusal
+    if found.st_size > MAX_BYTES:
+        os.close(descriptor)
+        raise ImgclfError(
+            f"{path}: has {found.st_size / 1e6:,.0f} MB, and a list of changes at most "
+            f"{MAX_BYTES / 1e6:,.0f} MB; move it out of the folder"
+        )
     return os.fdopen(descriptor, "rb" if mode == os.O_RDONLY else "rb+" if mode & os.O_RDWR else "wb")

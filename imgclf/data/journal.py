@@ -139,8 +139,9 @@ class Journal:
                 _take(self.undone, step)
             else:
                 self.undone.clear()
-            self.active.setdefault(step.change, []).append(step)
-            past = [*past, step]
+            if step.action != changes.GONE:  # a mere entry, which cannot be undone itself
+                self.active.setdefault(step.change, []).append(step)
+                past = [*past, step]
         if past:
             self.history[step.path_after] = past
 
@@ -181,7 +182,8 @@ class Journal:
     def carry_out(self, steps: Sequence[Step]) -> list[str]:
         """Apply steps as one change and write them to the journal; call it within `hold`.
 
-        A step that cannot be applied does not stop the others. An image whose new name is taken gets a free
+        A step that cannot be applied does not stop the others; but if no step of an image can be, labels are not
+        changed either. An image whose new name is taken gets a free
         one. An image is moved before its line is written. When this returns, the lines are on disk and the
         written steps in `latest`.
 
@@ -199,6 +201,7 @@ class Journal:
             lambda step: changes.check(self.folder, step),
             refusals,
         )
+        _refuse_labels_alone(steps, refusals)
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
         steps = [
             replace(
@@ -218,10 +221,13 @@ class Journal:
             lambda step: changes.apply(self.folder, step, made=self._made_for(step)),
             refusals,
         )
+        try:
+            _refuse_labels_alone(done, refusals)
+        except ImgclfError:
+            self._roll_back(done)
+            raise
         if steps:
             self._commit(done, size)
-        if refusals and not done:
-            raise ImgclfError("; ".join(refusals[:MOST_REASONS]))
         self.follow()
         return refusals
 
@@ -250,11 +256,16 @@ class Journal:
             except OSError:
                 if self.path.exists():
                     _truncate(self.path, size)
-                for step in reversed(done):
-                    if step.action in ON_DISK:
-                        changes.apply(self.folder, step.inverse(), made={step.made})
-                (self.folder / PENDING).unlink(missing_ok=True)
+                self._roll_back(done)
                 raise
+            (self.folder / PENDING).unlink(missing_ok=True)
+
+    def _roll_back(self, done: Sequence[Step]) -> None:
+        """Apply the inverses of steps, and drop the announcement of their change."""
+        with files.writable(self.path, remedy=MAKE_WRITABLE):
+            for step in reversed(done):
+                if step.action in ON_DISK:
+                    changes.apply(self.folder, step.inverse(), made={step.made})
             (self.folder / PENDING).unlink(missing_ok=True)
 
     def _recover(self) -> list[Step]:
@@ -313,6 +324,12 @@ def _without_refused(steps: Sequence[Step], work: Callable[[Step], None], refusa
         else:
             done.append(step)
     return done
+
+
+def _refuse_labels_alone(steps: Sequence[Step], refusals: Sequence[str]) -> None:
+    """Raise an ImgclfError if steps were refused, and those that are left are of labels at most."""
+    if refusals and all(step.action in changes.ON_LABELS for step in steps):
+        raise ImgclfError("; ".join(refusals[:MOST_REASONS]))
 
 
 def _append(path: Path, content: bytes) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from imgclf import ImgclfError
 from imgclf.data.label_names import is_system
+from imgclf.images import decoding
 
 UNLABELLED = "unlabelled"  # the folder of images without a label
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -57,11 +58,15 @@ class Layout:
 
     def relabelled(self, path: str, label: str) -> str:
         """Return the path of an image after it gets another label; it stays in its set."""
-        parts = path.split("/")
-        parts[self._depth(path)] = label
-        if self.sets and parts[0] not in self.sets and label != UNLABELLED:
+        parts, depth = path.split("/"), self._depth(path)
+        parts[depth] = label
+        if self.sets and not depth and label != UNLABELLED:
             parts.insert(0, self.sets[0])
         return "/".join(parts)
+
+    def without_set(self, path: str) -> str:
+        """Return the path of an image below its set's folder: LABEL/.../name.jpg."""
+        return "/".join(path.split("/")[self._depth(path) :])
 
     def new_folders(self, label: str) -> list[str]:
         """Return the folders that a new label needs: one in each set."""
@@ -151,11 +156,14 @@ def _check_sets(folder: Path, sets: list[str], others: list[str], train: str) ->
     if others:
         raise ImgclfError(f"{like}, but {_and(others)} is beside them; move it elsewhere")
     labels = {name: {*_folders(folder / name)} - {UNLABELLED} for name in sets}
-    every = set().union(*labels.values())
+    every = sorted(set().union(*labels.values()))
     for name in sets:
         if not labels[name]:
             raise ImgclfError(f"{like}, but {name}/ has no label folders; {remedy}")
-        if missing := sorted(every - labels[name]):
+        missing = [label for label in every if label not in labels[name]]
+        # What a removed label leaves, such as a text file, needs no folder in the other sets.
+        missing = [label for label in missing if any(_has_image(folder / each / label) for each in sets)]
+        if missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise ImgclfError(f"{like}, but {name}/ has no folder {', '.join(missing[:3])}{more}; {remedy}")
 
@@ -169,6 +177,14 @@ def _folders(folder: Path) -> list[str]:
 
 def _has_files(folder: Path) -> bool:
     return any(entry.is_file() and not is_system(entry.name) for entry in os.scandir(folder))
+
+
+def _has_image(folder: Path) -> bool:
+    return any(
+        not is_system(name) and decoding.is_image(Path(here, name))
+        for here, _, names in os.walk(folder)
+        for name in names
+    )
 
 
 def _and(folders: Iterable[str]) -> str:

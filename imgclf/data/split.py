@@ -312,10 +312,18 @@ def _nearest(sizes: list[int], fraction: float) -> int:
 
 def _split_as_listed(dataset: Dataset, cluster: dict[str, str], listed: set[str]) -> Split:
     names = defaultdict(set)  # the list has the names before relabelling, or those of now
+    without_set = defaultdict(set)  # LABEL/FILE, although the file is train/LABEL/FILE
     for image in dataset.files:
         for name in (image.path, dataset.origins.get(image.path, image.path)):
             names[name].add(image.path)
-    found, not_found = test_list.find(listed, names)
+            without_set[dataset.layout.without_set(name)].add(image.path)
+    several = {name: paths for name, paths in without_set.items() if len(paths) > 1 and name not in names}
+    found, not_found = test_list.find(listed, (without_set | names).keys() - several.keys())
+    not_found = [
+        f"{name} (it may mean {' or '.join(sorted(several[name]))})" if name in several else name
+        for name in not_found
+    ]
+    names = without_set | names
     paths = {path for name in found for path in names[name]}
     parts = _split_as_given(dataset, cluster, [image for image in dataset.files if image.path in paths])
     return replace(parts, not_found=tuple(not_found))

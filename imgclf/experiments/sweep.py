@@ -22,7 +22,7 @@ from imgclf.experiments.trials import Trial
 from imgclf.images.loading import load_all
 from imgclf.parameters import Value
 
-NOTEBOOKS = ("02", "03", "04", "05")  # of each trial; the images are scanned once for all trials
+NOTEBOOKS = ("02", "03", "04", "05")  # of each trial; one scan serves all trials with its near_duplicates
 NOTEBOOK = "07"  # runs a sweep and shows its results
 TIMED_IMAGES = 64
 UNFINISHED = "interrupted"
@@ -52,8 +52,11 @@ def run(
     ImgclfError : there are no images to train on, or the grid is invalid, or all trials failed.
     """
     combinations = trials.combinations(trials.parse_grid(grid))
-    scanned = scan.scan_folder(dataset_name, _images_folder(dataset_name, images_dir))
-    dataset.check(scanned)
+    folder = _images_folder(dataset_name, images_dir)
+    scans: dict[str, Dataset] = {}  # by near_duplicates, a parameter of the scan
+    for near in sorted({_settings(values)["near_duplicates"] for values in combinations}):
+        scans[near] = scan.scan_folder(dataset_name, folder, near_duplicates=near)
+        dataset.check(scans[near])
     results, ran = [], 0
     for number, values in enumerate(combinations, start=1):
         print(f"{number} of {len(combinations)}: {trials.values_as_text(values)}: ", end="", flush=True)
@@ -63,6 +66,7 @@ def run(
             ran = before + done
             progress(ran, before + len(NOTEBOOKS) * to_come)
 
+        scanned = scans[_settings(values)["near_duplicates"]]
         results.append(_trial(scanned, values, show))
         print(results[-1], flush=True)
     if all(trial.error for trial in results):

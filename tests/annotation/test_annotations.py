@@ -1,7 +1,11 @@
 """Corrected labels: every state change, on real files, without a browser."""
 
+import errno
+import hashlib
 import os
 import shutil
+from contextlib import suppress
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -12,8 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations, consequences
-from imgclf.data import dataset, scan, split
-from imgclf.data.journal import LOCK, NAME
+from imgclf.data import changes, dataset, scan, split
+from imgclf.data.changes import Step, to_lines
+from imgclf.data.journal import LOCK, NAME, PENDING
 from imgclf.images import decoding
 from support.pictures import picture
 
@@ -238,6 +243,37 @@ def test_redo_of_a_change_to_an_image_that_is_gone_is_refused(annotations):
         annotations.redo()
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [
+            Step("relabel", "blue/x.jpg", "green/x.jpg", change=1),
+            Step("relabel", "green/x.jpg", "red/x.jpg", change=2),
+            Step("relabel", "green/x.jpg", "blue/x.jpg", undoes=1, change=3),
+        ],
+        [
+            Step("exclude", "red/x.jpg", change=1),
+            Step("include", "red/x.jpg", undoes=1, change=2),
+            Step("gone", "red/x.jpg", undoes=2, change=3),
+        ],
+        [Step("gone", "red/x.jpg", undoes=2, change=3), Step("gone", "red/x.jpg", undoes=3, change=4)],
+    ],
+    ids=["an earlier step undone first", "an undo that is gone", "gone twice"],
+)
+def test_a_journal_whose_undos_are_in_a_wrong_order_is_read_and_undone(colour_folder, steps):
+    content = decoding.jpeg(picture((90, 90, 200), 50))
+    (colour_folder / "red/x.jpg").write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    (colour_folder / NAME).write_bytes(to_lines(replace(step, sha256=sha256) for step in steps))
+    opened = open_folder(colour_folder)
+    assert opened.count_reviewed() <= 1 and opened.current_dataset().labels
+    for work in [opened.undo] * 3 + [opened.redo] * 3:
+        with suppress(ImgclfError):
+            work()
+    opened.confirm([0])
+    assert opened.is_reviewed(0) and open_folder(colour_folder).is_reviewed(0)
+
+
 def test_a_label_is_renamed_in_its_place_by_one_change(annotations):
     folder, before = annotations.dataset.folder, contents(annotations.dataset.folder)
     (folder / "green/shop").mkdir()
@@ -254,6 +290,47 @@ def test_a_label_is_renamed_in_its_place_by_one_change(annotations):
     assert annotations.labels == ["blue", "green", "red"] and contents(folder) == before
     annotations.redo()
     assert annotations.labels == ["blue", "olive", "red"] and not (folder / "green").exists()
+
+
+@pytest.mark.parametrize("how", ["a link", "replaced", "a pipe"])
+def test_renaming_a_label_whose_images_are_all_refused_creates_and_removes_nothing(colour_folder, how):
+    label = colour_folder / "spots"
+    label.mkdir()
+    if how == "a pipe":
+        os.mkfifo(label / "x.jpg")
+    else:
+        (label / "x.jpg").write_bytes(decoding.jpeg(picture((9, 9, 9), 50)))
+    opened = open_folder(colour_folder)
+    if how == "a link":
+        label.rename(colour_folder.parent / "outside")
+        label.symlink_to(colour_folder.parent / "outside")
+    elif how == "replaced":
+        (label / "x.jpg").write_bytes(b"another")
+    before = contents(colour_folder)
+    for name in ("dots", "red"):
+        with pytest.raises(ImgclfError, match="x.jpg"):
+            opened.rename_label("spots", name)
+    with pytest.raises(ImgclfError, match="x.jpg"):
+        opened.add_label("dots", [position(opened, "spots/x.jpg")])
+    assert contents(colour_folder) == before and "spots" in opened.labels and "dots" not in opened.labels
+    assert not opened.journal.active
+
+
+def test_a_label_is_kept_if_no_image_can_be_moved_when_it_is_renamed(colour_folder, monkeypatch):
+    opened = open_folder(colour_folder)
+    before = contents(colour_folder)
+
+    def fail(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(changes, "_move", fail)
+        with pytest.raises(ImgclfError, match="dots/00.jpg: no permission to write there"):
+            opened.rename_label("red", "dots")
+    assert contents(colour_folder) == before and not (colour_folder / "dots").exists()
+    assert not (colour_folder / PENDING).exists() and "red" in open_folder(colour_folder).labels
+    opened.rename_label("red", "dots")
+    assert (colour_folder / "dots").is_dir() and not (colour_folder / "red").exists()
 
 
 def test_renaming_a_label_to_another_merges_the_two_and_undo_parts_them(annotations):

@@ -113,6 +113,29 @@ def test_an_announced_move_through_a_link_moves_nothing(folder, outside, step):
     assert state(outside) == before and (folder / "red/2.jpg").read_text() == "red/2.jpg"
 
 
+def test_removing_a_label_that_is_a_link_removes_no_folder_outside(folder, outside):
+    (folder / "away").symlink_to(outside)
+    (folder / "train").mkdir()
+    (folder / "train/away").symlink_to(outside)
+    before = state(outside)
+    for path in ("away", "train/away"):
+        announce(folder, Step("remove label", path, change=1))
+        look(folder)
+        with pytest.raises(ImgclfError, match=f"{path}/: away is a link"):
+            changes.apply(folder, Step("remove label", path, change=1))
+    assert state(outside) == before and (folder / "away").is_symlink()
+
+
+@pytest.mark.parametrize("name", [NAME, PENDING])
+def test_a_journal_or_an_announcement_of_50_gb_is_refused_before_it_is_read(folder, name):
+    with (folder / name).open("wb") as file:
+        file.truncate(50 * 10**9)  # a sparse file
+    with pytest.raises(ImgclfError, match=f"{name}: has 50,000 MB, and a list of changes at most 268 MB; move"):
+        Journal(folder)
+    with pytest.raises(ImgclfError, match="has 50,000 MB"):
+        scan.scan_folder("images", folder)
+
+
 def test_undoing_a_prepared_change_takes_and_plants_nothing_through_a_link(folder, outside):
     (folder / "away").symlink_to(outside)
     before = state(outside)

@@ -293,3 +293,35 @@ def test_missing_folder_and_folder_without_label_folders_are_named(folder):
         ImgclfError, match="no label folders in it; put the images of each label into a folder"
     ):
         layout.find(folder)
+
+
+@pytest.mark.parametrize("left", [".DS_Store", "notes.txt", "clip.mp4", "below/notes.txt"])
+def test_a_set_without_the_folder_of_a_label_without_images_is_read(folder, left):
+    put(folder, *images("train/hat", "train/pants", "test/hat", "test/pants", "train/dotted", "test/dotted"))
+    (folder / "train/dotted" / left).parent.mkdir(exist_ok=True)
+    (folder / "train/dotted" / left).write_text("left behind")
+    opened = Annotations(scan_fruit(folder))
+    opened.rename_label("dotted", "spots")
+    assert (folder / "train/dotted").is_dir() and not (folder / "test/dotted").exists()
+    found = scan_fruit(folder)
+    assert found.labels == ["hat", "pants", "spots"] and found.layout.sets == ("train", "test")
+
+
+def test_an_unlabelled_image_of_a_label_named_like_a_set_gets_into_the_set(folder):
+    put(folder, *images("train/train", "train/bus", "test/train", "test/bus"), "unlabelled/x.jpg")
+    found = scan_fruit(folder)
+    assert found.layout.relabelled("unlabelled/x.jpg", "train") == "train/train/x.jpg"
+    assert found.layout.relabelled("unlabelled/x.jpg", "bus") == "train/bus/x.jpg"
+    assert found.layout.relabelled("test/bus/0.jpg", "train") == "test/train/0.jpg"
+    opened = Annotations(found)
+    opened.relabel([[image.path for image in opened.images].index("unlabelled/x.jpg")], "train")
+    assert "train" in {image.label for image in scan_fruit(folder).images if image.path.endswith("x.jpg")}
+
+
+def test_listed_images_in_sets_are_found_with_and_without_the_name_of_their_set(folder):
+    put(folder, *images("train/a", "train/b"), "val/a/val0.jpg", "val/a/1.jpg", "val/b/9.jpg")
+    listed = ["a\tval0.jpg", "train/b/0.jpg", "B/9.jpg", "a/1.jpg", "a/none.jpg"]
+    (folder / "dedicatedTestImages.tsv").write_text("\n".join(listed))
+    parts = split.split(scan_fruit(folder))
+    assert {image.path for image in parts.test} == {"val/a/val0.jpg", "train/b/0.jpg", "val/b/9.jpg"}
+    assert parts.not_found == ("a/1.jpg (it may mean train/a/1.jpg or val/a/1.jpg)", "a/none.jpg")

@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner
 
 from imgclf import ImgclfError, cli
-from imgclf.experiments import sweep, trials
+from imgclf.experiments import notebooks, sweep, trials
 from imgclf.images import decoding
 from support.networks import write_tiny_network
 from support.pictures import write_colours
@@ -215,3 +215,31 @@ def test_a_stopped_sweep_says_how_to_go_on(data_dir, colour_folder, monkeypatch)
     )
     assert result.exit_code == 130
     assert result.stderr == ("imgclf: stopped; run the same sweep again to go on: finished trials are kept\n")
+
+
+def refuse(*_, **__):
+    raise ImgclfError("no kernel in this test")
+
+
+def near_duplicates_of_trials(data_dir, folder, grid):
+    """The value with which the images of each trial were scanned."""
+    with pytest.raises(ImgclfError, match="no kernel in this test"):
+        sweep.run("colours", str(folder), grid)
+    names = [trials.trial_name("colours", values) for values in trials.combinations(trials.parse_grid(grid))]
+    return [
+        json.loads((data_dir / "proc" / name / "images.json").read_text())["near_duplicates"]
+        for name in names
+    ]
+
+
+def test_each_trial_has_the_near_duplicates_of_the_grid_or_of_01(
+    data_dir, colour_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sweep, "execute", refuse)
+    grid = "near_duplicates: ignored, together; seed: 1, 2"
+    found = near_duplicates_of_trials(data_dir, colour_folder, grid)
+    assert found == ["ignored", "ignored", "together", "together"]
+    shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "own", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "own")
+    notebooks.change_defaults({"near_duplicates": "left out"})  # as imgclf set
+    assert near_duplicates_of_trials(data_dir, colour_folder, "seed: 3") == ["left out"]
