@@ -95,9 +95,9 @@ JPEG_END = b"\xff\xd9"
 EXIF_ORIENTATION = 0x112
 SUB_IMAGES, SUBFILE_TYPE, DNG_VERSION = 330, 254, 50706  # tags of TIFF
 # The most memory that decoding takes, bytes for each pixel as stored; a test measures it.
-MEMORY = {"PNG": 14, "WEBP": 20, "GIF": 12, "BMP": 12, "TIFF": 16, "AVIF": 20, "HEIF": 20, "JPEG2000": 24}
+MEMORY = {"PNG": 14, "WEBP": 20, "GIF": 12, "BMP": 12, "TIFF": 16, "AVIF": 20, "HEIF": 20, "JPEG2000": 26}
 MEMORY_OF_DEEP_COLOUR = 14  # more for colour of 16 bits a sample
-MEMORY_BESIDE = 2**26  # of any image: strips, tables
+MEMORY_BESIDE = 2**25  # of any image: strips, tables; half of it is needed
 CV2_NO_MEMORY = -4
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 
@@ -130,8 +130,11 @@ class Header:
     def memory_needed(self, side: int | None = None) -> int:
         """Return the most memory that `decode` takes for it beside the file, bytes."""
         pixels = self.width * self.height
-        decoded = 3 * pixels // self.reduction(side) ** 2 if self.is_reducible else 0
-        return decoded + math.ceil(pixels * self.held_bytes) + MEMORY_BESIDE
+        held = math.ceil(pixels * self.held_bytes)
+        if self.is_reducible:
+            decoded = 3 * pixels // self.reduction(side) ** 2
+            held = decoded + max(held, decoded)  # OpenCV copies what it has decoded
+        return held + MEMORY_BESIDE
 
 
 def header(encoded: bytes, name: str = "image", *, max_pixels: int = MAX_PIXELS) -> Header:

@@ -60,7 +60,7 @@ class Service:
         self.memory = Budget(self.limits.memory_bytes)
         self.decoder = Decoder(min(cpu_count(), MOST_DECODERS), self.limits, self.memory)
         # Images that are decoded, but not scored: as many as keep the scorer busy.
-        self.places = asyncio.Semaphore(3 * MAX_BATCH)
+        self.pipeline_slots = asyncio.Semaphore(3 * MAX_BATCH)
 
     async def start(self) -> None:
         """Load the model unless it was given, start the decoders, and handle SIGHUP and the parent's end."""
@@ -143,9 +143,9 @@ class Service:
         undecodable: dict[int, ImgclfError] = {}
 
         async def score(i: int) -> responses.Scored | None:
-            async with self.places:
+            async with self.pipeline_slots:
                 try:
-                    async with self.decoder.turns:
+                    async with self.decoder.slots:
                         if any(isinstance(error, TooSlow) for error in undecodable.values()):
                             return None
                         pixels = await self.decoder.decode(

@@ -13,13 +13,14 @@ from queue import SimpleQueue
 import numpy as np
 
 from imgclf import ImgclfError
+from imgclf.images.decoding import MEMORY_BESIDE
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.service import decoder_process
 from imgclf.service.decoder_process import NEEDED, PIXELS, Task
 from imgclf.service.limits import Budget, Limits
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks that the service's threads hold
-SMALL_BYTES = 64 * 2**20  # memory of the first attempt; most images need less
+SMALL_BYTES = 2 * MEMORY_BESIDE  # memory of the first attempt; photographs as JPEG need less
 START_SECONDS = 60
 
 
@@ -36,12 +37,12 @@ class Decoder:
 
     Attributes
     ----------
-    turns : to be held while an image is decoded; there is one for each process.
+    slots : semaphore to be held while an image is decoded; one slot for each process.
     """
 
     def __init__(self, processes: int, limits: Limits, budget: Budget) -> None:
         self._limits, self._budget = limits, budget
-        self.turns = asyncio.Semaphore(processes)
+        self.slots = asyncio.Semaphore(processes)
         self._processes = [_Process() for _ in range(processes)]
         self._idle: SimpleQueue[_Process] = SimpleQueue()
         for process in self._processes:
@@ -74,9 +75,10 @@ class Decoder:
             if kind != NEEDED:
                 raise ImgclfError(value.decode(errors="replace"))
             granted = int(value)
-            if granted + _copies(content) > self._budget.total:
+            share = granted + _copies(content)
+            if share > self._budget.total:
                 raise ImgclfError(
-                    f"{name}: needs about {granted / 1e6:,.0f} MB of memory to decode, "
+                    f"{name}: needs about {share / 1e6:,.0f} MB of memory to decode, "
                     f"and the service has {self._budget.total / 1e6:,.0f}; "
                     "shrink it, or save it as a JPEG that is not progressive"
                 )

@@ -331,7 +331,7 @@ def test_header_is_known_before_decoding():
 
 
 def test_memory_of_a_jpeg_with_several_scans_is_more():
-    one, more = encoded(corners(), "JPEG"), encoded(corners(), "JPEG", progressive=True)
+    one, more = (encoded(corners(), "JPEG", subsampling=0, progressive=several) for several in (False, True))
     assert decoding.memory_needed(more) == decoding.memory_needed(one) + 3 * 96 * 64
 
 
