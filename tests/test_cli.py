@@ -299,6 +299,17 @@ def test_predict_skips_an_unreadable_image_in_a_folder_and_prints_the_reason(mod
     )
 
 
+def test_predict_names_the_kinds_of_files_that_it_leaves_out(model, colour_folder):
+    for name in ("a.CR2", "b.cr2", "c.mp4", "Thumbs.db", "without"):
+        (colour_folder / "red" / name).write_bytes(b"no image")
+    result = CliRunner().invoke(cli.main, ["predict", "--model", str(model), str(colour_folder / "red")])
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 13
+    assert result.stderr.splitlines()[-1] == (
+        "left out: 2 x .cr2 (a raw photograph of a camera), 1 x .mp4 (a video), 1 x no suffix; "
+        "no images that are read"
+    )
+
+
 def test_predict_with_unreadable_images_only_gives_exit_code_1(model, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"this is no image")
     result = imgclf("predict", "--json", "--model", model, tmp_path / "bad.jpg")

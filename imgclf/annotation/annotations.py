@@ -83,6 +83,7 @@ class Annotations:
             (label for label in layout.find(dataset.folder).labels if not label_fault(label)),
             key=lambda label: (added.get(label, 0), label),
         )
+        self._places = list(self.labels)  # of all labels, also of removed ones, which an undo restores
         self.observers: list[Callable[[tuple[int, ...]], None]] = []
         self._position = {image.path: i for i, image in enumerate(self.images)}
         self._exclusion_undone: set[int] = (
@@ -179,13 +180,16 @@ class Annotations:
     def add_label(self, name: str, positions: Iterable[int] = ()) -> ChangeResult:
         """Create the folder of a new label, and move images there; together one change.
 
-        The label comes last in `labels`, so that no other label moves.
+        The label comes last in `labels`, so that no other label moves. A label that exists is only assigned.
 
         Raises
         ------
-        ImgclfError : the name is not a valid folder name, or the label exists already.
+        ImgclfError : the name is not a valid folder name, or there is a label of that name but for its case.
         """
-        name, positions = self._new_name(name), tuple(positions)
+        positions = tuple(positions)
+        if positions and name.strip() in self.labels:
+            return self.relabel(positions, name.strip())
+        name = self._new_name(name)
         result = self._carry_out_for(
             positions,
             lambda image: self._relabel_step(image, name),
@@ -368,9 +372,9 @@ class Annotations:
 
     def _apply_steps(self, steps: Sequence[Step]) -> tuple[int, ...]:
         """Apply steps from the journal to `images` and `labels`, and notify the observers."""
-        labels = self.labels
+        before = self.labels
         changed = tuple(dict.fromkeys(i for step in steps if (i := self._apply_step(step)) is not None))
-        self.labels = _in_place(labels, self.labels)
+        self._order_labels(before)
         if steps:
             for observer in self.observers:
                 observer(changed)
@@ -394,11 +398,23 @@ class Annotations:
         return i
 
     def _set_label(self, label: str, is_one: bool) -> None:
-        """Put a new label last, so that the keys and colours of the others stay; or remove a label."""
+        """Add or remove a label."""
         if is_one and label not in self.labels:
             self.labels = [*self.labels, label]
         elif not is_one and label in self.labels:
             self.labels = [other for other in self.labels if other != label]
+
+    def _order_labels(self, before: Sequence[str]) -> None:
+        """Order the labels such that the keys and colours of the others stay.
+
+        A new label comes last, or in the place of the one that it replaces; a restored one in its old place.
+        """
+        removed = [label for label in before if label not in self.labels]
+        new = [label for label in self.labels if label not in self._places]
+        replaces = len(new) == len(removed) == 1
+        place = self._places.index(removed[0]) + 1 if replaces else len(self._places)
+        self._places[place:place] = new
+        self.labels.sort(key=self._places.index)
 
     def _exclusion_reason(self, position: int, image: Image) -> str:
         """Return why later stages skip the image; empty if they use it.
@@ -416,17 +432,6 @@ class Annotations:
         if scanned.excluded.startswith(COPY) and scanned.label == image.label:
             return scanned.excluded
         return NO_LABEL if image.label == UNLABELLED else ""
-
-
-def _in_place(before: list[str], now: list[str]) -> list[str]:
-    """Return labels in their present order, but a single new one in the place of a single removed one."""
-    new, removed = (
-        [label for label in now if label not in before],
-        [label for label in before if label not in now],
-    )
-    if len(new) != 1 or len(removed) != 1:
-        return now
-    return [new[0] if label == removed[0] else label for label in before]
 
 
 def _describe(steps: Sequence[Step], actions: Iterable[str], layout: Layout) -> str:

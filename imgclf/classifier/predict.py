@@ -1,6 +1,7 @@
 """Prediction of image files and folders."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def newest_classifier() -> Path:
     return found[-1]
 
 
-def image_files(paths: Iterable[Path], *, without: Path | None = None) -> Iterator[Path]:
+def image_files(
+    paths: Iterable[Path], *, without: Path | None = None, left_out: Counter[str] | None = None
+) -> Iterator[Path]:
     """Yield the files among the paths, and the image files below the folders among them, as they are found.
 
     Each folder's files come sorted by name, then those of its subfolders. Hidden files and those of systems
@@ -42,6 +45,7 @@ def image_files(paths: Iterable[Path], *, without: Path | None = None) -> Iterat
     Parameters
     ----------
     without : a folder to leave out, into which results are sorted.
+    left_out : the suffixes of the other files in the folders are counted here.
 
     Raises
     ------
@@ -55,20 +59,21 @@ def image_files(paths: Iterable[Path], *, without: Path | None = None) -> Iterat
             raise ImgclfError(
                 f"{path}: images cannot be sorted into the folder that they are in; name another"
             )
-    return _found(paths, {os.path.realpath(without)} if without else set())
+    left_out = Counter() if left_out is None else left_out
+    return _found(paths, {os.path.realpath(without)} if without else set(), left_out)
 
 
-def _found(paths: Sequence[Path], visited: set[str]) -> Iterator[Path]:
+def _found(paths: Sequence[Path], visited: set[str], left_out: Counter[str]) -> Iterator[Path]:
     is_empty = True
     for path in paths:
-        for found in _below(path, visited) if path.is_dir() else [path]:
+        for found in _below(path, visited, left_out) if path.is_dir() else [path]:
             is_empty = False
             yield found
     if is_empty:
         raise ImgclfError(f"no image files ({', '.join(decoding.SUFFIXES)}) in {', '.join(map(str, paths))}")
 
 
-def _below(folder: Path, visited: set[str]) -> Iterator[Path]:
+def _below(folder: Path, visited: set[str], left_out: Counter[str]) -> Iterator[Path]:
     unreadable: list[Path] = []
     # Real paths: a link back to a folder above would never end.
     seen = set(visited)
@@ -84,8 +89,12 @@ def _below(folder: Path, visited: set[str]) -> Iterator[Path]:
         seen.add(real)
         below[:] = sorted(name for name in below if not is_system(name))
         for name in sorted(names):
-            if not is_system(name) and decoding.is_image(Path(here, name)):
+            if is_system(name):
+                continue
+            if decoding.is_image(Path(here, name)):
                 yield Path(here, name)
+            else:
+                left_out[Path(name).suffix.lower()] += 1
     yield from unreadable
 
 

@@ -1,5 +1,6 @@
 """The command line: a thin layer over the package's functions."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Unpack
 
@@ -139,8 +140,10 @@ def predict(
     model = model or prediction.newest_classifier()
     click.echo(f"using {model}", err=True)
     classifier = Classifier.load(model)
-    images = prediction.image_files(paths, without=results["sort_into"])
-    output.print_results(prediction.label_files(classifier, images, reject_below=reject_below), **results)
+    left_out: Counter[str] = Counter()
+    images = prediction.image_files(paths, without=results["sort_into"], left_out=left_out)
+    labelled = prediction.label_files(classifier, images, reject_below=reject_below)
+    output.print_results(labelled, left_out=left_out, **results)
 
 
 token_file = click.option(
@@ -340,8 +343,9 @@ def call(
     from imgclf.service.client import Client
 
     with Client(url, token=tokens.read(token_file)) as client:
-        images = image_files(paths, without=results["sort_into"])
-        output.print_results(client.label_files(images), **results)
+        left_out: Counter[str] = Counter()
+        images = image_files(paths, without=results["sort_into"], left_out=left_out)
+        output.print_results(client.label_files(images), left_out=left_out, **results)
 
 
 @main.command("convert")

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -59,14 +60,20 @@ def print_results(
     csv_path: Path | None,
     replace: bool,
     sort_into: Path | None,
+    left_out: Counter[str],
 ) -> None:
-    """Print each result as it comes; images that could not be read go to stderr.
+    """Print each result as it comes; images that could not be read go to stderr, and so do files left out.
+
+    Parameters
+    ----------
+    left_out : the suffixes of files in folders that are no images; complete when all results are taken.
 
     Raises
     ------
     ImgclfError : no image could be read, or the CSV file exists and may not be replaced.
     """
     from imgclf.classifier.results import Refused, copy_into, csv_file, in_one_cell
+    from imgclf.images import kinds
 
     if csv_path and csv_path.exists() and not replace:
         raise ImgclfError(f"{csv_path}: exists already; name another file, or overwrite it with --replace")
@@ -84,6 +91,9 @@ def print_results(
                 add_row(path, result)
             if sort_into:
                 copy_into(sort_into, path, result.label)
+        if left_out:
+            counts = [f"{number} x {kinds.named(suffix)}" for suffix, number in left_out.most_common(5)]
+            click.echo(in_one_cell(f"left out: {', '.join(counts)}; no images that are read"), err=True)
         if not count:
             raise ImgclfError("none of the images could be read")
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
@@ -17,8 +18,8 @@ from imgclf.data.journal import Journal
 from imgclf.data.layout import UNLABELLED as UNLABELLED
 from imgclf.data.layout import Layout, doubts, role
 from imgclf.images import decoding
+from imgclf.images import kinds as file_kinds
 from imgclf.images.depth import OWN_RANGE
-from imgclf.images.kinds import by_suffix as kind_by_suffix
 
 T = TypeVar("T")
 NO_LABEL = "no label yet"  # the reason why later stages skip them
@@ -149,7 +150,7 @@ class Dataset:
             else "in no label folder"
             for path in self.other_files
         )
-        counts = ", ".join(f"{count} x {_named(kind)}" for kind, count in kinds.most_common(5))
+        counts = ", ".join(f"{count} x {file_kinds.named(kind)}" for kind, count in kinds.most_common(5))
         suffixes = ", ".join(decoding.SUFFIXES)
         return f"not scanned: {counts}; images lie in a label folder and end in one of {suffixes}"
 
@@ -201,10 +202,26 @@ class Dataset:
         remedy = "; near_duplicates=together keeps near-duplicates" if is_near else ""
         return f"CAREFUL: left out are {', '.join(named)}{remedy}"
 
+    def disagreements(self) -> str:
+        """Return a sentence about exact copies under two labels, of which one is wrong; empty without any."""
+        pairs = Counter(
+            tuple(sorted((pair.kept.label, pair.other.label)))
+            for pair in self.duplicates
+            if pair.is_exact and pair.disagree
+        )
+        named = [f"{count} in {one} and in {other}" for (one, other), count in pairs.most_common(3)]
+        rest = [f"{len(pairs) - 3} more pairs of labels"] if len(pairs) > 3 else []
+        return (
+            f"CAREFUL: the same images are under two labels, of which one is wrong: {', '.join(named + rest)}"
+            if named
+            else ""
+        )
+
     def cautions(self) -> str:
         """Return sentences about the layout, and labels and images that are not used; empty without any."""
         doubtful = doubts((image.label, image.group) for image in self.images)
-        return "\n".join(filter(None, [str(self.layout), doubtful, self.losses(), self.unusable_labels()]))
+        sentences = (str(self.layout), doubtful, self.disagreements(), self.losses(), self.unusable_labels())
+        return "\n".join(filter(None, sentences))
 
     def notes(self) -> str:
         """Return sentences about files that were not scanned, and the cautions."""
@@ -221,11 +238,6 @@ class Dataset:
         except ImgclfError as error:  # a person can still label the images
             return f"{text}\n{str(error).removeprefix(f'{self.folder}: ')}"
         return text
-
-
-def _named(suffix: str) -> str:
-    """Return a suffix, with the kind of file if it is known: ".nef (a raw photograph of a camera)"."""
-    return f"{suffix} ({kind})" if (kind := kind_by_suffix(suffix)) else suffix
 
 
 def _suffix(path: str) -> str:
@@ -322,7 +334,7 @@ def _inner_folder(dataset: Dataset) -> str:
     what = "its folders are the sets" if all(map(role, inner)) else "its folders are the labels"
     named = ", ".join(inner[:3]) + (f" and {len(inner) - 3} more" if len(inner) > 3 else "")
     return (
-        f"if {what} ({named}), set images_dir={dataset.folder / around}; "
+        f"if {what} ({named}), set images_dir={shlex.quote(str(dataset.folder / around))}; "
         "if not, add a folder for at least one more label"
     )
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
@@ -131,10 +132,10 @@ def doubts(images: Iterable[tuple[str, str]]) -> str:
     alike: dict[str, set[str]] = defaultdict(set)
     for label, group in images:
         groups[label].add(group.partition("/")[0])
-        alike[unicodedata.normalize("NFKC", label).casefold()].add(label)
+        alike[" ".join(unicodedata.normalize("NFKC", label).casefold().split())].add(label)
     sentences = [
-        f"CAREFUL: the labels {' and '.join(sorted(labels))} are written almost alike; if they are one, put "
-        "their images into one folder"
+        f"CAREFUL: the labels {' and '.join(map(repr, sorted(labels)))} are written almost alike; "
+        "if they are one, put their images into one folder"
         for labels in alike.values()
         if len(labels) > 1
     ]
@@ -150,11 +151,14 @@ def doubts(images: Iterable[tuple[str, str]]) -> str:
 def _check_sets(folder: Path, sets: list[str], others: list[str], train: str) -> None:
     """Refuse sets that cannot be used as the split."""
     like = f"{folder}: {_and(sets)} look like training and test images with label folders in each"
-    remedy = f"correct that, or use the images of one with images_dir={folder / train}"
+    remedy = f"correct that, or use the images of one with images_dir={shlex.quote(str(folder / train))}"
     if not train:
         raise ImgclfError(f"{like}, but there is no folder train/; add it")
     if others:
-        raise ImgclfError(f"{like}, but {_and(others)} is beside them; move it elsewhere")
+        raise ImgclfError(
+            f"{like}, but {_and(others)} is beside them; move it elsewhere, or, "
+            f"if {_and(sets)} are labels, rename them"
+        )
     labels = {name: {*_folders(folder / name)} - {UNLABELLED} for name in sets}
     every = sorted(set().union(*labels.values()))
     for name in sets:

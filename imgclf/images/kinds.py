@@ -69,6 +69,11 @@ def by_suffix(suffix: str) -> str:
     return next((kind.name for kind in NOT_READ if suffix.lower() in kind.suffixes), "")
 
 
+def named(suffix: str) -> str:
+    """Return a suffix, with the kind of file if it is known: ".nef (a raw photograph of a camera)"."""
+    return f"{suffix} ({kind})" if (kind := by_suffix(suffix)) else suffix or "no suffix"
+
+
 def by_content(encoded: bytes) -> Kind | None:
     """Return the kind of file that begins like this and is not read; None for any other."""
     start = encoded[:START_BYTES]

@@ -142,6 +142,24 @@ def test_an_excluded_image_stays_excluded_when_its_file_is_moved_by_hand(annotat
     ]
 
 
+def test_undoing_a_merge_restores_the_order_of_the_labels(annotations):
+    before = list(annotations.labels)
+    for label, other in [("blue", "red"), ("green", "blue")]:
+        annotations.rename_label(label, other)
+        annotations.undo()
+        assert annotations.labels == before
+    annotations.rename_label("green", "olive")
+    assert annotations.labels == ["blue", "olive", "red"]
+    annotations.undo()
+    assert annotations.labels == before
+
+
+def test_a_new_label_that_exists_is_assigned(annotations):
+    i = position(annotations, "red/03.jpg")
+    assert "label set to 'blue'" in str(annotations.add_label(" blue ", [i]))
+    assert annotations.images[i].label == "blue" and annotations.labels == ["blue", "green", "red"]
+
+
 @pytest.mark.parametrize("undo_before_opening", [True, False])
 def test_undo_after_a_new_scan_includes_the_image_again(annotations, undo_before_opening):
     folder = annotations.dataset.folder

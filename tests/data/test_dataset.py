@@ -446,3 +446,18 @@ def test_a_sample_of_many_labels_has_fewer_images_of_each(count, chosen, first):
     images = [Image(f"{k:03d}/{i}.jpg", f"{k:03d}", "", "", 1, 1) for k in range(count) for i in range(6)]
     found = [each.label for each in dataset.sample(images, per_label=6)]
     assert len(found) == chosen and found.count("000") == first
+
+
+def test_copies_under_two_labels_are_named(tmp_path):
+    for i in range(4):
+        for label in ("hat", "dress", "shoe"):
+            (tmp_path / label).mkdir(exist_ok=True)
+            pixels = np.random.default_rng([i, len(label)]).integers(0, 256, (40, 40, 3), np.uint8)
+            (tmp_path / label / f"{i}.jpg").write_bytes(decoding.jpeg(pixels))
+    assert scan_fruit(tmp_path).disagreements() == ""
+    for i in range(2):
+        shutil.copy(tmp_path / "dress" / f"{i}.jpg", tmp_path / "hat" / f"copy{i}.jpg")
+    shutil.copy(tmp_path / "shoe" / "0.jpg", tmp_path / "hat" / "shoe.jpg")
+    sentence = "CAREFUL: the same images are under two labels, of which one is wrong: "
+    assert scan_fruit(tmp_path).disagreements() == sentence + "2 in dress and in hat, 1 in hat and in shoe"
+    assert sentence in scan_fruit(tmp_path).cautions()

@@ -65,9 +65,10 @@ def test_training_and_test_folders_with_the_same_label_folders_are_the_split(fol
 @pytest.mark.parametrize(
     ("labels", "named"),
     [
-        (["Hat", "hat", "pants"], "Hat and hat"),
-        (["gr\u00fcn", "gru\u0308n"], "gru\u0308n and gr\u00fcn"),
-        (["STRASSE", "stra\u00dfe"], "STRASSE and stra\u00dfe"),
+        (["Hat", "hat", "pants"], "'Hat' and 'hat'"),
+        (["dress", "dress "], "'dress' and 'dress '"),
+        (["gr\u00fcn", "gru\u0308n"], "'gru\u0308n' and 'gr\u00fcn'"),
+        (["STRASSE", "stra\u00dfe"], "'STRASSE' and 'stra\u00dfe'"),
     ],
 )
 def test_labels_that_are_written_almost_alike_are_named(folder, labels, named):
