@@ -48,7 +48,12 @@ def run(values: Mapping[str, Value], *, start_from: str = "00") -> tuple[str, Pa
     set_values = {**notebooks.read(chosen[0]), **values}
     parameters.check_together(set_values)
     dataset_name = str(set_values["dataset_name"])
-    print("\n".join([_images_line(set_values), *changed_parameters(chosen, values), ""]), flush=True)
+    lines = [
+        _images_line(set_values),
+        *changed_parameters(chosen, values),
+        *_other_folder(set_values, values),
+    ]
+    print("\n".join([*lines, ""]), flush=True)
     with stoppable(), files.lock(files.proc_dir(dataset_name)):
         folder = new_folder()
         for path in chosen:
@@ -100,6 +105,16 @@ def _images_line(values: Mapping[str, Value]) -> str:
     with suppress(ImgclfError):
         return f"{sum(1 for _ in image_files([folder])):,} images in {folder}"
     return f"no images in {folder} yet"
+
+
+def _other_folder(set_values: Mapping[str, Value], values: Mapping[str, Value]) -> list[str]:
+    """Return a line if a run of another data set takes the folder that the notebooks' cells name."""
+    if not set_values["images_dir"] or "images_dir" in values or "dataset_name" not in values:
+        return []
+    return [
+        f"CAREFUL: images_dir is that of the notebooks' cells, and the images are called "
+        f"{set_values['dataset_name']}; add -p images_dir= to use those in {files.data_dir() / 'images'}"
+    ]
 
 
 def changed_parameters(chosen: Sequence[Path], values: Mapping[str, Value]) -> list[str]:

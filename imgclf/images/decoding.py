@@ -238,6 +238,8 @@ def _open(encoded: bytes, name: str, max_pixels: int = MAX_PIXELS) -> PillowImag
     except DAMAGED as error:
         if known:
             raise ImgclfError(f"{name}: the {known.name} {UNUSUAL}") from error
+        if kind := kinds.by_suffix(Path(name).suffix):
+            raise ImgclfError(f"{name}: by its name {kind}, which is not read; {kinds.AS_IMAGE}") from error
         raise ImgclfError(f"{name}: not an image that can be read; replace or delete it") from error
     if _is_raw(picture):
         raise ImgclfError(f"{name}: {kinds.RAW.name}, which is not read; {kinds.RAW.remedy}")

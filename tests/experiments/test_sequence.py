@@ -81,6 +81,22 @@ def continued(fine_tuned: Run, data_dir: Path) -> Path:
     return shutil.copytree(fine_tuned.data, data_dir)
 
 
+@pytest.mark.parametrize(
+    ("cells", "given", "warns"),
+    [
+        ({"images_dir": "/a"}, {"dataset_name": "x"}, True),
+        ({"images_dir": "/a"}, {"dataset_name": "x", "images_dir": "/b"}, False),
+        ({"images_dir": "/a"}, {}, False),
+        ({"images_dir": ""}, {"dataset_name": "x"}, False),
+    ],
+)
+def test_a_run_of_another_data_set_in_the_folder_of_the_cells_is_announced(cells, given, warns):
+    lines = sequence._other_folder({"dataset_name": "fashion_texture", **cells, **given}, given)
+    assert [line.startswith("CAREFUL: images_dir is that of the notebooks' cells") for line in lines] == [
+        True
+    ] * warns
+
+
 @pytest.mark.notebooks
 @pytest.mark.slow
 class TestFineTunedNetwork:

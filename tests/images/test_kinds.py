@@ -109,3 +109,10 @@ def test_many_comments_are_searched_in_linear_time():
     assert kinds.by_content(b"<!---->" * 36 + b"<svg>") is None  # the first bytes hold comments alone
     assert kinds.by_content(b"<?xml version='1.0'?><!-- a --> <!-- <b> --><svg>").name == "an SVG drawing"
     assert time.process_time() - start < 10  # it was 41 s for 22 comments
+
+
+def test_file_of_unknown_content_is_named_by_its_suffix():
+    with pytest.raises(
+        ImgclfError, match="^a.CR2: by its name a raw photograph of a camera, which is not read"
+    ):
+        decoding.decode(bytes(100), "a.CR2")
