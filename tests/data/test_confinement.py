@@ -130,7 +130,9 @@ def test_removing_a_label_that_is_a_link_removes_no_folder_outside(folder, outsi
 def test_a_journal_or_an_announcement_of_50_gb_is_refused_before_it_is_read(folder, name):
     with (folder / name).open("wb") as file:
         file.truncate(50 * 10**9)  # a sparse file
-    with pytest.raises(ImgclfError, match=f"{name}: has 50,000 MB, and a list of changes at most 268 MB; move"):
+    with pytest.raises(
+        ImgclfError, match=f"{name}: has 50,000 MB, and a list of changes at most 268 MB; move"
+    ):
         Journal(folder)
     with pytest.raises(ImgclfError, match="has 50,000 MB"):
         scan.scan_folder("images", folder)

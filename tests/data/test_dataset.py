@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from imgclf import ImgclfError
-from imgclf.data import dataset, scan, split
+from imgclf.data import dataset, layout, scan, split
 from imgclf.data.dataset import Dataset, Image
 from imgclf.images import decoding
 from support.pictures import COLOURS, picture
@@ -78,7 +78,7 @@ def test_files_with_other_suffixes_are_counted_and_not_scanned(tmp_path):
     put(tmp_path, "a/0.jpg")
     assert (
         scan_fruit(tmp_path).other_files_note()
-        == "every file lies in a label folder and has the suffix of an image"
+        == "every file lies in a label folder and is an image by its suffix, or without one by its content"
     )
     for name in ("1.txt", "2.TXT", "3.pdf", "4"):
         (tmp_path / "a" / name).write_text("")
@@ -446,3 +446,26 @@ def test_a_sample_of_many_labels_has_fewer_images_of_each(count, chosen, first):
     images = [Image(f"{k:03d}/{i}.jpg", f"{k:03d}", "", "", 1, 1) for k in range(count) for i in range(6)]
     found = [each.label for each in dataset.sample(images, per_label=6)]
     assert len(found) == chosen and found.count("000") == first
+
+
+def test_images_without_a_suffix_are_counted_in_a_label_folder_and_beside_it(tmp_path):
+    put(tmp_path, "a/0.jpg")
+    put(tmp_path, "b/1.jpg", seed=1)
+    for name in ("a/IMG_0001", "IMG_0002"):
+        shutil.copy(tmp_path / "b/1.jpg", tmp_path / name)
+    for name in ("LICENSE", "a/LICENSE", ".hidden.jpg"):
+        (tmp_path / name).write_text("no image")
+    (tmp_path / "c.jpg").mkdir()
+    found = scan_fruit(tmp_path)
+    assert found.other_files == ("IMG_0002", "a/LICENSE")
+    assert [image.path for image in found.files] == ["a/0.jpg", "a/IMG_0001", "b/1.jpg"]
+    assert scan.count_images(tmp_path) == 3
+    assert found.other_files_note().endswith("; without a suffix, the content decides")
+
+
+def test_a_scan_looks_for_the_layout_once(tmp_path, monkeypatch):
+    put(tmp_path, "a/0.jpg")
+    looked, find = [], layout.find
+    monkeypatch.setattr(layout, "find", lambda folder: looked.append(folder) or find(folder))
+    scan_fruit(tmp_path)
+    assert looked == [tmp_path]
