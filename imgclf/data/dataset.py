@@ -142,7 +142,7 @@ class Dataset:
     def other_files_note(self) -> str:
         """Return a sentence about the files that were not scanned: no images, or in no label folder."""
         if not self.other_files:
-            return "every file lies in a label folder and is an image by its suffix, or without one by its content"
+            return "every file lies in a label folder and is an image by its suffix or content"
         kinds = Counter(
             Path(path).suffix.lower() or "no suffix"
             if self.layout.is_in_label(path)

@@ -78,7 +78,7 @@ def test_files_with_other_suffixes_are_counted_and_not_scanned(tmp_path):
     put(tmp_path, "a/0.jpg")
     assert (
         scan_fruit(tmp_path).other_files_note()
-        == "every file lies in a label folder and is an image by its suffix, or without one by its content"
+        == "every file lies in a label folder and is an image by its suffix or content"
     )
     for name in ("1.txt", "2.TXT", "3.pdf", "4"):
         (tmp_path / "a" / name).write_text("")
