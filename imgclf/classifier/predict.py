@@ -70,7 +70,7 @@ def _found(paths: Sequence[Path], visited: set[str], left_out: Counter[str]) -> 
             is_empty = False
             yield found
     if is_empty:
-        raise ImgclfError(f"no image files ({', '.join(decoding.SUFFIXES)}) in {', '.join(map(str, paths))}")
+        raise ImgclfError(f"no image files ({decoding.ENDINGS}) in {', '.join(map(str, paths))}")
 
 
 def _below(folder: Path, visited: set[str], left_out: Counter[str]) -> Iterator[Path]:

@@ -92,7 +92,7 @@ class Dataset:
     Attributes
     ----------
     files : all image files, the excluded ones too.
-    other_files : paths of files that are no images by their suffix, and of images in no label folder.
+    other_files : paths of files that are no images by `decoding.is_image`, and of images in no label folder.
     last_change : number of the latest change in the journal at the time of the scan.
     journal_state : the journal's fingerprint at the time of the scan.
     origins : for the path of each relabelled image, its path before.
@@ -141,9 +141,9 @@ class Dataset:
         return decoding.shrink(decoding.read(self.folder / path, side=side), side)
 
     def other_files_note(self) -> str:
-        """Return a sentence about the files that were not scanned: other suffixes, or in no label folder."""
+        """Return a sentence about the files that were not scanned: no images, or in no label folder."""
         if not self.other_files:
-            return "every file lies in a label folder and has the suffix of an image"
+            return "every file lies in a label folder and is an image by its suffix or content"
         kinds = Counter(
             Path(path).suffix.lower() or "no suffix"
             if self.layout.is_in_label(path)
@@ -151,8 +151,7 @@ class Dataset:
             for path in self.other_files
         )
         counts = ", ".join(f"{count} x {file_kinds.named(kind)}" for kind, count in kinds.most_common(5))
-        suffixes = ", ".join(decoding.SUFFIXES)
-        return f"not scanned: {counts}; images lie in a label folder and end in one of {suffixes}"
+        return f"not scanned: {counts}; images lie in a label folder and end in one of {decoding.ENDINGS}"
 
     def depth_note(self) -> str:
         """Return a sentence about the images of more than 8 bits a channel, and how they were scaled."""
@@ -165,20 +164,19 @@ class Dataset:
         )
         return f"{scaled.total()} images have samples of more than 8 bits, and are scaled to 8: {ways}"
 
-    def unusable_labels(self) -> str:
-        """Return a sentence that names the labels without a usable image; empty if all have some."""
+    def unusable_labels(self) -> list[str]:
+        """Return the labels without a usable image, each with what it has instead: "hat (2 .nef)"."""
         left: dict[str, Counter[str]] = {label: Counter() for label in self.layout.labels}
         for path in self.other_files:
             if self.layout.is_in_label(path):
                 left.setdefault(self.layout.label_of(path), Counter())[_suffix(path)] += 1
         for image in self.excluded:
             left.setdefault(image.label, Counter())[_kind(image)] += 1
-        named = [
+        return [
             f"{label} ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common()) or 'empty'})"
             for label, kinds in sorted(left.items())
             if label not in (*self.labels, UNLABELLED)
         ]
-        return f"CAREFUL: the classifier will not know: {', '.join(named)}" if named else ""
 
     def losses(self) -> str:
         """Return a sentence about labels that lose a quarter of their images or more; empty without any.
@@ -220,7 +218,9 @@ class Dataset:
     def cautions(self) -> str:
         """Return sentences about the layout, and labels and images that are not used; empty without any."""
         doubtful = doubts((image.label, image.group) for image in self.images)
-        sentences = (str(self.layout), doubtful, self.disagreements(), self.losses(), self.unusable_labels())
+        unknown = ", ".join(self.unusable_labels())
+        unknown = unknown and f"CAREFUL: the classifier will not know: {unknown}"
+        sentences = (str(self.layout), doubtful, self.disagreements(), self.losses(), unknown)
         return "\n".join(filter(None, sentences))
 
     def notes(self) -> str:
@@ -301,7 +301,7 @@ def check(dataset: Dataset, *, labelled: bool = True) -> None:
     """
     if dataset.unlabelled and not labelled:
         return
-    others = dataset.unusable_labels().rpartition("know: ")[2]
+    others = ", ".join(dataset.unusable_labels())
     if not dataset.images and dataset.unlabelled:
         raise ImgclfError(
             f"{dataset.folder}: none of the {len(dataset.unlabelled)} images has a label yet; "

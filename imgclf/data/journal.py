@@ -184,8 +184,7 @@ class Journal:
 
         A step that cannot be applied does not stop the others; but if no step of an image can be, labels are
         not changed either. An image whose new name is taken gets a free one. An image is moved before its
-        line is written. When this returns, the lines are on disk and the
-        written steps in `latest`.
+        line is written. When this returns, the lines are on disk and the written steps in `latest`.
 
         Returns
         -------
@@ -193,7 +192,7 @@ class Journal:
 
         Raises
         ------
-        ImgclfError : none of the steps can be applied, or the journal cannot be written.
+        ImgclfError : none of the steps can be applied, or of those of images; the journal cannot be written.
         """
         refusals: list[str] = []
         steps = _without_refused(

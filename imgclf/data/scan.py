@@ -17,8 +17,8 @@ from imgclf.images import decoding, duplicates
 from imgclf.images.loading import in_parallel
 
 
-def find_files(folder: Path) -> list[str]:
-    """Return the sorted paths of all files below the label folders and `unlabelled`.
+def find_files(folder: Path) -> tuple[Layout, list[str]]:
+    """Return the layout, and the sorted paths of all files below the label folders and `unlabelled`.
 
     Hidden files and those of operating systems are left out.
 
@@ -26,11 +26,21 @@ def find_files(folder: Path) -> list[str]:
     ------
     ImgclfError : see `layout.find`; a folder cannot be read.
     """
-    label_folders = layout.find(folder).folders
+    found = layout.find(folder)
     top = Path(os.path.realpath(folder))
     # Real paths: a link back to one of these would never end, or list images twice.
     visited = {str(above) for above in (top, *top.parents)}
-    return [path for label in label_folders for path in sorted(_walk(folder / label, folder, visited))]
+    return found, [path for label in found.folders for path in sorted(_walk(folder / label, folder, visited))]
+
+
+def count_images(folder: Path) -> int:
+    """Return how many images `scan_folder` would scan.
+
+    Raises
+    ------
+    ImgclfError : see `find_files`.
+    """
+    return sum(decoding.is_image(folder / path) for path in find_files(folder)[1])
 
 
 def _walk(start: Path, folder: Path, visited: set[str]) -> Iterator[str]:
@@ -76,7 +86,7 @@ def scan_folder(
     ImgclfError : see `find_files`.
     """
     journal = Journal(folder)
-    paths, found = find_files(folder), layout.find(folder)
+    found, paths = find_files(folder)
     cache = dataset.cached_images(name)
     image_paths = [path for path in paths if decoding.is_image(folder / path)]
     images = []
@@ -88,7 +98,7 @@ def scan_folder(
         path.relative_to(folder).as_posix()
         for place in (folder, *(folder / name for name in found.sets))
         for path in place.iterdir()
-        if path.suffix.lower() in decoding.SUFFIXES and path.is_file() and not is_system(path.name)
+        if not is_system(path.name) and path.is_file() and decoding.is_image(path)
     )
     others = (*loose, *sorted(set(paths) - set(image_paths)))
     scanned = Dataset(

@@ -143,10 +143,13 @@ class Split:
         ]
         if not large:
             return ""
-        same = "one group or near-duplicates" if self.split_by == "group" else "near-duplicates"
+        same, remedy = "near-duplicates", "near_duplicates=ignored divides them"
+        if self.split_by == "group":
+            same = "one group or near-duplicates"
+            remedy = "split_by=image divides groups, and near_duplicates=ignored near-duplicates"
         return (
             f"CAREFUL: {', '.join(large)} are {same} (of one another, as frames of a fixed camera are) and "
-            "stay in one set; the other set has only the rest. near_duplicates=ignored divides them"
+            f"stay in one set; the other set has only the rest. {remedy}"
         )
 
     def division(self) -> str:

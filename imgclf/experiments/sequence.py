@@ -12,8 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from imgclf import ImgclfError, files, parameters
-from imgclf.classifier.predict import image_files
-from imgclf.data import dataset, split
+from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks
 from imgclf.experiments.execution import execute
@@ -103,7 +102,7 @@ def _as_argument(value: Value) -> str:
 def _images_line(values: Mapping[str, Value]) -> str:
     folder = dataset.images_folder(str(values["dataset_name"]), str(values["images_dir"]))
     with suppress(ImgclfError):
-        return f"{sum(1 for _ in image_files([folder])):,} images in {folder}"
+        return f"{scan.count_images(folder):,} images in {folder}"
     return f"no images in {folder} yet"
 
 

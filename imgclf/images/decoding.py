@@ -61,6 +61,7 @@ FORMATS = (
     ImageFormat("JPEG2000"),
 )
 SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
+ENDINGS = f"{', '.join(SUFFIXES)}; without a suffix, the content decides"  # `is_image` in words
 # MPO: a JPEG with more pictures behind it, as phones write. Pillow detects it in what is opened as JPEG.
 BY_PILLOW_NAME = {"MPO": JPEG, **{known.name: known for known in FORMATS}}
 

@@ -74,17 +74,13 @@ def signatures_match(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.abs(others - one).max(axis=-1) <= SIGNATURE_LEVELS
 
 
-def close_hashes(hashes: Sequence[str], *, max_bits: int = NEAR_BITS) -> list[tuple[int, int]]:
-    """Return the pairs (i, j), i < j, of hashes whose Hamming distance is at most `max_bits` of 256 bits.
+def _close_to_each(hashes: Sequence[str]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each picture i that has close hashes after it, and which they are: an (m,) int array.
 
-    Hashes with fewer than `FEWEST_BITS` set or unset bits say nothing about the picture and are in no pair.
-    Every pair is compared: 100,000 hashes take some ten seconds and need no index.
+    Close hashes have a Hamming distance of at most `NEAR_BITS`. Hashes with fewer than `FEWEST_BITS` set or
+    unset bits say nothing about the picture and are close to none. Every pair is compared: 100,000 hashes
+    take some ten seconds and need no index.
     """
-    return [(i, int(j)) for i, near in _close_to_each(hashes, max_bits) for j in near]
-
-
-def _close_to_each(hashes: Sequence[str], max_bits: int = NEAR_BITS) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each picture i that has close hashes after it, and which they are: an (m,) int array."""
     words = np.array([list(bytes.fromhex(text)) for text in hashes], np.uint8).reshape(-1, 32).view(np.uint64)
     set_bits = np.bitwise_count(words).sum(axis=1)
     usable = np.flatnonzero((set_bits >= FEWEST_BITS) & (set_bits <= 256 - FEWEST_BITS))
@@ -94,7 +90,7 @@ def _close_to_each(hashes: Sequence[str], max_bits: int = NEAR_BITS) -> Iterator
         distance = sum(
             np.bitwise_count(rows[:, None, k] ^ words[None, start:, k]).astype(np.uint16) for k in range(4)
         )
-        near = np.triu(distance <= max_bits, k=1)
+        near = np.triu(distance <= NEAR_BITS, k=1)
         for i in np.flatnonzero(near.any(axis=1)):
             yield int(usable[start + i]), usable[start + np.flatnonzero(near[i])]
 

@@ -63,8 +63,8 @@ def feature_map(
     x, y = bqplot.LinearScale(), bqplot.LinearScale()
     drawn, title = list(labels), f"{len(points)} images: nearby points have similar features"
     if len(labels) > MOST_LABELS:
-        counted = Counter(image_labels)
-        drawn = sorted(labels, key=lambda label: -counted[label])[:SHOWN]
+        counts = Counter(image_labels)
+        drawn = sorted(labels, key=lambda label: -counts[label])[:SHOWN]
         title += f"; the {SHOWN} of {len(labels)} labels with the most images in colour"
     groups = [([label], shown_labels == label, colour(drawn, label)) for label in drawn]
     if len(drawn) < len(labels):

@@ -25,7 +25,9 @@ def test_a_missing_path_is_named(tmp_path):
 
 
 def test_for_a_folder_without_images_the_suffixes_of_images_are_named(tmp_path):
-    with pytest.raises(ImgclfError, match=r"no image files \(\.jpg, .*\) in "):
+    with pytest.raises(
+        ImgclfError, match=r"no image files \(\.jpg, .*; without a suffix, the content decides\) in "
+    ):
         list(predict.image_files([tmp_path]))
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from imgclf import ImgclfError
-from imgclf.data import dataset, scan, split
+from imgclf.data import dataset, layout, scan, split
 from imgclf.data.dataset import Dataset, Image
 from imgclf.images import decoding
 from support.pictures import COLOURS, picture
@@ -78,7 +78,7 @@ def test_files_with_other_suffixes_are_counted_and_not_scanned(tmp_path):
     put(tmp_path, "a/0.jpg")
     assert (
         scan_fruit(tmp_path).other_files_note()
-        == "every file lies in a label folder and has the suffix of an image"
+        == "every file lies in a label folder and is an image by its suffix or content"
     )
     for name in ("1.txt", "2.TXT", "3.pdf", "4"):
         (tmp_path / "a" / name).write_text("")
@@ -461,3 +461,26 @@ def test_copies_under_two_labels_are_named(tmp_path):
     sentence = "CAREFUL: the same images are under two labels, of which one is wrong: "
     assert scan_fruit(tmp_path).disagreements() == sentence + "2 in dress and in hat, 1 in hat and in shoe"
     assert sentence in scan_fruit(tmp_path).cautions()
+
+
+def test_images_without_a_suffix_are_counted_in_a_label_folder_and_beside_it(tmp_path):
+    put(tmp_path, "a/0.jpg")
+    put(tmp_path, "b/1.jpg", seed=1)
+    for name in ("a/IMG_0001", "IMG_0002"):
+        shutil.copy(tmp_path / "b/1.jpg", tmp_path / name)
+    for name in ("LICENSE", "a/LICENSE", ".hidden.jpg"):
+        (tmp_path / name).write_text("no image")
+    (tmp_path / "c.jpg").mkdir()
+    found = scan_fruit(tmp_path)
+    assert found.other_files == ("IMG_0002", "a/LICENSE")
+    assert [image.path for image in found.files] == ["a/0.jpg", "a/IMG_0001", "b/1.jpg"]
+    assert scan.count_images(tmp_path) == 3
+    assert found.other_files_note().endswith("; without a suffix, the content decides")
+
+
+def test_a_scan_looks_for_the_layout_once(tmp_path, monkeypatch):
+    put(tmp_path, "a/0.jpg")
+    looked, find = [], layout.find
+    monkeypatch.setattr(layout, "find", lambda folder: looked.append(folder) or find(folder))
+    scan_fruit(tmp_path)
+    assert looked == [tmp_path]

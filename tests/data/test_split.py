@@ -536,6 +536,14 @@ def test_cluster_with_more_than_half_of_a_label_is_in_the_training_set_and_named
     )
 
 
+def test_a_large_group_is_said_to_be_divided_by_split_by_image_alone():
+    found = dataset(*[f"a/shop/{i}.jpg" for i in range(8)], "a/0.jpg", "a/1.jpg", *many("b", 8))
+    by_group = split.split(found, split_by="group").caution()
+    assert "8 of the 10 images of a are one group or near-duplicates" in by_group
+    assert by_group.endswith("split_by=image divides groups, and near_duplicates=ignored near-duplicates")
+    assert "8 of the 10" not in split.split(found).caution()
+
+
 def test_exact_copies_are_never_divided():
     same = [image(path, content="same") for path in many("a", 4)]
     found = Dataset(

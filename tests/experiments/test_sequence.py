@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from imgclf import cli, parameters
+from imgclf import ImgclfError, cli, parameters
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, sequence
@@ -238,3 +238,17 @@ def test_photographs_reach_the_documented_accuracy(shared_data, data_dir):
     assert run.returncode == 0, run.stderr
     found = figures(data_dir, "clothing")
     assert found["images"] == 341 and found["overall_accuracy"] >= 0.89
+
+
+def test_a_run_counts_the_images_that_the_scan_reads(colour_folder, data_dir, monkeypatch, capsys):
+    shutil.copy(colour_folder / "red/00.jpg", colour_folder / "loose.jpg")  # in no label folder
+    shutil.copy(colour_folder / "red/01.jpg", colour_folder / "red/IMG_0001")
+
+    def refuse(*_, **__):
+        raise ImgclfError("no kernel in this test")
+
+    monkeypatch.setattr(sequence, "execute", refuse)
+    with pytest.raises(ImgclfError, match="no kernel"):
+        sequence.run({"dataset_name": "colours", "images_dir": str(colour_folder)}, start_from="01")
+    assert capsys.readouterr().out.startswith(f"37 images in {colour_folder}\n")
+    assert len(scan.scan_folder("colours", colour_folder).files) == 37
