@@ -64,7 +64,6 @@ SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 # MPO: a JPEG with more pictures behind it, as phones write. Pillow detects it in what is opened as JPEG.
 BY_PILLOW_NAME = {"MPO": JPEG, **{known.name: known for known in FORMATS}}
 
-MAX_PIXELS = 200_000_000
 LARGE_BYTES = 300_000_000  # images that need more are decoded one at a time, which bounds the memory
 ONE_LARGE = Lock()
 STRIP_PIXELS = 2**20  # converted at once
@@ -136,7 +135,7 @@ class Header:
         return held + MEMORY_BESIDE
 
 
-def header(encoded: bytes, name: str = "image", *, max_pixels: int = MAX_PIXELS) -> Header:
+def header(encoded: bytes, name: str = "image", *, max_pixels: int = kinds.MAX_PIXELS) -> Header:
     """Return what the first bytes of an image file say, whatever its name says; nothing is decoded.
 
     Raises
@@ -148,7 +147,7 @@ def header(encoded: bytes, name: str = "image", *, max_pixels: int = MAX_PIXELS)
 
 
 def memory_needed(
-    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = MAX_PIXELS
+    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = kinds.MAX_PIXELS
 ) -> int:
     """Return the most memory that `decode` takes for an image beside its file, by its header; bytes.
 
@@ -160,7 +159,7 @@ def memory_needed(
 
 
 def decode(
-    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = MAX_PIXELS
+    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = kinds.MAX_PIXELS
 ) -> np.ndarray:
     """Return the pixels of an image file, upright, in colour.
 
@@ -189,7 +188,7 @@ def decode(
 
 
 def decode_with_depth(
-    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = MAX_PIXELS
+    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = kinds.MAX_PIXELS
 ) -> tuple[np.ndarray, str]:
     """Return the pixels, see `decode`, and by what they were scaled to 8 bits, see `depth.eight_bits`."""
     with _open(encoded, name, max_pixels) as picture:
@@ -218,7 +217,7 @@ def _format_by_content(encoded: bytes) -> ImageFormat | None:
     return next((known for known in FORMATS if re.match(known.start, start, re.DOTALL)), None)
 
 
-def _open(encoded: bytes, name: str, max_pixels: int = MAX_PIXELS) -> PillowImage.Image:
+def _open(encoded: bytes, name: str, max_pixels: int = kinds.MAX_PIXELS) -> PillowImage.Image:
     """Return the image with its header read and nothing decoded yet."""
     if not encoded:
         raise ImgclfError(f"{name}: the file is empty; replace or delete it")

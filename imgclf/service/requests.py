@@ -19,7 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from imgclf.service.limits import Budget, Limits, ReceivedBody
+from imgclf.service.limits import Limits
+from imgclf.service.load import Budget, ReceivedBody
 
 FORM_FIELD = "images"
 HOW = (
