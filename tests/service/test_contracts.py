@@ -12,7 +12,7 @@ import pytest
 from imgclf.classifier.model import Classifier
 from imgclf.files import sha256
 from imgclf.service.scoring import VERSION_DIGITS
-from support.bad_requests import saved
+from support.bad_requests import GOOD, form, saved
 from support.pictures import jpeg
 from support.project import SHARED
 
@@ -75,6 +75,25 @@ def test_files_of_a_form_in_order(server, expected):
         check(image, colour, expected)
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "boundary=B; charset=undefined",
+        "boundary=B; charset=idna",
+        "charset=punycode; boundary=B",
+        "boundary=B; charset=utf-16",
+        "boundary=B; charset=shift_jis",
+        'boundary=B; CHARSET="klingon"',
+        "boundary=B; charset=utf-8; charset=undefined",
+        "boundary=B; charset*=utf-8''undefined",
+        'boundary="B"; charset*0=unde; charset*1=fined',
+    ],
+)
+def test_the_charset_of_a_form_is_ignored(server, parameters):
+    response = server.score(form(200, "", GOOD).content, f"multipart/form-data; {parameters}")
+    assert response.raise_for_status().json()["images"][0]["label"] == "red"
+
+
 def test_base64_in_json(server, expected, model):
     answer = (
         server.http.post("/score", json={"images": [encoded("blue"), encoded("red")]})
@@ -117,6 +136,9 @@ def test_each_kind_of_base64(server, contract, text):
         ("utf-16-le", "application/json; charset=UTF-16LE"),
         ("utf-16", 'application/json; charset="utf-16"'),
         ("utf-32", "application/json"),
+        ("utf-32-le", "application/json; charset=UTF-32LE"),
+        ("utf-32-be", "application/json; charset=utf-32-be"),
+        ("utf-8-sig", "application/json; charset=utf-8-sig"),
         ("latin-1", "application/json;charset=ISO-8859-1"),
         ("ascii", "application/json; charset=us-ascii"),
     ],
