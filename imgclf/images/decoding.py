@@ -46,7 +46,8 @@ JPEG = ImageFormat(
 PNG = ImageFormat("PNG", "image/png", (".png",), rb"\x89PNG\r\n\x1a\n")
 TIFF = ImageFormat("TIFF", "image/tiff", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]")
 HEIF_BRANDS = rb"....ftyp(hei[cxms]|hev[cxms]|(mif1|msf1)(?!.{0,80}avi[fs]).{0,80}he[iv][cxms])"
-HEIF = ImageFormat("HEIF", "", (".heic", ".heif", ".hif"), HEIF_BRANDS)  # of iPhones; needs pillow-heif
+# Photographs of iPhones; needs pillow-heif.
+HEIF = ImageFormat("HEIF", "image/heic", (".heic", ".heif", ".hif"), HEIF_BRANDS)
 # All that Pillow may open. It knows forty more; one of them (EPS) runs a program that writes temporary files.
 FORMATS = (
     JPEG,

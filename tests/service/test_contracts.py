@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import os
 import shutil
 import subprocess
 
@@ -13,9 +14,11 @@ from imgclf.classifier.model import Classifier
 from imgclf.files import sha256
 from imgclf.service.scoring import VERSION_DIGITS
 from support.bad_requests import GOOD, form, saved
-from support.pictures import jpeg
+from support.pictures import COLOURS, jpeg, picture
+from support.pictures import encoded as encoded_as
 from support.project import SHARED
 
+HEIC_START = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 TOKEN = "0123456789abcdef-secret"
 
 
@@ -61,6 +64,24 @@ def test_a_raw_image(server, expected, kind):
     answer = server.score(jpeg("green"), kind).raise_for_status().json()
     check(answer["images"][0], "green", expected)
     assert len(answer["images"]) == 1 and answer["milliseconds"] > 0 and answer["reject_below"] == 0
+
+
+def test_a_heic_photograph(server):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    content = encoded_as(picture(COLOURS["green"], 1, width=640, height=480), "HEIF", quality=60)
+    for response in (
+        server.score(content, "image/heic"),
+        server.http.post("/score", files=[("images", ("IMG_0001.HEIC", content))]),
+    ):
+        assert response.raise_for_status().json()["images"][0]["label"] == "green"
+
+
+def test_a_heic_photograph_without_pillow_heif_is_rejected_by_name(serve, tmp_path):
+    (tmp_path / "pillow_heif.py").write_text("raise ModuleNotFoundError('No module named pillow_heif')")
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    response = serve(environment={"PYTHONPATH": paths}).score(HEIC_START, "image/heic")
+    assert response.status_code == 422
+    assert "a HEIC photograph, and pillow-heif is not installed" in response.json()["error"]
 
 
 def test_files_of_a_form_in_order(server, expected):
