@@ -62,7 +62,7 @@ SYSTEM_LIBRARIES = {
     "libzstd.so.1",
 }
 C_LIBRARY = re.compile(
-    r"(libc|libm|libdl|librt|libpthread|libutil|libcrypt|linux-vdso|ld-linux-x86-64|ld-linux-aarch64)\.so\.\d"
+    r"(libc|libm|libmvec|libdl|librt|libpthread|libutil|libcrypt|linux-vdso|ld-linux-x86-64|ld-linux-aarch64)\.so\.\d"
 )
 
 
