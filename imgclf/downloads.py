@@ -333,15 +333,26 @@ class _Client(httpx.Client):
 def is_local(host: str) -> bool:
     """Whether a host name or IP address means this machine; names are not looked up, but for its own."""
     name = host.lower().rstrip(".")
-    if name in ("localhost", socket.gethostname().lower()) or name.endswith(".localhost"):
+    if name == socket.gethostname().lower() or name.endswith(".localhost") or is_loopback(name):
         return True
+    address = _address(name)
+    return address is not None and address.is_unspecified
+
+
+def is_loopback(host: str) -> bool:
+    """Whether no other machine can mean or reach this host: `localhost`, or a loopback address."""
+    name = host.lower().rstrip(".")
+    address = _address(name)
+    return name == "localhost" or (address is not None and address.is_loopback)
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return an IP address, also in the short forms that the system connects to, such as 127.1."""
     try:
-        # inet_aton also reads the short forms that the system connects to, such as 127.1.
-        address = ipaddress.ip_address(name if ":" in name else socket.inet_aton(name))
+        address = ipaddress.ip_address(name if ":" in name or " " in name else socket.inet_aton(name))
     except (OSError, ValueError):
-        return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_loopback or address.is_unspecified
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def client(purpose: str, *, verify: ssl.SSLContext | None = None, **settings: Any) -> httpx.Client:

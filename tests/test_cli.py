@@ -19,6 +19,8 @@ from click.testing import CliRunner, Result
 from imgclf import __version__, cli, parameters, svm
 from imgclf.experiments import notebooks
 from imgclf.images import decoding
+from imgclf.service import server
+from imgclf.service.limits import Limits
 from support.classifiers import trained
 from support.pictures import COLOURS, picture
 
@@ -393,3 +395,15 @@ def test_parameters_fit_the_terminal_and_are_not_cut(columns):
 def test_defaults_are_not_cut_when_the_list_is_piped():
     line = next(line for line in imgclf("parameters").stdout.splitlines() if line.startswith("svm_c "))
     assert "[0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0]" in line
+
+
+def test_serve_without_options_has_the_limits_of_the_service(model, monkeypatch):
+    used = []
+    monkeypatch.setattr(server, "serve", lambda *arguments, limits, **settings: used.append(limits))
+    assert imgclf("serve", model).exit_code == 0
+    assert imgclf("serve", "--max-memory", "160", "--max-megabytes", "64", model).exit_code == 0
+    assert used[0] == Limits()
+    assert used[1] == replace(
+        Limits(), memory_bytes=160_000_000, body_bytes=64_000_000, held_bytes=128_000_000
+    )
+    assert "159 is not in the range x>=160" in imgclf("serve", "--max-memory", "159", model).stderr

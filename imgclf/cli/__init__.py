@@ -10,6 +10,7 @@ from imgclf import ImgclfError, __version__
 from imgclf.cli import output
 from imgclf.cli.group import Commands
 from imgclf.cli.output import ResultOptions, result_options
+from imgclf.service.limits import LEAST_MEMORY_MB, MB, Limits
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -244,33 +245,37 @@ def _verify_service(url: str, token_file: Path | None, model: Path, paths: list[
 )
 @click.option(
     "--queue",
-    default=64,
+    default=Limits.queue,
     show_default=True,
     type=click.IntRange(1),
     help="Requests that may wait per process; the service answers others with 503.",
 )
 @click.option(
-    "--max-images", default=32, show_default=True, type=click.IntRange(1), help="Limit of images per request."
+    "--max-images",
+    default=Limits.images,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Limit of images per request.",
 )
 @click.option(
     "--max-megabytes",
-    default=32,
+    default=Limits.body_bytes // MB,
     show_default=True,
     type=click.IntRange(1),
     help="Limit of a request's size.",
 )
 @click.option(
     "--max-megapixels",
-    default=200,
+    default=Limits.pixels // 10**6,
     show_default=True,
     type=click.IntRange(1),
     help="Limit of an image's size.",
 )
 @click.option(
     "--max-memory",
-    default=480,
+    default=Limits.memory_bytes // MB,
     show_default=True,
-    type=click.IntRange(64),
+    type=click.IntRange(LEAST_MEMORY_MB),
     help="Megabytes for parsing requests and decoding images, per process.",
 )
 def serve(
@@ -297,18 +302,17 @@ def serve(
     """
     try:
         from imgclf.service import server, tokens
-        from imgclf.service.limits import Limits
     except ModuleNotFoundError as error:
         raise ImgclfError(
             f"imgclf serve needs the package {error.name}; pip install 'imgclf[serve]'"
         ) from error
     limits = Limits(
-        body_bytes=max_megabytes * 10**6,
+        body_bytes=max_megabytes * MB,
         images=max_images,
         pixels=max_megapixels * 10**6,
         queue=queue,
-        held_bytes=max(Limits.held_bytes, 2 * max_megabytes * 10**6),
-        memory_bytes=max_memory * 10**6,
+        held_bytes=max(Limits.held_bytes, 2 * max_megabytes * MB),
+        memory_bytes=max_memory * MB,
     )
     server.serve(
         model,

@@ -46,7 +46,8 @@ JPEG = ImageFormat(
 PNG = ImageFormat("PNG", "image/png", (".png",), rb"\x89PNG\r\n\x1a\n")
 TIFF = ImageFormat("TIFF", "image/tiff", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]")
 HEIF_BRANDS = rb"....ftyp(hei[cxms]|hev[cxms]|(mif1|msf1)(?!.{0,80}avi[fs]).{0,80}he[iv][cxms])"
-HEIF = ImageFormat("HEIF", "", (".heic", ".heif", ".hif"), HEIF_BRANDS)  # of iPhones; needs pillow-heif
+# Photographs of iPhones; needs pillow-heif.
+HEIF = ImageFormat("HEIF", "image/heic", (".heic", ".heif", ".hif"), HEIF_BRANDS)
 # All that Pillow may open. It knows forty more; one of them (EPS) runs a program that writes temporary files.
 FORMATS = (
     JPEG,
@@ -65,7 +66,6 @@ ENDINGS = f"{', '.join(SUFFIXES)}; without a suffix, the content decides"  # `is
 # MPO: a JPEG with more pictures behind it, as phones write. Pillow detects it in what is opened as JPEG.
 BY_PILLOW_NAME = {"MPO": JPEG, **{known.name: known for known in FORMATS}}
 
-MAX_PIXELS = 200_000_000
 LARGE_BYTES = 300_000_000  # images that need more are decoded one at a time, which bounds the memory
 LARGE_FILE_BYTES = 100_000_000  # so are files of more
 ONE_LARGE = RLock()
@@ -138,7 +138,7 @@ class Header:
         return held + MEMORY_BESIDE
 
 
-def header(encoded: bytes, name: str = "image", *, max_pixels: int = MAX_PIXELS) -> Header:
+def header(encoded: bytes, name: str = "image", *, max_pixels: int = kinds.MAX_PIXELS) -> Header:
     """Return what the first bytes of an image file say, whatever its name says; nothing is decoded.
 
     Raises
@@ -150,7 +150,7 @@ def header(encoded: bytes, name: str = "image", *, max_pixels: int = MAX_PIXELS)
 
 
 def memory_needed(
-    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = MAX_PIXELS
+    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = kinds.MAX_PIXELS
 ) -> int:
     """Return the most memory that `decode` takes for an image beside its file, by its header; bytes.
 
@@ -162,7 +162,7 @@ def memory_needed(
 
 
 def decode(
-    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = MAX_PIXELS
+    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = kinds.MAX_PIXELS
 ) -> np.ndarray:
     """Return the pixels of an image file, upright, in colour.
 
@@ -191,7 +191,7 @@ def decode(
 
 
 def decode_with_depth(
-    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = MAX_PIXELS
+    encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = kinds.MAX_PIXELS
 ) -> tuple[np.ndarray, str]:
     """Return the pixels, see `decode`, and by what they were scaled to 8 bits, see `depth.eight_bits`."""
     with _open(encoded, name, max_pixels) as picture:
@@ -220,7 +220,7 @@ def _format_by_content(encoded: bytes) -> ImageFormat | None:
     return next((known for known in FORMATS if re.match(known.start, start, re.DOTALL)), None)
 
 
-def _open(encoded: bytes, name: str, max_pixels: int = MAX_PIXELS) -> PillowImage.Image:
+def _open(encoded: bytes, name: str, max_pixels: int = kinds.MAX_PIXELS) -> PillowImage.Image:
     """Return the image with its header read and nothing decoded yet."""
     if not encoded:
         raise ImgclfError(f"{name}: the file is empty; replace or delete it")

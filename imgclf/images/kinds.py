@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 AS_IMAGE = "convert it to JPEG or PNG"
+MAX_PIXELS = 200_000_000  # an image of more is not decoded
 
 
 @dataclass(frozen=True)

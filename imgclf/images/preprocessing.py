@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from imgclf import ImgclfError
-from imgclf.images import decoding
+from imgclf.images import decoding, kinds
 
 KEY = "preprocessing"  # key in the metadata of an ONNX file; the value is JSON
 PADDING_GREY = 114  # the tutorial subtracted 114 from every channel, so its network saw the padding as 0
@@ -46,9 +46,7 @@ class Preprocessing:
         square[top : top + height, left : left + width] = scaled
         return square
 
-    def apply(
-        self, encoded: bytes, name: str = "image", *, max_pixels: int = decoding.MAX_PIXELS
-    ) -> np.ndarray:
+    def apply(self, encoded: bytes, name: str = "image", *, max_pixels: int = kinds.MAX_PIXELS) -> np.ndarray:
         """Return the content of an image file decoded and letterboxed; (S, S, 3) uint8, RGB.
 
         Raises

@@ -23,14 +23,15 @@ from starlette.exceptions import HTTPException
 from imgclf import ImgclfError, __version__
 from imgclf.service import errors, openapi, requests, responses
 from imgclf.service.decoder import Decoder, TooSlow
-from imgclf.service.limits import Budget, Limits, Load
+from imgclf.service.limits import Limits
+from imgclf.service.load import Budget, Load, busy
 from imgclf.service.metrics import Metrics
 from imgclf.service.middleware import ResponseMiddleware
 from imgclf.service.origins import OriginMiddleware, Origins
 from imgclf.service.scoring import MAX_BATCH, Model, Scorer
 
 MOST_DECODERS = 8  # each is a process of some 40 MB
-NOT_READY = "the model is not ready; retry after a second"
+NOT_READY = "the model is not ready"
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
 
@@ -130,7 +131,7 @@ class Service:
         HTTPException : 503, it is not loaded yet.
         """
         if self.model is None:
-            raise HTTPException(503, NOT_READY, {"Retry-After": "1"})
+            raise busy(NOT_READY)
         return self.model
 
     async def _score(self, model: Model, parsed: requests.ScoreRequest) -> Sequence[responses.Scored]:
@@ -235,7 +236,7 @@ def _add_public_endpoints(app: FastAPI, service: Service) -> None:
     def ready() -> responses.State:
         """Readiness probe: whether the model has passed its self-test and images are scored."""
         if service.model is None or not service.scorer.is_alive:
-            raise HTTPException(503, NOT_READY, {"Retry-After": "1"})
+            raise busy(NOT_READY)
         return responses.State(status="ready")
 
     for url, name in PAGE_FILES.items():

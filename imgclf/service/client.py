@@ -17,6 +17,7 @@ CONNECT_SECONDS = 5
 ANSWER_SECONDS = 120
 BATCH_IMAGES = 8
 BATCH_BYTES = 16 * 2**20
+NOT_OURS = "{url}: the response is not from an imgclf service; check the URL"
 RETRY_STATUSES = (502, 503, 504)  # the service, or a proxy before it, is busy or starting
 
 Item = TypeVar("Item")
@@ -130,10 +131,18 @@ class Client:
                 return [Refused(_error_message(response))]
             half = len(contents) // 2
             return self._label(contents[:half]) + self._label(contents[half:])
-        if response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
-            return self._label_readable(contents, _unreadable(response))
+        if unreadable := _unreadable(response, len(contents)):
+            return self._label_readable(contents, unreadable)
         answers = self._content(response, "images")["images"]
-        return [Labelled(**{name: answer[name] for name in Labelled.__annotations__}) for answer in answers]
+        try:
+            labelled = [
+                Labelled(**{name: answer[name] for name in Labelled.__annotations__}) for answer in answers
+            ]
+        except (KeyError, TypeError):
+            labelled = []
+        if len(labelled) != len(contents):
+            raise ImgclfError(NOT_OURS.format(url=self.url))
+        return list(labelled)
 
     def _label_readable(self, contents: list[bytes], unreadable: dict[int, str]) -> list[Labelled | Refused]:
         """Retry without the images that the service could not decode."""
@@ -198,7 +207,7 @@ class Client:
         if response.status_code != HTTPStatus.OK:
             raise ImgclfError(f"{self.url}: {_error_message(response)}")
         if key not in (content := _json(response)):
-            raise ImgclfError(f"{self.url}: the response is not from an imgclf service; check the URL")
+            raise ImgclfError(NOT_OURS.format(url=self.url))
         return content
 
 
@@ -225,6 +234,17 @@ def _error_message(response: httpx.Response) -> str:
     )
 
 
-def _unreadable(response: httpx.Response) -> dict[int, str]:
-    """The images that a refusal names, by their position in the request, and what is wrong with each."""
-    return {fault["image"]: fault["error"].partition(": ")[2] for fault in _json(response).get("images", [])}
+def _unreadable(response: httpx.Response, count: int) -> dict[int, str]:
+    """Return what is wrong with each image that a response rejects, by its position among `count` images.
+
+    It is empty for another response, also for a 422 of another server, which names no image.
+    """
+    if response.status_code != HTTPStatus.UNPROCESSABLE_ENTITY:
+        return {}
+    try:
+        faults = {
+            int(fault["image"]): str(fault["error"]).partition(": ")[2] for fault in _json(response)["images"]
+        }
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return {i: reason for i, reason in faults.items() if i in range(count)}

@@ -17,7 +17,8 @@ from imgclf.images.decoding import MEMORY_BESIDE
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.service import decoder_process
 from imgclf.service.decoder_process import NEEDED, PIXELS, Task
-from imgclf.service.limits import Budget, Limits
+from imgclf.service.limits import Limits
+from imgclf.service.load import Budget
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks that the service's threads hold
 SMALL_BYTES = 2 * MEMORY_BESIDE  # memory of the first attempt; photographs as JPEG need less

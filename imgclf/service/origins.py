@@ -14,9 +14,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imgclf import ImgclfError
+from imgclf.downloads import is_loopback
 from imgclf.service import errors
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PROBES = ("/health", "/ready")  # Kubernetes asks by the address of the pod; they expose nothing
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 ORIGIN = re.compile(r"\*|https?://[a-z0-9.:\[\]-]+", re.IGNORECASE)
@@ -39,11 +39,11 @@ class Origins:
 
     Attributes
     ----------
-    hosts : names that the header Host may have, without a port; `*` stands for any text.
+    hosts : names that the header Host may have beside loopback, without a port; `*` stands for any text.
     pages : origins of other web pages that may use the service, such as https://example.com; "*": all.
     """
 
-    hosts: tuple[str, ...] = LOOPBACK
+    hosts: tuple[str, ...] = ()
     pages: tuple[str, ...] = ()
 
     def has_host(self, host: str) -> bool:
@@ -52,7 +52,9 @@ class Origins:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        return "@" not in host and any(fnmatchcase(name, pattern) for pattern in self.hosts)
+        if "@" in host:
+            return False
+        return is_loopback(name) or any(fnmatchcase(name, pattern) for pattern in self.hosts)
 
     def is_cross_origin(self, method: str, headers: Headers) -> bool:
         """Whether a web page of an origin that is not allowed sent this request, and it could do harm.
@@ -107,11 +109,18 @@ def allowed(
             raise ImgclfError(
                 f"--allow-origin {origin}: not an origin; give scheme and host, such as https://example.com"
             )
-    hosts = (*LOOPBACK, host.lower(), *(name.lower() for name in allowed_hosts))
+    hosts = (host.lower(), *(name.lower() for name in allowed_hosts))
     return Origins(
         ("*",) if has_token and not allowed_hosts else hosts,
-        tuple(origin.rstrip("/").lower() for origin in allow_origins),
+        tuple(map(_as_sent, allow_origins)),
     )
+
+
+def _as_sent(origin: str) -> str:
+    """Return an origin as browsers send it: in lower case, without a slash or the default port."""
+    origin = origin.rstrip("/").lower()
+    scheme = origin.partition("://")[0]
+    return origin.removesuffix(f":{DEFAULT_PORTS.get(scheme)}")
 
 
 class OriginMiddleware:

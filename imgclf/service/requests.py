@@ -19,7 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from imgclf.service.limits import Budget, Limits, ReceivedBody
+from imgclf.service.limits import Limits
+from imgclf.service.load import Budget, ReceivedBody
 
 FORM_FIELD = "images"
 HOW = (
@@ -34,7 +35,10 @@ EXAMPLE = (  # a PNG of 2 x 2 pixels
 MOST_SHOWN = 60  # characters of the request that an error message quotes
 ANY_IMAGE, FORM, JSON = "application/octet-stream", "multipart/form-data", "application/json"
 GZIP = ("gzip", "x-gzip")
-CHARSETS = ("utf-8", "ascii", "iso8859-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
+CHARSETS = (
+    *("utf-8", "utf-8-sig", "ascii", "iso8859-1", "cp1252"),
+    *("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"),
+)
 SMALLER = "send fewer images a request, or smaller ones"
 BAD_GZIP = "the body is not gzip, or damaged; compress it again, or send it without Content-Encoding"
 # Values in JSON, which are bounded before it is parsed: in general, and for each image.
@@ -154,19 +158,23 @@ def body_type(headers: Headers) -> BodyType:
         raise HTTPException(
             415, f"Content-Encoding {encoding[:MOST_SHOWN]!a}: not supported; use gzip, or send it without"
         )
-    declared = Message()
-    declared["Content-Type"] = headers.get("content-type", "")
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if not media_type.startswith("image/") and media_type not in (ANY_IMAGE, FORM, JSON):
         raise HTTPException(
             415, f"Content-Type {media_type[:MOST_SHOWN] or 'is missing'}: not supported; {HOW}"
         )
-    charset = str(declared.get_param("charset", "")) if media_type == JSON else ""
+    charset = str(_content_type(headers).get_param("charset", "")) if media_type == JSON else ""
     with suppress(LookupError, ValueError):  # an unknown one is rejected below
         charset = codecs.lookup(charset).name if charset else ""
     if charset and charset not in CHARSETS:
         raise HTTPException(415, f"charset {charset[:MOST_SHOWN]!a}: not supported; send JSON as UTF-8")
     return BodyType(media_type, charset, encoding in GZIP)
+
+
+def _content_type(headers: Headers) -> Message:
+    declared = Message()
+    declared["Content-Type"] = headers.get("content-type", "")
+    return declared
 
 
 async def receive(request: Request, received: ReceivedBody, limits: Limits, *, is_gzip: bool) -> None:
@@ -250,11 +258,15 @@ class _InMemory(MultiPartParser):
 
 
 async def _parse_form(request: Request, body: bytes, limits: Limits) -> ScoreRequest:
+    declared = _content_type(request.headers)
+    declared.del_param("charset")  # the name of our field is ASCII; some codecs raise
+    headers = Headers({"content-type": declared["Content-Type"]})
+
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
 
     try:
-        form = await _InMemory(request.headers, whole(), max_files=limits.images, max_fields=1).parse()
+        form = await _InMemory(headers, whole(), max_files=limits.images, max_fields=1).parse()
     except MultiPartException as error:
         status = 413 if error.message.startswith("Too many files") else 400
         raise HTTPException(status, f"the form cannot be read: {error.message.rstrip('.')}; {HOW}") from None

@@ -1,10 +1,10 @@
 """Authentication: where the bearer token comes from, and when one is required."""
 
-import ipaddress
 import os
 from pathlib import Path
 
 from imgclf import ImgclfError
+from imgclf.downloads import is_loopback
 
 TOKEN_VARIABLE = "IMGCLF_TOKEN"
 SHORTEST_TOKEN = 16  # characters
@@ -46,17 +46,8 @@ def check_safe(host: str, token: str | None) -> None:
     ------
     ImgclfError : the host is not a loopback address, and there is no token.
     """
-    if token is None and not _is_loopback(host):
+    if token is None and not is_loopback(host):
         raise ImgclfError(
             f"--host {host}: other machines may reach it, so it requires a token; "
             f"set {TOKEN_VARIABLE}, or name a file with --token-file"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # another host name: it may resolve to anything
-        return False

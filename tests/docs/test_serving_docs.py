@@ -1,4 +1,5 @@
-"""docs/serving.md: the MLflow commands run, and the configurations for Triton and KServe match the classifier."""
+"""docs/serving.md: the MLflow commands run, and the configurations for Triton and KServe match the classifier;
+the largest images follow from the memory of decoding."""
 
 import os
 import re
@@ -18,6 +19,7 @@ from onnx import TensorProto
 from imgclf.classifier.model import Classifier
 from imgclf.images import decoding
 from imgclf.images.loading import Source
+from imgclf.service.limits import Limits
 from support.classifiers import trained
 from support.pictures import COLOURS, picture
 from support.project import ROOT
@@ -27,6 +29,17 @@ CONFIG = ROOT / "deploy" / "triton" / "fashion_texture" / "config.pbtxt"
 TYPES = {TensorProto.UINT8: "UINT8", TensorProto.FLOAT: "FP32"}
 # The protobuf of tritonclient 2.73 has parsed the file once; it requires older libraries than ours, so that is no test.
 TENSOR = re.compile(r'\{ name: "(\w+)", data_type: TYPE_(\w+), dims: \[ ([\d, ]+) \] \}')
+DEEP = decoding.MEMORY_OF_DEEP_COLOUR
+# Memory of decoding, bytes for each pixel.
+HELD_BYTES = {
+    **decoding.MEMORY,
+    "WebP": decoding.MEMORY["WEBP"],
+    "HEIC": decoding.MEMORY["HEIF"],
+    "PNG of 16-bit colour": decoding.MEMORY["PNG"] + DEEP,
+    "TIFF of 16-bit colour": decoding.MEMORY["TIFF"] + DEEP,
+    "progressive JPEG": 3,
+    "progressive JPEG without chroma subsampling": 6,
+}
 
 
 def blocks(section: str, language: str) -> list[str]:
@@ -144,3 +157,19 @@ def test_kserve_manifest_matches_triton_and_the_deployment():
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`?(deploy/[\w./]*[\w/])", PAGE))))
 def test_files_named_on_the_page_exist(path):
     assert (ROOT / path).exists()
+
+
+def documented_megapixels() -> dict[str, int]:
+    """The largest images in megapixels, by format, as the page says."""
+    (listed,) = re.findall(r"the most megapixels are: ([^.]*)\.", " ".join(PAGE.split()))
+    return {name: int(size) for name, size in (item.rsplit(" ", 1) for item in listed.split(", "))}
+
+
+@pytest.mark.parametrize("name", documented_megapixels())
+def test_the_largest_images_that_are_decoded_are_documented(name):
+    known = decoding.JPEG if "JPEG" in name else decoding.PNG
+    largest, larger = (
+        decoding.Header(known, 1000, 1000 * megapixels, HELD_BYTES[name]).memory_needed(240)
+        for megapixels in (documented_megapixels()[name], documented_megapixels()[name] + 1)
+    )
+    assert largest <= Limits.memory_bytes < larger

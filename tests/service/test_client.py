@@ -60,6 +60,7 @@ class Moody:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 outer.requests += 1
                 mood = outer.moods.pop(0)
                 if mood == "cut":
@@ -71,6 +72,8 @@ class Moody:
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
+
+            do_POST = do_GET
 
             def log_message(self, *of_no_interest):
                 return
@@ -195,6 +198,38 @@ def test_another_server_at_the_url_raises():
             client.metadata()
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>no</html>",
+        b'{"detail": "no"}',
+        b'{"images": []}',
+        b'{"images": null}',
+        b'{"images": {"image": 0}}',
+        b'{"images": [{"image": "a", "error": "b"}]}',
+        b'{"images": [{"image": 7, "error": "image: no"}]}',
+    ],
+)
+def test_a_422_of_another_server_raises(body):
+    with (
+        Moody(*[(422, {}, body)] * 3) as server,
+        Client(server.url) as client,
+        pytest.raises(ImgclfError, match=rf"^{server.url}: HTTP 422 "),
+    ):
+        client.label([jpeg("red")])
+    assert server.requests == 1
+
+
+@pytest.mark.parametrize("images", [b"[]", b"null", b"[{}]", b"[1]"])
+def test_a_response_without_a_label_for_each_image_raises(images):
+    with (
+        Moody((200, {}, b'{"images": %s}' % images)) as server,
+        Client(server.url) as client,
+        pytest.raises(ImgclfError, match="the response is not from an imgclf service"),
+    ):
+        client.label([jpeg("red")])
+
+
 def test_a_refused_connection_raises():
     with socket.socket() as bound:  # it does not listen, and nobody else gets its port
         bound.bind(("127.0.0.1", 0))
@@ -286,7 +321,6 @@ def test_verify_fails_for_a_service_with_other_scores(server, model, folder):
         "/score", files=[("images", ("a", (folder / name).read_bytes())) for name in ("c.jpg", "a.jpg")]
     ).content
     with Moody((200, {}, metadata), (200, {}, wrong)) as liar:
-        liar._server.RequestHandlerClass.do_POST = liar._server.RequestHandlerClass.do_GET
         result = imgclf("verify", "--url", liar.url, model, folder / "a.jpg", folder / "c.jpg")
     assert result.exit_code == 1
     assert [line.partition(":")[0] for line in result.stdout.splitlines()] == ["DISAGREES"] * 2

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import os
 import shutil
 import subprocess
 
@@ -12,10 +13,12 @@ import pytest
 from imgclf.classifier.model import Classifier
 from imgclf.files import sha256
 from imgclf.service.scoring import VERSION_DIGITS
-from support.bad_requests import saved
-from support.pictures import jpeg
+from support.bad_requests import GOOD, form, saved
+from support.pictures import COLOURS, jpeg, picture
+from support.pictures import encoded as encoded_as
 from support.project import SHARED
 
+HEIC_START = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
 TOKEN = "0123456789abcdef-secret"
 
 
@@ -63,6 +66,24 @@ def test_a_raw_image(server, expected, kind):
     assert len(answer["images"]) == 1 and answer["milliseconds"] > 0 and answer["reject_below"] == 0
 
 
+def test_a_heic_photograph(server):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    content = encoded_as(picture(COLOURS["green"], 1, width=640, height=480), "HEIF", quality=60)
+    for response in (
+        server.score(content, "image/heic"),
+        server.http.post("/score", files=[("images", ("IMG_0001.HEIC", content))]),
+    ):
+        assert response.raise_for_status().json()["images"][0]["label"] == "green"
+
+
+def test_a_heic_photograph_without_pillow_heif_is_rejected_by_name(serve, tmp_path):
+    (tmp_path / "pillow_heif.py").write_text("raise ModuleNotFoundError('No module named pillow_heif')")
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    response = serve(environment={"PYTHONPATH": paths}).score(HEIC_START, "image/heic")
+    assert response.status_code == 422
+    assert "a HEIC photograph, and pillow-heif is not installed" in response.json()["error"]
+
+
 def test_files_of_a_form_in_order(server, expected):
     colours = ["red", "green", "blue", "red", "green"]
     answer = (
@@ -73,6 +94,25 @@ def test_files_of_a_form_in_order(server, expected):
     assert [image["label"] for image in answer["images"]] == colours
     for image, colour in zip(answer["images"], colours, strict=True):
         check(image, colour, expected)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "boundary=B; charset=undefined",
+        "boundary=B; charset=idna",
+        "charset=punycode; boundary=B",
+        "boundary=B; charset=utf-16",
+        "boundary=B; charset=shift_jis",
+        'boundary=B; CHARSET="klingon"',
+        "boundary=B; charset=utf-8; charset=undefined",
+        "boundary=B; charset*=utf-8''undefined",
+        'boundary="B"; charset*0=unde; charset*1=fined',
+    ],
+)
+def test_the_charset_of_a_form_is_ignored(server, parameters):
+    response = server.score(form(200, "", GOOD).content, f"multipart/form-data; {parameters}")
+    assert response.raise_for_status().json()["images"][0]["label"] == "red"
 
 
 def test_base64_in_json(server, expected, model):
@@ -117,6 +157,9 @@ def test_each_kind_of_base64(server, contract, text):
         ("utf-16-le", "application/json; charset=UTF-16LE"),
         ("utf-16", 'application/json; charset="utf-16"'),
         ("utf-32", "application/json"),
+        ("utf-32-le", "application/json; charset=UTF-32LE"),
+        ("utf-32-be", "application/json; charset=utf-32-be"),
+        ("utf-8-sig", "application/json; charset=utf-8-sig"),
         ("latin-1", "application/json;charset=ISO-8859-1"),
         ("ascii", "application/json; charset=us-ascii"),
     ],

@@ -19,7 +19,8 @@ from PIL import Image as PillowImage
 from imgclf.images import decoding
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.service.decoder import Decoder
-from imgclf.service.limits import Budget, Limits
+from imgclf.service.limits import Limits
+from imgclf.service.load import Budget
 from support.bad_requests import base64_of
 from support.pictures import encoded, jpeg, picture
 from support.serving import Server, running
@@ -138,6 +139,13 @@ def test_an_ordinary_photograph_goes_to_a_decoder_once(format, width, height, re
 
     assert asyncio.run(decode()).shape == (240, 240, 3)
     assert len(asked) == replies
+
+
+def test_the_least_memory_that_can_be_set_suffices_for_photographs(serve):
+    small = serve("--max-memory", "160")
+    for format, width, height in (("JPEG", 64, 48), ("JPEG", 4000, 3000), ("PNG", 2000, 1500)):
+        content = encoded(picture((200, 40, 40), 1, width=width, height=height), format)
+        assert small.score(content).raise_for_status().json()["images"][0]["label"] == "red"
 
 
 def test_a_jpeg_followed_by_other_bytes_is_decoded(server):

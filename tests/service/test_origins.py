@@ -29,7 +29,7 @@ def guarded(serve) -> Server:
     return serve(environment={"IMGCLF_TOKEN": TOKEN}, headers={"Authorization": f"Bearer {TOKEN}"})
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "[::2]", "localhost@evil.example", "[", ""])  # fmt: skip
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0", "10.0.0.1", "[::2]", "localhost@evil.example", "[", ""])  # fmt: skip
 @pytest.mark.parametrize(("method", "address"), [("POST", "/score"), ("GET", "/metadata"), ("GET", "/"), ("GET", "/nothing")])  # fmt: skip
 def test_a_request_for_another_host_is_rejected(server, method, address, host):
     response = server.http.request(method, address, headers={"Host": host}, content=jpeg("red"))
@@ -37,7 +37,9 @@ def test_a_request_for_another_host_is_rejected(server, method, address, host):
     assert "start it with --allowed-host" in response.json()["error"]
 
 
-@pytest.mark.parametrize("host", ["localhost", "LocalHost:1", "127.0.0.1", "[::1]:8080"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost:1", "localhost.", "127.0.0.1", "127.8.0.1:80", "[::1]:8080"]
+)
 def test_loopback_names_are_served(server, host):
     assert server.score(jpeg("red"), Host=host).status_code == 200
 
@@ -108,6 +110,23 @@ def test_an_allowed_page_may_read_the_answer_and_another_may_not(open_server):
     assert open_server.score(jpeg("red"), Origin="https://evil.example").status_code == 403
     missing = open_server.http.post("/score", headers={"Origin": "https://shop.example"})
     assert missing.headers["Access-Control-Allow-Origin"] == "https://shop.example"  # errors can be read too
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("https://example.com:443", "https://example.com"),
+        ("HTTPS://Example.com:443/", "https://example.com"),
+        ("http://example.com:80", "http://example.com"),
+        ("http://[::2]:80", "http://[::2]"),
+        ("http://[::80]", "http://[::80]"),
+        ("https://example.com:80", "https://example.com:80"),
+        ("http://example.com:8080", "http://example.com:8080"),
+        ("*", "*"),
+    ],
+)
+def test_an_allowed_origin_is_compared_as_browsers_send_it(given, sent):
+    assert origins.allowed("127.0.0.1", has_token=False, allow_origins=[given]).pages == (sent,)
 
 
 @pytest.mark.parametrize("host", ["https://example.com", "example.com:8080", "a b", ""])
