@@ -114,6 +114,18 @@ def test_json_that_is_damaged_or_of_other_types_is_refused(tmp_path, content):
         files.read_json(tmp_path / "a.json", {"a": float})
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [(b"(3, 2)", b"(3, 0)"), (b"(3, 2)", b"(2, 2)"), (b"<f8", b">f8")]
+)
+def test_array_whose_header_is_damaged_is_refused(tmp_path, before, after):
+    np.savez(tmp_path / "a.npz", a=np.ones((3, 2)))
+    content = (tmp_path / "a.npz").read_bytes()
+    assert files.read_npz(tmp_path / "a.npz")["a"].shape == (3, 2)
+    (tmp_path / "a.npz").write_bytes(content.replace(before, after))
+    with pytest.raises(ValueError, match=r"a\.npz: damaged"):
+        files.read_npz(tmp_path / "a.npz", "a")
+
+
 def test_an_archive_with_a_member_that_is_no_array_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.zeros(3))
     with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:

@@ -431,9 +431,10 @@ def cached_images(name: str) -> dict[str, Image]:
     A scan of version 0.1.0 is none: it did not scale samples of 12 bits, so that their hashes differ.
     """
     table = _table(name)
-    if not table.exists() or "depth" not in read_header(table):
+    if not table.exists():
         return {}
-    return {image.sha256: image for image in _read_images(table)}
+    images = _read_images(table)
+    return {image.sha256: image for image in images} if "depth" in read_header(table) else {}
 
 
 def _read_metadata(name: str) -> dict[str, Any]:

@@ -82,6 +82,7 @@ DAMAGED = (
     IndexError,
     TypeError,
     AssertionError,
+    OverflowError,
     struct.error,
 )
 

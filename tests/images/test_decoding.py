@@ -176,6 +176,17 @@ def test_truncated_file_of_another_format_is_refused(format):
         decoding.decode(whole[: len(whole) // 2], "a")
 
 
+def test_tiff_that_points_far_behind_its_end_is_refused():
+    whole = encoded(PillowImage.fromarray(corners()), "TIFF", tiffinfo={0x10F: "a maker"})
+    start = whole.index(
+        b"\x0f\x01\x02\0"
+    )  # the entry becomes that of the EXIF data, as an integer of 64 bits
+    entry = b"\x69\x87\x10\0" + (1).to_bytes(4, "little") + len(whole).to_bytes(4, "little")
+    whole = whole[:start] + entry + whole[start + 12 :] + (2**63 + 8).to_bytes(8, "little")
+    with pytest.raises(ImgclfError, match="^a.tif: the TIFF is damaged; replace or delete it$"):
+        decoding.decode(whole, "a.tif")
+
+
 def test_png_without_its_palette_is_refused():
     whole = encoded(PillowImage.fromarray(corners()).convert("P"), "PNG")
     start = whole.index(b"PLTE") - 4
