@@ -474,6 +474,14 @@ def read_header(path: Path) -> list[str]:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a tab-separated file with a header line."""
+    """Return the rows of a tab-separated file with a header line.
+
+    Raises
+    ------
+    ValueError : a row has more or fewer cells than the header.
+    """
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError(f"{path}: rows differ in the number of cells")
+    return rows

@@ -486,9 +486,12 @@ def test_a_scan_looks_for_the_layout_once(tmp_path, monkeypatch):
     assert looked == [tmp_path]
 
 
-def test_table_that_is_not_utf8_is_refused_by_the_next_scan(tmp_path):
+@pytest.mark.parametrize(
+    ("before", "after"), [(b"a/0.jpg", b"a/\xed.jpg"), (b"\t\t", b"\t"), (b"\t\t", b"\t\t\t")]
+)
+def test_damaged_table_is_refused_by_the_next_scan(tmp_path, before, after):
     put(tmp_path, "a/0.jpg")
     table = dataset.write(scan_fruit(tmp_path))
-    table.write_bytes(table.read_bytes().replace(b"a/0.jpg", b"a/\xed.jpg"))
+    table.write_bytes(table.read_bytes().replace(before, after, 1))
     with pytest.raises(ImgclfError, match=r"images\.tsv: damaged; delete it and run 01_prepare_data again"):
         scan_fruit(tmp_path)
