@@ -129,7 +129,7 @@ def read(folder: Path) -> dict[str, Any]:
         figures = files.read_json(path, {})
         table(figures)  # fails if one is missing
         return figures
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ImgclfError(f"{path}: damaged; run 05_evaluate again") from error
 
 

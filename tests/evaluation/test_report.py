@@ -160,6 +160,14 @@ def test_arrays_that_do_not_fit_together_are_refused(tmp_path, wrong):
         report.read_scores(tmp_path / "scores.npz")
 
 
+def test_an_evaluation_with_an_empty_interval_is_damaged(tmp_path):
+    report.write(by_hand(), tmp_path, dataset_name="fruit")
+    figures = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    (tmp_path / "evaluation.json").write_text(json.dumps({**figures, "overall_accuracy_interval": []}))
+    with pytest.raises(ImgclfError, match=r"evaluation\.json: damaged; run 05_evaluate again"):
+        report.read(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"{}", b'{"classes": null}', b"[" * 10_000])
 def test_a_damaged_evaluation_names_the_notebook_that_writes_it(tmp_path, content):
     (tmp_path / "evaluation.json").write_bytes(content)
