@@ -8,7 +8,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
@@ -413,8 +413,10 @@ def content(path: Path) -> Iterator[bytes]:
     ------
     ImgclfError : see `files.read_bytes`.
     """
-    is_large = path.is_file() and path.stat().st_size > LARGE_FILE_BYTES
-    with ONE_LARGE if is_large else nullcontext():
+    size = 0
+    with suppress(OSError):  # reading names the reason
+        size = path.stat().st_size
+    with ONE_LARGE if size > LARGE_FILE_BYTES else nullcontext():
         yield files.read_bytes(path)
 
 
