@@ -41,7 +41,7 @@ from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, scan, split
 from imgclf.data.journal import NAME as JOURNAL
 from imgclf.evaluation import report
-from imgclf.experiments import notebooks, sequence, sweep
+from imgclf.experiments import notebooks, sweep
 from imgclf.finetuning import finetune, recipe
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
@@ -173,7 +173,7 @@ def prepare_sweep() -> None:
 
 
 def run_sweep() -> None:
-    sequence.execute = in_this_process
+    sweep.execute = in_this_process
     sweep.run("colours", "", f"backbone: {files.data_dir() / 'tiny.onnx'}; input_size: 32; svm_c: 0.1, 1")
 
 
