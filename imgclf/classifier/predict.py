@@ -8,7 +8,7 @@ from pathlib import Path
 from imgclf import ImgclfError, files
 from imgclf.classifier.model import Classifier, Prediction
 from imgclf.classifier.results import Labelled, Refused
-from imgclf.data.label_names import is_system
+from imgclf.data import scan
 from imgclf.images import decoding
 from imgclf.images.loading import Skipped, Source
 
@@ -75,26 +75,13 @@ def _found(paths: Sequence[Path], visited: set[str], left_out: Counter[str]) -> 
 
 def _below(folder: Path, visited: set[str], left_out: Counter[str]) -> Iterator[Path]:
     unreadable: list[Path] = []
-    # Real paths: a link back to a folder above would never end.
-    seen = set(visited)
-    for here, below, names in os.walk(
-        folder, followlinks=True, onerror=lambda error: unreadable.append(Path(error.filename))
-    ):
+    for path in scan.walk(folder, set(visited), lambda error: unreadable.append(Path(error.filename))):
         yield from unreadable
         unreadable.clear()
-        real = os.path.realpath(here)
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        below[:] = sorted(name for name in below if not is_system(name))
-        for name in sorted(names):
-            if is_system(name):
-                continue
-            if decoding.is_image(Path(here, name)):
-                yield Path(here, name)
-            else:
-                left_out[Path(name).suffix.lower()] += 1
+        if decoding.is_image(path):
+            yield path
+        else:
+            left_out[path.suffix.lower()] += 1
     yield from unreadable
 
 

@@ -30,7 +30,13 @@ def find_files(folder: Path) -> tuple[Layout, list[str]]:
     top = Path(os.path.realpath(folder))
     # Real paths: a link back to one of these would never end, or list images twice.
     visited = {str(above) for above in (top, *top.parents)}
-    return found, [path for label in found.folders for path in sorted(_walk(folder / label, folder, visited))]
+    return found, [
+        path
+        for label in found.folders
+        for path in sorted(
+            each.relative_to(folder).as_posix() for each in walk(folder / label, visited, _refuse_folder)
+        )
+    ]
 
 
 def count_images(folder: Path) -> int:
@@ -43,17 +49,25 @@ def count_images(folder: Path) -> int:
     return sum(decoding.is_image(folder / path) for path in find_files(folder)[1])
 
 
-def _walk(start: Path, folder: Path, visited: set[str]) -> Iterator[str]:
-    for here, below, names in os.walk(start, followlinks=True, onerror=_refuse_folder):
+def walk(start: Path, visited: set[str], onerror: Callable[[OSError], object]) -> Iterator[Path]:
+    """Yield the files below a folder, each folder's sorted before those of its subfolders.
+
+    Links are followed. Hidden files and folders, and those of operating systems, are left out.
+
+    Parameters
+    ----------
+    visited : real paths of folders to leave out; those that are visited are added. A link back to a folder
+        above would never end, and another one would list images twice.
+    onerror : called for a folder that cannot be read.
+    """
+    for here, below, names in os.walk(start, followlinks=True, onerror=onerror):
         real = os.path.realpath(here)
         if real in visited:
             below.clear()
             continue
         visited.add(real)
         below[:] = sorted(name for name in below if not is_system(name))
-        yield from (
-            (Path(here) / name).relative_to(folder).as_posix() for name in names if not is_system(name)
-        )
+        yield from (Path(here, name) for name in sorted(names) if not is_system(name))
 
 
 def _refuse_folder(error: OSError) -> None:
