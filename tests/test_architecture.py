@@ -6,11 +6,15 @@ import subprocess
 import sys
 from functools import cache
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import imgclf
+from support.project import PROJECT, ROOT
 
 PACKAGE = Path(imgclf.__file__).parent
 FLOORS = {
@@ -188,6 +192,20 @@ def test_learning_and_judging_load_no_engine_no_torch_and_no_widgets_and_start_n
     )
     built_of_torch = {"imgclf.networks.efficientnet_lite", "imgclf.networks.resnet"}
     assert loaded_by(sorted(set(modules) - built_of_torch), LATE) == "[] 1\n"
+
+
+def test_the_service_loads_no_package_that_its_container_lacks():
+    in_container = {
+        canonicalize_name(line) for line in (ROOT / "deploy" / "requirements.txt").read_text().split("\n")
+    }
+    needed = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    lacking = sorted(
+        module
+        for module, distributions in packages_distributions().items()
+        if needed & {*map(canonicalize_name, distributions)} - in_container
+    )
+    assert "imagehash" in lacking
+    assert loaded_by([*modules_of("service"), "imgclf.cli"], tuple(lacking)).startswith("[] ")
 
 
 def test_a_classifier_is_opened_with_images_and_engines_alone():

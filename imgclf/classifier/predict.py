@@ -8,7 +8,7 @@ from pathlib import Path
 from imgclf import ImgclfError, files
 from imgclf.classifier.model import Classifier, Prediction
 from imgclf.classifier.results import Labelled, Refused
-from imgclf.data import scan
+from imgclf.data import folders
 from imgclf.images import decoding
 from imgclf.images.loading import Skipped, Source
 
@@ -75,7 +75,7 @@ def _found(paths: Sequence[Path], visited: set[str], left_out: Counter[str]) -> 
 
 def _below(folder: Path, visited: set[str], left_out: Counter[str]) -> Iterator[Path]:
     unreadable: list[Path] = []
-    for path in scan.walk(folder, set(visited), lambda error: unreadable.append(Path(error.filename))):
+    for path in folders.walk(folder, set(visited), lambda error: unreadable.append(Path(error.filename))):
         yield from unreadable
         unreadable.clear()
         if decoding.is_image(path):

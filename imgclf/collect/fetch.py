@@ -15,8 +15,8 @@ from joblib import cpu_count
 from imgclf import ImgclfError, files
 from imgclf.collect.manifest import Entry, with_names
 from imgclf.data import test_list
+from imgclf.data.folders import is_system
 from imgclf.data.journal import Journal
-from imgclf.data.label_names import is_system
 from imgclf.downloads import (
     NOT_TRIED,
     PERMANENT,

@@ -1,15 +1,11 @@
-"""Valid names of labels: a label is the name of a folder, on every operating system; and names of systems."""
+"""Valid names of labels: a label is the name of a folder, on every operating system."""
 
 import re
 
+from imgclf.data.folders import SYSTEM
+
 # On Windows the name of a device cannot name a file, with or without a suffix.
 RESERVED = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"
-# What operating systems, network storage, archives and Jupyter leave in folders of images.
-SYSTEM = (
-    r"\..*|__MACOSX|__pycache__|Icon\r|lost\+found|@eaDir|@Recycle|@Recently-Snapshot|#recycle|#snapshot"
-    r"|\$RECYCLE\.BIN|System Volume Information|Thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini"
-    r"|~\$.*"
-)
 LABEL_RULES = (
     (r"", "is empty; write the name of the class there"),
     (r"\..*", "begins with a dot, which hides its folder; choose another name"),
@@ -20,11 +16,6 @@ LABEL_RULES = (
     (r"unlabelled", "is the folder of images without a label; choose another name"),
     (SYSTEM, "is a folder of the operating system; choose another name"),
 )
-
-
-def is_system(name: str) -> bool:
-    """Whether a file or folder is hidden, or belongs to an operating system or a program."""
-    return bool(re.fullmatch(SYSTEM, name, re.IGNORECASE | re.DOTALL))
 
 
 def label_fault(label: str) -> str:

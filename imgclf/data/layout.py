@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgclf import ImgclfError
-from imgclf.data.label_names import is_system
+from imgclf.data.folders import is_system
 from imgclf.images import decoding
 
 UNLABELLED = "unlabelled"  # the folder of images without a label

@@ -3,15 +3,15 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from imgclf import ImgclfError
-from imgclf.data import copies, dataset, layout
+from imgclf.data import copies, dataset, folders, layout
 from imgclf.data.dataset import IGNORED, NO_LABEL, TOGETHER, UNLABELLED, Dataset, Image
+from imgclf.data.folders import is_system
 from imgclf.data.journal import Journal
-from imgclf.data.label_names import is_system
 from imgclf.data.layout import Layout
 from imgclf.images import decoding, duplicates
 from imgclf.images.loading import in_parallel
@@ -34,7 +34,8 @@ def find_files(folder: Path) -> tuple[Layout, list[str]]:
         path
         for label in found.folders
         for path in sorted(
-            each.relative_to(folder).as_posix() for each in walk(folder / label, visited, _refuse_folder)
+            each.relative_to(folder).as_posix()
+            for each in folders.walk(folder / label, visited, _refuse_folder)
         )
     ]
 
@@ -47,27 +48,6 @@ def count_images(folder: Path) -> int:
     ImgclfError : see `find_files`.
     """
     return sum(decoding.is_image(folder / path) for path in find_files(folder)[1])
-
-
-def walk(start: Path, visited: set[str], onerror: Callable[[OSError], object]) -> Iterator[Path]:
-    """Yield the files below a folder, each folder's sorted before those of its subfolders.
-
-    Links are followed. Hidden files and folders, and those of operating systems, are left out.
-
-    Parameters
-    ----------
-    visited : real paths of folders to leave out; those that are visited are added. A link back to a folder
-        above would never end, and another one would list images twice.
-    onerror : called for a folder that cannot be read.
-    """
-    for here, below, names in os.walk(start, followlinks=True, onerror=onerror):
-        real = os.path.realpath(here)
-        if real in visited:
-            below.clear()
-            continue
-        visited.add(real)
-        below[:] = sorted(name for name in below if not is_system(name))
-        yield from (Path(here, name) for name in sorted(names) if not is_system(name))
 
 
 def _refuse_folder(error: OSError) -> None:

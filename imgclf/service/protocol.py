@@ -101,10 +101,11 @@ class Protocol(H11Protocol):
             self.transport.abort()  # a response has begun
             return
         response = errors.response(status, error, headers={"Connection": "close", **(headers or {})})
-        for event in (
+        events = (
             h11.Response(status_code=status, headers=response.raw_headers),
             h11.Data(data=bytes(response.body)),
             h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event))
+        )
+        # One write: a client that reads once gets the reason with the status.
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         self.transport.close()
