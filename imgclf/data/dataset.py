@@ -6,6 +6,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -415,6 +416,13 @@ def read(name: str, images_dir: str = "") -> Dataset:
     if found.unlabelled:
         check(found)
     return found
+
+
+def scanned_folder(name: str) -> Path | None:
+    """Return the folder whose images `images.tsv` lists; None if there is no list, or it is damaged."""
+    with suppress(ImgclfError):
+        return files.data_dir() / str(_read_metadata(name)["folder"])
+    return None
 
 
 def is_current(dataset: Dataset, journal: Journal) -> bool:

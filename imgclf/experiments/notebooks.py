@@ -1,6 +1,7 @@
 """The notebook files, and the parameters cell of each."""
 
 import ast
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,15 @@ def read(path: Path) -> dict[str, Value]:
     import nbformat  # here, since an installation that only serves needs no notebooks
 
     return _read_cell(_parameters_cell(nbformat.read(path, as_version=4), path.name).source, path.name)
+
+
+def code_sha256(path: Path) -> str:
+    """Return the sha256 of the code cells of a notebook, without the parameters cell and without outputs."""
+    import nbformat
+
+    cells = nbformat.read(path, as_version=4).cells
+    sources = [c.source for c in cells if c.cell_type == "code" and TAG not in c.metadata.get("tags", [])]
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest()
 
 
 def _parameters_cell(notebook: "nbformat.NotebookNode", name: str) -> "nbformat.NotebookNode":

@@ -1,0 +1,150 @@
+"""The plan of a run: which notebooks have to run for the wanted parameters, and why."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgclf import ImgclfError, parameters
+from imgclf.collect import manifest
+from imgclf.data import dataset
+from imgclf.experiments import notebooks, provenance
+from imgclf.parameters import Value
+
+Wanted = dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook of a plan.
+
+    Attributes
+    ----------
+    wanted : the parameters of the notebook. reason : why it has to run; empty if its results are up to date.
+    """
+
+    path: Path
+    wanted: Wanted
+    reason: str
+
+    @property
+    def number(self) -> str:
+        """Number of the notebook."""
+        return self.path.name[:2]
+
+
+def wanted(path: Path, values: Mapping[str, Value]) -> Wanted:
+    """Return the checked parameters of a notebook: the given ones, else those of its cell.
+
+    Raises
+    ------
+    ImgclfError : a value in the cell is not allowed.
+    """
+    cell = notebooks.read(path)
+    return {
+        each.name: parameters.check(each.name, values.get(each.name, cell.get(each.name, each.default)))
+        for each in parameters.for_notebook(path.name[:2])
+    }
+
+
+def make(paths: Iterable[Path], values: Mapping[str, Value]) -> list[Step]:
+    """Return a step for each notebook; 00_get_images has none if the images come from no manifest."""
+    steps = []
+    for path in paths:
+        own = wanted(path, values)
+        if path.name[:2] == "00" and (own["images_dir"] or not manifest.find(str(own["dataset_name"]))):
+            continue
+        steps.append(Step(path, own, provenance.outdated(path.name[:2], own)))
+    return steps
+
+
+def text(steps: Sequence[Step]) -> str:
+    """Return a line for each notebook: that it is up to date, or why it runs."""
+    lines = []
+    first = ""  # that has to run
+    for step in steps:
+        said = "up to date"
+        if step.reason:
+            said = f"runs: {step.reason}"
+        elif first:
+            said = f"runs if {first} gives it something else"
+        if step.number == "01" and provenance.is_edited(str(step.wanted["dataset_name"])):
+            said += "; it OVERWRITES your split.tsv" if said != "up to date" else ", with your split.tsv"
+        first = first or (step.path.stem if step.reason else "")
+        lines.append(f"{step.path.stem:<18}{said}")
+    return "\n".join(lines)
+
+
+def check_start(chosen: Sequence[Path], left_out: Sequence[Path], values: Mapping[str, Value]) -> None:
+    """Refuse a run that leaves out a notebook which has to run for the wanted parameters.
+
+    Raises
+    ------
+    ImgclfError : a given parameter is one of a notebook that is left out and ran with another value; or the
+        first of the `chosen` notebooks would refuse what earlier ones left. Names the notebook to start from.
+    """
+    first = wanted(chosen[0], values)
+    for name, value in values.items():
+        takers = parameters.PARAMETERS[name].notebooks if name in parameters.PARAMETERS else ()
+        if name in provenance.WITHOUT_EFFECT[:2]:
+            continue
+        is_used = any(path.name[:2] in takers for path in chosen)
+        for path in left_out:
+            made = provenance.read(str(first["dataset_name"]), path.name[:2])
+            before = made.parameters.get(name) if made else None
+            if path.name[:2] not in takers or before == value or (is_used and before is None):
+                continue
+            ran = f"ran with {parameters.code(before)}" if before is not None else "is left out"
+            raise ImgclfError(
+                f"{name} = {parameters.code(value)}: {path.stem} takes it, and {ran}; start there, with "
+                f"--from {path.name[:2]}, or leave out --from"
+            )
+        if not is_used and not any(path.name[:2] in takers for path in left_out):
+            raise ImgclfError(f"{name}: no notebook of a run takes it; leave it out")
+    provenance.check(chosen[0].name[:2], first)
+
+
+def check_agreement(chosen: Iterable[Path], values: Mapping[str, Value]) -> None:
+    """Refuse notebooks whose cells have different values of a parameter that must be the same in all.
+
+    Raises
+    ------
+    ImgclfError : names the parameter, its values and their notebooks.
+    """
+    seen: dict[str, tuple[Value, str]] = {}
+    for path in chosen:
+        for name, value in provenance.deciding(path.name[:2], wanted(path, values)).items():
+            before, stem = seen.setdefault(name, (value, path.stem))
+            if before != value:
+                raise ImgclfError(
+                    f"{name} = {parameters.code(before)} in {stem}, but {parameters.code(value)} in "
+                    f"{path.stem}; give -p {name}=VALUE, or set it in both with imgclf set {name}=VALUE"
+                )
+
+
+def with_known_folder(values: Mapping[str, Value], dataset_name: str, images_dir: str) -> dict[str, Value]:
+    """Return the values, with the folder that was scanned last if there is no other one."""
+    scanned = dataset.scanned_folder(dataset_name)
+    if images_dir or not scanned or dataset.images_folder(dataset_name).is_dir():
+        return dict(values)
+    return {**values, "images_dir": str(scanned)}
+
+
+def check_folder(dataset_name: str, images_dir: str, start: str) -> None:
+    """Refuse a folder of images that the first notebook of a run, `start`, could not use.
+
+    Raises
+    ------
+    ImgclfError : there is no such folder, or the data set was scanned in another one.
+    """
+    folder, scanned = dataset.images_folder(dataset_name, images_dir), dataset.scanned_folder(dataset_name)
+    if start >= "02":
+        if images_dir and scanned and folder != scanned:
+            raise ImgclfError(
+                f"images_dir={images_dir}: {dataset_name} was scanned in {scanned}; start with --from 01"
+            )
+    elif not folder.is_dir():
+        if start == "00" and not images_dir:
+            manifest.entries_of(dataset_name)  # says what is missing
+            return
+        source = f"images_dir={images_dir}" if images_dir else f"dataset_name={dataset_name}"
+        raise ImgclfError(f"{source}: there is no folder {folder}; correct it, or make the folder")

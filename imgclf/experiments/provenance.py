@@ -1,0 +1,435 @@
+"""What each stage was made with: its parameters and the hashes of its inputs and outputs.
+
+Notebooks 00 to 05 call `begin` in their first code cell and `end` in their last one. `end` writes a record,
+`proc/NAME/made_with/NN.json`; until then the stage counts as unfinished. `begin` checks the records of all
+stages that the notebook builds on, so that results of other images, splits, networks or parameters are never
+combined.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from imgclf import ImgclfError, __version__, engines, files, parameters
+from imgclf.collect import manifest
+from imgclf.data import dataset, folders, layout, test_list
+from imgclf.experiments import notebooks
+from imgclf.features import Cache
+from imgclf.finetuning import record
+from imgclf.parameters import SVM, Value
+
+FOLDER = "made_with"
+NAMES = {
+    "00": "00_get_images",
+    "01": "01_prepare_data",
+    "02": "02_refine_dnn",
+    "03": "03_run_dnn",
+    "04": "04_train_svm",
+    "05": "05_evaluate",
+}
+
+# The files below proc/NAME that each stage writes. {features} is the folder of the feature vectors.
+DATASET = ("images.tsv", "images.json")
+SPLIT = ("split.tsv", "split.json")
+REFINED = (files.REFINED_NETWORK, files.DNN_HEAD, record.RECORD)
+FEATURES = "{features}/*.npz"
+TO_EVALUATE = (files.CLASSIFIER, files.HELD_OUT, files.LABEL_SCORES)
+WRITES = {
+    "00": (),  # the images; 01 writes the same tables again
+    "01": (*DATASET, *SPLIT),
+    "02": (files.FIXED_NETWORK, *REFINED, "dnn_training.png"),
+    "03": (FEATURES, "feature_map.png"),
+    "04": (*TO_EVALUATE, files.SVM_HEAD, "svm_c.png"),
+    "05": (
+        files.EVALUATION,
+        files.SCORES,
+        *(f"{name}.png" for name in ("confusion", "roc", "precision_recall", "rejection", "reliability")),
+        "mistakes.png",
+        "suspects.png",
+    ),
+}
+READS: dict[str, tuple[str, ...]] = {  # with classifier="svm" without those of the fine-tuned network
+    "00": (),
+    "01": (),
+    "02": (*DATASET, *SPLIT),  # with classifier="svm" nothing
+    "03": (*DATASET, files.FIXED_NETWORK, *REFINED),
+    "04": (*DATASET, *SPLIT, files.FIXED_NETWORK, *REFINED, FEATURES),
+    "05": (*DATASET, *SPLIT, *TO_EVALUATE),
+}
+PRODUCER = {name: number for number, names in WRITES.items() for name in names}
+EDITABLE = "split.tsv"  # a person may change it; what was made from it before is stale then
+# What a stage uses again if it is there, and the file that must go if one of these was changed by others.
+REUSED = {
+    "01": (("images.tsv", "images.tsv"),),
+    "02": tuple((name, record.RECORD) for name in REFINED),
+    "03": ((FEATURES, ""),),
+}
+
+# Inputs that are no files below proc/NAME, by their names in a record.
+IMAGES, TEST_LIST, MANIFEST, BACKBONE = "images", "list of test images", "manifest", "file of the backbone"
+WITHOUT_EFFECT = ("dataset_name", "images_dir", "inference_batch_size")  # on the results
+OF_PRETRAINED = ("classifier", "backbone", "input_size")  # what 02 needs with classifier="svm"
+
+KINDS = {
+    **dict.fromkeys(("notebook", "imgclf_version"), str),
+    "parameters": dict[str, Any],
+    **dict.fromkeys(("inputs", "outputs"), dict[str, str]),
+    "is_finished": bool,
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a stage was made with; the names of the attributes are the keys of the file.
+
+    Attributes
+    ----------
+    parameters : those that decide the results; `precision` as it was resolved on that machine.
+    inputs, outputs : sha256 of each file, by its path below `proc/NAME`. Other inputs have the names above.
+    notebook : sha256 of the notebook's code cells, without the parameters cell.
+    is_finished : whether the notebook reached its last code cell.
+    """
+
+    parameters: dict[str, Value]
+    inputs: dict[str, str]
+    outputs: dict[str, str] = field(default_factory=dict)
+    notebook: str = ""
+    imgclf_version: str = __version__
+    is_finished: bool = False
+
+
+def begin(number: str, namespace: dict[str, Any]) -> None:
+    """Announce the parameters of a notebook, check what it builds on, and mark its stage as unfinished.
+
+    Parameters
+    ----------
+    number : of the notebook, such as "04". namespace : its `globals()`.
+
+    Raises
+    ------
+    ImgclfError : see `check`, and `parameters.announce`.
+    """
+    parameters.announce(namespace)
+    values = parameters.from_namespace(namespace)
+    check(number, values)
+    earlier = read(str(values["dataset_name"]), number)
+    _remove_changed(number, values)
+    made = Record(deciding(number, values), _inputs(number, values), earlier.outputs if earlier else {})
+    _write(str(values["dataset_name"]), number, made)
+
+
+def end(number: str, namespace: Mapping[str, Any]) -> None:
+    """Write the record of a finished stage.
+
+    Raises
+    ------
+    ImgclfError : a parameter or an input is not what it was at `begin`.
+    """
+    values = parameters.from_namespace(namespace)
+    begun, now = read(str(values["dataset_name"]), number), _inputs(number, values)
+    if begun is None or begun.parameters != deciding(number, values):
+        raise ImgclfError(f"{NAMES[number]}: its parameters were changed after its first cell; run all cells")
+    changed = [name for name in {**begun.inputs, **now} if begun.inputs.get(name) != now.get(name)]
+    if IMAGES in changed:  # in the annotator, perhaps; which of the two states was scanned is unknown
+        changed.remove(IMAGES)
+        now[IMAGES] = ""
+    if changed:
+        raise ImgclfError(
+            f"{NAMES[number]}: {', '.join(changed)} changed while it ran, as by a run in another window; "
+            "run all cells again"
+        )
+    write(number, values, inputs=now)
+
+
+def write(number: str, values: Mapping[str, Value], *, inputs: Mapping[str, str] | None = None) -> None:
+    """Write the record of a stage whose outputs are on disk.
+
+    Parameters
+    ----------
+    values : at least the parameters of its notebook.
+    inputs : sha256 of each input by name; by default, of what is there now.
+    """
+    dataset_name = str(values["dataset_name"])
+    outputs = _hashes(dataset_name, _expanded(WRITES[number], values))
+    if number == "00":
+        outputs = {**_hashes(dataset_name, DATASET), IMAGES: images_state(_images_folder(values))}
+    made = Record(
+        deciding(number, values),
+        dict(_inputs(number, values) if inputs is None else inputs),
+        outputs,
+        _code_sha256(number),
+        is_finished=True,
+    )
+    _write(dataset_name, number, made)
+
+
+def deciding(number: str, values: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the parameters that decide the results of a stage; "auto" as what it means on this machine."""
+    names = [each.name for each in parameters.for_notebook(number) if each.name not in WITHOUT_EFFECT]
+    if number == "02" and values["classifier"] == SVM:
+        names = [name for name in names if name in OF_PRETRAINED]
+    chosen = {name: values[name] for name in names}
+    if chosen.get("precision") == "auto":
+        chosen["precision"] = engines.resolved_precision(str(values["engine"]), "auto")
+    return chosen
+
+
+def builds_on(number: str, values: Mapping[str, Value]) -> tuple[str, ...]:
+    """Return the numbers of the stages whose results a stage uses, also through others."""
+    if number == "02" and values["classifier"] == SVM:
+        return ()
+    return tuple(earlier for earlier in NAMES if "01" <= earlier < number)
+
+
+def check(number: str, values: Mapping[str, Value]) -> None:
+    """Refuse to run a notebook on results that do not belong together.
+
+    Every stage that it builds on must have finished, with the same values of the parameters that both take,
+    from the inputs that are there now; and each file that the notebook reads must be as it was written.
+
+    Raises
+    ------
+    ImgclfError : names the file, the notebook that wrote it and with what, and where to start again.
+    """
+    dataset_name, wanted = str(values["dataset_name"]), deciding(number, values)
+    for earlier in builds_on(number, values):
+        made, main = read(dataset_name, earlier), main_output(earlier, values)
+        again = f"run the notebooks again from {NAMES[earlier]} on"
+        if made is None or not made.is_finished:
+            raise ImgclfError(_unfinished(dataset_name, earlier, made, main))
+        for name in sorted(made.parameters.keys() & wanted.keys()):
+            if made.parameters[name] != wanted[name]:
+                raise ImgclfError(
+                    f"{main} of {dataset_name}: {NAMES[earlier]} made it with "
+                    f"{name}={made.parameters[name]!r}, but {NAMES[number]} has {name}={wanted[name]!r}; "
+                    f"{again} with {name}={wanted[name]!r}"
+                )
+        if stale := next(_stale_inputs(dataset_name, earlier, made), ""):
+            raise ImgclfError(
+                f"{main} of {dataset_name}: {NAMES[earlier]} made it from another {stale} than there is "
+                f"now; {again}"
+            )
+        for name in _changed_outputs(number, values, earlier, made):
+            raise ImgclfError(f"{name} of {dataset_name}: not as {NAMES[earlier]} wrote it; {again}")
+
+
+def _unfinished(dataset_name: str, number: str, made: Record | None, main: str) -> str:
+    exists = bool(list(files.proc_dir(dataset_name).glob(main)))
+    if made is None and exists:  # of version 0.1.0
+        return (
+            f"{main} of {dataset_name}: no record of what {NAMES[number]} made it with, as in results of "
+            f"version 0.1.0; run the notebooks again from {NAMES['01']} on: features and fine-tuned networks "
+            "that fit are used again"
+        )
+    state = "has not run yet" if made is None else "was not run to its end"
+    return f"{dataset_name}: {NAMES[number]} {state}; run it first"
+
+
+def main_output(number: str, values: Mapping[str, Value]) -> str:
+    """Return the file by which people know a stage."""
+    if number == "02":
+        return files.FIXED_NETWORK if values["classifier"] == SVM else files.REFINED_NETWORK
+    return {"00": "images.tsv", "01": EDITABLE, "03": "features", "04": files.CLASSIFIER}.get(
+        number, files.EVALUATION
+    )
+
+
+def outdated(number: str, values: Mapping[str, Value]) -> str:
+    """Return why a stage would have to run to have the results of these parameters; empty if it has them."""
+    dataset_name, wanted = str(values["dataset_name"]), deciding(number, values)
+    made = read(dataset_name, number)
+    if made is None:
+        return "it has not run yet"
+    if not made.is_finished:
+        return "it was not run to its end"
+    differing = [
+        f"{name} = {parameters.code(value)}"
+        + (f", was {parameters.code(made.parameters[name])}" if name in made.parameters else "")
+        for name, value in wanted.items()
+        if made.parameters.get(name) != value
+    ]
+    if differing:
+        return "; ".join(differing)
+    if made.imgclf_version != __version__:
+        return f"it ran with imgclf {made.imgclf_version}"
+    if made.notebook != _code_sha256(number):
+        return "its code was changed"
+    folder = _images_folder(values)
+    if number == "01" and dataset.scanned_folder(dataset_name) != folder:
+        return f"the images are in {folder}"
+    seen = {**made.inputs, **made.outputs}.get(IMAGES)
+    if seen is not None and (not seen or seen != images_state(folder)):
+        return f"the images in {folder} were changed"
+    changed = next(_stale_inputs(dataset_name, number, made), "") or next(
+        _changed_outputs(number, values, number, made), ""
+    )
+    if changed:
+        return f"{changed} was changed or is missing"
+    finetuned = record.read(files.proc_dir(dataset_name)) if number == "02" else None
+    if values.get("classifier") != SVM and finetuned and finetuned.was_interrupted:
+        return "fine-tuning was interrupted"
+    return ""
+
+
+def is_edited(dataset_name: str) -> bool:
+    """Whether a person changed `split.tsv` after 01_prepare_data wrote it."""
+    made = read(dataset_name, "01")
+    return made is not None and _hashes(dataset_name, [EDITABLE]) != {
+        EDITABLE: made.outputs.get(EDITABLE, "")
+    }
+
+
+def read(dataset_name: str, number: str) -> Record | None:
+    """Return the record of a stage; None if there is none, or it is damaged."""
+    try:
+        return Record(**files.read_json(_path(dataset_name, number), KINDS))
+    except (OSError, ValueError, TypeError):  # TypeError: an unknown key
+        return None
+
+
+def _write(dataset_name: str, number: str, made: Record) -> None:
+    files.write_json(_path(dataset_name, number), asdict(made))
+
+
+def _path(dataset_name: str, number: str) -> Path:
+    return files.proc_dir(dataset_name) / FOLDER / f"{number}.json"
+
+
+def images_state(folder: Path) -> str:
+    """Return a hash of path, size and time of each file in a folder of images, and of its label folders."""
+    if not folder.is_dir():
+        return ""
+    above = {str(path) for path in folder.resolve().parents}  # a link to one of these would never end
+    lines = [repr(layout.find(folder))]
+    for path in folders.walk(folder, above, lambda error: None):
+        name = str(path)[len(str(folder)) :]
+        with suppress(OSError):  # of a link to nothing
+            found = path.stat()
+            name += f"\t{found.st_size}\t{found.st_mtime_ns}"
+        lines.append(name)
+    return _sha256("\n".join(lines).encode(errors="surrogateescape"))
+
+
+def _images_folder(values: Mapping[str, Value]) -> Path:
+    return dataset.images_folder(str(values["dataset_name"]), str(values.get("images_dir", "")))
+
+
+def _inputs(number: str, values: Mapping[str, Value]) -> dict[str, str]:
+    """Return the hashes of all inputs of a stage, as they are now."""
+    found = _hashes(str(values["dataset_name"]), _expanded(_reads(number, values), values))
+    if number == "00" and (path := _manifest(values)):
+        found[MANIFEST] = files.sha256(path)
+    if number == "01":
+        folder = _images_folder(values)
+        found |= {IMAGES: images_state(folder), TEST_LIST: _test_list(folder)}
+    if number == "02" and (network := _backbone_file(values)).is_file():
+        found[BACKBONE] = files.sha256(network)
+    return found
+
+
+def _reads(number: str, values: Mapping[str, Value]) -> tuple[str, ...]:
+    if values.get("classifier") != SVM:
+        return READS[number]
+    return () if number == "02" else tuple(name for name in READS[number] if name not in REFINED)
+
+
+def _expanded(names: Iterable[str], values: Mapping[str, Value]) -> list[str]:
+    """Return names with the folder of the feature vectors in place of {features}."""
+    proc = files.proc_dir(str(values["dataset_name"]))
+    network = proc / main_output("02", values) if "classifier" in values else proc / "none"
+    features = "features/none"
+    if network.is_file() and "precision" in values:
+        precision = str(deciding("03", values)["precision"])
+        features = Cache.of(proc.name, network, precision).folder.relative_to(proc).as_posix()
+    return [name.format(features=features) for name in names]
+
+
+def _hashes(dataset_name: str, names: Iterable[str]) -> dict[str, str]:
+    """Return the sha256 of the files that are there, by name; names may be patterns."""
+    proc = files.proc_dir(dataset_name)
+    paths = (path for name in names for path in sorted(proc.glob(name)) if path.is_file())
+    return {path.relative_to(proc).as_posix(): files.sha256(path) for path in paths}
+
+
+def _stale_inputs(dataset_name: str, number: str, made: Record) -> Iterator[str]:
+    """Yield the inputs of a stage that are not those that it read, but for the images themselves.
+
+    An input that another stage wrote is compared with the record of that stage; a file that is not there, as
+    a backbone on another machine, with nothing.
+    """
+    values = {"dataset_name": dataset_name, **made.parameters}
+    outputs = {each: by.outputs for each in NAMES if (by := read(dataset_name, each))}
+    for name, sha256 in made.inputs.items():
+        if name == IMAGES:
+            continue
+        if name in (TEST_LIST, MANIFEST, BACKBONE):
+            now = _outside(name, values)
+        elif name == EDITABLE:
+            now = _hashes(dataset_name, [name]).get(name, "missing")
+        else:
+            producer = PRODUCER.get(name, PRODUCER[FEATURES])
+            now = outputs.get(producer, {}).get(name, "missing")
+        if now and now != sha256:
+            yield name
+
+
+def _outside(name: str, values: Mapping[str, Value]) -> str:
+    """Return the hash of an input that no stage writes; empty if it cannot be read here."""
+    if name == TEST_LIST:
+        folder = dataset.scanned_folder(str(values["dataset_name"]))
+        return _test_list(folder) if folder and folder.is_dir() else ""
+    path = _manifest(values) if name == MANIFEST else _backbone_file(values)
+    return files.sha256(path) if path and path.is_file() else ""
+
+
+def _test_list(folder: Path) -> str:
+    return _sha256(b"".join(name.encode() + files.read_start(folder / name, -1) for name in test_list.NAMES))
+
+
+def _manifest(values: Mapping[str, Value]) -> Path | None:
+    return None if values.get("images_dir") else manifest.find(str(values["dataset_name"]))
+
+
+def _backbone_file(values: Mapping[str, Value]) -> Path:
+    return Path(str(values.get("backbone"))).expanduser()
+
+
+def _changed_outputs(number: str, values: Mapping[str, Value], producer: str, made: Record) -> Iterator[str]:
+    """Yield the files that a stage reads of another one, or all of its own, if not as they were written."""
+    names = WRITES[producer] if number == producer else _reads(number, values)
+    names = tuple(_expanded((name for name in names if PRODUCER[name] == producer), values))
+    now = _hashes(str(values["dataset_name"]), names)
+    written = {
+        name: sha256
+        for name, sha256 in made.outputs.items()
+        if any(fnmatchcase(name, pattern) for pattern in names)
+    }
+    for name in sorted(now.keys() | written.keys()):
+        is_edited_by_hand = name == EDITABLE and name in now
+        if now.get(name) != written.get(name) and not is_edited_by_hand:
+            yield name
+
+
+def _remove_changed(number: str, values: Mapping[str, Value]) -> None:
+    """Remove what a stage would use again but did not write so itself, and say so."""
+    dataset_name = str(values["dataset_name"])
+    records = [made for each in (number, "00") if (made := read(dataset_name, each))]
+    for pattern, unusable in REUSED.get(number, ()):
+        for name, sha256 in _hashes(dataset_name, _expanded([pattern], values)).items():
+            known = {made.outputs[name] for made in records if name in made.outputs}
+            if known and sha256 not in known:
+                (files.proc_dir(dataset_name) / (unusable or name)).unlink(missing_ok=True)
+                print(f"{name}: not as {NAMES[number]} wrote it; it is made anew")
+
+
+def _code_sha256(number: str) -> str:
+    path = next((path for path in notebooks.paths() if path.name[:2] == number), None)
+    return notebooks.code_sha256(path) if path else ""
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
