@@ -6,7 +6,7 @@ from pathlib import Path
 
 from imgclf import ImgclfError, parameters
 from imgclf.collect import manifest
-from imgclf.data import dataset
+from imgclf.data import dataset, layout
 from imgclf.experiments import notebooks, provenance
 from imgclf.parameters import Value
 
@@ -134,7 +134,7 @@ def check_folder(dataset_name: str, images_dir: str, start: str) -> None:
 
     Raises
     ------
-    ImgclfError : there is no such folder, or the data set was scanned in another one.
+    ImgclfError : there is no such folder, it has no label folders, or another one was scanned.
     """
     folder, scanned = dataset.images_folder(dataset_name, images_dir), dataset.scanned_folder(dataset_name)
     if start >= "02":
@@ -142,9 +142,5 @@ def check_folder(dataset_name: str, images_dir: str, start: str) -> None:
             raise ImgclfError(
                 f"images_dir={images_dir}: {dataset_name} was scanned in {scanned}; start with --from 01"
             )
-    elif not folder.is_dir():
-        if start == "00" and not images_dir:
-            manifest.entries_of(dataset_name)  # says what is missing
-            return
-        source = f"images_dir={images_dir}" if images_dir else f"dataset_name={dataset_name}"
-        raise ImgclfError(f"{source}: there is no folder {folder}; correct it, or make the folder")
+    elif start != "00" or images_dir or not manifest.entries_of(dataset_name):
+        layout.find(folder)

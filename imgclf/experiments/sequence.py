@@ -21,7 +21,7 @@ from imgclf.parameters import SVM, Value
 
 UP_TO_DATE = "none: all results are up to date; imgclf run --from 00 runs all again"
 RESTART_LINE = "\r\x1b[K"  # on a terminal: overwrite the line
-FIRST, LAST = "00", "05"  # notebooks of a run; later ones are executed on their own
+LAST = "05"  # last notebook of a run; later ones are executed on their own
 
 
 def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[str, Path | None]:
@@ -47,7 +47,7 @@ def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[
         earlier notebook would have to run; see `plan.check_start`.
     KeyboardInterrupt : Ctrl-C or SIGTERM; the message says how to go on.
     """
-    chosen = _from(start_from or FIRST)
+    left_out, chosen = _divided(start_from)
     set_values = {**notebooks.read(chosen[0]), **values}
     parameters.check_together(set_values)
     dataset_name, images_dir = str(set_values["dataset_name"]), str(set_values["images_dir"])
@@ -62,7 +62,7 @@ def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[
     print("\n".join(lines), flush=True)
     with stoppable(), files.lock(files.proc_dir(dataset_name)):
         if start_from:
-            plan.check_start(chosen, _from(FIRST)[: -len(chosen)], values)
+            plan.check_start(chosen, left_out, values)
         else:
             steps = plan.make(chosen, values)
             print(f"\n{plan.text(steps)}")
@@ -180,22 +180,16 @@ def _end_line(name: str, text: str) -> None:
     print(f"{RESTART_LINE}{name:<18}{text}" if sys.stdout.isatty() else text, flush=True)
 
 
-def _from(start_from: str) -> list[Path]:
-    """Return the notebooks of a run, starting with the one of this number or name."""
+def _divided(start_from: str | None) -> tuple[list[Path], list[Path]]:
+    """Return the notebooks before the one of this number or name, and the others; None for the first."""
     paths = [path for path in notebooks.paths() if path.name[:2] <= LAST]
-    first = next(
-        (
-            k
-            for k, path in enumerate(paths)
-            if start_from in (path.stem, path.name) or start_from.zfill(2) == path.name[:2]
-        ),
-        None,
+    for k, path in enumerate(paths):
+        names = (path.stem, path.name)
+        if start_from is None or start_from in names or start_from.zfill(2) == path.name[:2]:
+            return paths[:k], paths[k:]
+    raise ImgclfError(
+        f"--from {start_from}: no such notebook; there are {', '.join(path.stem for path in paths)}"
     )
-    if first is None:
-        raise ImgclfError(
-            f"--from {start_from}: no such notebook; there are {', '.join(path.stem for path in paths)}"
-        )
-    return paths[first:]
 
 
 def new_folder() -> Path:

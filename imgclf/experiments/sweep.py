@@ -16,7 +16,7 @@ from imgclf.classifier.model import Classifier
 from imgclf.data import dataset, scan, split
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
-from imgclf.experiments import notebooks, sequence, trials
+from imgclf.experiments import notebooks, provenance, sequence, trials
 from imgclf.experiments.execution import execute
 from imgclf.experiments.trials import Trial
 from imgclf.images.loading import load_all
@@ -183,9 +183,10 @@ def _run(trial: Trial, scanned: Dataset, parts: Split, progress: Callable[[int],
     own = replace(scanned, name=trial.name)
     dataset.write(own)
     split.write(own, parts)
+    given = {**trial.values, "dataset_name": trial.name, "images_dir": str(scanned.folder)}
+    provenance.write("01", {**_settings(trial.values), **given})  # as notebook 01 would
     folder = sequence.new_folder()
     seconds: dict[str, float] = {}
-    given = {**trial.values, "dataset_name": trial.name, "images_dir": str(scanned.folder)}
     for path in notebooks.paths():
         if path.name[:2] in NOTEBOOKS:
             progress(len(seconds))

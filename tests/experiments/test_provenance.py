@@ -2,9 +2,7 @@
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,50 +12,8 @@ from imgclf.experiments import notebooks, plan, provenance
 from imgclf.images import decoding
 from support import in_process
 from support.networks import write_tiny_network
-from support.pictures import picture, write_colours
+from support.pictures import picture
 from support.project import ROOT
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder in which 01 to 05 have run on the colours, with the tiny network beside it."""
-    data = tmp_path_factory.mktemp("finished") / "data"
-    write_colours(data / "images" / "colours")
-    write_tiny_network(data.parent / "tiny.onnx")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IMGCLF_DATA", str(data))
-        in_process.leave_out_what_is_shown(patch)
-        in_process.run_all("01", "05", given(data.parent / "tiny.onnx"))
-    return data
-
-
-def given(backbone: Path) -> dict[str, Any]:
-    return {"dataset_name": "colours", "backbone": str(backbone), "input_size": 32, "svm_c": [0.1, 1.0]}
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A copy of that data folder, $IMGCLF_DATA, in which notebooks run on."""
-
-    data: Path
-    values: dict[str, Any]
-
-    def run(self, first: str, last: str = "", **others: Any) -> str:
-        return in_process.run_all(first, last or first, self.values | others)
-
-    @property
-    def proc(self) -> Path:
-        return files.proc_dir("colours")
-
-    @property
-    def images(self) -> Path:
-        return self.data / "images" / "colours"
-
-
-@pytest.fixture
-def folder(finished: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
-    in_process.leave_out_what_is_shown(monkeypatch)
-    return Folder(shutil.copytree(finished, data_dir), given(finished.parent / "tiny.onnx"))
 
 
 class TestParametersThatSeveralNotebooksTake:

@@ -5,6 +5,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,33 @@ def run(path: Path, values: Mapping[str, Any]) -> str:
 def run_all(first: str, last: str, values: Mapping[str, Any]) -> str:
     """Run the notebooks with these numbers and those between, and return what they print."""
     return "".join(run(path, values) for path in notebooks.paths() if first <= path.name[:2] <= last)
+
+
+def given(backbone: Path) -> dict[str, Any]:
+    """Parameters with which the colours take a second."""
+    return {"dataset_name": "colours", "backbone": str(backbone), "input_size": 32, "svm_c": [0.1, 1.0]}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A data folder with the colours, $IMGCLF_DATA, and the parameters that notebooks run with in it."""
+
+    data: Path
+    values: dict[str, Any]
+
+    def run(self, first: str, last: str = "", **others: Any) -> str:
+        """Run the notebooks with these numbers and those between, and return what they print."""
+        return run_all(first, last or first, self.values | others)
+
+    @property
+    def proc(self) -> Path:
+        """Folder of the results."""
+        return self.data / "proc" / "colours"
+
+    @property
+    def images(self) -> Path:
+        """Folder of the images."""
+        return self.data / "images" / "colours"
 
 
 def code_cells(path: Path) -> Iterator[nbformat.NotebookNode]:
