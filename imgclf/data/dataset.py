@@ -377,8 +377,8 @@ def read(name: str, images_dir: str = "") -> Dataset:
 
     Raises
     ------
-    ImgclfError : `images.tsv` is missing or damaged, or is of another folder than `images_dir`, or labels
-        were changed since the scan, or too few images have a label yet.
+    ImgclfError : `images.tsv` is missing, damaged or edited, or is of another folder than `images_dir`, or
+        labels were changed since the scan, or too few images have a label yet.
     """
     if not _table(name).exists():
         raise ImgclfError(f"no list of the images of {name} yet ({_table(name)}); run 01_prepare_data first")
@@ -395,7 +395,12 @@ def read(name: str, images_dir: str = "") -> Dataset:
             "run 01_prepare_data again"
         )
     images = _read_images(_table(name))
+    layout = Layout(**{key: tuple(folders) for key, folders in metadata["layout"].items()})
     image = {image.path: image for image in images}
+    faults = (layout.fault(i.path, i.label, i.group) for i in images)
+    twice = "" if len(image) == len(images) else "an image is in two rows"
+    if fault := next(filter(None, faults), twice):
+        raise ImgclfError(f"{_table(name)}: {fault}; run 01_prepare_data again")
     try:
         pairs = tuple(DuplicatePair(image[kept], image[other]) for kept, other in metadata[DUPLICATES])
     except (KeyError, ValueError, TypeError) as error:
@@ -410,7 +415,7 @@ def read(name: str, images_dir: str = "") -> Dataset:
         metadata["journal_state"],
         metadata["origins"],
         metadata["near_duplicates"],
-        Layout(**{key: tuple(folders) for key, folders in metadata["layout"].items()}),
+        layout,
     )
     if found.unlabelled:
         check(found)

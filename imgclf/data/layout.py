@@ -65,6 +65,14 @@ class Layout:
             parts.insert(0, self.sets[0])
         return "/".join(parts)
 
+    def fault(self, path: str, label: str, group: str) -> str:
+        """Return what is wrong with a stored path, or with the label and group stored with it; else ""."""
+        if not self.is_in_label(path) or {"", ".", ".."} & set(path.split("/")):
+            return f"{path} is in no label folder"
+        if (label, group) != (self.label_of(path), self.group_of(path)):
+            return f"{path}: label '{label}' and group '{group}' are not those of its folder"
+        return ""
+
     def without_set(self, path: str) -> str:
         """Return the path of an image below its set's folder: LABEL/.../name.jpg."""
         return "/".join(path.split("/")[self._depth(path) :])
