@@ -63,7 +63,7 @@ class Trial:
     @property
     def test_evaluation(self) -> Evaluation:
         """Scores of the test images."""
-        return report.read_scores(files.proc_dir(self.name) / files.SCORES)
+        return report.read_test_scores(files.proc_dir(self.name))
 
     def __str__(self) -> str:
         if self.error:
@@ -214,10 +214,15 @@ def _accuracies(trial: Trial, best: Trial) -> dict[str, str]:
     held_out, test = trial.held_out_evaluation.overall_accuracy, trial.test_evaluation.overall_accuracy
     return {
         "held-out accuracy": f"{held_out.value:.1%} of {held_out.images}",
-        "test accuracy": f"{test.value:.1%}",
+        "test accuracy": f"{test.value:.1%}{_without(trial.test_evaluation)}",
         "95 % interval": f"{test.interval[0]:.0%} to {test.interval[1]:.0%}",
         "p": "" if trial is best else _p_value(best, trial),
     }
+
+
+def _without(evaluation: Evaluation) -> str:
+    """Say how many test images could not be evaluated; "" if all could."""
+    return f", {len(evaluation.missing)} missing" if evaluation.missing else ""
 
 
 def _p_value(best: Trial, trial: Trial) -> str:
