@@ -20,6 +20,7 @@ from imgclf.finetuning import learning_curve, record
 from imgclf.parameters import SVM, Value
 
 RESTART_LINE = "\r\x1b[K"  # on a terminal: overwrite the line
+NO_VALUES: Mapping[str, Value] = {}
 LAST = "05"  # last notebook of a run; later ones are executed on their own
 
 
@@ -184,9 +185,11 @@ def new_folder() -> Path:
     raise ImgclfError(f"{runs}: 1,000 runs in one second; wait a moment")
 
 
-def closing_report(dataset_name: str, folder: Path) -> str:
-    """Return the accuracies of a run and the paths of its files, as text."""
+def closing_report(dataset_name: str, folder: Path, values: Mapping[str, Value] = NO_VALUES) -> str:
+    """Return the accuracies of a run with these parameters and the paths of its files, as text."""
     proc = files.proc_dir(dataset_name)
+    evaluated_on = {**notebooks.read(_from(LAST)[0]), **values}.get("evaluate_on")
+    results = report.results_folder(proc, str(evaluated_on))
     scanned = dataset.read(dataset_name)
     notes = [f"left out: {image.path}: {image.excluded}" for image in scanned.excluded]
     if len(notes) > 5:
@@ -197,7 +200,7 @@ def closing_report(dataset_name: str, folder: Path) -> str:
         notes.append(cautions)
     if caution := split.read(scanned).caution():
         notes.append(caution)
-    figures = report.read(proc)
+    figures = report.read(results)
     if figures.get("classifier") != SVM and (done := record.read(proc)):
         notes.append(
             f"fine-tuning, validated on {len(done.held_back)} images: {learning_curve.summary(done.epochs)}"
@@ -210,7 +213,7 @@ def closing_report(dataset_name: str, folder: Path) -> str:
             "",
             *notes,
             f"executed notebooks   {folder}",
-            f"pictures, figures    {proc}",
+            f"pictures, figures    {results}",
             f"the classifier       {proc / files.CLASSIFIER}",
         ]
     )

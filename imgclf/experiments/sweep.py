@@ -167,7 +167,7 @@ def _settings(values: Mapping[str, Value]) -> dict[str, Any]:
     cells = [notebooks.read(path) for path in notebooks.paths() if path.name[:2] in trials.STAGES]
     return {
         name: value
-        for cell in [*cells, values]
+        for cell in [*cells, values, trials.FIXED_VALUES]
         for name, value in cell.items()
         if name not in trials.FIXED_PARAMETERS
     }
@@ -185,7 +185,12 @@ def _run(trial: Trial, scanned: Dataset, parts: Split, progress: Callable[[int],
     split.write(own, parts)
     folder = sequence.new_folder()
     seconds: dict[str, float] = {}
-    given = {**trial.values, "dataset_name": trial.name, "images_dir": str(scanned.folder)}
+    given = {
+        **trial.values,
+        **trials.FIXED_VALUES,
+        "dataset_name": trial.name,
+        "images_dir": str(scanned.folder),
+    }
     for path in notebooks.paths():
         if path.name[:2] in NOTEBOOKS:
             progress(len(seconds))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STAGES = ("01", "02", "03", "04", "05")  # notebooks whose parameters may be in a grid
 FIXED_PARAMETERS = ("dataset_name", "images_dir")  # the same for all trials
-EVALUATE_ON = "evaluate_on"  # not in a grid: every trial is evaluated on its test images
+FIXED_VALUES = {"evaluate_on": report.TEST}  # of every trial, whatever the cells say
 KINDS = {
     **dict.fromkeys(("name", "fingerprint", "error"), str),
     "values": dict[str, str | bool | float | list[float]],
@@ -89,7 +89,7 @@ def parse_grid(text: str) -> dict[str, list[Value]]:
             raise ImgclfError(
                 f"grid: {name} is given twice; give all its values at once, {name}: VALUE, VALUE"
             )
-        if name in (*FIXED_PARAMETERS, EVALUATE_ON) or (
+        if name in (*FIXED_PARAMETERS, *FIXED_VALUES) or (
             name in parameters.PARAMETERS and not set(STAGES) & set(parameters.PARAMETERS[name].notebooks)
         ):
             raise ImgclfError(f"grid: {name} cannot be varied; give only parameters of notebooks 01 to 05")

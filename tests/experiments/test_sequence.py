@@ -147,6 +147,20 @@ class TestFineTunedNetwork:
         found = figures(continued)
         assert found["classifier"] == "dnn" and found["overall_accuracy"] > 0.6
 
+    def test_an_evaluation_on_training_images_leaves_that_of_the_test_images_alone(
+        self, fine_tuned, continued
+    ):
+        proc = continued / "proc" / "colours"
+        before = {path.name: path.stat().st_mtime_ns for path in proc.glob("*.*")}
+        values = {"dataset_name": "colours", "images_dir": fine_tuned.folder, "classifier": "svm_dnn_refined"}
+        run = imgclf_run("05", continued, **values, evaluate_on="train")
+        assert run.returncode == 0, run.stderr
+        assert {path.name: path.stat().st_mtime_ns for path in proc.glob("*.*")} == before
+        written = {path.name for path in (proc / "on_training_images").iterdir()}
+        assert {"evaluation.json", "scores.npz", "confusion.png", "roc.png", "mistakes.png"} <= written
+        assert "CAREFUL: on the TRAINING IMAGES" in run.stdout
+        assert "27  " in run.stdout and str(proc / "on_training_images") in run.stdout
+
     def test_the_report_is_about_the_data_set_set_in_the_notebooks(
         self, fine_tuned, continued, tmp_path, monkeypatch
     ):

@@ -243,3 +243,22 @@ def test_each_trial_has_the_near_duplicates_of_the_grid_or_of_01(
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "own")
     notebooks.change_defaults({"near_duplicates": "left out"})  # as imgclf set
     assert near_duplicates_of_trials(data_dir, colour_folder, "seed: 3") == ["left out"]
+
+
+def test_trials_are_tested_whatever_the_cells_say(data_dir, colour_folder, tmp_path, monkeypatch):
+    given = []
+
+    def remember(path, folder, values, **_):
+        given.append(values["evaluate_on"])
+        raise ImgclfError("no kernel in this test")
+
+    monkeypatch.setattr(sweep, "execute", remember)
+    shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "own", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "own")
+    fingerprints = set()
+    for left_over in ("test", "train"):
+        notebooks.change_defaults({"evaluate_on": left_over})  # as imgclf set
+        with pytest.raises(ImgclfError, match="no kernel"):
+            sweep.run("colours", str(colour_folder), "seed: 3")
+        fingerprints.add(json.loads((data_dir / "proc/colours@seed=3/trial.json").read_text())["fingerprint"])
+    assert given == ["test", "test"] and len(fingerprints) == 1
