@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from imgclf import ImgclfError, files
+from imgclf.data import folders
 from imgclf.data.journal import Journal
 from imgclf.data.layout import UNLABELLED as UNLABELLED
 from imgclf.data.layout import Layout, doubts, role
@@ -381,7 +382,10 @@ def read(name: str, images_dir: str = "") -> Dataset:
         labels were changed since the scan, or too few images have a label yet.
     """
     if not _table(name).exists():
-        raise ImgclfError(f"no list of the images of {name} yet ({_table(name)}); run 01_prepare_data first")
+        meant = folders.nearest(files.proc_dir(name))
+        raise ImgclfError(
+            f"no list of the images of {name} yet ({_table(name)}){meant}; run 01_prepare_data first"
+        )
     metadata = _read_metadata(name)
     folder = files.data_dir() / metadata["folder"]
     if images_dir and images_folder(name, images_dir) != folder:

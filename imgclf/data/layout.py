@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgclf import ImgclfError
+from imgclf.data import folders
 from imgclf.data.folders import is_system
 from imgclf.images import decoding
 
@@ -109,7 +110,10 @@ def find(folder: Path) -> Layout:
     ImgclfError : the folder is missing or has no label folders; or the sets have different label folders.
     """
     if not folder.is_dir():
-        raise ImgclfError(f"{folder}: no such folder; correct images_dir, or run 00_get_images first")
+        raise ImgclfError(
+            f"{folder}: no such folder{folders.nearest(folder)}; "
+            "correct dataset_name or images_dir, or run 00_get_images first"
+        )
     top = _folders(folder)
     if not top:
         raise ImgclfError(

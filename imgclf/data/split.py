@@ -51,6 +51,7 @@ class Split:
     not_found : dedicated test images that the list names and the folder lacks.
     divided : labels whose near-duplicates are in both sets, since otherwise one label would have no images in
         one set.
+    idle : sentences about settings that were changed and have no effect on these images.
     """
 
     train: tuple[Image, ...]
@@ -62,6 +63,7 @@ class Split:
     split_by: str = "image"
     seed: int = 0
     divided: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
 
     @property
     def settings(self) -> Settings:
@@ -94,7 +96,7 @@ class Split:
         Labels with too few images, or whose images are near-duplicates; dedicated test images not found.
         """
         sentences = (self._not_found(), self._few(), self._losses(), self._large_clusters(), self.division())
-        return "\n".join(filter(None, sentences))
+        return "\n".join(filter(None, (*self.idle, *sentences)))
 
     def _not_found(self) -> str:
         if not self.not_found:
@@ -233,7 +235,21 @@ def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "im
         parts = _parts(dataset, cluster, train_fraction=train_fraction, seed=seed)
         parts = replace(parts, divided=_labels_in_both(dataset.images, parts, before))
     _check(dataset, parts)
-    return replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed)
+    return _with_idle(dataset, replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed))
+
+
+def _with_idle(dataset: Dataset, parts: Split) -> Split:
+    """Return the split with sentences about settings that were changed in vain."""
+    values = {"train_fraction": parts.train_fraction, "split_by": parts.split_by}
+    reasons = split_check.idle_settings(dataset, split_by=parts.split_by)
+    return replace(
+        parts,
+        idle=tuple(
+            f"CAREFUL: {name}={values[name]} has no effect: {reason}"
+            for name, reason in reasons.items()
+            if values[name] != parameters.PARAMETERS[name].default
+        ),
+    )
 
 
 def _given(dataset: Dataset) -> list[Image]:
@@ -466,7 +482,7 @@ def read(dataset: Dataset) -> Split:
         tuple(image[row["path"]] for row in rows if row["split"] == name) for name in (TRAIN, TEST, EXCLUDED)
     )
     parts = Split(train, test, {row["path"]: row["cluster"] for row in rows}, excluded, **settings)
-    return replace(parts, divided=_labels_in_both(dataset.images, parts, undivided))
+    return _with_idle(dataset, replace(parts, divided=_labels_in_both(dataset.images, parts, undivided)))
 
 
 def _divided_clusters(dataset: Dataset, undivided: dict[str, str], settings: Settings) -> dict[str, str]:

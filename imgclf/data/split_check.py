@@ -1,8 +1,12 @@
-"""What `split.tsv` must fulfil, whoever wrote or edited it; each check returns its first fault, or ""."""
+"""What `split.tsv` must fulfil, whoever wrote or edited it, and what the settings of a split can do.
+
+Each check returns its first fault, or "".
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from imgclf.data.dataset import Image
+from imgclf.data import test_list
+from imgclf.data.dataset import Dataset, Image
 
 TRAIN, TEST = "train", "test"
 EXCLUDED = "left out"  # the subset of excluded images in split.tsv, as version 0.1.0 wrote it
@@ -70,3 +74,18 @@ def label_fault(rows: Iterable[Row], images: Mapping[str, Image]) -> str:
     if untrained := sorted({image.label for image in images.values()} - trained):
         return f"no image of {', '.join(untrained)} is in the training set"
     return ""
+
+
+def idle_settings(dataset: Dataset, *, split_by: str) -> dict[str, str]:
+    """Return the parameters of the split that have no effect on this data set, each with the reason."""
+    found = {}
+    layout = dataset.layout
+    if test_list.read(dataset.folder):
+        found["train_fraction"] = (
+            f"the list of dedicated test images ({' or '.join(test_list.NAMES)}) decides"
+        )
+    elif any(image.path.partition("/")[0] in layout.test for image in dataset.files):
+        found["train_fraction"] = f"the folders {', '.join(layout.sets)} are the split"
+    if split_by == "group" and not any(image.group for image in dataset.images):
+        found["split_by"] = "no image is in a subfolder of its label, so that there are no groups"
+    return found

@@ -51,6 +51,7 @@ def run(values: Mapping[str, Value], *, start_from: str = "00") -> tuple[str, Pa
     lines = [
         _images_line(set_values),
         *changed_parameters(chosen, values),
+        *without_effect(chosen, values),
         *_other_folder(set_values, values),
     ]
     print("\n".join([*lines, ""]), flush=True)
@@ -135,6 +136,19 @@ def changed_parameters(chosen: Sequence[Path], values: Mapping[str, Value]) -> l
         for name in used
         for value, numbers in used[name].items()
         if len(used[name]) > 1 or value != parameters.code(parameters.PARAMETERS[name].default)
+    ]
+
+
+def without_effect(chosen: Sequence[Path], values: Mapping[str, Value]) -> list[str]:
+    """Return a line for each parameter that is given or changed, but does not change the classifier."""
+    cells = [notebooks.read(path) for path in chosen]
+    merged = {name: value for cell in [*cells, values] for name, value in cell.items()}
+    default = parameters.PARAMETERS
+    return [
+        sentence
+        for name in merged
+        if (sentence := parameters.idle(name, merged))
+        and (name in values or merged[name] != default[name].default)
     ]
 
 

@@ -13,6 +13,7 @@ from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations
 from imgclf.data import scan, split, test_list
 from imgclf.data.dataset import Dataset, DuplicatePair, Image
+from imgclf.data.layout import Layout
 
 NOWHERE = Path("a folder without a list of test images")
 
@@ -711,3 +712,46 @@ def test_caution_about_many_labels_names_some():
     images = [image for k in range(200) for image in many(f"{k:03d}", 3)]
     caution = split.split(dataset(*images)).caution()
     assert "000 (2 train, 1 test)" in caution and "and 188 more labels" in caution and len(caution) < 500
+
+
+@pytest.mark.parametrize(
+    ("folders", "listed", "settings", "sentence"),
+    [
+        (
+            "",
+            "a/000.jpg\n",
+            {"train_fraction": 0.5},
+            r"train_fraction=0.5 has no effect: the list of dedicated",
+        ),
+        (
+            "train",
+            "",
+            {"train_fraction": 0.5},
+            "train_fraction=0.5 has no effect: the folders train, test are",
+        ),
+        (
+            "",
+            "",
+            {"split_by": "group"},
+            "split_by=group has no effect: no image is in a subfolder of its label",
+        ),
+        ("", "a/000.jpg\n", {}, ""),
+        ("train", "", {}, ""),
+        ("", "", {"train_fraction": 0.5}, ""),
+    ],
+)
+def test_a_setting_that_was_changed_in_vain_is_named(tmp_path, folders, listed, settings, sentence):
+    (tmp_path / test_list.NAMES[0]).write_text(listed)
+    found = dataset(*many("a", 40), *many("b", 40), folder=tmp_path)
+    if folders:
+        sets = ("train",) * 3 + ("test",)
+        files = [
+            replace(i, path=f"{sets[k % 4]}/{i.path}", sha256=i.sha256) for k, i in enumerate(found.files)
+        ]
+        found = replace(found, files=tuple(files), layout=Layout(("train/a",), ("train", "test"), ("test",)))
+    parts = split.split(found, **settings)
+    split.write(found, parts)
+    for caution in (parts.caution(), split.read(found).caution()):
+        assert ("has no effect" in caution) == bool(sentence) and f"CAREFUL: {sentence}" * bool(sentence) in (
+            caution
+        )

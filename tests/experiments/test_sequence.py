@@ -219,6 +219,21 @@ def test_parameters_that_are_not_default_are_listed_before_a_run_begins(tmp_path
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "without_effect"),
+    [
+        ({"epochs": 5}, ["epochs"]),  # given, although it is the default
+        ({"epochs": 5, "classifier": "dnn"}, []),
+        ({"svm_c": [1.0], "classifier": "dnn", "epochs": 0, "batch_size": 8}, ["batch_size", "svm_c"]),
+        ({}, []),
+    ],
+)
+def test_a_run_says_which_parameters_have_no_effect(given, without_effect):
+    lines = sequence.without_effect(notebooks.paths()[1:6], given)
+    assert [line.split()[0] for line in lines] == without_effect
+    assert all(" has no effect on the classifier with " in line for line in lines)
+
+
 def test_the_command_that_goes_on_gives_the_same_parameters(tmp_path):
     values = {"dataset_name": "two words; 'x'", "svm_c": [0.1, 1.0], "augment": False, "grid": "seed: 1, 2"}
     program, run, *words = shlex.split(sequence.command("02", values))
