@@ -15,7 +15,7 @@ from imgclf.engines import pipeline
 from imgclf.images.loading import Skipped, Source
 
 SHARD_IMAGES = 512  # written to disk at once: what a killed run loses at most
-MAX_MISSING = 0.05  # share of images without features that 04 accepts
+MAX_MISSING = 0.05  # share of images that 04 and 05 may lack: those without features, or gone
 
 
 @dataclass(frozen=True)

@@ -223,13 +223,8 @@ def _newest_first(proc: Path) -> list[Path]:
 def _read(path: Path, notes: list[str]) -> Evaluation | None:
     """Return the evaluation in a file; None if it cannot be used, with the reason appended to `notes`."""
     try:
-        if path.name == files.SCORES and report.read(path.parent).get("evaluated_on") != "test":
-            notes.append(
-                f"{path.name} is not used: its images are not test images; "
-                "run 05_evaluate with evaluate_on=test"
-            )
-            return None
-        return report.read_scores(path)
+        is_test = path.name == files.SCORES
+        return report.read_test_scores(path.parent) if is_test else report.read_scores(path)
     except ImgclfError as error:
         notes.append(str(error).removeprefix(f"{path.parent}{os.sep}"))
         return None

@@ -49,8 +49,9 @@ def run(assignments: tuple[str, ...], start_from: str | None) -> None:
     from imgclf import parameters
     from imgclf.experiments import sequence
 
-    dataset_name, folder = sequence.run(parameters.parse(assignments), start_from=start_from)
-    click.echo("\n" + sequence.closing_report(dataset_name, folder))
+    values = parameters.parse(assignments)
+    dataset_name, folder = sequence.run(values, start_from=start_from)
+    click.echo("\n" + sequence.closing_report(dataset_name, folder, values))
 
 
 @main.command("sweep")

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from imgclf import ImgclfError, files
+from imgclf.data import folders
 from imgclf.data.journal import Journal
 from imgclf.data.layout import UNLABELLED as UNLABELLED
 from imgclf.data.layout import Layout, doubts, role
@@ -378,11 +379,14 @@ def read(name: str, images_dir: str = "") -> Dataset:
 
     Raises
     ------
-    ImgclfError : `images.tsv` is missing or damaged, or is of another folder than `images_dir`, or labels
-        were changed since the scan, or too few images have a label yet.
+    ImgclfError : `images.tsv` is missing, damaged or edited, or is of another folder than `images_dir`, or
+        labels were changed since the scan, or too few images have a label yet.
     """
     if not _table(name).exists():
-        raise ImgclfError(f"no list of the images of {name} yet ({_table(name)}); run 01_prepare_data first")
+        meant = folders.nearest(files.proc_dir(name))
+        raise ImgclfError(
+            f"no list of the images of {name} yet ({_table(name)}){meant}; run 01_prepare_data first"
+        )
     metadata = _read_metadata(name)
     folder = files.data_dir() / metadata["folder"]
     if images_dir and images_folder(name, images_dir) != folder:
@@ -396,7 +400,12 @@ def read(name: str, images_dir: str = "") -> Dataset:
             "run 01_prepare_data again"
         )
     images = _read_images(_table(name))
+    layout = Layout(**{key: tuple(folders) for key, folders in metadata["layout"].items()})
     image = {image.path: image for image in images}
+    faults = (layout.fault(i.path, i.label, i.group) for i in images)
+    twice = "" if len(image) == len(images) else "an image is in two rows"
+    if fault := next(filter(None, faults), twice):
+        raise ImgclfError(f"{_table(name)}: {fault}; run 01_prepare_data again")
     try:
         pairs = tuple(DuplicatePair(image[kept], image[other]) for kept, other in metadata[DUPLICATES])
     except (KeyError, ValueError, TypeError) as error:
@@ -411,7 +420,7 @@ def read(name: str, images_dir: str = "") -> Dataset:
         metadata["journal_state"],
         metadata["origins"],
         metadata["near_duplicates"],
-        Layout(**{key: tuple(folders) for key, folders in metadata["layout"].items()}),
+        layout,
     )
     if found.unlabelled:
         check(found)

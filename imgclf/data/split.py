@@ -3,7 +3,7 @@
 import csv
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
@@ -11,13 +11,13 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 
-from imgclf import ImgclfError, files
-from imgclf.data import test_list
+from imgclf import ImgclfError, files, parameters
+from imgclf.data import split_check, test_list
 from imgclf.data.dataset import Dataset, Image, read_table, write_table
+from imgclf.data.split_check import EXCLUDED, TEST, TRAIN
 
 FEW = 20  # a label with fewer training images, or a quarter of it in test images, is warned about
 MOST_NAMED = 12  # labels in that warning
-EXCLUDED = "left out"  # the subset of excluded images in split.tsv, as version 0.1.0 wrote it
 COLUMNS = ["path", "split", "cluster", "sha256"]
 
 
@@ -51,6 +51,7 @@ class Split:
     not_found : dedicated test images that the list names and the folder lacks.
     divided : labels whose near-duplicates are in both sets, since otherwise one label would have no images in
         one set.
+    idle : sentences about settings that were changed and have no effect on these images.
     """
 
     train: tuple[Image, ...]
@@ -62,6 +63,7 @@ class Split:
     split_by: str = "image"
     seed: int = 0
     divided: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
 
     @property
     def settings(self) -> Settings:
@@ -94,7 +96,7 @@ class Split:
         Labels with too few images, or whose images are near-duplicates; dedicated test images not found.
         """
         sentences = (self._not_found(), self._few(), self._losses(), self._large_clusters(), self.division())
-        return "\n".join(filter(None, sentences))
+        return "\n".join(filter(None, (*self.idle, *sentences)))
 
     def _not_found(self) -> str:
         if not self.not_found:
@@ -226,34 +228,66 @@ def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "im
     ------
     ImgclfError : a label would have no training images.
     """
-    cluster = clusters(dataset, split_by=split_by)
-    listed = test_list.read(dataset.folder)
-    given = [image for image in dataset.files if image.path.partition("/")[0] in dataset.layout.test]
+    parts = _parts(dataset, clusters(dataset, split_by=split_by), train_fraction=train_fraction, seed=seed)
+    if divided := _to_be_divided(dataset, parts):
+        before = parts.cluster
+        cluster = clusters(dataset, split_by=split_by, divided=divided)
+        parts = _parts(dataset, cluster, train_fraction=train_fraction, seed=seed)
+        parts = replace(parts, divided=_labels_in_both(dataset.images, parts, before))
+    _check(dataset, parts)
+    return _with_idle(dataset, replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed))
 
-    def parts_of(cluster: dict[str, str]) -> Split:
-        if listed:
-            parts = _split_as_listed(dataset, cluster, listed)
-        elif given:
-            parts = _split_as_given(dataset, cluster, given)
-        else:
-            parts = _split_by_content(dataset, cluster, train_fraction=train_fraction, seed=seed)
-        return replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed)
 
-    parts = parts_of(cluster)
+def _with_idle(dataset: Dataset, parts: Split) -> Split:
+    """Return the split with sentences about settings that were changed in vain."""
+    values = {"train_fraction": parts.train_fraction, "split_by": parts.split_by}
+    reasons = split_check.idle_settings(dataset, split_by=parts.split_by)
+    return replace(
+        parts,
+        idle=tuple(
+            f"CAREFUL: {name}={values[name]} has no effect: {reason}"
+            for name, reason in reasons.items()
+            if values[name] != parameters.PARAMETERS[name].default
+        ),
+    )
+
+
+def _given(dataset: Dataset) -> list[Image]:
+    """Return the images in the folders of test images, as test/."""
+    return [image for image in dataset.files if image.path.partition("/")[0] in dataset.layout.test]
+
+
+def _parts(dataset: Dataset, cluster: dict[str, str], *, train_fraction: float, seed: int) -> Split:
+    """Return the sets: as a list of test images or folders of the data set say, else by content."""
+    if listed := test_list.read(dataset.folder):
+        return _split_as_listed(dataset, cluster, listed)
+    if given := _given(dataset):
+        return _split_as_given(dataset, cluster, given)
+    return _split_by_content(dataset, cluster, train_fraction=train_fraction, seed=seed)
+
+
+def _to_be_divided(dataset: Dataset, parts: Split) -> set[str]:
+    """Return the paths in clusters of near-duplicates that leave a label without images in one of the sets.
+
+    Parameters
+    ----------
+    parts : the split that keeps all clusters together.
+    """
     without = set(dataset.labels) - _labels(parts.train)
-    if not listed and not given:
+    if not test_list.read(dataset.folder) and not _given(dataset):
         contents = {(image.label, image.sha256) for image in dataset.images}
         several = {label for label, count in Counter(label for label, _ in contents).items() if count > 1}
         without |= several - _labels(parts.test)
-    broken = {cluster[image.path] for image in dataset.images if image.label in without}
-    divided = {path for path, name in cluster.items() if name in broken}
-    if any(not pair.is_exact and pair.kept.path in divided for pair in dataset.duplicates):
-        parts = parts_of(clusters(dataset, split_by=split_by, divided=divided))
-        both = {cluster[i.path] for i in parts.train} & {cluster[i.path] for i in parts.test}
-        labels = _labels(image for image in dataset.images if cluster[image.path] in both)
-        parts = replace(parts, divided=tuple(sorted(labels)))
-    _check(dataset, parts, is_listed=bool(listed), is_given=bool(given))
-    return parts
+    broken = {parts.cluster[image.path] for image in dataset.images if image.label in without}
+    divided = {path for path, name in parts.cluster.items() if name in broken}
+    is_near = any(not pair.is_exact and pair.kept.path in divided for pair in dataset.duplicates)
+    return divided if is_near else set()
+
+
+def _labels_in_both(images: Iterable[Image], parts: Split, cluster: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the sorted labels of the images in clusters that are in both sets."""
+    both = {cluster[i.path] for i in parts.train} & {cluster[i.path] for i in parts.test}
+    return tuple(sorted(_labels(image for image in images if cluster[image.path] in both)))
 
 
 def _labels(images: Iterable[Image]) -> set[str]:
@@ -284,9 +318,10 @@ def _split_by_content(
     )
 
 
-def _check(dataset: Dataset, parts: Split, *, is_listed: bool, is_given: bool) -> None:
+def _check(dataset: Dataset, parts: Split) -> None:
+    is_listed = bool(test_list.read(dataset.folder))
     untrained = sorted(set(dataset.labels) - _labels(parts.train))
-    if (is_listed or is_given) and (untrained or not parts.test):
+    if (is_listed or _given(dataset)) and (untrained or not parts.test):
         source = f"the list of dedicated test images ({' or '.join(test_list.NAMES)}) names"
         if not is_listed:
             source = f"{' and '.join(dataset.layout.test)} has"
@@ -362,7 +397,8 @@ def overlap(split: Split) -> int:
     return len(marks(split.train) & marks(split.test))
 
 
-def _table(dataset_name: str) -> Path:
+def table(dataset_name: str) -> Path:
+    """Return the path of `split.tsv`."""
     return files.proc_dir(dataset_name) / "split.tsv"
 
 
@@ -370,11 +406,19 @@ def _settings(dataset_name: str) -> Path:
     return files.proc_dir(dataset_name) / "split.json"
 
 
-def _read_settings(dataset_name: str) -> Settings:
+def read_settings(dataset_name: str) -> Settings:
+    """Return how the split that was written last was made.
+
+    Raises
+    ------
+    ImgclfError : `split.json` is missing or damaged, or has a value that is not allowed.
+    """
     try:
         stored = files.read_json(
             _settings(dataset_name), SETTINGS_KINDS, defaults={"divided": [], "not_found": []}
         )
+        for name in ("train_fraction", "split_by", "seed"):
+            parameters.check(name, stored[name])
         return Settings(
             train_fraction=stored["train_fraction"],
             split_by=stored["split_by"],
@@ -386,6 +430,8 @@ def _read_settings(dataset_name: str) -> Settings:
         raise ImgclfError(
             f"{_settings(dataset_name)}: missing or damaged; run 01_prepare_data again"
         ) from error
+    except ImgclfError as error:
+        raise ImgclfError(f"{_settings(dataset_name)}: {error}; run 01_prepare_data again") from error
 
 
 def write(dataset: Dataset, split: Split) -> Path:
@@ -401,87 +447,46 @@ def write(dataset: Dataset, split: Split) -> Path:
         for subset, images in subsets.items()
         for image in images
     ]
-    write_table(_table(dataset.name), rows, COLUMNS)
+    write_table(table(dataset.name), rows, COLUMNS)
     files.write_json(_settings(dataset.name), split.settings)
-    return _table(dataset.name)
+    return table(dataset.name)
 
 
 def read(dataset: Dataset) -> Split:
-    """Return the split that `write` wrote.
+    """Return the split that `write` wrote, or that a person made or edited.
+
+    Near-duplicates and groups are found in the data set again, and `divided` too: the file is not believed.
+    Its clusters may hold more images together.
 
     Raises
     ------
-    ImgclfError : `split.tsv` is missing, or does not fit `images.tsv`.
+    ImgclfError : `split.tsv` is missing, does not fit `images.tsv`, or has clusters in both sets that
+        `split` would not divide.
     """
-    table = _table(dataset.name)
-    if not table.exists():
-        raise ImgclfError(f"no split of {dataset.name} yet ({table}); run 01_prepare_data first")
-    image = {i.path: i for i in dataset.images}
+    path = table(dataset.name)
+    if not path.exists():
+        raise ImgclfError(f"no split of {dataset.name} yet ({path}); run 01_prepare_data first")
+    settings, image = read_settings(dataset.name), {i.path: i for i in dataset.images}
     try:
-        rows = [(image[row["path"]], row["split"], row["cluster"]) for row in read_table(table)]
+        rows = read_table(path)
+        fault = split_check.row_fault(rows, image) or split_check.label_fault(rows, image)
     except (KeyError, ValueError, csv.Error) as error:
-        raise ImgclfError(f"{table}: does not fit images.tsv ({error}); run 01_prepare_data again") from error
-    if len(rows) != len(image):
-        raise ImgclfError(
-            f"{table}: has {len(rows)} images, images.tsv {len(image)}; run 01_prepare_data again"
-        )
+        raise ImgclfError(f"{path}: does not fit images.tsv ({error}); run 01_prepare_data again") from error
+    undivided = clusters(dataset, split_by=settings["split_by"])
+    if not fault and (fault := split_check.cluster_fault(rows, image, undivided)):
+        divided = _divided_clusters(dataset, undivided, settings)
+        fault = split_check.cluster_fault(rows, image, divided) if divided else fault
+    if fault:
+        raise ImgclfError(f"{path}: {fault}; correct the row, or run 01_prepare_data again")
     train, test, excluded = (
-        tuple(i for i, subset, _ in rows if subset == name) for name in ("train", "test", EXCLUDED)
+        tuple(image[row["path"]] for row in rows if row["split"] == name) for name in (TRAIN, TEST, EXCLUDED)
     )
-    cluster = {i.path: name for i, _, name in rows}
-    return Split(train, test, cluster, excluded, **_read_settings(dataset.name))
+    parts = Split(train, test, {row["path"]: row["cluster"] for row in rows}, excluded, **settings)
+    return _with_idle(dataset, replace(parts, divided=_labels_in_both(dataset.images, parts, undivided)))
 
 
-@dataclass(frozen=True)
-class Moved:
-    """Images that are in another set than in the previous split, by their present paths."""
-
-    to_test: tuple[str, ...]
-    to_train: tuple[str, ...]
-
-    def __str__(self) -> str:
-        paths = [
-            *(f"{path} (to test)" for path in self.to_test),
-            *(f"{path} (to train)" for path in self.to_train),
-        ]
-        if not paths:
-            return "no image changed its set"
-        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-        return f"{len(paths)} images changed their set: {', '.join(paths[:3])}{more}"
-
-
-@dataclass(frozen=True)
-class PreviousSplit:
-    """The split that was written last, by the contents of the images, so that changed labels do not matter.
-
-    Attributes
-    ----------
-    subset_of : for the sha256 of each image, "train", "test" or "left out"; empty if there was no split.
-    """
-
-    subset_of: dict[str, str]
-    train_fraction: float = 0.75
-    split_by: str = "image"
-    seed: int = 0
-
-    def repeat(self, dataset: Dataset) -> Split:
-        """Split a data set with the same settings."""
-        return split(dataset, train_fraction=self.train_fraction, split_by=self.split_by, seed=self.seed)
-
-    def moved(self, after: Split) -> Moved:
-        """Return the images that are in another set in a later split."""
-        subset = self.subset_of.get
-        return Moved(
-            to_test=tuple(image.path for image in after.test if subset(image.sha256) == "train"),
-            to_train=tuple(image.path for image in after.train if subset(image.sha256) == "test"),
-        )
-
-
-def read_previous(dataset_name: str) -> PreviousSplit:
-    """Return the split that was written last; empty if there is none that can be read."""
-    try:
-        subset_of = {row["sha256"]: row["split"] for row in read_table(_table(dataset_name))}
-        settings = _read_settings(dataset_name)
-        return PreviousSplit(subset_of, settings["train_fraction"], settings["split_by"], settings["seed"])
-    except (ImgclfError, OSError, KeyError, ValueError, csv.Error):
-        return PreviousSplit({})  # 01_prepare_data computes the split again
+def _divided_clusters(dataset: Dataset, undivided: dict[str, str], settings: Settings) -> dict[str, str]:
+    """Return the clusters if some have to be divided, as `split` does it; empty if none has."""
+    parts = _parts(dataset, undivided, train_fraction=settings["train_fraction"], seed=settings["seed"])
+    divided = _to_be_divided(dataset, parts)
+    return clusters(dataset, split_by=settings["split_by"], divided=divided) if divided else {}

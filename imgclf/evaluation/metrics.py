@@ -1,7 +1,7 @@
 """Accuracy of a classifier with confidence intervals, its confusion matrix and its mistakes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from imgclf import ImgclfError
 from imgclf.classifier.model import Classifier, Prediction
 from imgclf.data.dataset import Dataset, Image
-from imgclf.features import image_sources
+from imgclf.features import MAX_MISSING, image_sources
 from imgclf.images.loading import Skipped
 
 CONFIDENCE_LEVEL = 0.95  # of every interval
@@ -55,6 +55,7 @@ class Evaluation:
     scores, probabilities : (n, k) float32. A score is -inf if the estimator was trained without that label.
     seed : of the bootstrap.
     sha256 : of the n images' contents, which identify an image after it was moved to another label; or empty.
+    missing : paths of images that were to be evaluated too, and are gone, changed or unreadable.
     """
 
     labels: tuple[str, ...]
@@ -64,6 +65,7 @@ class Evaluation:
     probabilities: np.ndarray
     seed: int = 0
     sha256: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -90,6 +92,12 @@ class Evaluation:
     def overall_accuracy(self) -> Accuracy:
         """Accuracy on all images, with its Wilson interval."""
         return wilson(self.correct)
+
+    @property
+    def overall_accuracy_bounds(self) -> Interval:
+        """Overall accuracy if all `missing` images were misclassified, and if all were correct."""
+        correct, images = int(self.correct.sum()), len(self.truth) + len(self.missing)
+        return correct / images, (correct + len(self.missing)) / images
 
     @cached_property
     def class_averaged_accuracy(self) -> Accuracy:
@@ -148,16 +156,20 @@ def score(
 
     Raises
     ------
-    ImgclfError : no image is left, or an image has a label that the classifier was not trained on.
+    ImgclfError : no image is left of a label, or more than `MAX_MISSING` of all are missing; or an image has
+        a label that the classifier was not trained on.
     """
     scored: list[tuple[Image, Prediction]] = []
     skipped: list[Skipped] = []
+    missing: list[str] = []
     for done, (i, prediction) in enumerate(classifier.predict(image_sources(dataset, images)), start=1):
         if isinstance(prediction, Skipped):
             skipped.append(prediction)
+            missing.append(images[i].path)
         else:
             scored.append((images[i], prediction))
         progress(done)
+    _check_missing(images, [image for image, _ in scored], skipped)
     evaluation = evaluate(
         classifier.labels,
         [image.path for image, _ in scored],
@@ -167,7 +179,23 @@ def score(
         seed=seed,
         sha256=[image.sha256 for image, _ in scored],
     )
-    return evaluation, skipped
+    return replace(evaluation, missing=tuple(missing)), skipped
+
+
+def _check_missing(images: Sequence[Image], scored: Sequence[Image], skipped: Sequence[Skipped]) -> None:
+    """Refuse an accuracy without the images that may have been wrong."""
+    remedy = "restore them, or run 01_prepare_data to 05_evaluate again"
+    reasons = "; ".join(image.reason for image in skipped[:3])
+    if len(skipped) > MAX_MISSING * len(images):
+        raise ImgclfError(
+            f"{len(skipped)} of the {len(images)} images to evaluate are gone, changed or unreadable "
+            f"({reasons}); {remedy}"
+        )
+    if lost := sorted({image.label for image in images} - {image.label for image in scored}):
+        raise ImgclfError(
+            f"all images of {', '.join(lost)} to evaluate are gone, changed or unreadable "
+            f"({reasons}); {remedy}"
+        )
 
 
 def evaluate(

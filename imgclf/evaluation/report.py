@@ -1,5 +1,6 @@
 """Evaluations as files and as text."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ from imgclf.evaluation import calibration, curves
 from imgclf.evaluation.metrics import Evaluation
 
 MOST_LINES, WORST = 40, 20  # a table of more labels has the WORST of them
+MOST_NAMED = 3  # images in a sentence
+TEST, TRAIN = "test", "train"  # values of the parameter evaluate_on
+ON_TRAINING_IMAGES = "on_training_images"  # the folder of their evaluation
+TEXTS = ("labels", "paths", "sha256")  # arrays of text in a file of scores
 VERSION = 1  # of the layout of evaluation.json; docs/evaluation.schema.json describes it
 WRITERS = {  # the notebooks
     files.HELD_OUT: "04_train_svm",
@@ -26,12 +31,38 @@ def notice(evaluated_on: str, evaluation: Evaluation, caution: str = "") -> str:
     caution : `Split.division`.
     """
     images = len(evaluation.truth)
-    if evaluated_on == "train":
-        return (
+    text = f"{images} test images, none of them used in training"
+    if evaluated_on == TRAIN:
+        text = (
             f"CAREFUL: these {images} images are TRAINING IMAGES; "
             "the figures below overestimate the accuracy on new images"
         )
-    return f"{images} test images, none of them used in training" + (caution and f"\n{caution}")
+        caution = ""
+    return "\n".join(filter(None, [text, caution, missing_note(_missing(evaluation), images)]))
+
+
+def missing_note(missing: dict[str, Any], images: int) -> str:
+    """Return a sentence about images that could not be evaluated, and what they could change; "" if none.
+
+    Parameters
+    ----------
+    missing : as `evaluation.json` has it. images : that were evaluated.
+    """
+    paths = missing.get("paths", [])
+    if not paths:
+        return ""
+    more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+    low, high = missing["overall_accuracy_bounds"]
+    return (
+        f"CAREFUL: {len(paths)} of {images + len(paths)} images are gone, changed or unreadable: "
+        f"{', '.join(paths[:MOST_NAMED])}{more}. The overall accuracy would be {low:.1%} if all of them were "
+        f"misclassified, and {high:.1%} if none was"
+    )
+
+
+def results_folder(proc: Path, evaluated_on: str) -> Path:
+    """Return the folder for an evaluation: `proc`, or one below it for training images, which are no test."""
+    return proc / ON_TRAINING_IMAGES if evaluated_on == TRAIN else proc
 
 
 def write(evaluation: Evaluation, folder: Path, **about: Any) -> None:
@@ -40,10 +71,19 @@ def write(evaluation: Evaluation, folder: Path, **about: Any) -> None:
     write_scores(evaluation, folder / files.SCORES)
 
 
+def _missing(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "images": len(evaluation.missing),
+        "paths": list(evaluation.missing),
+        "overall_accuracy_bounds": list(evaluation.overall_accuracy_bounds),
+    }
+
+
 def summary(evaluation: Evaluation) -> dict[str, Any]:
     """Return all figures as plain values, for JSON; None where a label has no test images."""
     return {
         "images": len(evaluation.truth),
+        "missing": _missing(evaluation),
         "overall_accuracy": evaluation.overall_accuracy.value,
         "overall_accuracy_interval": list(evaluation.overall_accuracy.interval),
         "class_averaged_accuracy": evaluation.class_averaged_accuracy.value,
@@ -72,7 +112,7 @@ def _class_summary(evaluation: Evaluation, label: str) -> dict[str, Any]:
 
 def write_scores(evaluation: Evaluation, path: Path) -> None:
     """Write the arrays of an evaluation as an .npz file, atomically and without pickle."""
-    texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in ("labels", "paths", "sha256")}
+    texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in (*TEXTS, "missing")}
     numbers = {name: getattr(evaluation, name) for name in ("truth", "scores", "probabilities", "seed")}
     files.write_npz(path, {**numbers, **texts})
 
@@ -100,19 +140,36 @@ def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
     ------
     ValueError, KeyError, TypeError : an array is missing, out of range, or of another shape or dtype.
     """
-    labels, paths, sha256 = (
-        tuple(arrays[name].astype(str).tolist()) for name in ("labels", "paths", "sha256")
-    )
+    labels, paths, sha256 = (tuple(arrays[name].astype(str).tolist()) for name in TEXTS)
+    missing = arrays.get("missing", np.zeros(0, str))  # version 0.1.0 stored none
     truth, scores, probabilities = (arrays[name] for name in ("truth", "scores", "probabilities"))
     n, k, seed = len(paths), len(labels), int(arrays["seed"])
-    if seed < 0 or any(arrays[name].ndim != 1 for name in ("labels", "paths", "sha256")):
+    if seed < 0 or any(array.ndim != 1 for array in (*(arrays[name] for name in TEXTS), missing)):
         raise ValueError("the seed is negative, or texts are no list")
     if not (truth.shape == (n,) and scores.shape == probabilities.shape == (n, k) and len(sha256) in (0, n)):
         raise ValueError("the arrays differ in length")
     is_label = truth.dtype.kind in "iu" and np.isin(truth, range(k)).all()
     if not is_label or not (probabilities >= 0).all() or np.isnan(scores).any():
         raise ValueError("a label or a number is out of range")
-    return Evaluation(labels, paths, truth, scores, probabilities, seed, sha256)
+    found = Evaluation(labels, paths, truth, scores, probabilities, seed, sha256)
+    return replace(found, missing=tuple(missing.astype(str).tolist()))
+
+
+def read_test_scores(folder: Path) -> Evaluation:
+    """Read the scores of the test images that 05_evaluate wrote, and check them against `evaluation.json`.
+
+    Raises
+    ------
+    ImgclfError : one of the two files does not exist or is damaged; or they are of two runs, or of training
+        images, which earlier versions wrote there too.
+    """
+    figures, path = read(folder), folder / files.SCORES
+    if figures.get("evaluated_on") != TEST:
+        raise ImgclfError(f"{path}: its images are not test images; run 05_evaluate with evaluate_on={TEST}")
+    found = read_scores(path)
+    if figures["confusion"] != found.confusion.tolist():
+        raise ImgclfError(f"{path}: is of another run than {files.EVALUATION}; run 05_evaluate again")
+    return found
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -139,8 +196,10 @@ def table(figures: dict[str, Any]) -> str:
     Of many labels, those with the lowest accuracy have lines.
     """
     lines = [f"{'':<32}{'images':>6}  {'accuracy':>8} {'95 % interval':>13}{'ROC area':>9}"]
-    if figures.get("evaluated_on") == "train":
+    if figures.get("evaluated_on") == TRAIN:
         lines.insert(0, "CAREFUL: on the TRAINING IMAGES; this overestimates the accuracy on new images")
+    if note := missing_note(figures.get("missing", {}), figures["images"]):
+        lines.insert(0, note)
     classes = figures["classes"]
     if len(classes) > MOST_LINES:
         measured = [label for label in classes if classes[label]["accuracy"] is not None]

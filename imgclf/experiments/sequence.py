@@ -21,6 +21,7 @@ from imgclf.parameters import SVM, Value
 
 UP_TO_DATE = "none: all results are up to date; imgclf run --from 00 runs all again"
 RESTART_LINE = "\r\x1b[K"  # on a terminal: overwrite the line
+NO_VALUES: Mapping[str, Value] = {}
 LAST = "05"  # last notebook of a run; later ones are executed on their own
 
 
@@ -57,6 +58,7 @@ def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[
     lines = [
         _images_line({**set_values, **values}),
         *changed_parameters(chosen, values),
+        *without_effect(chosen, values),
         *_other_folder(set_values, values),
     ]
     print("\n".join(lines), flush=True)
@@ -164,6 +166,19 @@ def changed_parameters(chosen: Sequence[Path], values: Mapping[str, Value]) -> l
     ]
 
 
+def without_effect(chosen: Sequence[Path], values: Mapping[str, Value]) -> list[str]:
+    """Return a line for each parameter that is given or changed, but does not change the classifier."""
+    cells = [notebooks.read(path) for path in chosen]
+    merged = {name: value for cell in [*cells, values] for name, value in cell.items()}
+    default = parameters.PARAMETERS
+    return [
+        sentence
+        for name in merged
+        if (sentence := parameters.idle(name, merged))
+        and (name in values or merged[name] != default[name].default)
+    ]
+
+
 def _progress_line(name: str) -> Callable[[str], None] | None:
     """Return a function that shows the progress of a notebook in its line; None if that is no terminal."""
     if not sys.stdout.isatty():
@@ -205,14 +220,16 @@ def new_folder() -> Path:
     raise ImgclfError(f"{runs}: 1,000 runs in one second; wait a moment")
 
 
-def closing_report(dataset_name: str, folder: Path | None) -> str:
-    """Return the accuracies of a run and the paths of its files, as text.
+def closing_report(dataset_name: str, folder: Path | None, values: Mapping[str, Value] = NO_VALUES) -> str:
+    """Return the accuracies of a run with these parameters and the paths of its files, as text.
 
     Parameters
     ----------
     folder : of the executed notebooks; None if all results were up to date.
     """
     proc = files.proc_dir(dataset_name)
+    evaluated_on = {**notebooks.read(_divided(LAST)[1][0]), **values}.get("evaluate_on")
+    results = report.results_folder(proc, str(evaluated_on))
     scanned = dataset.read(dataset_name)
     notes = [f"left out: {image.path}: {image.excluded}" for image in scanned.excluded]
     if len(notes) > 5:
@@ -223,7 +240,7 @@ def closing_report(dataset_name: str, folder: Path | None) -> str:
         notes.append(cautions)
     if caution := split.read(scanned).caution():
         notes.append(caution)
-    figures = report.read(proc)
+    figures = report.read(results)
     if figures.get("classifier") != SVM and (done := record.read(proc)):
         notes.append(
             f"fine-tuning, validated on {len(done.held_back)} images: {learning_curve.summary(done.epochs)}"
@@ -236,7 +253,7 @@ def closing_report(dataset_name: str, folder: Path | None) -> str:
             "",
             *notes,
             f"executed notebooks   {folder or UP_TO_DATE}",
-            f"pictures, figures    {proc}",
+            f"pictures, figures    {results}",
             f"the classifier       {proc / files.CLASSIFIER}",
         ]
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STAGES = ("01", "02", "03", "04", "05")  # notebooks whose parameters may be in a grid
 FIXED_PARAMETERS = ("dataset_name", "images_dir")  # the same for all trials
-EVALUATE_ON = "evaluate_on"  # not in a grid: every trial is evaluated on its test images
+FIXED_VALUES = {"evaluate_on": report.TEST}  # of every trial, whatever the cells say
 KINDS = {
     **dict.fromkeys(("name", "fingerprint", "error"), str),
     "values": dict[str, str | bool | float | list[float]],
@@ -63,7 +63,7 @@ class Trial:
     @property
     def test_evaluation(self) -> Evaluation:
         """Scores of the test images."""
-        return report.read_scores(files.proc_dir(self.name) / files.SCORES)
+        return report.read_test_scores(files.proc_dir(self.name))
 
     def __str__(self) -> str:
         if self.error:
@@ -89,7 +89,7 @@ def parse_grid(text: str) -> dict[str, list[Value]]:
             raise ImgclfError(
                 f"grid: {name} is given twice; give all its values at once, {name}: VALUE, VALUE"
             )
-        if name in (*FIXED_PARAMETERS, EVALUATE_ON) or (
+        if name in (*FIXED_PARAMETERS, *FIXED_VALUES) or (
             name in parameters.PARAMETERS and not set(STAGES) & set(parameters.PARAMETERS[name].notebooks)
         ):
             raise ImgclfError(f"grid: {name} cannot be varied; give only parameters of notebooks 01 to 05")
@@ -214,10 +214,15 @@ def _accuracies(trial: Trial, best: Trial) -> dict[str, str]:
     held_out, test = trial.held_out_evaluation.overall_accuracy, trial.test_evaluation.overall_accuracy
     return {
         "held-out accuracy": f"{held_out.value:.1%} of {held_out.images}",
-        "test accuracy": f"{test.value:.1%}",
+        "test accuracy": f"{test.value:.1%}{_without(trial.test_evaluation)}",
         "95 % interval": f"{test.interval[0]:.0%} to {test.interval[1]:.0%}",
         "p": "" if trial is best else _p_value(best, trial),
     }
+
+
+def _without(evaluation: Evaluation) -> str:
+    """Say how many test images could not be evaluated; "" if all could."""
+    return f", {len(evaluation.missing)} missing" if evaluation.missing else ""
 
 
 def _p_value(best: Trial, trial: Trial) -> str:

@@ -22,7 +22,7 @@ from imgclf.annotation.annotations import Annotations
 from imgclf.annotation.gallery import DIGITS
 from imgclf.annotation.review import ANY, Review
 from imgclf.data.dataset import UNLABELLED, Image
-from imgclf.data.split import PreviousSplit
+from imgclf.data.previous_split import PreviousSplit
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets import charts

@@ -232,10 +232,7 @@ def test_scores_of_training_images_are_not_used(proc):
     write(proc, TRAIN, TEST, evaluated_on="train")
     scores = suspects.out_of_sample_scores("fruit")
     assert len(scores) == 2
-    assert (
-        scores.note
-        == "scores.npz is not used: its images are not test images; run 05_evaluate with evaluate_on=test"
-    )
+    assert scores.note == "scores.npz: its images are not test images; run 05_evaluate with evaluate_on=test"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from scipy.stats import beta
 from imgclf import ImgclfError
 from imgclf.classifier.model import Classifier
 from imgclf.data import scan
-from imgclf.data.dataset import Image
 from imgclf.evaluation import curves, metrics, report
 from imgclf.evaluation.metrics import wilson
 from support.classifiers import trained
@@ -165,27 +164,6 @@ def test_score_predicts_each_image_once(tiny_network, colour_folder):
     assert scored.sha256 == tuple(image.sha256 for image in scanned.images[::5])
     assert scored.overall_accuracy.value == 1.0
     assert counted == list(range(1, 9))
-
-
-def test_score_skips_an_image_that_cannot_be_read(tiny_network, colour_folder):
-    loaded = Classifier.load(trained(tiny_network, colour_folder))
-    scanned = scan.scan_folder("colours", colour_folder)
-    gone = Image("red/gone.jpg", "red", "0", "", 1, 1)
-    scored, skipped = metrics.score(loaded, scanned, [scanned.images[0], gone, scanned.images[-1]])
-    assert scored.paths == (scanned.images[0].path, scanned.images[-1].path)
-    assert [scored.labels[k] for k in scored.truth] == ["blue", "red"]
-    assert [image.path for image in skipped] == [str(colour_folder / "red/gone.jpg")]
-
-
-def test_score_skips_an_image_that_was_replaced(tiny_network, colour_folder):
-    loaded = Classifier.load(trained(tiny_network, colour_folder))
-    scanned = scan.scan_folder("colours", colour_folder)
-    (colour_folder / "blue" / "00.jpg").write_bytes((colour_folder / "red" / "00.jpg").read_bytes())
-    scored, skipped = metrics.score(loaded, scanned, scanned.images)
-    assert len(scored.truth) == 35
-    assert [image.reason for image in skipped] == [
-        "00.jpg: has changed since 01_prepare_data; run 01_prepare_data again"
-    ]
 
 
 def test_a_condensed_confusion_matrix_has_the_labels_with_mistakes_and_every_image():

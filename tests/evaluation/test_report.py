@@ -86,6 +86,32 @@ def test_table_of_training_images_begins_with_a_warning():
     )
 
 
+def test_an_evaluation_of_training_images_lies_where_no_reader_takes_it_for_a_test(tmp_path):
+    assert report.results_folder(tmp_path, "test") == tmp_path
+    assert report.results_folder(tmp_path, "train") == tmp_path / "on_training_images"
+
+
+@pytest.mark.parametrize("about", [{"evaluated_on": "train"}, {}], ids=["training images", "not said"])
+def test_scores_that_are_not_said_to_be_of_test_images_are_no_test_scores(tmp_path, about):
+    report.write(by_hand(), tmp_path, **about)  # as earlier versions wrote it
+    with pytest.raises(
+        ImgclfError,
+        match=r"scores\.npz: its images are not test images; run 05_evaluate with evaluate_on=test$",
+    ):
+        report.read_test_scores(tmp_path)
+
+
+def test_test_scores_of_another_run_than_the_figures_are_refused(tmp_path):
+    report.write(by_hand(), tmp_path, evaluated_on="test")
+    assert same(report.read_test_scores(tmp_path), by_hand())
+    report.write_scores(by_hand(truth=list("abc"), predicted=list("abc")), tmp_path / "scores.npz")
+    with pytest.raises(
+        ImgclfError,
+        match=r"scores\.npz: is of another run than evaluation\.json; run 05_evaluate again$",
+    ):
+        report.read_test_scores(tmp_path)
+
+
 def same(one: Evaluation, other: Evaluation) -> bool:
     plain = [(e.labels, e.paths, e.seed, e.sha256) for e in (one, other)]
     return plain[0] == plain[1] and all(

@@ -147,6 +147,20 @@ class TestFineTunedNetwork:
         found = figures(continued)
         assert found["classifier"] == "dnn" and found["overall_accuracy"] > 0.6
 
+    def test_an_evaluation_on_training_images_leaves_that_of_the_test_images_alone(
+        self, fine_tuned, continued
+    ):
+        proc = continued / "proc" / "colours"
+        before = {path.name: path.stat().st_mtime_ns for path in proc.glob("*.*")}
+        values = {"dataset_name": "colours", "images_dir": fine_tuned.folder, "classifier": "svm_dnn_refined"}
+        run = imgclf_run("05", continued, **values, evaluate_on="train")
+        assert run.returncode == 0, run.stderr
+        assert {path.name: path.stat().st_mtime_ns for path in proc.glob("*.*")} == before
+        written = {path.name for path in (proc / "on_training_images").iterdir()}
+        assert {"evaluation.json", "scores.npz", "confusion.png", "roc.png", "mistakes.png"} <= written
+        assert "CAREFUL: on the TRAINING IMAGES" in run.stdout
+        assert "27  " in run.stdout and str(proc / "on_training_images") in run.stdout
+
     def test_the_report_is_about_the_data_set_set_in_the_notebooks(
         self, fine_tuned, continued, tmp_path, monkeypatch
     ):
@@ -203,6 +217,21 @@ def test_parameters_that_are_not_default_are_listed_before_a_run_begins(tmp_path
         'images_dir = "/coats" in 02',
         "epochs = 9",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "without_effect"),
+    [
+        ({"epochs": 5}, ["epochs"]),  # given, although it is the default
+        ({"epochs": 5, "classifier": "dnn"}, []),
+        ({"svm_c": [1.0], "classifier": "dnn", "epochs": 0, "batch_size": 8}, ["batch_size", "svm_c"]),
+        ({}, []),
+    ],
+)
+def test_a_run_says_which_parameters_have_no_effect(given, without_effect):
+    lines = sequence.without_effect(notebooks.paths()[1:6], given)
+    assert [line.split()[0] for line in lines] == without_effect
+    assert all(" has no effect on the classifier with " in line for line in lines)
 
 
 def test_the_command_that_goes_on_gives_the_same_parameters(tmp_path):

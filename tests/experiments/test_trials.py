@@ -9,6 +9,7 @@ import pytest
 
 from imgclf import ImgclfError, files
 from imgclf.classifier import predict
+from imgclf.evaluation import report
 from imgclf.experiments import trials
 from imgclf.experiments.trials import Trial
 from support.trials import write_scores, write_trial
@@ -131,6 +132,15 @@ def replace_value(path, key, value):
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
 
 
+def test_scores_of_training_images_are_no_test_accuracy_of_a_trial():
+    trial = write_trial(3, 70, held_out=25, epochs=5)
+    folder = files.proc_dir(trial.name)
+    report.write(trial.test_evaluation, folder, evaluated_on="train")  # as earlier versions wrote it
+    with pytest.raises(ImgclfError, match="its images are not test images"):
+        trials.table([trial])
+    assert trials.read(trial.name) is None
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -140,6 +150,7 @@ def replace_value(path, key, value):
         lambda folder: replace_value(folder / files.TRIAL_RECORD, "seconds", {"02": "1"}),
         lambda folder: replace_value(folder / files.TRIAL_RECORD, "values", []),
         lambda folder: (folder / files.SCORES).unlink(),
+        lambda folder: (folder / files.EVALUATION).unlink(),
         lambda folder: (folder / files.HELD_OUT).write_bytes(b"PK"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from imgclf.annotation import review
 from imgclf.data import dataset
-from imgclf.data.split import PreviousSplit
+from imgclf.data.previous_split import PreviousSplit
 from support.evaluations import scored
 
 with warnings.catch_warnings():
