@@ -11,6 +11,7 @@ from imgclf.evaluation.metrics import Evaluation
 
 MOST_LINES, WORST = 40, 20  # a table of more labels has the WORST of them
 VERSION = 1  # of the layout of evaluation.json; docs/evaluation.schema.json describes it
+TEXTS = ("labels", "paths", "sha256", "cluster")  # of an evaluation
 WRITERS = {  # the notebooks
     files.HELD_OUT: "04_train_svm",
     files.LABEL_SCORES: "04_train_svm",
@@ -72,7 +73,7 @@ def _class_summary(evaluation: Evaluation, label: str) -> dict[str, Any]:
 
 def write_scores(evaluation: Evaluation, path: Path) -> None:
     """Write the arrays of an evaluation as an .npz file, atomically and without pickle."""
-    texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in ("labels", "paths", "sha256")}
+    texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in TEXTS}
     numbers = {name: getattr(evaluation, name) for name in ("truth", "scores", "probabilities", "seed")}
     files.write_npz(path, {**numbers, **texts})
 
@@ -100,19 +101,20 @@ def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
     ------
     ValueError, KeyError, TypeError : an array is missing, out of range, or of another shape or dtype.
     """
-    labels, paths, sha256 = (
-        tuple(arrays[name].astype(str).tolist()) for name in ("labels", "paths", "sha256")
-    )
+    arrays.setdefault("cluster", np.array([], dtype=str))  # files of version 0.1.0 have none
+    labels, paths, sha256, cluster = (tuple(arrays[name].astype(str).tolist()) for name in TEXTS)
     truth, scores, probabilities = (arrays[name] for name in ("truth", "scores", "probabilities"))
     n, k, seed = len(paths), len(labels), int(arrays["seed"])
-    if seed < 0 or any(arrays[name].ndim != 1 for name in ("labels", "paths", "sha256")):
+    if seed < 0 or any(arrays[name].ndim != 1 for name in TEXTS):
         raise ValueError("the seed is negative, or texts are no list")
-    if not (truth.shape == (n,) and scores.shape == probabilities.shape == (n, k) and len(sha256) in (0, n)):
+    if not (truth.shape == (n,) and scores.shape == probabilities.shape == (n, k)):
+        raise ValueError("the arrays differ in length")
+    if not {len(sha256), len(cluster)} <= {0, n}:
         raise ValueError("the arrays differ in length")
     is_label = truth.dtype.kind in "iu" and np.isin(truth, range(k)).all()
     if not is_label or not (probabilities >= 0).all() or np.isnan(scores).any():
         raise ValueError("a label or a number is out of range")
-    return Evaluation(labels, paths, truth, scores, probabilities, seed, sha256)
+    return Evaluation(labels, paths, truth, scores, probabilities, seed, sha256, cluster)
 
 
 def read(folder: Path) -> dict[str, Any]:

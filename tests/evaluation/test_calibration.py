@@ -5,7 +5,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from imgclf.evaluation import calibration
-from imgclf.evaluation.metrics import Evaluation, wilson
+from imgclf.evaluation.metrics import Evaluation
 from support.evaluations import certain, drawn
 
 
@@ -24,7 +24,8 @@ def test_bins_are_closed_above_and_those_without_images_are_left_out():
         (0.9, 1, 1),
     ]
     assert [b.confidence for b in result.bins] == pytest.approx([0.575, 0.65, 1])
-    assert result.bins[0].accuracy == wilson(np.array([False, True]))
+    assert (result.bins[0].accuracy.value, result.bins[0].accuracy.images) == (0.5, 2)
+    assert result.bins[0].accuracy.interval == pytest.approx((0.0126, 0.9874), abs=1e-4)
 
 
 def test_expected_calibration_error_is_the_mean_gap_weighted_by_images():
@@ -111,7 +112,7 @@ def test_bins_that_all_lie_on_one_side_are_never_called_mixed():
 def test_it_is_printed_in_two_lines():
     result = calibration.reliability(certain([0.75] * 4, [True, True, True, False]))
     assert str(result).splitlines() == [
-        "mean confidence 75%, accuracy 75% (30% to 95%, 4 images)",
+        "mean confidence 75%, accuracy 75% (19% to 99%, 4 images)",
         "expected calibration error 0.000; exact probabilities show 0.000 to 0.500 by chance",
     ]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, files
 from imgclf.evaluation import report
 from imgclf.evaluation.metrics import Evaluation
 from support.evaluations import by_hand
@@ -44,8 +44,8 @@ def test_scores_npz_holds_the_arrays_without_pickle(tmp_path):
 def test_table_shows_accuracies_with_intervals_and_baselines():
     lines = report.table(report.summary(by_hand())).splitlines()
     assert lines[0].split() == ["images", "accuracy", "95", "%", "interval", "ROC", "area"]
-    assert lines[1].split() == ["a", "4", "75%", "30%", "to", "95%", "0.88"]
-    assert lines[4].split() == ["overall", "accuracy", "10", "70%", "40%", "to", "89%"]
+    assert lines[1].split() == ["a", "4", "75%", "19%", "to", "99%", "0.88"]
+    assert lines[4].split() == ["overall", "accuracy", "10", "70%", "35%", "to", "93%"]
     assert lines[5].startswith("overall class-averaged accuracy")
     assert lines[6:] == [
         "chance level, class-averaged              33%",
@@ -87,15 +87,16 @@ def test_table_of_training_images_begins_with_a_warning():
 
 
 def same(one: Evaluation, other: Evaluation) -> bool:
-    plain = [(e.labels, e.paths, e.seed, e.sha256) for e in (one, other)]
+    plain = [(e.labels, e.paths, e.seed, e.sha256, e.cluster) for e in (one, other)]
     return plain[0] == plain[1] and all(
         (getattr(one, name) == getattr(other, name)).all() for name in ("truth", "scores", "probabilities")
     )
 
 
+@pytest.mark.parametrize("cluster", [(), tuple("aabbccddee")])
 @pytest.mark.parametrize("sha256", [(), tuple("0123456789")])
-def test_scores_are_read_as_they_were_written(tmp_path, sha256):
-    evaluation = replace(by_hand(seed=3), sha256=sha256)
+def test_scores_are_read_as_they_were_written(tmp_path, sha256, cluster):
+    evaluation = replace(by_hand(seed=3), sha256=sha256, cluster=cluster)
     report.write_scores(evaluation, tmp_path / "scores.npz")
     assert same(report.read_scores(tmp_path / "scores.npz"), evaluation)
 
@@ -108,6 +109,15 @@ def test_scores_without_images_and_scores_of_minus_infinity_are_read_back(tmp_pa
     ):
         report.write_scores(evaluation, tmp_path / name)
         assert same(report.read_scores(tmp_path / name), evaluation)
+
+
+def test_scores_of_version_0_1_0_have_no_clusters(tmp_path):
+    evaluation = by_hand()
+    report.write_scores(evaluation, tmp_path / "scores.npz")
+    arrays = files.read_npz(tmp_path / "scores.npz")
+    del arrays["cluster"]
+    files.write_npz(tmp_path / "scores.npz", arrays)
+    assert same(report.read_scores(tmp_path / "scores.npz"), evaluation)
 
 
 @pytest.mark.parametrize(
@@ -128,14 +138,15 @@ def test_missing_and_damaged_scores_name_the_notebook_that_writes_them(tmp_path,
 
 def test_a_corrupt_byte_in_scores_is_reported_or_harmless(tmp_path):
     path, draws, refused = tmp_path / "scores.npz", np.random.default_rng(0), 0
-    report.write_scores(by_hand(), path)
+    written = replace(by_hand(), cluster=tuple("aabbccddee"))
+    report.write_scores(written, path)
     whole = path.read_bytes()
     for _ in range(400):
         wrong = bytearray(whole)
         wrong[draws.integers(len(wrong))] = draws.integers(256)
         path.write_bytes(wrong)
         try:
-            assert same(report.read_scores(path), by_hand())
+            assert same(report.read_scores(path), written)
         except ImgclfError:
             refused += 1
     assert refused > 200
@@ -151,6 +162,7 @@ def test_a_corrupt_byte_in_scores_is_reported_or_harmless(tmp_path):
         {"scores": np.full((10, 3), np.nan)},
         {"probabilities": np.full((10, 3), -1.0)},
         {"sha256": ("0",)},
+        {"cluster": ("0",)},
         {"seed": -1},
     ],
 )
