@@ -1,11 +1,13 @@
 """Evaluations as files and as text."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from imgclf import ImgclfError, files
+from imgclf.data.dataset import Image
 from imgclf.evaluation import calibration, curves
 from imgclf.evaluation.metrics import Evaluation
 
@@ -33,6 +35,25 @@ def notice(evaluated_on: str, evaluation: Evaluation, caution: str = "") -> str:
             "the figures below overestimate the accuracy on new images"
         )
     return f"{images} test images, none of them used in training" + (caution and f"\n{caution}")
+
+
+def independence(evaluation: Evaluation, images: Iterable[Image], split_by: str) -> str:
+    """Say how many independent clusters the images are, and for which further images the intervals hold.
+
+    Parameters
+    ----------
+    images : those that were evaluated. split_by : `Split.split_by`.
+    """
+    count, clusters = len(evaluation.truth), len(np.unique(evaluation.cluster_number))
+    text = f"{count} images, each independent of the others"
+    if clusters < count:
+        text = f"{count} images in {clusters} independent clusters, which the intervals take into account"
+    if split_by == "image" and any(image.group for image in images):
+        text += (
+            "\nThe images are in groups (folders below their label), which split_by=image divides: "
+            "the intervals hold for further images of the same groups"
+        )
+    return text
 
 
 def write(evaluation: Evaluation, folder: Path, **about: Any) -> None:

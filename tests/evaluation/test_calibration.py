@@ -1,5 +1,7 @@
 """Confidence against accuracy: counted by eye, against scikit-learn, and in simulations of known calibration."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
@@ -87,6 +89,18 @@ def test_overconfidence_and_underconfidence_are_detected_and_named(off, verdict)
     result = calibration.reliability(simulated(1, images=2000, off=off))
     assert result.verdict.startswith(verdict)
     assert result.expected_calibration_error == pytest.approx(abs(off), abs=0.07)
+
+
+def test_images_that_are_correct_together_widen_the_range_by_chance():
+    # 20 clusters of 10 images each with a probability of 80 %: of 16 clusters all images are correct.
+    evaluation = certain([0.8] * 200, [True] * 160 + [False] * 40)
+    clustered = replace(evaluation, cluster=tuple(str(row // 10) for row in range(200)))
+    independent, together = (
+        calibration.reliability(one).expected_calibration_error_by_chance for one in (evaluation, clustered)
+    )
+    # Exact probabilities miss by up to 1.96 standard deviations of a share of 200 images, or of 20.
+    assert independent[1] == pytest.approx(1.96 * (0.16 / 200) ** 0.5, rel=0.2)
+    assert together[1] == pytest.approx(1.96 * (0.16 / 20) ** 0.5, rel=0.2)
 
 
 def test_gaps_that_cancel_over_all_images_are_named_as_such():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from imgclf import ImgclfError, files
+from imgclf.data.dataset import Image
 from imgclf.evaluation import report
 from imgclf.evaluation.metrics import Evaluation
 from support.evaluations import by_hand
@@ -57,6 +58,23 @@ def test_notice_warns_about_training_images():
     assert report.notice("train", by_hand()).startswith("CAREFUL: these 10 images are TRAINING IMAGES; ")
     assert report.notice("test", by_hand()) == "10 test images, none of them used in training"
     assert report.notice("test", by_hand(), "CAREFUL: frames").endswith("in training\nCAREFUL: frames")
+
+
+def test_independent_clusters_are_counted():
+    images = [Image(f"a/{row}.jpg", "a", str(row), "", 1, 1) for row in range(10)]
+    assert report.independence(by_hand(), images, "image") == "10 images, each independent of the others"
+    pairs = replace(by_hand(), cluster=tuple("aabbccddee"))
+    assert (
+        report.independence(pairs, images, "image")
+        == "10 images in 5 independent clusters, which the intervals take into account"
+    )
+
+
+@pytest.mark.parametrize(("split_by", "named"), [("image", True), ("group", False)])
+def test_intervals_of_divided_groups_are_said_to_hold_for_these_groups(split_by, named):
+    images = [Image("a/front/1.jpg", "a", "1", "", 1, 1, group="front")]
+    text = report.independence(by_hand(), images, split_by)
+    assert ("the intervals hold for further images of the same groups" in text) == named
 
 
 def test_a_missing_evaluation_names_the_notebook_that_writes_it(tmp_path):
