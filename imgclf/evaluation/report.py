@@ -1,12 +1,13 @@
 """Evaluations as files and as text."""
 
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from imgclf import ImgclfError, files
+from imgclf.data.dataset import Image
 from imgclf.evaluation import calibration, curves
 from imgclf.evaluation.metrics import Evaluation
 
@@ -14,8 +15,8 @@ MOST_LINES, WORST = 40, 20  # a table of more labels has the WORST of them
 MOST_NAMED = 3  # images in a sentence
 TEST, TRAIN = "test", "train"  # values of the parameter evaluate_on
 ON_TRAINING_IMAGES = "on_training_images"  # the folder of their evaluation
-TEXTS = ("labels", "paths", "sha256")  # arrays of text in a file of scores
 VERSION = 1  # of the layout of evaluation.json; docs/evaluation.schema.json describes it
+TEXTS = ("labels", "paths", "sha256", "cluster", "missing")  # arrays of text in a file of scores
 WRITERS = {  # the notebooks
     files.HELD_OUT: "04_train_svm",
     files.LABEL_SCORES: "04_train_svm",
@@ -65,6 +66,25 @@ def results_folder(proc: Path, evaluated_on: str) -> Path:
     return proc / ON_TRAINING_IMAGES if evaluated_on == TRAIN else proc
 
 
+def independence(evaluation: Evaluation, images: Iterable[Image], split_by: str) -> str:
+    """Say how many independent clusters the images are, and for which further images the intervals hold.
+
+    Parameters
+    ----------
+    images : those that were evaluated. split_by : `Split.split_by`.
+    """
+    count, clusters = len(evaluation.truth), len(np.unique(evaluation.cluster_number))
+    text = f"{count} images, each independent of the others"
+    if clusters < count:
+        text = f"{count} images in {clusters} independent clusters, which the intervals take into account"
+    if split_by == "image" and any(image.group for image in images):
+        text += (
+            "\nThe images are in groups (folders below their label), which split_by=image divides: "
+            "the intervals hold for further images of the same groups"
+        )
+    return text
+
+
 def write(evaluation: Evaluation, folder: Path, **about: Any) -> None:
     """Write `evaluation.json` (all figures, and the keys of `about`) and `scores.npz` (the arrays)."""
     files.write_json(folder / files.EVALUATION, {"version": VERSION, **about, **summary(evaluation)})
@@ -112,7 +132,7 @@ def _class_summary(evaluation: Evaluation, label: str) -> dict[str, Any]:
 
 def write_scores(evaluation: Evaluation, path: Path) -> None:
     """Write the arrays of an evaluation as an .npz file, atomically and without pickle."""
-    texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in (*TEXTS, "missing")}
+    texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in TEXTS}
     numbers = {name: getattr(evaluation, name) for name in ("truth", "scores", "probabilities", "seed")}
     files.write_npz(path, {**numbers, **texts})
 
@@ -140,19 +160,21 @@ def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
     ------
     ValueError, KeyError, TypeError : an array is missing, out of range, or of another shape or dtype.
     """
-    labels, paths, sha256 = (tuple(arrays[name].astype(str).tolist()) for name in TEXTS)
-    missing = arrays.get("missing", np.zeros(0, str))  # version 0.1.0 stored none
+    # Files of version 0.1.0 have neither clusters nor missing images.
+    arrays = {"cluster": np.array([], dtype=str), "missing": np.array([], dtype=str), **arrays}
+    labels, paths, sha256, cluster, missing = (tuple(arrays[name].astype(str).tolist()) for name in TEXTS)
     truth, scores, probabilities = (arrays[name] for name in ("truth", "scores", "probabilities"))
     n, k, seed = len(paths), len(labels), int(arrays["seed"])
-    if seed < 0 or any(array.ndim != 1 for array in (*(arrays[name] for name in TEXTS), missing)):
+    if seed < 0 or any(arrays[name].ndim != 1 for name in TEXTS):
         raise ValueError("the seed is negative, or texts are no list")
-    if not (truth.shape == (n,) and scores.shape == probabilities.shape == (n, k) and len(sha256) in (0, n)):
+    if not (truth.shape == (n,) and scores.shape == probabilities.shape == (n, k)):
+        raise ValueError("the arrays differ in length")
+    if not {len(sha256), len(cluster)} <= {0, n}:
         raise ValueError("the arrays differ in length")
     is_label = truth.dtype.kind in "iu" and np.isin(truth, range(k)).all()
     if not is_label or not (probabilities >= 0).all() or np.isnan(scores).any():
         raise ValueError("a label or a number is out of range")
-    found = Evaluation(labels, paths, truth, scores, probabilities, seed, sha256)
-    return replace(found, missing=tuple(missing.astype(str).tolist()))
+    return Evaluation(labels, paths, truth, scores, probabilities, seed, sha256, cluster, missing)
 
 
 def read_test_scores(folder: Path) -> Evaluation:
