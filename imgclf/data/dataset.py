@@ -1,6 +1,5 @@
 """The data set: a folder with one subfolder of images for each label."""
 
-import csv
 import hashlib
 import os
 import shlex
@@ -9,13 +8,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from imgclf import ImgclfError, files
-from imgclf.data import folders
+from imgclf.data import folders, tables
 from imgclf.data.journal import Journal
 from imgclf.data.layout import UNLABELLED as UNLABELLED
 from imgclf.data.layout import Layout, doubts, role
@@ -357,7 +355,7 @@ def write(dataset: Dataset) -> Path:
     The path of `images.tsv`.
     """
     rows = [asdict(image) for image in dataset.files]
-    write_table(_table(dataset.name), rows, [column.name for column in fields(Image)])
+    tables.write(_table(dataset.name), rows, [column.name for column in fields(Image)])
     files.write_json(
         _metadata(dataset.name),
         {
@@ -451,7 +449,7 @@ def cached_images(name: str) -> dict[str, Image]:
     if not table.exists():
         return {}
     images = _read_images(table)
-    return {image.sha256: image for image in images} if "depth" in read_header(table) else {}
+    return {image.sha256: image for image in images} if "depth" in tables.header(table) else {}
 
 
 def _read_metadata(name: str) -> dict[str, Any]:
@@ -463,42 +461,10 @@ def _read_metadata(name: str) -> dict[str, Any]:
 
 def _read_images(table: Path) -> tuple[Image, ...]:
     try:
-        return tuple(_image(row) for row in read_table(table))
-    except (TypeError, KeyError, ValueError, csv.Error) as error:
+        return tuple(_image(row) for row in tables.read(table))
+    except (TypeError, KeyError, ValueError) as error:
         raise ImgclfError(f"{table}: damaged; delete it and run 01_prepare_data again") from error
 
 
 def _image(row: dict[str, Any]) -> Image:
     return Image(**{**row, "width": int(row["width"]), "height": int(row["height"])})
-
-
-def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
-    """Write rows as tab-separated values with a header line; an atomic write."""
-    lines: list[str] = []
-    # Python 3.11 quotes a carriage return in a value only if lines end in one.
-    writer = csv.DictWriter(
-        SimpleNamespace(write=lines.append), columns, delimiter="\t", lineterminator="\r\n"
-    )
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(path, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
-
-
-def read_header(path: Path) -> list[str]:
-    """Return the names of the columns of a tab-separated file."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t").fieldnames or ())
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a tab-separated file with a header line.
-
-    Raises
-    ------
-    ValueError : a row has more or fewer cells than the header.
-    """
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    if any(None in row or None in row.values() for row in rows):
-        raise ValueError(f"{path}: rows differ in the number of cells")
-    return rows

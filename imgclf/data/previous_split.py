@@ -1,12 +1,11 @@
 """The split that was written last, and what a new one changes."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imgclf import ImgclfError
-from imgclf.data import split
-from imgclf.data.dataset import Dataset, read_table
+from imgclf.data import split, tables
+from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
 
 MOST_NAMED = 3  # images in a sentence
@@ -107,7 +106,7 @@ class PreviousSplit:
 def read(dataset_name: str) -> PreviousSplit:
     """Return the split that was written last; empty if there is none that can be read."""
     try:
-        rows = read_table(split.table(dataset_name))
+        rows = tables.read(split.table(dataset_name))
         settings = split.read_settings(dataset_name)
         return PreviousSplit(
             {row["sha256"]: row["split"] for row in rows},
@@ -116,5 +115,5 @@ def read(dataset_name: str) -> PreviousSplit:
             settings["seed"],
             {row["sha256"]: row["path"] for row in rows},
         )
-    except (ImgclfError, OSError, KeyError, ValueError, csv.Error):
+    except (ImgclfError, OSError, KeyError, ValueError):
         return PreviousSplit({})  # 01_prepare_data computes the split again

@@ -1,6 +1,5 @@
 """The split into training and test set: by content, so that the same images are split alike everywhere."""
 
-import csv
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
@@ -12,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from imgclf import ImgclfError, files, parameters
-from imgclf.data import split_check, test_list
-from imgclf.data.dataset import Dataset, Image, read_table, write_table
+from imgclf.data import split_check, tables, test_list
+from imgclf.data.dataset import Dataset, Image
 from imgclf.data.split_check import EXCLUDED, TEST, TRAIN
 
 FEW = 20  # a label with fewer training images, or a quarter of it in test images, is warned about
@@ -447,7 +446,7 @@ def write(dataset: Dataset, split: Split) -> Path:
         for subset, images in subsets.items()
         for image in images
     ]
-    write_table(table(dataset.name), rows, COLUMNS)
+    tables.write(table(dataset.name), rows, COLUMNS)
     files.write_json(_settings(dataset.name), split.settings)
     return table(dataset.name)
 
@@ -468,9 +467,9 @@ def read(dataset: Dataset) -> Split:
         raise ImgclfError(f"no split of {dataset.name} yet ({path}); run 01_prepare_data first")
     settings, image = read_settings(dataset.name), {i.path: i for i in dataset.images}
     try:
-        rows = read_table(path)
+        rows = tables.read(path)
         fault = split_check.row_fault(rows, image) or split_check.label_fault(rows, image)
-    except (KeyError, ValueError, csv.Error) as error:
+    except (KeyError, ValueError) as error:
         raise ImgclfError(f"{path}: does not fit images.tsv ({error}); run 01_prepare_data again") from error
     undivided = clusters(dataset, split_by=settings["split_by"])
     if not fault and (fault := split_check.cluster_fault(rows, image, undivided)):

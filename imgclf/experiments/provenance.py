@@ -17,6 +17,7 @@ from typing import Any
 from imgclf import ImgclfError, __version__, engines, files, parameters
 from imgclf.collect import manifest
 from imgclf.data import dataset, folders, layout, test_list
+from imgclf.evaluation import report
 from imgclf.experiments import notebooks
 from imgclf.features import Cache
 from imgclf.finetuning import record
@@ -32,7 +33,8 @@ NAMES = {
     "05": "05_evaluate",
 }
 
-# The files below proc/NAME that each stage writes. {features} is the folder of the feature vectors.
+# The files below proc/NAME that each stage writes. {features} is the folder of the feature vectors, and
+# {results} that of an evaluation.
 DATASET = ("images.tsv", "images.json")
 SPLIT = ("split.tsv", "split.json")
 REFINED = (files.REFINED_NETWORK, files.DNN_HEAD, record.RECORD)
@@ -44,12 +46,15 @@ WRITES = {
     "02": (files.FIXED_NETWORK, *REFINED, "dnn_training.png"),
     "03": (FEATURES, "feature_map.png"),
     "04": (*TO_EVALUATE, files.SVM_HEAD, "svm_c.png"),
-    "05": (
-        files.EVALUATION,
-        files.SCORES,
-        *(f"{name}.png" for name in ("confusion", "roc", "precision_recall", "rejection", "reliability")),
-        "mistakes.png",
-        "suspects.png",
+    "05": tuple(
+        f"{{results}}{name}"
+        for name in (
+            files.EVALUATION,
+            files.SCORES,
+            *(f"{name}.png" for name in ("confusion", "roc", "precision_recall", "rejection", "reliability")),
+            "mistakes.png",
+            "suspects.png",
+        )
     ),
 }
 READS: dict[str, tuple[str, ...]] = {  # with classifier="svm" without those of the fine-tuned network
@@ -338,14 +343,17 @@ def _reads(number: str, values: Mapping[str, Value]) -> tuple[str, ...]:
 
 
 def _expanded(names: Iterable[str], values: Mapping[str, Value]) -> list[str]:
-    """Return names with the folder of the feature vectors in place of {features}."""
+    """Return names with the folders in place of {features} and {results}."""
     proc = files.proc_dir(str(values["dataset_name"]))
     network = proc / main_output("02", values) if "classifier" in values else proc / "none"
     features = "features/none"
     if network.is_file() and "precision" in values:
         precision = str(deciding("03", values)["precision"])
         features = Cache.of(proc.name, network, precision).folder.relative_to(proc).as_posix()
-    return [name.format(features=features) for name in names]
+    results = report.results_folder(proc, str(values.get("evaluate_on"))).relative_to(proc)
+    return [
+        name.format(features=features, results="" if results == Path() else f"{results}/") for name in names
+    ]
 
 
 def _hashes(dataset_name: str, names: Iterable[str]) -> dict[str, str]:
