@@ -231,7 +231,7 @@ def _unfinished(dataset_name: str, number: str, made: Record | None, main: str) 
             "that fit are used again"
         )
     state = "has not run yet" if made is None else "was not run to its end"
-    return f"{dataset_name}: {NAMES[number]} {state}; run it first"
+    return f"{dataset_name}: {NAMES[number]} {state}; run the notebooks from {NAMES[number]} on"
 
 
 def main_output(number: str, values: Mapping[str, Value]) -> str:

@@ -142,7 +142,9 @@ class TestAnUnfinishedStage:
         with monkeypatch.context() as patch:
             patch.setattr(provenance, "end", in_process.nothing)  # as if it had been interrupted
             folder.run("04")
-        with pytest.raises(ImgclfError, match="colours: 04_train_svm was not run to its end; run it first"):
+        with pytest.raises(
+            ImgclfError, match="colours: 04_train_svm was not run to its end; run the notebooks from 04"
+        ):
             folder.run("05")
 
     def test_is_one_whose_inputs_changed_while_it_ran(self, folder):
@@ -156,7 +158,9 @@ class TestAnUnfinishedStage:
             provenance.end("04", values | {"seed": 7})
 
     def test_a_notebook_that_has_not_run_is_named(self, data_dir):
-        with pytest.raises(ImgclfError, match="colours: 01_prepare_data has not run yet; run it first"):
+        with pytest.raises(
+            ImgclfError, match="colours: 01_prepare_data has not run yet; run the notebooks from 01"
+        ):
             in_process.run_all("05", "05", {"dataset_name": "colours"})
 
 
