@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imgclf import ImgclfError
-from imgclf.data import split
+from imgclf.data import split, split_settings
 from imgclf.data.dataset import Dataset, read_table
 from imgclf.data.split import Split
 
@@ -108,7 +108,7 @@ def read(dataset_name: str) -> PreviousSplit:
     """Return the split that was written last; empty if there is none that can be read."""
     try:
         rows = read_table(split.table(dataset_name))
-        settings = split.read_settings(dataset_name)
+        settings = split_settings.read(dataset_name)
         return PreviousSplit(
             {row["sha256"]: row["split"] for row in rows},
             settings["train_fraction"],
