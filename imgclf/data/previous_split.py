@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imgclf import ImgclfError
-from imgclf.data import split, tables
+from imgclf.data import split, split_settings, tables
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
 
@@ -107,7 +107,7 @@ def read(dataset_name: str) -> PreviousSplit:
     """Return the split that was written last; empty if there is none that can be read."""
     try:
         rows = tables.read(split.table(dataset_name))
-        settings = split.read_settings(dataset_name)
+        settings = split_settings.read(dataset_name)
         return PreviousSplit(
             {row["sha256"]: row["split"] for row in rows},
             settings["train_fraction"],

@@ -5,38 +5,19 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 
 from imgclf import ImgclfError, files, parameters
-from imgclf.data import split_check, tables, test_list
+from imgclf.data import split_check, split_settings, tables, test_list
 from imgclf.data.dataset import Dataset, Image
 from imgclf.data.split_check import EXCLUDED, TEST, TRAIN
+from imgclf.data.split_settings import Settings
 
 FEW = 20  # a label with fewer training images, or a quarter of it in test images, is warned about
 MOST_NAMED = 12  # labels in that warning
 COLUMNS = ["path", "split", "cluster", "sha256"]
-
-
-class Settings(TypedDict):
-    """How a split was made."""
-
-    train_fraction: float
-    split_by: str
-    seed: int
-    divided: tuple[str, ...]
-    not_found: tuple[str, ...]
-
-
-SETTINGS_KINDS = {
-    "train_fraction": float,
-    "split_by": str,
-    "seed": int,
-    "divided": list[str],  # version 0.1.0 stored neither this
-    "not_found": list[str],  # nor this
-}
 
 
 @dataclass(frozen=True)
@@ -50,6 +31,7 @@ class Split:
     not_found : dedicated test images that the list names and the folder lacks.
     divided : labels whose near-duplicates are in both sets, since otherwise one label would have no images in
         one set.
+    list_sha256 : of the list of dedicated test images; empty without one, None if version 0.1.0 split.
     idle : sentences about settings that were changed and have no effect on these images.
     """
 
@@ -62,6 +44,7 @@ class Split:
     split_by: str = "image"
     seed: int = 0
     divided: tuple[str, ...] = ()
+    list_sha256: str | None = None
     idle: tuple[str, ...] = ()
 
     @property
@@ -73,6 +56,7 @@ class Split:
             seed=self.seed,
             divided=self.divided,
             not_found=self.not_found,
+            list_sha256=self.list_sha256,
         )
 
     def counts(self) -> pd.DataFrame:
@@ -234,7 +218,8 @@ def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "im
         parts = _parts(dataset, cluster, train_fraction=train_fraction, seed=seed)
         parts = replace(parts, divided=_labels_in_both(dataset.images, parts, before))
     _check(dataset, parts)
-    return _with_idle(dataset, replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed))
+    parts = replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed)
+    return _with_idle(dataset, replace(parts, list_sha256=test_list.sha256(dataset.folder)))
 
 
 def _with_idle(dataset: Dataset, parts: Split) -> Split:
@@ -401,38 +386,6 @@ def table(dataset_name: str) -> Path:
     return files.proc_dir(dataset_name) / "split.tsv"
 
 
-def _settings(dataset_name: str) -> Path:
-    return files.proc_dir(dataset_name) / "split.json"
-
-
-def read_settings(dataset_name: str) -> Settings:
-    """Return how the split that was written last was made.
-
-    Raises
-    ------
-    ImgclfError : `split.json` is missing or damaged, or has a value that is not allowed.
-    """
-    try:
-        stored = files.read_json(
-            _settings(dataset_name), SETTINGS_KINDS, defaults={"divided": [], "not_found": []}
-        )
-        for name in ("train_fraction", "split_by", "seed"):
-            parameters.check(name, stored[name])
-        return Settings(
-            train_fraction=stored["train_fraction"],
-            split_by=stored["split_by"],
-            seed=stored["seed"],
-            divided=tuple(stored["divided"]),
-            not_found=tuple(stored["not_found"]),
-        )
-    except (OSError, ValueError) as error:
-        raise ImgclfError(
-            f"{_settings(dataset_name)}: missing or damaged; run 01_prepare_data again"
-        ) from error
-    except ImgclfError as error:
-        raise ImgclfError(f"{_settings(dataset_name)}: {error}; run 01_prepare_data again") from error
-
-
 def write(dataset: Dataset, split: Split) -> Path:
     """Write `split.tsv`, one line an image, and `split.json`, the settings of the split.
 
@@ -447,7 +400,7 @@ def write(dataset: Dataset, split: Split) -> Path:
         for image in images
     ]
     tables.write(table(dataset.name), rows, COLUMNS)
-    files.write_json(_settings(dataset.name), split.settings)
+    split_settings.write(dataset.name, split.settings)
     return table(dataset.name)
 
 
@@ -460,17 +413,22 @@ def read(dataset: Dataset) -> Split:
     Raises
     ------
     ImgclfError : `split.tsv` is missing, does not fit `images.tsv`, or has clusters in both sets that
-        `split` would not divide.
+        `split` would not divide; or the list of dedicated test images was changed since.
     """
     path = table(dataset.name)
     if not path.exists():
         raise ImgclfError(f"no split of {dataset.name} yet ({path}); run 01_prepare_data first")
-    settings, image = read_settings(dataset.name), {i.path: i for i in dataset.images}
+    settings, image = split_settings.read(dataset.name), {i.path: i for i in dataset.images}
     try:
         rows = tables.read(path)
         fault = split_check.row_fault(rows, image) or split_check.label_fault(rows, image)
     except (KeyError, ValueError) as error:
         raise ImgclfError(f"{path}: does not fit images.tsv ({error}); run 01_prepare_data again") from error
+    if settings["list_sha256"] not in (None, test_list.sha256(dataset.folder)) and dataset.folder.is_dir():
+        raise ImgclfError(
+            f"{dataset.folder}: the list of dedicated test images ({' or '.join(test_list.NAMES)}) was "
+            "changed after 01_prepare_data split the images; run 01_prepare_data again"
+        )
     undivided = clusters(dataset, split_by=settings["split_by"])
     if not fault and (fault := split_check.cluster_fault(rows, image, undivided)):
         divided = _divided_clusters(dataset, undivided, settings)

@@ -56,6 +56,17 @@ def find(listed: Iterable[str], names: Collection[str]) -> tuple[set[str], list[
     return found, sorted(not_found)
 
 
+def _file(folder: Path) -> Path | None:
+    """Return the path of a data set's list; None without one."""
+    return next((folder / name for name in NAMES if (folder / name).exists()), None)
+
+
+def sha256(folder: Path) -> str:
+    """Return the sha256 of a data set's list; empty without one."""
+    path = _file(folder)
+    return hashlib.sha256(files.read_bytes(path)).hexdigest() if path else ""
+
+
 def read(folder: Path) -> set[str]:
     """Return the dedicated test images of a data set, as `label/file`; empty without a list.
 
@@ -65,7 +76,7 @@ def read(folder: Path) -> set[str]:
     ------
     ImgclfError : a line has neither form, or the list is not UTF-8.
     """
-    path = next((folder / name for name in NAMES if (folder / name).exists()), None)
+    path = _file(folder)
     if path is None:
         return set()
     try:

@@ -212,8 +212,11 @@ def _cells() -> dict[str, Value]:
 
 
 def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:
-    """Hash of everything that a trial depends on."""
+    """Hash of everything that a trial depends on; of a backbone in a file, also of its content."""
     about = [__version__, settings, dataset.fingerprint(parts.train), dataset.fingerprint(parts.test)]
+    backbone = Path(str(settings["backbone"]))
+    if backbone.is_file():
+        about.append(files.sha256(backbone))
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 

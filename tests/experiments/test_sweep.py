@@ -291,3 +291,17 @@ def test_a_sweep_over_a_parameter_of_a_split_that_is_given_is_refused(data_dir, 
         ImgclfError, match="with split_by=group, image would be the same: no image is in a subf"
     ):
         sweep.run("colours", str(colour_folder), "split_by: image, group")
+
+
+def test_a_trial_of_another_network_in_the_same_file_runs_again(
+    data_dir, colour_folder, tiny_network, monkeypatch
+):
+    monkeypatch.setattr(sweep, "execute", refuse)
+    fingerprints = set()
+    for content in (tiny_network.read_bytes(), b"another network"):
+        tiny_network.write_bytes(content)
+        with pytest.raises(ImgclfError, match="no kernel"):
+            sweep.run("colours", str(colour_folder), f"backbone: {tiny_network}")
+        (record,) = data_dir.glob("proc/*/trial.json")
+        fingerprints.add(json.loads(record.read_text())["fingerprint"])
+    assert len(fingerprints) == 2
