@@ -112,7 +112,7 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
         int(gained.sum()),
         int(lost.sum()),
         permutation_p_value(difference.astype(int)),
-        len(difference),
+        after.clusters,
         float(max(1, difference @ difference / max(1, (gained | lost).sum()))),
     )
 

@@ -73,6 +73,11 @@ class Evaluation:
             return np.arange(len(self.truth))
         return np.unique(self.cluster, return_inverse=True)[1]
 
+    @property
+    def clusters(self) -> int:
+        """Number of independent clusters of the images; as many as images if each is independent."""
+        return len(np.unique(self.cluster_number))
+
     @cached_property
     def predicted(self) -> np.ndarray:
         """Predicted label of each image, (n,) int: the position of the largest score in `labels`."""

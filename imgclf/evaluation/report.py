@@ -73,7 +73,7 @@ def independence(evaluation: Evaluation, images: Iterable[Image], split_by: str)
     ----------
     images : those that were evaluated. split_by : `Split.split_by`.
     """
-    count, clusters = len(evaluation.truth), len(np.unique(evaluation.cluster_number))
+    count, clusters = len(evaluation.truth), evaluation.clusters
     text = f"{count} images, each independent of the others"
     if clusters < count:
         text = f"{count} images in {clusters} independent clusters, which the intervals take into account"
@@ -103,6 +103,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
     """Return all figures as plain values, for JSON; None where a label has no test images."""
     return {
         "images": len(evaluation.truth),
+        "clusters": evaluation.clusters,
         "missing": _missing(evaluation),
         "overall_accuracy": evaluation.overall_accuracy.value,
         "overall_accuracy_interval": list(evaluation.overall_accuracy.interval),

@@ -348,7 +348,7 @@ PARAMETERS = {
             "seed",
             "int",
             0,
-            "random seed of the split, fine-tuning, cross-validation and bootstrap",
+            "random seed of the split, fine-tuning, cross-validation and simulations",
             ("01", "02", "04", "05"),
             minimum=0,
         ),

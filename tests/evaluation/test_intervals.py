@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 from scipy.stats import beta, binom, binomtest
+from sklearn.metrics import roc_auc_score
 
 from imgclf.evaluation import intervals
 
@@ -33,6 +34,24 @@ def coverage(interval, truth: float) -> float:
     """Share of `SETS` intervals that contain the truth; `interval` draws one set of images and returns its interval."""
     found = np.array([interval() for _ in range(SETS)])
     return float(((found[:, 0] <= truth + 1e-9) & (truth - 1e-9 <= found[:, 1])).mean())
+
+
+def test_every_interval_contains_its_figure():
+    draws = np.random.default_rng(0)
+    for _ in range(1000):
+        n = int(draws.integers(1, 40))
+        is_correct, label = draws.random(n) < draws.choice([0, 0.5, 0.95, 1]), draws.geometric(0.4, n)
+        cluster, score = draws.integers(0, draws.choice([1, 3, 100]), n), np.round(draws.normal(size=n), 1)
+        of_labels = [is_correct[label == one].mean() for one in np.unique(label)]
+        found = [
+            (is_correct.mean(), intervals.accuracy(is_correct, cluster)),
+            (np.mean(of_labels), intervals.average(is_correct, label, cluster)),
+        ]
+        if 0 < is_correct.sum() < n:
+            area = roc_auc_score(is_correct, score)
+            found.append((area, intervals.roc_area(score, is_correct, cluster)))
+        for value, (low, high) in found:
+            assert -1e-9 < low <= value + 1e-9 and value - 1e-9 <= high < 1 + 1e-9 and low < high
 
 
 class TestShare:

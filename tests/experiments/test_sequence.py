@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from imgclf import ImgclfError, cli, parameters
+from imgclf import ImgclfError, cli, files, parameters
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, sequence
@@ -134,6 +134,11 @@ class TestFineTunedNetwork:
         printed = fine_tuned.command.stdout
         assert "overall accuracy" in printed and str(proc / "classifier.onnx") in printed
         assert "fine-tuning, validated on" in printed
+
+    @pytest.mark.parametrize("name", [files.SCORES, files.HELD_OUT, files.LABEL_SCORES])
+    def test_scores_keep_the_cluster_of_each_image(self, fine_tuned, name):
+        scores = report.read_scores(fine_tuned.data / "proc" / "colours" / name)
+        assert len(scores.cluster) == len(scores.paths) > 0
 
     def test_a_second_run_with_another_classifier_does_not_train_the_network_again(
         self, fine_tuned, continued
