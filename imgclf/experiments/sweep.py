@@ -13,12 +13,13 @@ import numpy as np
 
 from imgclf import ImgclfError, __version__, files, parameters
 from imgclf.classifier.model import Classifier
-from imgclf.data import dataset, folders, scan, split, split_check
+from imgclf.data import dataset, folders, split, split_check
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
 from imgclf.experiments import notebooks, provenance, sequence, trials
 from imgclf.experiments.execution import execute
 from imgclf.experiments.trials import Trial
+from imgclf.features import copy_detection
 from imgclf.images.loading import load_all
 from imgclf.parameters import Value
 
@@ -59,7 +60,7 @@ def run(
     folder = _images_folder(dataset_name, images_dir)
     scans: dict[str, Dataset] = {}  # by near_duplicates, a parameter of the scan
     for near in sorted({_settings(values)["near_duplicates"] for values in combinations}):
-        scans[near] = scan.scan_folder(dataset_name, folder, near_duplicates=near)
+        scans[near] = copy_detection.scan_folder(dataset_name, folder, near_duplicates=near)
         dataset.check(scans[near])
         _check_split_parameters(scans[near], combinations)
     results, ran = [], 0
