@@ -62,9 +62,9 @@ def _file(folder: Path) -> Path | None:
 
 
 def sha256(folder: Path) -> str:
-    """Return the sha256 of a data set's list; empty without one."""
+    """Return the sha256 of a data set's list; "none" without one."""
     path = _file(folder)
-    return hashlib.sha256(files.read_bytes(path)).hexdigest() if path else ""
+    return hashlib.sha256(files.read_bytes(path)).hexdigest() if path else "none"
 
 
 def read(folder: Path) -> set[str]:

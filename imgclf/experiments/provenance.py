@@ -330,7 +330,7 @@ def _inputs(number: str, values: Mapping[str, Value]) -> dict[str, str]:
         found[MANIFEST] = files.sha256(path)
     if number == "01":
         folder = _images_folder(values)
-        found |= {IMAGES: images_state(folder), TEST_LIST: _test_list(folder)}
+        found |= {IMAGES: images_state(folder), TEST_LIST: test_list.sha256(folder)}
     if number == "02" and (network := _backbone_file(values)).is_file():
         found[BACKBONE] = files.sha256(network)
     return found
@@ -389,13 +389,9 @@ def _outside(name: str, values: Mapping[str, Value]) -> str:
     """Return the hash of an input that no stage writes; empty if it cannot be read here."""
     if name == TEST_LIST:
         folder = dataset.scanned_folder(str(values["dataset_name"]))
-        return _test_list(folder) if folder and folder.is_dir() else ""
+        return test_list.sha256(folder) if folder and folder.is_dir() else ""
     path = _manifest(values) if name == MANIFEST else _backbone_file(values)
     return files.sha256(path) if path and path.is_file() else ""
-
-
-def _test_list(folder: Path) -> str:
-    return _sha256(b"".join(name.encode() + files.read_start(folder / name, -1) for name in test_list.NAMES))
 
 
 def _manifest(values: Mapping[str, Value]) -> Path | None:
