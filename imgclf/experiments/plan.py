@@ -66,7 +66,7 @@ def text(steps: Sequence[Step]) -> str:
         if step.reason:
             said = f"runs: {step.reason}"
         elif first:
-            said = f"runs if {first} gives it something else"
+            said = f"runs if the files of {first} change"
         if step.number == "01" and provenance.is_edited(str(step.wanted["dataset_name"])):
             said += "; it OVERWRITES your split.tsv" if said != "up to date" else ", with your split.tsv"
         first = first or (step.path.stem if step.reason else "")

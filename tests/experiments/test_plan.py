@@ -52,7 +52,7 @@ class TestWithoutFrom:
         assert planned(capsys) == {
             **dict.fromkeys(ALL[:3], "up to date"),
             "04_train_svm": "runs: svm_c = [0.5], was [0.1, 1.0]",
-            "05_evaluate": "runs if 04_train_svm gives it something else",
+            "05_evaluate": "runs if the files of 04_train_svm change",
         }
 
     def test_notebooks_after_one_that_gives_the_same_do_not_run(self, folder, ran, capsys):

@@ -203,6 +203,22 @@ class TestWhatIsUsedAgainButWasChanged:
         assert table.read_text() == whole
 
 
+@pytest.mark.parametrize("change", ["nothing", "network", "split", "scores"])
+def test_a_fine_tuned_network_is_compared_with_a_baseline_of_the_same_images_and_network_alone(
+    folder, monkeypatch, capsys, change
+):
+    if change == "network":
+        folder.run("02", backbone=str(write_tiny_network(folder.data / "other.onnx", size=64)), input_size=64)
+    if change == "split":
+        folder.run("01", seed=1)
+    if change == "scores":
+        cut(folder.proc / "scores_svm.npz")
+    monkeypatch.setattr(provenance, "check", in_process.nothing)  # that there is a fine-tuned network
+    provenance.begin("05", plan.wanted(notebooks.paths()[5], folder.values | {"classifier": "dnn"}))
+    assert (folder.proc / "scores_svm.npz").exists() == (change == "nothing")
+    assert ("scores_svm.npz: of other images or another" in capsys.readouterr().out) == (change != "nothing")
+
+
 class TestTheStateOfAFolderOfImages:
     @pytest.mark.parametrize(
         "change",
