@@ -1,6 +1,8 @@
 """Records of what each stage was made with: results that do not belong together are refused."""
 
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -243,3 +245,17 @@ class TestTheStateOfAFolderOfImages:
         before = provenance.images_state(colour_folder)
         moved = colour_folder.rename(colour_folder.with_name("fruit"))
         assert provenance.images_state(moved) == before
+
+
+class TestTheTableOfFiles:
+    def test_has_each_file_that_the_notebooks_write(self, finished):
+        paths = (path.relative_to(finished.proc) for path in finished.proc.rglob("*") if path.is_file())
+        written = {path.as_posix() for path in paths if path.parts[0] != provenance.FOLDER}
+        stored = [json.loads(path.read_text()) for path in (finished.proc / provenance.FOLDER).iterdir()]
+        assert written == {name for each in stored for name in each["outputs"]}
+
+    def test_has_each_picture_that_the_notebooks_save(self):
+        for path in notebooks.paths()[:6]:
+            saved = re.findall(r'plots\.save\([^"]*\\"(\w+\.png)', path.read_text())
+            in_table = {name for name in provenance.WRITES[path.name[:2]] if name.endswith(".png")}
+            assert set(saved) == in_table
