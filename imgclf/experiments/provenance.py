@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf import ImgclfError, __version__, engines, files, parameters
-from imgclf.collect import manifest
+from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, folders, layout, test_list
 from imgclf.evaluation import comparison
 from imgclf.experiments import notebooks
@@ -73,6 +73,7 @@ REUSED = {
 
 # Inputs that are no files below proc/NAME, by their names in a record.
 IMAGES, TEST_LIST, MANIFEST, BACKBONE = "images", "list of test images", "manifest", "file of the backbone"
+FETCHED, ALL = "images fetched", "all"  # in the outputs of 00
 WITHOUT_EFFECT = ("dataset_name", "images_dir", "inference_batch_size")  # on the results
 OF_PRETRAINED = ("classifier", "backbone", "input_size")  # what 02 needs with classifier="svm"
 
@@ -160,7 +161,7 @@ def write(number: str, values: Mapping[str, Value], *, inputs: Mapping[str, str]
     dataset_name = str(values["dataset_name"])
     outputs = _hashes(dataset_name, _expanded(WRITES[number], values))
     if number == "00":
-        outputs = {**_hashes(dataset_name, DATASET), IMAGES: images_state(_images_folder(values))}
+        outputs = {**_hashes(dataset_name, DATASET), FETCHED: _fetched(values)}
     made = Record(
         deciding(number, values),
         dict(_inputs(number, values) if inputs is None else inputs),
@@ -268,7 +269,11 @@ def outdated(number: str, values: Mapping[str, Value]) -> str:
     folder = _images_folder(values)
     if number == "01" and dataset.scanned_folder(dataset_name) != folder:
         return f"the images are in {folder}"
-    seen = {**made.inputs, **made.outputs}.get(IMAGES)
+    if number == "00" and not folder.is_dir():
+        return f"{folder} is missing"
+    if number == "00" and made.outputs.get(FETCHED) != ALL:
+        return "not all images could be fetched"
+    seen = made.inputs.get(IMAGES)
     if seen is not None and (not seen or seen != images_state(folder)):
         return f"the images in {folder} were changed"
     changed = next(_stale_inputs(dataset_name, number, made), "") or next(
@@ -391,6 +396,12 @@ def _outside(name: str, values: Mapping[str, Value]) -> str:
         return _test_list(folder) if folder and folder.is_dir() else ""
     path = _manifest(values) if name == MANIFEST else _backbone_file(values)
     return files.sha256(path) if path and path.is_file() else ""
+
+
+def _fetched(values: Mapping[str, Value]) -> str:
+    entries = manifest.entries_of(str(values["dataset_name"]), str(values["images_dir"]))
+    folder, most = _images_folder(values), int(str(values["max_images"]))
+    return "some" if fetch.is_incomplete(entries, folder, max_images=most) else ALL
 
 
 def _test_list(folder: Path) -> str:
