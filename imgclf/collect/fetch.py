@@ -156,6 +156,14 @@ def _notes(
     return tuple(sentences)
 
 
+def is_incomplete(entries: Iterable[Entry], folder: Path, *, max_images: int = 0) -> bool:
+    """Whether an image is neither in the folder nor a permanent failure, so that a retry may fetch it."""
+    selected = _select(with_names(entries), max_images)
+    on_disk = stored(folder, {entry.label for entry in selected})
+    known = _read_failures(folder)
+    return any(key(entry) not in on_disk and _failure_key(entry) not in known for entry in selected)
+
+
 def _select(entries: list[Entry], max_images: int) -> list[Entry]:
     """At most `max_images` entries, in list order: the first of each label, then the second, and so on."""
     if not max_images:

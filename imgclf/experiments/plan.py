@@ -11,6 +11,7 @@ from imgclf.experiments import notebooks, provenance
 from imgclf.parameters import Value
 
 Wanted = dict[str, Value]
+EVERYWHERE = ("dataset_name", "images_dir")  # all notebooks take them
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,28 @@ def text(steps: Sequence[Step]) -> str:
         if step.reason:
             said = f"runs: {step.reason}"
         elif first:
-            said = f"runs if {first} gives it something else"
+            said = f"runs if the files of {first} change"
         if step.number == "01" and provenance.is_edited(str(step.wanted["dataset_name"])):
             said += "; it OVERWRITES your split.tsv" if said != "up to date" else ", with your split.tsv"
         first = first or (step.path.stem if step.reason else "")
         lines.append(f"{step.path.stem:<18}{said}")
     return "\n".join(lines)
+
+
+def check_used(paths: Iterable[Path], values: Mapping[str, Value]) -> None:
+    """Refuse a given parameter that none of the notebooks takes.
+
+    Raises
+    ------
+    ImgclfError : names it.
+    """
+    numbers = {path.name[:2] for path in paths}
+    for name in values.keys() & parameters.PARAMETERS.keys() - set(EVERYWHERE):
+        takers = parameters.PARAMETERS[name].notebooks
+        if not numbers & set(takers):
+            raise ImgclfError(
+                f"{name}: no notebook of this run takes it (only {', '.join(takers)}); leave it out"
+            )
 
 
 def check_start(chosen: Sequence[Path], left_out: Sequence[Path], values: Mapping[str, Value]) -> None:
@@ -83,23 +100,19 @@ def check_start(chosen: Sequence[Path], left_out: Sequence[Path], values: Mappin
         first of the `chosen` notebooks would refuse what earlier ones left. Names the notebook to start from.
     """
     first = wanted(chosen[0], values)
-    for name, value in values.items():
-        takers = parameters.PARAMETERS[name].notebooks if name in parameters.PARAMETERS else ()
-        if name in provenance.WITHOUT_EFFECT[:2]:
-            continue
-        is_used = any(path.name[:2] in takers for path in chosen)
-        for path in left_out:
-            made = provenance.read(str(first["dataset_name"]), path.name[:2])
+    for path in left_out:
+        made = provenance.read(str(first["dataset_name"]), path.name[:2])
+        for name in [each.name for each in parameters.for_notebook(path.name[:2]) if each.name in values]:
             before = made.parameters.get(name) if made else None
-            if path.name[:2] not in takers or before == value or (is_used and before is None):
+            is_used = any(each.name[:2] in parameters.PARAMETERS[name].notebooks for each in chosen)
+            if name in EVERYWHERE or before == values[name] or (is_used and before is None):
                 continue
             ran = f"ran with {parameters.code(before)}" if before is not None else "is left out"
             raise ImgclfError(
-                f"{name} = {parameters.code(value)}: {path.stem} takes it, and {ran}; start there, with "
-                f"--from {path.name[:2]}, or leave out --from"
+                f"{name} = {parameters.code(values[name])}: {path.stem} takes it, and {ran}; start there, "
+                f"with --from {path.name[:2]}, or leave out --from"
             )
-        if not is_used and not any(path.name[:2] in takers for path in left_out):
-            raise ImgclfError(f"{name}: no notebook of a run takes it; leave it out")
+    check_used([*left_out, *chosen], values)
     provenance.check(chosen[0].name[:2], first)
 
 

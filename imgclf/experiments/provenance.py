@@ -9,15 +9,15 @@ combined.
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from imgclf import ImgclfError, __version__, engines, files, parameters
-from imgclf.collect import manifest
+from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, folders, layout, test_list
-from imgclf.evaluation import report
+from imgclf.evaluation import comparison, report
 from imgclf.experiments import notebooks
 from imgclf.features import Cache
 from imgclf.finetuning import record
@@ -63,8 +63,9 @@ READS: dict[str, tuple[str, ...]] = {  # with classifier="svm" without those of 
     "02": (*DATASET, *SPLIT),  # with classifier="svm" nothing
     "03": (*DATASET, files.FIXED_NETWORK, *REFINED),
     "04": (*DATASET, *SPLIT, files.FIXED_NETWORK, *REFINED, FEATURES),
-    "05": (*DATASET, *SPLIT, *TO_EVALUATE),
+    "05": (*DATASET, *SPLIT, files.FIXED_NETWORK, *TO_EVALUATE),
 }
+BASELINE = "baseline"  # the record of 05 with classifier="svm", with which a fine-tuned network is compared
 PRODUCER = {name: number for number, names in WRITES.items() for name in names}
 EDITABLE = "split.tsv"  # a person may change it; what was made from it before is stale then
 # What a stage uses again if it is there, and the file that must go if one of these was changed by others.
@@ -76,6 +77,7 @@ REUSED = {
 
 # Inputs that are no files below proc/NAME, by their names in a record.
 IMAGES, TEST_LIST, MANIFEST, BACKBONE = "images", "list of test images", "manifest", "file of the backbone"
+FETCHED, ALL = "images fetched", "all"  # in the outputs of 00
 WITHOUT_EFFECT = ("dataset_name", "images_dir", "inference_batch_size")  # on the results
 OF_PRETRAINED = ("classifier", "backbone", "input_size")  # what 02 needs with classifier="svm"
 
@@ -123,6 +125,8 @@ def begin(number: str, namespace: dict[str, Any]) -> None:
     check(number, values)
     earlier = read(str(values["dataset_name"]), number)
     _remove_changed(number, values)
+    if number == "05":
+        _remove_other_baseline(values)
     made = Record(deciding(number, values), _inputs(number, values), earlier.outputs if earlier else {})
     _write(str(values["dataset_name"]), number, made)
 
@@ -161,7 +165,7 @@ def write(number: str, values: Mapping[str, Value], *, inputs: Mapping[str, str]
     dataset_name = str(values["dataset_name"])
     outputs = _hashes(dataset_name, _expanded(WRITES[number], values))
     if number == "00":
-        outputs = {**_hashes(dataset_name, DATASET), IMAGES: images_state(_images_folder(values))}
+        outputs = {**_hashes(dataset_name, DATASET), FETCHED: _fetched(values)}
     made = Record(
         deciding(number, values),
         dict(_inputs(number, values) if inputs is None else inputs),
@@ -170,6 +174,9 @@ def write(number: str, values: Mapping[str, Value], *, inputs: Mapping[str, str]
         is_finished=True,
     )
     _write(dataset_name, number, made)
+    if number == "05" and values["classifier"] == SVM and values["evaluate_on"] == "test":
+        scores = comparison.scores_file(files.proc_dir(dataset_name), SVM).name
+        _write(dataset_name, BASELINE, replace(made, outputs=_hashes(dataset_name, [scores])))
 
 
 def deciding(number: str, values: Mapping[str, Value]) -> dict[str, Value]:
@@ -251,14 +258,14 @@ def outdated(number: str, values: Mapping[str, Value]) -> str:
         return "it has not run yet"
     if not made.is_finished:
         return "it was not run to its end"
-    differing = [
-        f"{name} = {parameters.code(value)}"
-        + (f", was {parameters.code(made.parameters[name])}" if name in made.parameters else "")
-        for name, value in wanted.items()
-        if made.parameters.get(name) != value
-    ]
+    differing = [name for name, value in wanted.items() if made.parameters.get(name) != value]
+    if known := [name for name in differing if name in made.parameters]:
+        return "; ".join(
+            f"{name} = {parameters.code(wanted[name])}, was {parameters.code(made.parameters[name])}"
+            for name in known
+        )
     if differing:
-        return "; ".join(differing)
+        return f"it ran without {', '.join(differing)}"
     if made.imgclf_version != __version__:
         return f"it ran with imgclf {made.imgclf_version}"
     if made.notebook != _code_sha256(number):
@@ -266,7 +273,11 @@ def outdated(number: str, values: Mapping[str, Value]) -> str:
     folder = _images_folder(values)
     if number == "01" and dataset.scanned_folder(dataset_name) != folder:
         return f"the images are in {folder}"
-    seen = {**made.inputs, **made.outputs}.get(IMAGES)
+    if number == "00" and not folder.is_dir():
+        return f"{folder} is missing"
+    if number == "00" and made.outputs.get(FETCHED) != ALL:
+        return "not all images could be fetched"
+    seen = made.inputs.get(IMAGES)
     if seen is not None and (not seen or seen != images_state(folder)):
         return f"the images in {folder} were changed"
     changed = next(_stale_inputs(dataset_name, number, made), "") or next(
@@ -394,6 +405,12 @@ def _outside(name: str, values: Mapping[str, Value]) -> str:
     return files.sha256(path) if path and path.is_file() else ""
 
 
+def _fetched(values: Mapping[str, Value]) -> str:
+    entries = manifest.entries_of(str(values["dataset_name"]), str(values["images_dir"]))
+    folder, most = _images_folder(values), int(str(values["max_images"]))
+    return "some" if fetch.is_incomplete(entries, folder, max_images=most) else ALL
+
+
 def _manifest(values: Mapping[str, Value]) -> Path | None:
     return None if values.get("images_dir") else manifest.find(str(values["dataset_name"]))
 
@@ -428,6 +445,22 @@ def _remove_changed(number: str, values: Mapping[str, Value]) -> None:
             if known and sha256 not in known:
                 (files.proc_dir(dataset_name) / (unusable or name)).unlink(missing_ok=True)
                 print(f"{name}: not as {NAMES[number]} wrote it; it is made anew")
+
+
+def _remove_other_baseline(values: Mapping[str, Value]) -> None:
+    """Remove the scores of the baseline if they are of other images, another split or network; say so."""
+    path = comparison.scores_file(files.proc_dir(str(values["dataset_name"])), SVM)
+    if values["classifier"] == SVM or not path.exists():
+        return
+    now, made = _inputs("05", values), read(path.parent.name, BASELINE)
+    common = (*DATASET, *SPLIT, files.FIXED_NETWORK)
+    if (
+        made is None
+        or any(made.inputs.get(name) != now[name] for name in common)
+        or made.outputs != _hashes(path.parent.name, [path.name])
+    ):
+        path.unlink()
+        print(f"{path.name}: of other images or another network than there are now; removed")
 
 
 def _code_sha256(number: str) -> str:

@@ -69,6 +69,7 @@ def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[
             steps = plan.make(chosen, values)
             print(f"\n{plan.text(steps)}")
             chosen = [step.path for step in steps]
+            plan.check_used(chosen, values)
         print(flush=True)
         return dataset_name, _execute(chosen, values, is_planned=not start_from)
 

@@ -2,12 +2,15 @@
 
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from imgclf import ImgclfError, cli
+from imgclf.collect import fetch, manifest
+from imgclf.downloads import TRANSIENT, DownloadError
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, plan, provenance, sequence
 from imgclf.images import decoding
@@ -52,7 +55,7 @@ class TestWithoutFrom:
         assert planned(capsys) == {
             **dict.fromkeys(ALL[:3], "up to date"),
             "04_train_svm": "runs: svm_c = [0.5], was [0.1, 1.0]",
-            "05_evaluate": "runs if 04_train_svm gives it something else",
+            "05_evaluate": "runs if the files of 04_train_svm change",
         }
 
     def test_notebooks_after_one_that_gives_the_same_do_not_run(self, folder, ran, capsys):
@@ -139,6 +142,27 @@ class TestWithoutFrom:
         sequence.run(values, start_from="05")
         assert ran == [*ALL, "05_evaluate"]
 
+    def test_images_that_could_not_be_fetched_are_tried_again_and_deleted_ones_are_not(
+        self, data_dir, ran, tmp_path, monkeypatch, capsys
+    ):
+        in_process.leave_out_what_is_shown(monkeypatch)
+        monkeypatch.setattr(manifest, "MANIFESTS", tmp_path)
+        served = write_colours(tmp_path / "served")
+        rows = [f"{path.parent.name}\thttp://x/{path.name}" for path in sorted(served.glob("*/*.jpg"))]
+        monkeypatch.setattr(fetch, "_fetch_one", partial(copied, served=served, without="03.jpg"))
+        (tmp_path / "colours.tsv").write_text("\n".join(["label\tsource", *rows]))
+        values = in_process.given(write_tiny_network(tmp_path / "tiny.onnx"))
+        sequence.run(values)
+        sequence.run(values)
+        assert ran == ["00_get_images", *ALL, "00_get_images"]
+        assert planned(capsys)["00_get_images"] == "runs: not all images could be fetched"
+        monkeypatch.setattr(fetch, "_fetch_one", partial(copied, served=served))
+        sequence.run(values)
+        next((data_dir / "images/colours/red").iterdir()).unlink()
+        ran.clear()
+        sequence.run(values)
+        assert "00_get_images" not in ran and planned(capsys)["00_get_images"] == "up to date"
+
     def test_another_folder_runs_01(self, folder, ran, tmp_path, capsys):
         other = Path(shutil.copytree(folder.images, tmp_path / "other"))
         sequence.run(folder.values | {"images_dir": str(other)})
@@ -147,6 +171,15 @@ class TestWithoutFrom:
 
 def refuse(*_, **__):
     raise ImgclfError("no room")
+
+
+def copied(run, entry, *, served: Path, without: str = ""):
+    """Take the place of `fetch._fetch_one`: copy the image, unless it is the one of a server that is busy."""
+    if entry.file_name == without:
+        return DownloadError("the server is busy", TRANSIENT)
+    (run.folder / entry.label).mkdir(parents=True, exist_ok=True)
+    shutil.copy(served / entry.label / entry.file_name, run.folder / entry.label)
+    return None
 
 
 class TestWithFrom:
@@ -164,7 +197,9 @@ class TestWithFrom:
             ("05", {"engine": "onnxruntime"}, 'engine = "onnxruntime": 03_run_dnn takes it, and ran with "openvino"'),
             ("05", {"epochs": 9}, "epochs = 9: 02_refine_dnn takes it, and is left out"),
             ("01", {"max_images": 9}, "max_images = 9: 00_get_images takes it, and is left out"),
-            ("05", {"reject_below": 0.5}, "reject_below: no notebook of a run takes it; leave it out"),
+            ("05", {"reject_below": 0.5}, "reject_below: no notebook of this run takes it .only 06.; leave it out"),
+            (None, {"reject_below": 0.5}, "reject_below: no notebook of this run takes it .only 06.; leave it out"),
+            (None, {"max_images": 9}, "max_images: no notebook of this run takes it .only 00.; leave it out"),
         ],
     )  # fmt: skip
     def test_a_parameter_of_a_notebook_that_is_left_out_is_refused(self, folder, ran, start, given, message):
@@ -176,7 +211,10 @@ class TestWithFrom:
         command = ["run", "--from", "05", "-p", "input_size=480", "-p", "train_fraction=0.3"]
         ended = CliRunner().invoke(cli.main, [*command, "-p", "dataset_name=colours"])
         assert ended.exit_code == 1 and ran == []
-        assert "imgclf: input_size = 480: 02_refine_dnn takes it, and ran with 32" in ended.stderr
+        assert ended.stderr == (
+            "imgclf: train_fraction = 0.3: 01_prepare_data takes it, and ran with 0.75; start there, with --from 01, "
+            "or leave out --from\n"
+        )
 
     def test_values_with_which_the_left_out_notebooks_ran_are_accepted(self, folder, ran):
         sequence.run(folder.values | {"train_fraction": 0.75, "inference_batch_size": 3}, start_from="05")

@@ -1,6 +1,8 @@
 """Records of what each stage was made with: results that do not belong together are refused."""
 
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -203,6 +205,22 @@ class TestWhatIsUsedAgainButWasChanged:
         assert table.read_text() == whole
 
 
+@pytest.mark.parametrize("change", ["nothing", "network", "split", "scores"])
+def test_a_fine_tuned_network_is_compared_with_a_baseline_of_the_same_images_and_network_alone(
+    folder, monkeypatch, capsys, change
+):
+    if change == "network":
+        folder.run("02", backbone=str(write_tiny_network(folder.data / "other.onnx", size=64)), input_size=64)
+    if change == "split":
+        folder.run("01", seed=1)
+    if change == "scores":
+        cut(folder.proc / "scores_svm.npz")
+    monkeypatch.setattr(provenance, "check", in_process.nothing)  # that there is a fine-tuned network
+    provenance.begin("05", plan.wanted(notebooks.paths()[5], folder.values | {"classifier": "dnn"}))
+    assert (folder.proc / "scores_svm.npz").exists() == (change == "nothing")
+    assert ("scores_svm.npz: of other images or another" in capsys.readouterr().out) == (change != "nothing")
+
+
 class TestTheStateOfAFolderOfImages:
     @pytest.mark.parametrize(
         "change",
@@ -227,3 +245,17 @@ class TestTheStateOfAFolderOfImages:
         before = provenance.images_state(colour_folder)
         moved = colour_folder.rename(colour_folder.with_name("fruit"))
         assert provenance.images_state(moved) == before
+
+
+class TestTheTableOfFiles:
+    def test_has_each_file_that_the_notebooks_write(self, finished):
+        paths = (path.relative_to(finished.proc) for path in finished.proc.rglob("*") if path.is_file())
+        written = {path.as_posix() for path in paths if path.parts[0] != provenance.FOLDER}
+        stored = [json.loads(path.read_text()) for path in (finished.proc / provenance.FOLDER).iterdir()]
+        assert written == {name for each in stored for name in each["outputs"]}
+
+    def test_has_each_picture_that_the_notebooks_save(self):
+        for path in notebooks.paths()[:6]:
+            saved = re.findall(r'plots\.save\([^"]*\\"(\w+\.png)', path.read_text())
+            in_table = {name for name in provenance.WRITES[path.name[:2]] if name.endswith(".png")}
+            assert set(saved) == in_table
