@@ -15,6 +15,7 @@ MOST_NAMED = 3  # images in a sentence
 TEST, TRAIN = "test", "train"  # values of the parameter evaluate_on
 ON_TRAINING_IMAGES = "on_training_images"  # the folder of their evaluation
 TEXTS = ("labels", "paths", "sha256")  # arrays of text in a file of scores
+MISSING = ("missing", "missing_labels")
 VERSION = 1  # of the layout of evaluation.json; docs/evaluation.schema.json describes it
 WRITERS = {  # the notebooks
     files.HELD_OUT: "04_train_svm",
@@ -53,10 +54,12 @@ def missing_note(missing: dict[str, Any], images: int) -> str:
         return ""
     more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
     low, high = missing["overall_accuracy_bounds"]
+    class_low, class_high = missing["class_averaged_accuracy_bounds"]
     return (
         f"CAREFUL: {len(paths)} of {images + len(paths)} images are gone, changed or unreadable: "
         f"{', '.join(paths[:MOST_NAMED])}{more}. The overall accuracy would be {low:.1%} if all of them were "
-        f"misclassified, and {high:.1%} if none was"
+        f"misclassified, and {high:.1%} if none was; the class-averaged accuracy {class_low:.1%} and "
+        f"{class_high:.1%}"
     )
 
 
@@ -76,6 +79,7 @@ def _missing(evaluation: Evaluation) -> dict[str, Any]:
         "images": len(evaluation.missing),
         "paths": list(evaluation.missing),
         "overall_accuracy_bounds": list(evaluation.overall_accuracy_bounds),
+        "class_averaged_accuracy_bounds": list(evaluation.class_averaged_accuracy_bounds),
     }
 
 
@@ -112,7 +116,7 @@ def _class_summary(evaluation: Evaluation, label: str) -> dict[str, Any]:
 
 def write_scores(evaluation: Evaluation, path: Path) -> None:
     """Write the arrays of an evaluation as an .npz file, atomically and without pickle."""
-    texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in (*TEXTS, "missing")}
+    texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in (*TEXTS, *MISSING)}
     numbers = {name: getattr(evaluation, name) for name in ("truth", "scores", "probabilities", "seed")}
     files.write_npz(path, {**numbers, **texts})
 
@@ -141,10 +145,10 @@ def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
     ValueError, KeyError, TypeError : an array is missing, out of range, or of another shape or dtype.
     """
     labels, paths, sha256 = (tuple(arrays[name].astype(str).tolist()) for name in TEXTS)
-    missing = arrays.get("missing", np.zeros(0, str))  # version 0.1.0 stored none
+    missing = [arrays.get(name, np.zeros(0, str)) for name in MISSING]  # version 0.1.0 stored none
     truth, scores, probabilities = (arrays[name] for name in ("truth", "scores", "probabilities"))
     n, k, seed = len(paths), len(labels), int(arrays["seed"])
-    if seed < 0 or any(array.ndim != 1 for array in (*(arrays[name] for name in TEXTS), missing)):
+    if seed < 0 or any(array.ndim != 1 for array in (*(arrays[name] for name in TEXTS), *missing)):
         raise ValueError("the seed is negative, or texts are no list")
     if not (truth.shape == (n,) and scores.shape == probabilities.shape == (n, k) and len(sha256) in (0, n)):
         raise ValueError("the arrays differ in length")
@@ -152,7 +156,10 @@ def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
     if not is_label or not (probabilities >= 0).all() or np.isnan(scores).any():
         raise ValueError("a label or a number is out of range")
     found = Evaluation(labels, paths, truth, scores, probabilities, seed, sha256)
-    return replace(found, missing=tuple(missing.astype(str).tolist()))
+    lost, lost_labels = (tuple(array.astype(str).tolist()) for array in missing)
+    if len(lost) != len(lost_labels) or not set(lost_labels) <= set(labels):
+        raise ValueError("missing images and their labels do not fit")
+    return replace(found, missing=lost, missing_labels=lost_labels)
 
 
 def read_test_scores(folder: Path) -> Evaluation:
