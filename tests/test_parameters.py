@@ -141,6 +141,13 @@ def test_a_wrong_assignment_is_refused_with_the_allowed_values(assignment, messa
         parameters.parse([assignment])
 
 
+def test_a_parameter_that_is_given_twice_is_refused():
+    with pytest.raises(
+        ImgclfError, match=r"^seed is given twice, the second time as 'seed=2'; give it once$"
+    ):
+        parameters.parse(["seed=1", "epochs=3", "seed=2"])
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("dataset_name", 3), ("svm_c", 1.0), ("svm_c", ["1"]), ("l2_normalize", 1), ("seed", None)],

@@ -421,16 +421,18 @@ def read(dataset: Dataset) -> Split:
         fault = split_check.row_fault(rows, image) or split_check.label_fault(rows, image)
     except (KeyError, ValueError) as error:
         raise ImgclfError(f"{path}: does not fit images.tsv ({error}); run 01_prepare_data again") from error
+    if excluded := split_check.exclusion_fault(dataset):
+        raise ImgclfError(f"images.tsv of {dataset.name}: {excluded}; run 01_prepare_data again")
     undivided = clusters(dataset, split_by=settings["split_by"])
     if not fault and (fault := split_check.cluster_fault(rows, image, undivided)):
         divided = _divided_clusters(dataset, undivided, settings)
         fault = split_check.cluster_fault(rows, image, divided) if divided else fault
     if fault:
         raise ImgclfError(f"{path}: {fault}; correct the row, or run 01_prepare_data again")
-    train, test, excluded = (
+    train, test, left_out = (
         tuple(image[row["path"]] for row in rows if row["split"] == name) for name in (TRAIN, TEST, EXCLUDED)
     )
-    parts = Split(train, test, {row["path"]: row["cluster"] for row in rows}, excluded, **settings)
+    parts = Split(train, test, {row["path"]: row["cluster"] for row in rows}, left_out, **settings)
     return _with_idle(dataset, replace(parts, divided=_labels_in_both(dataset.images, parts, undivided)))
 
 

@@ -57,8 +57,16 @@ def find(listed: Iterable[str], names: Collection[str]) -> tuple[set[str], list[
 
 
 def _file(folder: Path) -> Path | None:
-    """Return the path of a data set's list; None without one."""
-    return next((folder / name for name in NAMES if (folder / name).exists()), None)
+    """Return the path of a data set's list; None without one.
+
+    Raises
+    ------
+    ImgclfError : there are two lists, and they differ.
+    """
+    found = [path for name in NAMES if (path := folder / name).exists()]
+    if len(found) > 1 and len({files.read_bytes(path) for path in found}) > 1:
+        raise ImgclfError(f"{folder}: {' and '.join(NAMES)} differ; keep one of them")
+    return found[0] if found else None
 
 
 def sha256(folder: Path) -> str:
@@ -74,7 +82,7 @@ def read(folder: Path) -> set[str]:
 
     Raises
     ------
-    ImgclfError : a line has neither form, or the list is not UTF-8.
+    ImgclfError : a line has neither form, the list is not UTF-8, or there are two that differ.
     """
     path = _file(folder)
     if path is None:

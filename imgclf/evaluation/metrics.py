@@ -1,5 +1,6 @@
 """Accuracy of a classifier with confidence intervals, its confusion matrix and its mistakes."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -54,6 +55,7 @@ class Evaluation:
     cluster : name of each image's cluster, images that are alike (`Split.cluster`); empty if all are
         independent.
     missing : paths of images that were to be evaluated too, and are gone, changed or unreadable.
+    missing_labels : their true labels.
     """
 
     labels: tuple[str, ...]
@@ -65,6 +67,7 @@ class Evaluation:
     sha256: tuple[str, ...] = ()
     cluster: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    missing_labels: tuple[str, ...] = ()
 
     @cached_property
     def cluster_number(self) -> np.ndarray:
@@ -118,8 +121,17 @@ class Evaluation:
     @property
     def overall_accuracy_bounds(self) -> Interval:
         """Overall accuracy if all `missing` images were misclassified, and if all were correct."""
-        correct, images = int(self.correct.sum()), len(self.truth) + len(self.missing)
-        return correct / images, (correct + len(self.missing)) / images
+        return _bounds([int(self.correct.sum())], [len(self.truth)], [len(self.missing)])
+
+    @property
+    def class_averaged_accuracy_bounds(self) -> Interval:
+        """Class-averaged accuracy if all `missing` images were misclassified, and if all were correct."""
+        of_label = [self.truth == k for k in range(len(self.labels))]
+        return _bounds(
+            [int(self.correct[rows].sum()) for rows in of_label],
+            [int(rows.sum()) for rows in of_label],
+            [self.missing_labels.count(label) for label in self.labels],
+        )
 
     @cached_property
     def class_averaged_accuracy(self) -> Accuracy:
@@ -178,15 +190,15 @@ def score(
     """
     scored: list[tuple[Image, Prediction]] = []
     skipped: list[Skipped] = []
-    missing: list[str] = []
+    missing: list[Image] = []
     for done, (i, prediction) in enumerate(classifier.predict(image_sources(dataset, images)), start=1):
         if isinstance(prediction, Skipped):
             skipped.append(prediction)
-            missing.append(images[i].path)
+            missing.append(images[i])
         else:
             scored.append((images[i], prediction))
         progress(done)
-    _check_missing(images, [image for image, _ in scored], skipped)
+    _check_missing(images, missing, skipped)
     evaluation = evaluate(
         classifier.labels,
         [image.path for image, _ in scored],
@@ -197,23 +209,35 @@ def score(
         sha256=[image.sha256 for image, _ in scored],
         cluster=[cluster[image.path] for image, _ in scored] if cluster else (),
     )
-    return replace(evaluation, missing=tuple(missing)), skipped
+    return replace(
+        evaluation,
+        missing=tuple(image.path for image in missing),
+        missing_labels=tuple(image.label for image in missing),
+    ), skipped
 
 
-def _check_missing(images: Sequence[Image], scored: Sequence[Image], skipped: Sequence[Skipped]) -> None:
-    """Refuse an accuracy without the images that may have been wrong."""
-    remedy = "restore them, or run 01_prepare_data to 05_evaluate again"
-    reasons = "; ".join(image.reason for image in skipped[:3])
-    if len(skipped) > MAX_MISSING * len(images):
+def _check_missing(images: Sequence[Image], missing: Sequence[Image], skipped: Sequence[Skipped]) -> None:
+    """Refuse an accuracy without images that may have been wrong; `skipped` has the reasons."""
+    of_label = Counter(image.label for image in images)
+    lost = sorted((of_label & Counter(image.label for image in missing)).items())
+    whole = [label for label, count in lost if count == of_label[label]]
+    if len(missing) > MAX_MISSING * len(images) or whole:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        of_whole = f", among them all of {', '.join(whole)}" if whole else ""
         raise ImgclfError(
-            f"{len(skipped)} of the {len(images)} images to evaluate are gone, changed or unreadable "
-            f"({reasons}); {remedy}"
+            f"{len(missing)} of the {len(images)} images to evaluate are gone, changed or unreadable"
+            f"{of_whole} "
+            f"({', '.join(image.path for image in missing[:3])}{more}; the first: {skipped[0].reason}); "
+            "restore them, or run 01_prepare_data to 05_evaluate again"
         )
-    if lost := sorted({image.label for image in images} - {image.label for image in scored}):
-        raise ImgclfError(
-            f"all images of {', '.join(lost)} to evaluate are gone, changed or unreadable "
-            f"({reasons}); {remedy}"
-        )
+
+
+def _bounds(correct: Sequence[int], images: Sequence[int], missing: Sequence[int]) -> Interval:
+    """Mean accuracy of groups of images if all missing ones were misclassified, and if all were correct."""
+    sizes = np.add(images, missing)
+    used = sizes > 0
+    low, high = ((np.add(correct, right)[used] / sizes[used]).mean() for right in (0, missing))
+    return float(low), float(high)
 
 
 def evaluate(

@@ -16,7 +16,7 @@ MOST_NAMED = 3  # images in a sentence
 TEST, TRAIN = "test", "train"  # values of the parameter evaluate_on
 ON_TRAINING_IMAGES = "on_training_images"  # the folder of their evaluation
 VERSION = 1  # of the layout of evaluation.json; docs/evaluation.schema.json describes it
-TEXTS = ("labels", "paths", "sha256", "cluster", "missing")  # arrays of text in a file of scores
+TEXTS = ("labels", "paths", "sha256", "cluster", "missing", "missing_labels")  # arrays in a file of scores
 WRITERS = {  # the notebooks
     files.HELD_OUT: "04_train_svm",
     files.LABEL_SCORES: "04_train_svm",
@@ -54,10 +54,12 @@ def missing_note(missing: dict[str, Any], images: int) -> str:
         return ""
     more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
     low, high = missing["overall_accuracy_bounds"]
+    class_low, class_high = missing["class_averaged_accuracy_bounds"]
     return (
         f"CAREFUL: {len(paths)} of {images + len(paths)} images are gone, changed or unreadable: "
         f"{', '.join(paths[:MOST_NAMED])}{more}. The overall accuracy would be {low:.1%} if all of them were "
-        f"misclassified, and {high:.1%} if none was"
+        f"misclassified, and {high:.1%} if none was; the class-averaged accuracy {class_low:.1%} and "
+        f"{class_high:.1%}"
     )
 
 
@@ -96,6 +98,7 @@ def _missing(evaluation: Evaluation) -> dict[str, Any]:
         "images": len(evaluation.missing),
         "paths": list(evaluation.missing),
         "overall_accuracy_bounds": list(evaluation.overall_accuracy_bounds),
+        "class_averaged_accuracy_bounds": list(evaluation.class_averaged_accuracy_bounds),
     }
 
 
@@ -162,8 +165,10 @@ def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
     ValueError, KeyError, TypeError : an array is missing, out of range, or of another shape or dtype.
     """
     # Files of version 0.1.0 have neither clusters nor missing images.
-    arrays = {"cluster": np.array([], dtype=str), "missing": np.array([], dtype=str), **arrays}
-    labels, paths, sha256, cluster, missing = (tuple(arrays[name].astype(str).tolist()) for name in TEXTS)
+    arrays = {**dict.fromkeys(TEXTS[3:], np.array([], dtype=str)), **arrays}
+    labels, paths, sha256, cluster, missing, missing_labels = (
+        tuple(arrays[name].astype(str).tolist()) for name in TEXTS
+    )
     truth, scores, probabilities = (arrays[name] for name in ("truth", "scores", "probabilities"))
     n, k, seed = len(paths), len(labels), int(arrays["seed"])
     if seed < 0 or any(arrays[name].ndim != 1 for name in TEXTS):
@@ -175,7 +180,11 @@ def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
     is_label = truth.dtype.kind in "iu" and np.isin(truth, range(k)).all()
     if not is_label or not (probabilities >= 0).all() or np.isnan(scores).any():
         raise ValueError("a label or a number is out of range")
-    return Evaluation(labels, paths, truth, scores, probabilities, seed, sha256, cluster, missing)
+    if len(missing) != len(missing_labels) or not set(missing_labels) <= set(labels):
+        raise ValueError("missing images and their labels do not fit")
+    return Evaluation(
+        labels, paths, truth, scores, probabilities, seed, sha256, cluster, missing, missing_labels
+    )
 
 
 def read_test_scores(folder: Path) -> Evaluation:

@@ -133,9 +133,10 @@ def trial_name(dataset_name: str, values: Mapping[str, Value]) -> str:
 
     It is the same for the same values in any order, and a valid name of a folder.
     """
-    name = ",".join(f"{key}={as_text(values[key])}" for key in sorted(values)).replace("/", "-")
-    if len(name) > LONGEST_NAME:
-        name = f"{name[:LONGEST_NAME]}…{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    whole = ",".join(f"{key}={as_text(values[key])}" for key in sorted(values))
+    name = whole.replace("/", "-")
+    if len(name) > LONGEST_NAME or name != whole:  # a/b and a-b are two networks
+        name = f"{name[:LONGEST_NAME]}…{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     return f"{dataset_name}@{name}"
 
 

@@ -108,13 +108,15 @@ def parse(assignments: Iterable[str]) -> dict[str, Value]:
 
     Raises
     ------
-    ImgclfError : no "=", an unknown name, or a value that is not allowed.
+    ImgclfError : no "=", an unknown name, one that is given twice, or a value that is not allowed.
     """
-    values = {}
+    values: dict[str, Value] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise ImgclfError(f"'{assignment}' is not NAME=VALUE")
+        if name in values:
+            raise ImgclfError(f"{name} is given twice, the second time as '{assignment}'; give it once")
         values[name] = check(name, _literal(name, text))
     return values
 

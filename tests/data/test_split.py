@@ -369,6 +369,17 @@ def test_list_that_names_no_image_or_leaves_none_of_a_label_to_train_is_refused(
         split.split(found)
 
 
+def test_two_lists_of_test_images_are_refused_if_they_differ(tmp_path):
+    for name, text in zip(test_list.NAMES, ("a/000.jpg\n", "a/001.jpg\n"), strict=True):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(
+        ImgclfError, match=r"dedicatedTestImages\.tsv and dedicated_test\.tsv differ; keep one of them$"
+    ):
+        test_list.read(tmp_path)
+    (tmp_path / test_list.NAMES[1]).write_text("a/000.jpg\n")
+    assert test_list.read(tmp_path) == {"a/000.jpg"}
+
+
 def test_list_with_a_line_of_neither_form_is_refused(tmp_path):
     (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\n001.jpg\n")
     with pytest.raises(

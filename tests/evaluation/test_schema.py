@@ -52,7 +52,7 @@ def test_the_schema_is_valid():
         by_hand(truth=list("aabb"), predicted=list("aabc")),  # label c has no test images
         by_hand(truth=list("aaa"), predicted=list("aab")),  # all images have label a: no curves
         by_hand(truth=["a"], predicted=["b"]),
-        replace(by_hand(), missing=("a/1.jpg", "b/2.jpg")),
+        replace(by_hand(), missing=("a/1.jpg", "b/2.jpg"), missing_labels=("a", "b")),
     ],
     ids=["by hand", "drawn", "a label without images", "one label", "one image", "two images missing"],
 )

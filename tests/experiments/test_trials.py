@@ -76,6 +76,8 @@ def test_trial_names_do_not_depend_on_the_order_and_are_valid_folder_names():
         == trials.trial_name("fruit", {"dropout": 0.2, "epochs": 5})
         == "fruit@dropout=0.2,epochs=5"
     )
+    paths = [trials.trial_name("fruit", {"backbone": f"/nets/{name}.onnx"}) for name in ("a-b", "a/b")]
+    assert paths[0] != paths[1]
     long = [trials.trial_name("fruit", {"backbone": f"/home/{'deep/' * 60}{name}.onnx"}) for name in "ab"]
     assert long[0] != long[1] and all("/" not in name and len(name.encode()) < 255 for name in long)
 

@@ -54,6 +54,14 @@ def test_the_text_representation_is_the_same_in_every_run(browser):
     assert repr(browser) == "[browser of 6 scored images: run this cell to use it]"
 
 
+def test_images_that_are_missing_from_the_evaluation_are_counted(annotations):
+    incomplete = replace(scored(annotations), missing=("red/r99.jpg",), missing_labels=("red",))
+    browser = ResultsBrowser(incomplete, annotations)
+    assert repr(browser) == "[browser of 6 scored images (1 more are missing): run this cell to use it]"
+    heading = browser._tabs[CONFUSION].children[0].value
+    assert heading.startswith("6 images (1 more are missing), right ones on the diagonal")
+
+
 def test_every_key_of_the_legend_is_captured(browser):
     assert {"1", "0", "u", "x", "z", "w", "r", "a", " ", "Home", "End", "PageUp", "ArrowLeft"} <= set(
         CAPTURED
