@@ -13,7 +13,7 @@ from imgclf.evaluation import calibration, comparison, intervals, metrics
 
 SETS = 2000  # simulated sets of test images; the standard error of a coverage of 95 % is 0.5 %
 FEWER_SETS = 200  # for methods of version 0.1.0 that resample
-RESAMPLES = 400  # of these
+RESAMPLES = 200  # of these
 ACCURACIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 IMAGES = (20, 50, 107, 200, 500)
 SIZES = (2, 5, 10, 20)  # of clusters

@@ -163,20 +163,21 @@ def roc_area(score: np.ndarray, is_label: np.ndarray, cluster: np.ndarray) -> In
     area = float(placement[is_label].mean())
     deviation, sides = placement - area, (is_label, ~is_label)
     images = np.array([side.sum() for side in sides])
-    squares = np.array([deviation[side] @ deviation[side] for side in sides])
     effects = np.array([design_effect(deviation[side], cluster[side]) for side in sides])
     if np.isinf(effects).any():
         return 0.0, 1.0
+    # DeLong's variances, with the largest deviation counted once more.
+    squares = [deviation[side] ** 2 for side in sides]
+    delong = np.array([one.sum() + one.max() for one in squares]) / images**2
 
     def newcombe(theta: float) -> float:
         others = (images.sum() / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
         return float(theta * (1 - theta) * (1 + others) / images.prod())
 
-    share_of_variance = (squares + 1) / images**2  # of each side; it must not be 0 / 0
-    effect = share_of_variance @ effects / share_of_variance.sum()
-    scale = stdtrit(max(images.sum() - 2, 1), TAIL) ** 2 * effect
-    if ALMOST < area < 1 - ALMOST:
-        scale *= max(1.0, (squares / images / np.maximum(images - 1, 1)).sum() / newcombe(area))
+    scale = effects.max()
+    if delong.any():
+        scale = delong @ effects / delong.sum() * max(1.0, delong.sum() / newcombe(area))
+    scale *= stdtrit(max(images.sum() - 2, 1), TAIL) ** 2
 
     def excess(theta: float) -> float:
         return (area - theta) ** 2 - scale * newcombe(theta)
