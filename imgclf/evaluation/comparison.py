@@ -103,7 +103,9 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
     was_correct = dict(zip(_keys(before), before.correct.tolist(), strict=True))
     first = np.array([was_correct[key] for key in _keys(after)])
     gained, lost = ~first & after.correct, first & ~after.correct
-    cluster = after.cluster_number
+    source = after if after.cluster else before  # scores of version 0.1.0 have no clusters
+    cluster_of = dict(zip(_keys(source), source.cluster_number.tolist(), strict=True))
+    cluster = np.array([cluster_of[key] for key in _keys(after)])
     difference = np.bincount(cluster, gained) - np.bincount(cluster, lost)
     return Comparison(
         len(first),
@@ -112,7 +114,7 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
         int(gained.sum()),
         int(lost.sum()),
         permutation_p_value(difference.astype(int)),
-        after.clusters,
+        source.clusters,
         float(max(1, difference @ difference / max(1, (gained | lost).sum()))),
     )
 

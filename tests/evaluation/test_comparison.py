@@ -52,6 +52,16 @@ def test_the_p_value_of_copies_is_that_of_one_of_each():
     assert pair(50, 10, size=5).p_value == pytest.approx(pair(10, 2).p_value)
 
 
+def test_clusters_of_either_evaluation_count():  # scores of version 0.1.0 have none
+    names, before, after = [f"{row}.jpg" for row in range(20)], [True] * 4 + [False] * 16, [True] * 20
+    cluster = [str(row // 4) for row in range(20)]
+    old, new = evaluated(before, names=names), evaluated(after, names=names)
+    clustered = evaluated(before, names=names, cluster=cluster)
+    assert comparison.compare(clustered, new).clusters == 5
+    assert comparison.compare(clustered, new).p_value == pytest.approx(2 / 2**4)
+    assert comparison.compare(old, new).clusters == 20
+
+
 def test_the_p_value_is_that_of_all_signs_of_the_clusters():
     difference = np.array([3, 0, 2, 2, -1, 1])
     sums = [np.dot(signs, difference) for signs in itertools.product((-1, 1), repeat=6)]
