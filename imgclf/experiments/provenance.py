@@ -64,12 +64,8 @@ READS: dict[str, tuple[str, ...]] = {  # with classifier="svm" without those of 
 BASELINE = "baseline"  # the record of 05 with classifier="svm", with which a fine-tuned network is compared
 PRODUCER = {name: number for number, names in WRITES.items() for name in names}
 EDITABLE = "split.tsv"  # a person may change it; what was made from it before is stale then
-# What a stage uses again if it is there, and the file that must go if one of these was changed by others.
-REUSED = {
-    "01": (("images.tsv", "images.tsv"),),
-    "02": tuple((name, record.RECORD) for name in REFINED),
-    "03": ((FEATURES, ""),),
-}
+# What a stage uses again if it is there; the record of a fine-tuning has hashes of its own.
+REUSED = {"01": "images.tsv", "03": FEATURES}
 
 # Inputs that are no files below proc/NAME, by their names in a record.
 IMAGES, TEST_LIST, MANIFEST, BACKBONE = "images", "list of test images", "manifest", "file of the backbone"
@@ -433,15 +429,20 @@ def _changed_outputs(number: str, values: Mapping[str, Value], producer: str, ma
 
 
 def _remove_changed(number: str, values: Mapping[str, Value]) -> None:
-    """Remove what a stage would use again but did not write so itself, and say so."""
+    """Remove what a stage would use again but did not write so itself, and say so.
+
+    After a run that was stopped, what it wrote is in no record, and stays; 03 never writes a shard twice.
+    """
     dataset_name = str(values["dataset_name"])
     records = [made for each in (number, "00") if (made := read(dataset_name, each))]
-    for pattern, unusable in REUSED.get(number, ()):
-        for name, sha256 in _hashes(dataset_name, _expanded([pattern], values)).items():
-            known = {made.outputs[name] for made in records if name in made.outputs}
-            if known and sha256 not in known:
-                (files.proc_dir(dataset_name) / (unusable or name)).unlink(missing_ok=True)
-                print(f"{name}: not as {NAMES[number]} wrote it; it is made anew")
+    if number != "03" and not all(made.is_finished for made in records):
+        return
+    names = [REUSED[number]] if number in REUSED else []
+    for name, sha256 in _hashes(dataset_name, _expanded(names, values)).items():
+        known = {made.outputs[name] for made in records if name in made.outputs}
+        if known and sha256 not in known:
+            (files.proc_dir(dataset_name) / name).unlink()
+            print(f"{name}: not as {NAMES[number]} wrote it; it is made anew")
 
 
 def _remove_other_baseline(values: Mapping[str, Value]) -> None:
