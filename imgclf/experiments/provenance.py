@@ -70,6 +70,7 @@ REUSED = {"01": "images.tsv", "03": FEATURES}
 # Inputs that are no files below proc/NAME, by their names in a record.
 IMAGES, TEST_LIST, MANIFEST, BACKBONE = "images", "list of test images", "manifest", "file of the backbone"
 FETCHED, ALL = "images fetched", "all"  # in the outputs of 00
+NONE = "none"
 WITHOUT_EFFECT = ("dataset_name", "images_dir", "inference_batch_size")  # on the results
 OF_PRETRAINED = ("classifier", "backbone", "input_size")  # what 02 needs with classifier="svm"
 
@@ -377,10 +378,10 @@ def _stale_inputs(dataset_name: str, number: str, made: Record) -> Iterator[str]
         if name in (TEST_LIST, MANIFEST, BACKBONE):
             now = _outside(name, values)
         elif name == EDITABLE:
-            now = _hashes(dataset_name, [name]).get(name, "missing")
+            now = _hashes(dataset_name, [name]).get(name, NONE)
         else:
             producer = PRODUCER.get(name, PRODUCER[FEATURES])
-            now = outputs.get(producer, {}).get(name, "missing")
+            now = outputs.get(producer, {}).get(name, NONE)
         if now and now != sha256:
             yield name
 
@@ -401,7 +402,9 @@ def _fetched(values: Mapping[str, Value]) -> str:
 
 
 def _test_list(folder: Path) -> str:
-    return _sha256(b"".join(name.encode() + files.read_start(folder / name, -1) for name in test_list.NAMES))
+    return (
+        " ".join(files.sha256(path) for name in test_list.NAMES if (path := folder / name).is_file()) or NONE
+    )
 
 
 def _manifest(values: Mapping[str, Value]) -> Path | None:
