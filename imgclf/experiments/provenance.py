@@ -114,7 +114,7 @@ def begin(number: str, namespace: dict[str, Any]) -> None:
     ImgclfError : see `check`, and `parameters.announce`.
     """
     parameters.announce(namespace)
-    values = parameters.from_namespace(namespace)
+    values = _values(number, namespace)
     check(number, values)
     earlier = read(str(values["dataset_name"]), number)
     _remove_changed(number, values)
@@ -131,7 +131,7 @@ def end(number: str, namespace: Mapping[str, Any]) -> None:
     ------
     ImgclfError : a parameter or an input is not what it was at `begin`.
     """
-    values = parameters.from_namespace(namespace)
+    values = _values(number, namespace)
     begun, now = read(str(values["dataset_name"]), number), _inputs(number, values)
     if begun is None or begun.parameters != deciding(number, values):
         raise ImgclfError(f"{NAMES[number]}: its parameters were changed after its first cell; run all cells")
@@ -170,6 +170,11 @@ def write(number: str, values: Mapping[str, Value], *, inputs: Mapping[str, str]
     if number == "05" and values["classifier"] == SVM and values["evaluate_on"] == "test":
         scores = comparison.scores_file(files.proc_dir(dataset_name), SVM).name
         _write(dataset_name, BASELINE, replace(made, outputs=_hashes(dataset_name, [scores])))
+
+
+def _values(number: str, namespace: Mapping[str, Any]) -> dict[str, Value]:
+    defaults = {each.name: each.default for each in parameters.for_notebook(number)}
+    return defaults | parameters.from_namespace(namespace)
 
 
 def deciding(number: str, values: Mapping[str, Value]) -> dict[str, Value]:
