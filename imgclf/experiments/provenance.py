@@ -68,16 +68,13 @@ READS: dict[str, tuple[str, ...]] = {  # with classifier="svm" without those of 
 BASELINE = "baseline"  # the record of 05 with classifier="svm", with which a fine-tuned network is compared
 PRODUCER = {name: number for number, names in WRITES.items() for name in names}
 EDITABLE = "split.tsv"  # a person may change it; what was made from it before is stale then
-# What a stage uses again if it is there, and the file that must go if one of these was changed by others.
-REUSED = {
-    "01": (("images.tsv", "images.tsv"),),
-    "02": tuple((name, record.RECORD) for name in REFINED),
-    "03": ((FEATURES, ""),),
-}
+# What a stage uses again if it is there; the record of a fine-tuning has hashes of its own.
+REUSED = {"01": "images.tsv", "03": FEATURES}
 
 # Inputs that are no files below proc/NAME, by their names in a record.
 IMAGES, TEST_LIST, MANIFEST, BACKBONE = "images", "list of test images", "manifest", "file of the backbone"
 FETCHED, ALL = "images fetched", "all"  # in the outputs of 00
+NONE = "none"
 WITHOUT_EFFECT = ("dataset_name", "images_dir", "inference_batch_size")  # on the results
 OF_PRETRAINED = ("classifier", "backbone", "input_size")  # what 02 needs with classifier="svm"
 
@@ -121,7 +118,7 @@ def begin(number: str, namespace: dict[str, Any]) -> None:
     ImgclfError : see `check`, and `parameters.announce`.
     """
     parameters.announce(namespace)
-    values = parameters.from_namespace(namespace)
+    values = _values(number, namespace)
     check(number, values)
     earlier = read(str(values["dataset_name"]), number)
     _remove_changed(number, values)
@@ -138,7 +135,7 @@ def end(number: str, namespace: Mapping[str, Any]) -> None:
     ------
     ImgclfError : a parameter or an input is not what it was at `begin`.
     """
-    values = parameters.from_namespace(namespace)
+    values = _values(number, namespace)
     begun, now = read(str(values["dataset_name"]), number), _inputs(number, values)
     if begun is None or begun.parameters != deciding(number, values):
         raise ImgclfError(f"{NAMES[number]}: its parameters were changed after its first cell; run all cells")
@@ -177,6 +174,11 @@ def write(number: str, values: Mapping[str, Value], *, inputs: Mapping[str, str]
     if number == "05" and values["classifier"] == SVM and values["evaluate_on"] == "test":
         scores = comparison.scores_file(files.proc_dir(dataset_name), SVM).name
         _write(dataset_name, BASELINE, replace(made, outputs=_hashes(dataset_name, [scores])))
+
+
+def _values(number: str, namespace: Mapping[str, Any]) -> dict[str, Value]:
+    defaults = {each.name: each.default for each in parameters.for_notebook(number)}
+    return defaults | parameters.from_namespace(namespace)
 
 
 def deciding(number: str, values: Mapping[str, Value]) -> dict[str, Value]:
@@ -388,10 +390,10 @@ def _stale_inputs(dataset_name: str, number: str, made: Record) -> Iterator[str]
         if name in (TEST_LIST, MANIFEST, BACKBONE):
             now = _outside(name, values)
         elif name == EDITABLE:
-            now = _hashes(dataset_name, [name]).get(name, "missing")
+            now = _hashes(dataset_name, [name]).get(name, NONE)
         else:
             producer = PRODUCER.get(name, PRODUCER[FEATURES])
-            now = outputs.get(producer, {}).get(name, "missing")
+            now = outputs.get(producer, {}).get(name, NONE)
         if now and now != sha256:
             yield name
 
@@ -436,15 +438,20 @@ def _changed_outputs(number: str, values: Mapping[str, Value], producer: str, ma
 
 
 def _remove_changed(number: str, values: Mapping[str, Value]) -> None:
-    """Remove what a stage would use again but did not write so itself, and say so."""
+    """Remove what a stage would use again but did not write so itself, and say so.
+
+    After a run that was stopped, what it wrote is in no record, and stays; 03 never writes a shard twice.
+    """
     dataset_name = str(values["dataset_name"])
     records = [made for each in (number, "00") if (made := read(dataset_name, each))]
-    for pattern, unusable in REUSED.get(number, ()):
-        for name, sha256 in _hashes(dataset_name, _expanded([pattern], values)).items():
-            known = {made.outputs[name] for made in records if name in made.outputs}
-            if known and sha256 not in known:
-                (files.proc_dir(dataset_name) / (unusable or name)).unlink(missing_ok=True)
-                print(f"{name}: not as {NAMES[number]} wrote it; it is made anew")
+    if number != "03" and not all(made.is_finished for made in records):
+        return
+    names = [REUSED[number]] if number in REUSED else []
+    for name, sha256 in _hashes(dataset_name, _expanded(names, values)).items():
+        known = {made.outputs[name] for made in records if name in made.outputs}
+        if known and sha256 not in known:
+            (files.proc_dir(dataset_name) / name).unlink()
+            print(f"{name}: not as {NAMES[number]} wrote it; it is made anew")
 
 
 def _remove_other_baseline(values: Mapping[str, Value]) -> None:

@@ -2,13 +2,14 @@
 
 import re
 import shutil
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from imgclf import ImgclfError, cli
+from imgclf import ImgclfError, cli, files
 from imgclf.collect import fetch, manifest
 from imgclf.downloads import TRANSIENT, DownloadError
 from imgclf.evaluation import report
@@ -162,6 +163,18 @@ class TestWithoutFrom:
         ran.clear()
         sequence.run(values)
         assert "00_get_images" not in ran and planned(capsys)["00_get_images"] == "up to date"
+
+    def test_what_another_run_did_while_this_one_waited_for_it_is_not_done_again(
+        self, folder, ran, monkeypatch
+    ):
+        @contextmanager
+        def waited(_):
+            folder.run("04", "05", svm_c=[0.5])
+            yield
+
+        monkeypatch.setattr(files, "lock", waited)
+        assert sequence.run(folder.values | {"svm_c": [0.5]}) == ("colours", None)
+        assert ran == []
 
     def test_another_folder_runs_01(self, folder, ran, tmp_path, capsys):
         other = Path(shutil.copytree(folder.images, tmp_path / "other"))

@@ -197,6 +197,13 @@ class TestWhatIsUsedAgainButWasChanged:
         assert (files.read_npz(shard)["features"] == arrays["features"]).all()
         folder.run("04", "05")
 
+    def test_but_not_the_scan_of_a_run_that_was_stopped(self, folder, monkeypatch):
+        (folder.images / "red/new.jpg").write_bytes(decoding.jpeg(picture((200, 40, 40), seed=999)))
+        with monkeypatch.context() as patch:
+            patch.setattr(provenance, "end", in_process.nothing)
+            folder.run("01")
+        assert "made anew" not in folder.run("01")
+
     def test_a_changed_table_of_images_is_no_cache_of_the_next_scan(self, folder):
         table = folder.proc / "images.tsv"
         whole = table.read_text()
