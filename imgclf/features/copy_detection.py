@@ -73,17 +73,22 @@ def altered_copies(
     images = list({image.sha256: image for image in copies.largest_first(dataset.images)}.values())
     if len(images) < 2:
         return set()
-    network = _network()
-    cache = Cache.for_network(dataset.name, network)
-    compute(dataset, network, cache, subset=images, progress=progress)
+    describing = network()
+    cache = Cache.for_network(dataset.name, describing)
+    compute(dataset, describing, cache, subset=images, progress=progress)
     described = cache.features(images)
     return _Comparison(dataset, described.images, known).copies(neighbours(described.matrix), progress)
 
 
-def _network() -> Path:
-    """Return the network that describes images; exported once for all data sets."""
-    name = f"{backbones.cache_name(BACKBONE)}-copies-{INPUT_SIZE}-opset{backbones.OPSET}-imgclf{__version__}.onnx"
-    path = files.data_dir() / "networks" / name
+def network() -> Path:
+    """Return the network that describes images; exported once for all data sets.
+
+    Raises
+    ------
+    ImgclfError : the package with its weights is missing.
+    """
+    name = f"{backbones.cache_name(BACKBONE)}-copies-{INPUT_SIZE}-opset{backbones.OPSET}-imgclf{__version__}"
+    path = files.data_dir() / "networks" / f"{name}.onnx"
     if not path.exists():
         from imgclf.networks.copy_descriptor import CopyDescriptor
 
@@ -135,13 +140,14 @@ def whitened(descriptors: np.ndarray) -> np.ndarray:
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import normalize
 
-    vectors = normalize(descriptors)
-    some = vectors[:: -(-len(vectors) // PCA_IMAGES)]
-    dimensions = min(DIMENSIONS, vectors.shape[1], len(some) // IMAGES_PER_DIMENSION)
+    some = normalize(descriptors[:: -(-len(descriptors) // PCA_IMAGES)])
+    dimensions = min(DIMENSIONS, some.shape[1], len(some) // IMAGES_PER_DIMENSION)
     if dimensions < 2:
-        return vectors
-    solver = "covariance_eigh" if len(some) > vectors.shape[1] else "full"
-    return normalize(PCA(dimensions, whiten=True, svd_solver=solver).fit(some).transform(vectors))
+        return normalize(descriptors)
+    solver = "covariance_eigh" if len(some) > some.shape[1] else "full"
+    components = PCA(dimensions, whiten=True, svd_solver=solver).fit(some)
+    blocks = (descriptors[start : start + BLOCK] for start in range(0, len(descriptors), BLOCK))
+    return np.concatenate([normalize(components.transform(normalize(block))) for block in blocks])
 
 
 class _Comparison:

@@ -55,7 +55,7 @@ def keypoints(picture: np.ndarray) -> np.ndarray:
 
     Source: D. Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 60, 2004.
     """
-    sift = cv2.SIFT_create(MOST_KEYPOINTS, contrastThreshold=CONTRAST, enable_precise_upscale=True)
+    sift = cv2.SIFT.create(MOST_KEYPOINTS, contrastThreshold=CONTRAST, enable_precise_upscale=True)
     found, descriptors = sift.detectAndCompute(picture, None)
     count = min(len(found), MOST_KEYPOINTS)
     record = np.zeros((), KEYPOINTS)
@@ -136,16 +136,15 @@ def agreement(one: np.ndarray, other: np.ndarray, transform: np.ndarray) -> floa
     ----------
     one, other, transform : see `is_copy`.
     """
-    height, width = one.shape
     a, b = (cv2.GaussianBlur(picture, (0, 0), BLUR).astype(np.float32) for picture in (one, other))
-    b, inside = (cv2.warpAffine(layer, transform, (width, height)) for layer in (b, np.ones_like(b)))
+    size = one.shape[::-1]
+    covered = cv2.warpAffine(np.ones_like(b), transform, size) > 0.99
+    b = cv2.warpAffine(b, transform, size)
     smaller = min(one.size, abs(np.linalg.det(transform[:, :2])) * other.size)
-    if (inside > 0.99).sum() < OVERLAP * smaller:
+    if covered.sum() < OVERLAP * smaller:
         return 0.0
     edges = np.ones((2 * BORDER + 1,) * 2, np.uint8)
-    inside = cv2.erode(
-        (inside > 0.99).astype(np.float32), edges, borderType=cv2.BORDER_CONSTANT, borderValue=0
-    )
+    inside = cv2.erode(covered.astype(np.float32), edges, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     count = _window_sums(inside)
     used = (inside > 0) & (count > WINDOW**2 / 2)
     count = np.maximum(count, 1)
