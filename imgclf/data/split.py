@@ -215,8 +215,7 @@ def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "im
         parts = _parts(dataset, cluster, train_fraction=train_fraction, seed=seed)
         parts = replace(parts, divided=_labels_in_both(dataset.images, parts, before))
     _check(dataset, parts)
-    parts = replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed)
-    return _with_idle(dataset, parts)
+    return _with_idle(dataset, replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed))
 
 
 def _with_idle(dataset: Dataset, parts: Split) -> Split:
@@ -421,8 +420,6 @@ def read(dataset: Dataset) -> Split:
         fault = split_check.row_fault(rows, image) or split_check.label_fault(rows, image)
     except (KeyError, ValueError) as error:
         raise ImgclfError(f"{path}: does not fit images.tsv ({error}); run 01_prepare_data again") from error
-    if excluded := split_check.exclusion_fault(dataset):
-        raise ImgclfError(f"images.tsv of {dataset.name}: {excluded}; run 01_prepare_data again")
     undivided = clusters(dataset, split_by=settings["split_by"])
     if not fault and (fault := split_check.cluster_fault(rows, image, undivided)):
         divided = _divided_clusters(dataset, undivided, settings)

@@ -23,10 +23,7 @@ KINDS = {
     "divided": list[str],
     "not_found": list[str],
 }
-OF_0_1_0: dict[str, list[str] | None] = {
-    "divided": [],
-    "not_found": [],
-}  # what version 0.1.0 did not store
+OF_0_1_0: dict[str, list[str]] = {"divided": [], "not_found": []}  # what version 0.1.0 did not store
 
 
 def _path(dataset_name: str) -> Path:
