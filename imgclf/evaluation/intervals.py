@@ -206,6 +206,6 @@ def average_precision(value: float, precision: np.ndarray, cluster: np.ndarray) 
     precision : (p,), at the score of each image that has the label. cluster : (p,) int.
 
     Source: K. Boyd, K. Eng, C. Page, "Area under the precision-recall curve: point estimates and confidence
-    intervals", ECML PKDD 2013, section 3.2 (the binomial interval).
+    intervals", ECML PKDD 2013, p. 451 (the binomial interval).
     """
     return share(value, len(precision) / design_effect(precision - value, cluster))
