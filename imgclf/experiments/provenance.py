@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,23 @@ class Record:
     is_finished: bool = False
 
 
+class _Disk:
+    """The files of a data set. Each is hashed once: a network may have 100 MB, and several checks need it."""
+
+    def __init__(self, dataset_name: str) -> None:
+        self.name, self.proc = dataset_name, files.proc_dir(dataset_name)
+        self._sha256 = cache(files.sha256)
+
+    def hashes(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the sha256 of the files that are there, by name; names may be patterns."""
+        paths = (path for name in names for path in sorted(self.proc.glob(name)) if path.is_file())
+        return {path.relative_to(self.proc).as_posix(): self._sha256(path) for path in paths}
+
+    def outside(self, path: Path | None) -> str:
+        """Return the sha256 of another file; empty if there is none."""
+        return self._sha256(path) if path and path.is_file() else ""
+
+
 def begin(number: str, namespace: dict[str, Any]) -> None:
     """Announce the parameters of a notebook, check what it builds on, and mark its stage as unfinished.
 
@@ -119,13 +137,14 @@ def begin(number: str, namespace: dict[str, Any]) -> None:
     """
     parameters.announce(namespace)
     values = _values(number, namespace)
-    check(number, values)
-    earlier = read(str(values["dataset_name"]), number)
-    _remove_changed(number, values)
+    disk = _Disk(str(values["dataset_name"]))
+    _check(number, values, disk)
+    earlier = read(disk.name, number)
+    _remove_changed(number, values, disk)
     if number == "05":
-        _remove_other_baseline(values)
-    made = Record(deciding(number, values), _inputs(number, values), earlier.outputs if earlier else {})
-    _write(str(values["dataset_name"]), number, made)
+        _remove_other_baseline(values, disk)
+    made = Record(deciding(number, values), _inputs(number, values, disk), earlier.outputs if earlier else {})
+    _write(disk.name, number, made)
 
 
 def end(number: str, namespace: Mapping[str, Any]) -> None:
@@ -136,7 +155,8 @@ def end(number: str, namespace: Mapping[str, Any]) -> None:
     ImgclfError : a parameter or an input is not what it was at `begin`.
     """
     values = _values(number, namespace)
-    begun, now = read(str(values["dataset_name"]), number), _inputs(number, values)
+    disk = _Disk(str(values["dataset_name"]))
+    begun, now = read(disk.name, number), _inputs(number, values, disk)
     if begun is None or begun.parameters != deciding(number, values):
         raise ImgclfError(f"{NAMES[number]}: its parameters were changed after its first cell; run all cells")
     changed = [name for name in {**begun.inputs, **now} if begun.inputs.get(name) != now.get(name)]
@@ -148,32 +168,29 @@ def end(number: str, namespace: Mapping[str, Any]) -> None:
             f"{NAMES[number]}: {', '.join(changed)} changed while it ran, as by a run in another window; "
             "run all cells again"
         )
-    write(number, values, inputs=now)
+    _finish(number, values, now, disk)
 
 
-def write(number: str, values: Mapping[str, Value], *, inputs: Mapping[str, str] | None = None) -> None:
-    """Write the record of a stage whose outputs are on disk.
+def write(number: str, values: Mapping[str, Value]) -> None:
+    """Write the record of a stage whose outputs are on disk, made from what is there now.
 
     Parameters
     ----------
     values : at least the parameters of its notebook.
-    inputs : sha256 of each input by name; by default, of what is there now.
     """
-    dataset_name = str(values["dataset_name"])
-    outputs = _hashes(dataset_name, _expanded(WRITES[number], values))
+    disk = _Disk(str(values["dataset_name"]))
+    _finish(number, values, _inputs(number, values, disk), disk)
+
+
+def _finish(number: str, values: Mapping[str, Value], inputs: dict[str, str], disk: _Disk) -> None:
+    outputs = disk.hashes(_expanded(WRITES[number], values, disk))
     if number == "00":
-        outputs = {**_hashes(dataset_name, DATASET), FETCHED: _fetched(values)}
-    made = Record(
-        deciding(number, values),
-        dict(_inputs(number, values) if inputs is None else inputs),
-        outputs,
-        _code_sha256(number),
-        is_finished=True,
-    )
-    _write(dataset_name, number, made)
+        outputs = {**disk.hashes(DATASET), FETCHED: _fetched(values)}
+    made = Record(deciding(number, values), inputs, outputs, _code_sha256(number), is_finished=True)
+    _write(disk.name, number, made)
     if number == "05" and values["classifier"] == SVM and values["evaluate_on"] == "test":
-        scores = comparison.scores_file(files.proc_dir(dataset_name), SVM).name
-        _write(dataset_name, BASELINE, replace(made, outputs=_hashes(dataset_name, [scores])))
+        scores = comparison.scores_file(disk.proc, SVM).name
+        _write(disk.name, BASELINE, replace(made, outputs=disk.hashes([scores])))
 
 
 def _values(number: str, namespace: Mapping[str, Any]) -> dict[str, Value]:
@@ -209,7 +226,11 @@ def check(number: str, values: Mapping[str, Value]) -> None:
     ------
     ImgclfError : names the file, the notebook that wrote it and with what, and where to start again.
     """
-    dataset_name, wanted = str(values["dataset_name"]), deciding(number, values)
+    _check(number, values, _Disk(str(values["dataset_name"])))
+
+
+def _check(number: str, values: Mapping[str, Value], disk: _Disk) -> None:
+    dataset_name, wanted = disk.name, deciding(number, values)
     for earlier in builds_on(number, values):
         made, main = read(dataset_name, earlier), main_output(earlier, values)
         again = f"run the notebooks again from {NAMES[earlier]} on"
@@ -222,12 +243,12 @@ def check(number: str, values: Mapping[str, Value]) -> None:
                     f"{name}={made.parameters[name]!r}, but {NAMES[number]} has {name}={wanted[name]!r}; "
                     f"{again} with {name}={wanted[name]!r}"
                 )
-        if stale := next(_stale_inputs(dataset_name, earlier, made), ""):
+        if stale := next(_stale_inputs(made, disk), ""):
             raise ImgclfError(
                 f"{main} of {dataset_name}: {NAMES[earlier]} made it from another {stale} than there is "
                 f"now; {again}"
             )
-        for name in _changed_outputs(number, values, earlier, made):
+        for name in _changed_outputs(number, values, earlier, made, disk):
             raise ImgclfError(f"{name} of {dataset_name}: not as {NAMES[earlier]} wrote it; {again}")
 
 
@@ -254,8 +275,8 @@ def main_output(number: str, values: Mapping[str, Value]) -> str:
 
 def outdated(number: str, values: Mapping[str, Value]) -> str:
     """Return why a stage would have to run to have the results of these parameters; empty if it has them."""
-    dataset_name, wanted = str(values["dataset_name"]), deciding(number, values)
-    made = read(dataset_name, number)
+    disk, wanted = _Disk(str(values["dataset_name"])), deciding(number, values)
+    made = read(disk.name, number)
     if made is None:
         return "it has not run yet"
     if not made.is_finished:
@@ -273,7 +294,7 @@ def outdated(number: str, values: Mapping[str, Value]) -> str:
     if made.notebook != _code_sha256(number):
         return "its code was changed"
     folder = _images_folder(values)
-    if number == "01" and dataset.scanned_folder(dataset_name) != folder:
+    if number == "01" and dataset.scanned_folder(disk.name) != folder:
         return f"the images are in {folder}"
     if number == "00" and not folder.is_dir():
         return f"{folder} is missing"
@@ -282,12 +303,12 @@ def outdated(number: str, values: Mapping[str, Value]) -> str:
     seen = made.inputs.get(IMAGES)
     if seen is not None and (not seen or seen != images_state(folder)):
         return f"the images in {folder} were changed"
-    changed = next(_stale_inputs(dataset_name, number, made), "") or next(
-        _changed_outputs(number, values, number, made), ""
+    changed = next(_stale_inputs(made, disk), "") or next(
+        _changed_outputs(number, values, number, made, disk), ""
     )
     if changed:
         return f"{changed} was changed or is missing"
-    finetuned = record.read(files.proc_dir(dataset_name)) if number == "02" else None
+    finetuned = record.read(disk.proc) if number == "02" else None
     if values.get("classifier") != SVM and finetuned and finetuned.was_interrupted:
         return "fine-tuning was interrupted"
     return ""
@@ -296,9 +317,8 @@ def outdated(number: str, values: Mapping[str, Value]) -> str:
 def is_edited(dataset_name: str) -> bool:
     """Whether a person changed `split.tsv` after 01_prepare_data wrote it."""
     made = read(dataset_name, "01")
-    return made is not None and _hashes(dataset_name, [EDITABLE]) != {
-        EDITABLE: made.outputs.get(EDITABLE, "")
-    }
+    now = _Disk(dataset_name).hashes([EDITABLE])
+    return made is not None and now != {EDITABLE: made.outputs.get(EDITABLE, "")}
 
 
 def read(dataset_name: str, number: str) -> Record | None:
@@ -336,16 +356,16 @@ def _images_folder(values: Mapping[str, Value]) -> Path:
     return dataset.images_folder(str(values["dataset_name"]), str(values.get("images_dir", "")))
 
 
-def _inputs(number: str, values: Mapping[str, Value]) -> dict[str, str]:
+def _inputs(number: str, values: Mapping[str, Value], disk: _Disk) -> dict[str, str]:
     """Return the hashes of all inputs of a stage, as they are now."""
-    found = _hashes(str(values["dataset_name"]), _expanded(_reads(number, values), values))
+    found = disk.hashes(_expanded(_reads(number, values), values, disk))
     if number == "00" and (path := _manifest(values)):
-        found[MANIFEST] = files.sha256(path)
+        found[MANIFEST] = disk.outside(path)
     if number == "01":
         folder = _images_folder(values)
         found |= {IMAGES: images_state(folder), TEST_LIST: test_list.sha256(folder)}
     if number == "02" and (network := _backbone_file(values)).is_file():
-        found[BACKBONE] = files.sha256(network)
+        found[BACKBONE] = disk.outside(network)
     return found
 
 
@@ -355,6 +375,7 @@ def _reads(number: str, values: Mapping[str, Value]) -> tuple[str, ...]:
     return () if number == "02" else tuple(name for name in READS[number] if name not in REFINED)
 
 
+<<<<<<< HEAD
 def _expanded(names: Iterable[str], values: Mapping[str, Value]) -> list[str]:
     """Return names with the folders in place of {features} and {results}."""
     proc = files.proc_dir(str(values["dataset_name"]))
@@ -367,30 +388,32 @@ def _expanded(names: Iterable[str], values: Mapping[str, Value]) -> list[str]:
     return [
         name.format(features=features, results="" if results == Path() else f"{results}/") for name in names
     ]
+=======
+def _expanded(names: Iterable[str], values: Mapping[str, Value], disk: _Disk) -> list[str]:
+    """Return names with the folder of the feature vectors in place of {features}."""
+    features = "none"
+    if {"classifier", "precision"} <= values.keys():
+        network = main_output("02", values)
+        if sha256 := disk.hashes([network]).get(network):
+            features = Cache.name(Path(network), sha256, str(deciding("03", values)["precision"]))
+    return [name.format(features=f"features/{features}") for name in names]
+>>>>>>> d1b290935e5418032b835d6200b468f2f179a510
 
 
-def _hashes(dataset_name: str, names: Iterable[str]) -> dict[str, str]:
-    """Return the sha256 of the files that are there, by name; names may be patterns."""
-    proc = files.proc_dir(dataset_name)
-    paths = (path for name in names for path in sorted(proc.glob(name)) if path.is_file())
-    return {path.relative_to(proc).as_posix(): files.sha256(path) for path in paths}
-
-
-def _stale_inputs(dataset_name: str, number: str, made: Record) -> Iterator[str]:
+def _stale_inputs(made: Record, disk: _Disk) -> Iterator[str]:
     """Yield the inputs of a stage that are not those that it read, but for the images themselves.
 
     An input that another stage wrote is compared with the record of that stage; a file that is not there, as
     a backbone on another machine, with nothing.
     """
-    values = {"dataset_name": dataset_name, **made.parameters}
-    outputs = {each: by.outputs for each in NAMES if (by := read(dataset_name, each))}
+    outputs = {each: by.outputs for each in NAMES if (by := read(disk.name, each))}
     for name, sha256 in made.inputs.items():
         if name == IMAGES:
             continue
         if name in (TEST_LIST, MANIFEST, BACKBONE):
-            now = _outside(name, values)
+            now = _outside(name, made, disk)
         elif name == EDITABLE:
-            now = _hashes(dataset_name, [name]).get(name, NONE)
+            now = disk.hashes([name]).get(name, NONE)
         else:
             producer = PRODUCER.get(name, PRODUCER[FEATURES])
             now = outputs.get(producer, {}).get(name, NONE)
@@ -398,13 +421,20 @@ def _stale_inputs(dataset_name: str, number: str, made: Record) -> Iterator[str]
             yield name
 
 
-def _outside(name: str, values: Mapping[str, Value]) -> str:
+def _outside(name: str, made: Record, disk: _Disk) -> str:
     """Return the hash of an input that no stage writes; empty if it cannot be read here."""
+    values = {"dataset_name": disk.name, **made.parameters}
     if name == TEST_LIST:
+<<<<<<< HEAD
         folder = dataset.scanned_folder(str(values["dataset_name"]))
         return test_list.sha256(folder) if folder and folder.is_dir() else ""
     path = _manifest(values) if name == MANIFEST else _backbone_file(values)
     return files.sha256(path) if path and path.is_file() else ""
+=======
+        folder = dataset.scanned_folder(disk.name)
+        return _test_list(folder) if folder and folder.is_dir() else ""
+    return disk.outside(_manifest(values) if name == MANIFEST else _backbone_file(values))
+>>>>>>> d1b290935e5418032b835d6200b468f2f179a510
 
 
 def _fetched(values: Mapping[str, Value]) -> str:
@@ -421,15 +451,17 @@ def _backbone_file(values: Mapping[str, Value]) -> Path:
     return Path(str(values.get("backbone"))).expanduser()
 
 
-def _changed_outputs(number: str, values: Mapping[str, Value], producer: str, made: Record) -> Iterator[str]:
+def _changed_outputs(
+    number: str, values: Mapping[str, Value], producer: str, made: Record, disk: _Disk
+) -> Iterator[str]:
     """Yield the files that a stage reads of another one, or all of its own, if not as they were written."""
     names = WRITES[producer] if number == producer else _reads(number, values)
-    names = tuple(_expanded((name for name in names if PRODUCER[name] == producer), values))
-    now = _hashes(str(values["dataset_name"]), names)
+    patterns = _expanded((name for name in names if PRODUCER[name] == producer), values, disk)
+    now = disk.hashes(patterns)
     written = {
         name: sha256
         for name, sha256 in made.outputs.items()
-        if any(fnmatchcase(name, pattern) for pattern in names)
+        if any(fnmatchcase(name, pattern) for pattern in patterns)
     }
     for name in sorted(now.keys() | written.keys()):
         is_edited_by_hand = name == EDITABLE and name in now
@@ -437,35 +469,30 @@ def _changed_outputs(number: str, values: Mapping[str, Value], producer: str, ma
             yield name
 
 
-def _remove_changed(number: str, values: Mapping[str, Value]) -> None:
+def _remove_changed(number: str, values: Mapping[str, Value], disk: _Disk) -> None:
     """Remove what a stage would use again but did not write so itself, and say so.
 
     After a run that was stopped, what it wrote is in no record, and stays; 03 never writes a shard twice.
     """
-    dataset_name = str(values["dataset_name"])
-    records = [made for each in (number, "00") if (made := read(dataset_name, each))]
-    if number != "03" and not all(made.is_finished for made in records):
+    records = [made for each in (number, "00") if (made := read(disk.name, each))]
+    if number not in REUSED or (number != "03" and not all(made.is_finished for made in records)):
         return
-    names = [REUSED[number]] if number in REUSED else []
-    for name, sha256 in _hashes(dataset_name, _expanded(names, values)).items():
+    for name, sha256 in disk.hashes(_expanded([REUSED[number]], values, disk)).items():
         known = {made.outputs[name] for made in records if name in made.outputs}
         if known and sha256 not in known:
-            (files.proc_dir(dataset_name) / name).unlink()
+            (disk.proc / name).unlink()
             print(f"{name}: not as {NAMES[number]} wrote it; it is made anew")
 
 
-def _remove_other_baseline(values: Mapping[str, Value]) -> None:
+def _remove_other_baseline(values: Mapping[str, Value], disk: _Disk) -> None:
     """Remove the scores of the baseline if they are of other images, another split or network; say so."""
-    path = comparison.scores_file(files.proc_dir(str(values["dataset_name"])), SVM)
+    path = comparison.scores_file(disk.proc, SVM)
     if values["classifier"] == SVM or not path.exists():
         return
-    now, made = _inputs("05", values), read(path.parent.name, BASELINE)
-    common = (*DATASET, *SPLIT, files.FIXED_NETWORK)
-    if (
-        made is None
-        or any(made.inputs.get(name) != now[name] for name in common)
-        or made.outputs != _hashes(path.parent.name, [path.name])
-    ):
+    made, now = read(disk.name, BASELINE), _inputs("05", values, disk)
+    names = (*DATASET, *SPLIT, files.FIXED_NETWORK)
+    is_comparable = made is not None and all(made.inputs.get(name) == now[name] for name in names)
+    if made is None or not is_comparable or made.outputs != disk.hashes([path.name]):
         path.unlink()
         print(f"{path.name}: of other images or another network than there are now; removed")
 

@@ -68,13 +68,13 @@ class Cache:
         cls, dataset_name: str, network: Path, *, engine: str = "openvino", precision: str = "f32"
     ) -> "Cache":
         """Return the cache of a data set's features by a network; "auto" is resolved for this machine."""
-        return cls.of(dataset_name, network, engines.resolved_precision(engine, precision))
-
-    @classmethod
-    def of(cls, dataset_name: str, network: Path, resolved_precision: str) -> "Cache":
-        """Return the cache of a data set's features by a network with the precision "f32" or "bf16"."""
-        name = f"{network.stem}-{files.sha256(network)[:16]}-{resolved_precision}"
+        name = cls.name(network, files.sha256(network), engines.resolved_precision(engine, precision))
         return cls(files.proc_dir(dataset_name) / "features" / name)
+
+    @staticmethod
+    def name(network: Path, sha256: str, resolved_precision: str) -> str:
+        """Return the name of the folder of features by a network with the precision "f32" or "bf16"."""
+        return f"{network.stem}-{sha256[:16]}-{resolved_precision}"
 
     def _shards(self) -> list[Path]:
         return sorted(self.folder.glob("*.npz"))

@@ -222,7 +222,7 @@ def test_a_fine_tuned_network_is_compared_with_a_baseline_of_the_same_images_and
         folder.run("01", seed=1)
     if change == "scores":
         cut(folder.proc / "scores_svm.npz")
-    monkeypatch.setattr(provenance, "check", in_process.nothing)  # that there is a fine-tuned network
+    monkeypatch.setattr(provenance, "_check", in_process.nothing)  # that there is a fine-tuned network
     provenance.begin("05", plan.wanted(notebooks.paths()[5], folder.values | {"classifier": "dnn"}))
     assert (folder.proc / "scores_svm.npz").exists() == (change == "nothing")
     assert ("scores_svm.npz: of other images or another" in capsys.readouterr().out) == (change != "nothing")
