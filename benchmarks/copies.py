@@ -1,7 +1,8 @@
 """How many altered copies of 100 photographs are found, for each alteration, and how many pairs are false.
 
-`python benchmarks/copies.py FOLDER` takes the photographs of a folder. Each altered copy hides among all of them; "hash" is the
-perceptual hash and signature alone. Pairs among the photographs themselves are listed: look at them.
+`python benchmarks/copies.py FOLDER` takes the images of a folder of label folders; without one, photographs or the demo set.
+Each altered copy hides among all of them; "hash" is the perceptual hash and signature alone. Pairs among the images themselves
+are listed: look at them.
 """
 
 import os
@@ -14,8 +15,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from label_errors import chosen_folder
+
 from imgclf import features
-from imgclf.data import scan
+from imgclf.data import dataset, scan
 from imgclf.features import copy_detection
 from imgclf.images import alignment, decoding, duplicates
 from imgclf.images.preprocessing import Preprocessing
@@ -27,7 +30,8 @@ LOW_QUALITY = {"saved again, quality 75": 75, "saved again, quality 10": 10}
 
 def main(folder: Path) -> None:
     """Print the table."""
-    paths = sorted(path for path in folder.rglob("*.jpg"))
+    scanned = scan.scan_folder("originals", folder)
+    paths = [scanned.file(image) for image in scanned.images]
     chosen = np.sort(np.random.default_rng(0).choice(len(paths), COPIES, replace=False))
     network = copy_detection.network()
     preprocessing = Preprocessing(copy_detection.INPUT_SIZE)
@@ -91,6 +95,8 @@ def false_pairs(folder: Path) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as data:
+        fetched = dataset.images_folder("clothing")
         os.environ["IMGCLF_DATA"] = data
-        main(Path(sys.argv[1]))
-        false_pairs(Path(sys.argv[1]))
+        photographs = chosen_folder(sys.argv[1:], fetched)
+        main(photographs)
+        false_pairs(photographs)

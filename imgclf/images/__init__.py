@@ -1,1 +1,1 @@
-"""Bytes to pixels: decoding, preprocessing, loading in threads, near-duplicates, altered copies, thumbnails."""
+"""Bytes to pixels: decoding, preprocessing, loading in threads, near-duplicates, alignment, thumbnails."""

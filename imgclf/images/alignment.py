@@ -136,10 +136,10 @@ def agreement(one: np.ndarray, other: np.ndarray, transform: np.ndarray) -> floa
     ----------
     one, other, transform : see `is_copy`.
     """
-    a, b = (cv2.GaussianBlur(picture, (0, 0), BLUR).astype(np.float32) for picture in (one, other))
+    a, moved = (cv2.GaussianBlur(picture, (0, 0), BLUR).astype(np.float32) for picture in (one, other))
     size = one.shape[::-1]
-    covered = cv2.warpAffine(np.ones_like(b), transform, size) > 0.99
-    b = cv2.warpAffine(b, transform, size)
+    covered = cv2.warpAffine(np.ones_like(moved), transform, size) > 0.99
+    b = cv2.warpAffine(moved, transform, size)
     smaller = min(one.size, abs(np.linalg.det(transform[:, :2])) * other.size)
     if covered.sum() < OVERLAP * smaller:
         return 0.0
