@@ -32,7 +32,6 @@ class Split:
     not_found : dedicated test images that the list names and the folder lacks.
     divided : labels whose near-duplicates are in both sets, since otherwise one label would have no images in
         one set.
-    list_sha256 : of the list of dedicated test images; empty without one, None if version 0.1.0 split.
     idle : sentences about settings that were changed and have no effect on these images.
     """
 
@@ -45,7 +44,6 @@ class Split:
     split_by: str = "image"
     seed: int = 0
     divided: tuple[str, ...] = ()
-    list_sha256: str | None = None
     idle: tuple[str, ...] = ()
 
     @property
@@ -57,7 +55,6 @@ class Split:
             seed=self.seed,
             divided=self.divided,
             not_found=self.not_found,
-            list_sha256=self.list_sha256,
         )
 
     def counts(self) -> pd.DataFrame:
@@ -219,8 +216,7 @@ def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "im
         parts = _parts(dataset, cluster, train_fraction=train_fraction, seed=seed)
         parts = replace(parts, divided=_labels_in_both(dataset.images, parts, before))
     _check(dataset, parts)
-    parts = replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed)
-    return _with_idle(dataset, replace(parts, list_sha256=test_list.sha256(dataset.folder)))
+    return _with_idle(dataset, replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed))
 
 
 def _with_idle(dataset: Dataset, parts: Split) -> Split:
@@ -414,7 +410,7 @@ def read(dataset: Dataset) -> Split:
     Raises
     ------
     ImgclfError : `split.tsv` is missing, does not fit `images.tsv`, or has clusters in both sets that
-        `split` would not divide; or the list of dedicated test images was changed since.
+        `split` would not divide.
     """
     path = table(dataset.name)
     if not path.exists():
@@ -425,13 +421,6 @@ def read(dataset: Dataset) -> Split:
         fault = split_check.row_fault(rows, image) or split_check.label_fault(rows, image)
     except (KeyError, ValueError, csv.Error) as error:
         raise ImgclfError(f"{path}: does not fit images.tsv ({error}); run 01_prepare_data again") from error
-    if excluded := split_check.exclusion_fault(dataset):
-        raise ImgclfError(f"images.tsv of {dataset.name}: {excluded}; run 01_prepare_data again")
-    if settings["list_sha256"] not in (None, test_list.sha256(dataset.folder)) and dataset.folder.is_dir():
-        raise ImgclfError(
-            f"{dataset.folder}: the list of dedicated test images ({' or '.join(test_list.NAMES)}) was "
-            "changed after 01_prepare_data split the images; run 01_prepare_data again"
-        )
     undivided = clusters(dataset, split_by=settings["split_by"])
     if not fault and (fault := split_check.cluster_fault(rows, image, undivided)):
         divided = _divided_clusters(dataset, undivided, settings)

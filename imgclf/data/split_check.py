@@ -6,8 +6,7 @@ Each check returns its first fault, or "".
 from collections.abc import Iterable, Mapping, Sequence
 
 from imgclf.data import test_list
-from imgclf.data.dataset import BY_HAND, NO_LABEL, UNLABELLED, Dataset, Image
-from imgclf.data.journal import Journal
+from imgclf.data.dataset import Dataset, Image
 
 TRAIN, TEST = "train", "test"
 EXCLUDED = "left out"  # the subset of excluded images in split.tsv, as version 0.1.0 wrote it
@@ -37,21 +36,6 @@ def row_fault(rows: Sequence[Row], images: Mapping[str, Image]) -> str:
         seen.add(path)
     if missing := [path for path in images if path not in seen]:
         return f"{len(missing)} of the {len(images)} images of images.tsv have no row, as {missing[0]}"
-    return ""
-
-
-def exclusion_fault(dataset: Dataset) -> str:
-    """Return which image is excluded for a reason that no scan of the folder gives."""
-    copies = {pair.other.path for pair in dataset.duplicates}
-    by_hand = set(Journal(dataset.folder).excluded().values()) if dataset.folder.is_dir() else None
-    for image in dataset.files:
-        is_said = {
-            "": True,
-            NO_LABEL: image.label == UNLABELLED,
-            BY_HAND: by_hand is None or image.sha256 in by_hand,
-        }.get(image.excluded, image.path in copies or not image.width)  # unreadable images have no width
-        if not is_said:
-            return f"{image.path} is excluded as '{image.excluded}', which is not so"
     return ""
 
 

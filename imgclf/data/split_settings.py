@@ -14,7 +14,6 @@ class Settings(TypedDict):
     seed: int
     divided: tuple[str, ...]
     not_found: tuple[str, ...]
-    list_sha256: str | None
 
 
 KINDS = {
@@ -23,13 +22,8 @@ KINDS = {
     "seed": int,
     "divided": list[str],
     "not_found": list[str],
-    "list_sha256": str | None,
 }
-OF_0_1_0: dict[str, list[str] | None] = {
-    "divided": [],
-    "not_found": [],
-    "list_sha256": None,
-}  # what version 0.1.0 did not store
+OF_0_1_0: dict[str, list[str]] = {"divided": [], "not_found": []}  # what version 0.1.0 did not store
 
 
 def _path(dataset_name: str) -> Path:
@@ -63,5 +57,4 @@ def read(dataset_name: str) -> Settings:
         seed=stored["seed"],
         divided=tuple(stored["divided"]),
         not_found=tuple(stored["not_found"]),
-        list_sha256=stored["list_sha256"],
     )

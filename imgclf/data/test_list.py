@@ -69,12 +69,6 @@ def _file(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def sha256(folder: Path) -> str:
-    """Return the sha256 of a data set's list; empty without one."""
-    path = _file(folder)
-    return hashlib.sha256(files.read_bytes(path)).hexdigest() if path else ""
-
-
 def read(folder: Path) -> set[str]:
     """Return the dedicated test images of a data set, as `label/file`; empty without a list.
 

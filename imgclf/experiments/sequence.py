@@ -202,7 +202,8 @@ def new_folder() -> Path:
 def closing_report(dataset_name: str, folder: Path, values: Mapping[str, Value] = NO_VALUES) -> str:
     """Return the accuracies of a run with these parameters and the paths of its files, as text."""
     proc = files.proc_dir(dataset_name)
-    evaluated_on = {**notebooks.read(_from(LAST)[0]), **values}.get("evaluate_on")
+    last = next(path for path in notebooks.paths() if path.name[:2] == LAST)
+    evaluated_on = {**notebooks.read(last), **values}.get("evaluate_on")
     results = report.results_folder(proc, str(evaluated_on))
     scanned = dataset.read(dataset_name)
     notes = [f"left out: {image.path}: {image.excluded}" for image in scanned.excluded]

@@ -766,25 +766,3 @@ def test_a_setting_that_was_changed_in_vain_is_named(tmp_path, folders, listed, 
         assert ("has no effect" in caution) == bool(sentence) and f"CAREFUL: {sentence}" * bool(sentence) in (
             caution
         )
-
-
-@pytest.mark.parametrize("before", ["", "a/000.jpg\n"])
-@pytest.mark.parametrize("after", ["", "a/001.jpg\n"])
-def test_a_list_of_test_images_that_changed_since_the_split_is_said(tmp_path, before, after):
-    path = tmp_path / test_list.NAMES[1]
-    if before:
-        path.write_text(before)
-    found = dataset(*many("a", 9), *many("b", 9), folder=tmp_path)
-    split.write(found, split.split(found))
-    assert split.read(found).list_sha256 == (hashlib.sha256(before.encode()).hexdigest() if before else "")
-    path.unlink(missing_ok=True)
-    if after:
-        path.write_text(after)
-    if before == after:
-        split.read(found)
-        return
-    with pytest.raises(
-        ImgclfError,
-        match=r"the list of dedicated test images \(.*\) was changed .*; run 01_prepare_data again",
-    ):
-        split.read(found)
