@@ -112,7 +112,7 @@ def find(folder: Path) -> Layout:
     if not folder.is_dir():
         raise ImgclfError(
             f"{folder}: no such folder{folders.nearest(folder)}; "
-            "correct dataset_name or images_dir, or run 00_get_images first"
+            "correct images_dir or dataset_name, or run 00_get_images first"
         )
     top = _folders(folder)
     if not top:

@@ -48,7 +48,7 @@ WRITES = {
     "03": (FEATURES, "feature_map.png"),
     "04": (*TO_EVALUATE, files.SVM_HEAD, "svm_c.png"),
     "05": tuple(
-        f"{{results}}{name}"
+        f"{{results}}/{name}"
         for name in (
             files.EVALUATION,
             files.SCORES,
@@ -375,29 +375,16 @@ def _reads(number: str, values: Mapping[str, Value]) -> tuple[str, ...]:
     return () if number == "02" else tuple(name for name in READS[number] if name not in REFINED)
 
 
-<<<<<<< HEAD
-def _expanded(names: Iterable[str], values: Mapping[str, Value]) -> list[str]:
-    """Return names with the folders in place of {features} and {results}."""
-    proc = files.proc_dir(str(values["dataset_name"]))
-    network = proc / main_output("02", values) if "classifier" in values else proc / "none"
-    features = "features/none"
-    if network.is_file() and "precision" in values:
-        precision = str(deciding("03", values)["precision"])
-        features = Cache.of(proc.name, network, precision).folder.relative_to(proc).as_posix()
-    results = report.results_folder(proc, str(values.get("evaluate_on"))).relative_to(proc)
-    return [
-        name.format(features=features, results="" if results == Path() else f"{results}/") for name in names
-    ]
-=======
 def _expanded(names: Iterable[str], values: Mapping[str, Value], disk: _Disk) -> list[str]:
-    """Return names with the folder of the feature vectors in place of {features}."""
+    """Return names with the folders in place of {features} and {results}."""
     features = "none"
     if {"classifier", "precision"} <= values.keys():
         network = main_output("02", values)
         if sha256 := disk.hashes([network]).get(network):
             features = Cache.name(Path(network), sha256, str(deciding("03", values)["precision"]))
-    return [name.format(features=f"features/{features}") for name in names]
->>>>>>> d1b290935e5418032b835d6200b468f2f179a510
+    results = report.results_folder(Path(), str(values.get("evaluate_on")))
+    folders_of = {"features": f"features/{features}", "results": results.as_posix()}
+    return [Path(name.format(**folders_of)).as_posix() for name in names]
 
 
 def _stale_inputs(made: Record, disk: _Disk) -> Iterator[str]:
@@ -425,16 +412,9 @@ def _outside(name: str, made: Record, disk: _Disk) -> str:
     """Return the hash of an input that no stage writes; empty if it cannot be read here."""
     values = {"dataset_name": disk.name, **made.parameters}
     if name == TEST_LIST:
-<<<<<<< HEAD
-        folder = dataset.scanned_folder(str(values["dataset_name"]))
-        return test_list.sha256(folder) if folder and folder.is_dir() else ""
-    path = _manifest(values) if name == MANIFEST else _backbone_file(values)
-    return files.sha256(path) if path and path.is_file() else ""
-=======
         folder = dataset.scanned_folder(disk.name)
-        return _test_list(folder) if folder and folder.is_dir() else ""
+        return test_list.sha256(folder) if folder and folder.is_dir() else ""
     return disk.outside(_manifest(values) if name == MANIFEST else _backbone_file(values))
->>>>>>> d1b290935e5418032b835d6200b468f2f179a510
 
 
 def _fetched(values: Mapping[str, Value]) -> str:

@@ -289,7 +289,7 @@ def test_a_label_with_a_leading_underscore_is_a_label(folder):
 
 
 def test_missing_folder_and_folder_without_label_folders_are_named(folder):
-    with pytest.raises(ImgclfError, match="no such folder; correct dataset_name or images_dir, or run 00"):
+    with pytest.raises(ImgclfError, match="no such folder; correct images_dir or dataset_name, or run 00"):
         layout.find(Path(folder / "gone"))
     (folder / "__MACOSX").mkdir()
     with pytest.raises(
@@ -338,9 +338,7 @@ def test_a_mistyped_data_set_is_answered_with_the_nearest_folder(data_dir, typed
         (data_dir / "images" / name).mkdir(parents=True)
     for name in ("fruit", "fruit@seed=1"):
         (data_dir / "proc" / name).mkdir(parents=True)
-    with pytest.raises(
-        ImgclfError, match=rf"{typed}: no such folder{re.escape(meant)}; correct dataset_name"
-    ):
+    with pytest.raises(ImgclfError, match=rf"{typed}: no such folder{re.escape(meant)}; correct images_dir"):
         layout.find(dataset.images_folder(typed))
     with pytest.raises(ImgclfError, match=rf"images\.tsv\){re.escape(meant)}; run 01_prepare_data first"):
         dataset.read(typed)

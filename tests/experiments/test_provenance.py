@@ -266,7 +266,7 @@ class TestTheTableOfFiles:
         for path in notebooks.paths()[:6]:
             saved = re.findall(r'plots\.save\([^"]*\\"(\w+\.png)', path.read_text())
             in_table = {
-                name.removeprefix("{results}")
+                name.removeprefix("{results}/")
                 for name in provenance.WRITES[path.name[:2]]
                 if name.endswith(".png")
             }
