@@ -338,9 +338,7 @@ def test_a_mistyped_data_set_is_answered_with_the_nearest_folder(data_dir, typed
         (data_dir / "images" / name).mkdir(parents=True)
     for name in ("fruit", "fruit@seed=1"):
         (data_dir / "proc" / name).mkdir(parents=True)
-    with pytest.raises(
-        ImgclfError, match=rf"{typed}: no such folder{re.escape(meant)}; correct images_dir"
-    ):
+    with pytest.raises(ImgclfError, match=rf"{typed}: no such folder{re.escape(meant)}; correct images_dir"):
         layout.find(dataset.images_folder(typed))
     with pytest.raises(ImgclfError, match=rf"images\.tsv\){re.escape(meant)}; run 01_prepare_data first"):
         dataset.read(typed)
