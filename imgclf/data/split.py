@@ -31,6 +31,7 @@ class Split:
     not_found : dedicated test images that the list names and the folder lacks.
     divided : labels whose near-duplicates are in both sets, since otherwise one label would have no images in
         one set.
+    lost_test : test images of the split before that are in none of the sets, each with the reason.
     idle : sentences about settings that were changed and have no effect on these images.
     """
 
@@ -43,6 +44,7 @@ class Split:
     split_by: str = "image"
     seed: int = 0
     divided: tuple[str, ...] = ()
+    lost_test: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
 
     @property
@@ -54,6 +56,7 @@ class Split:
             seed=self.seed,
             divided=self.divided,
             not_found=self.not_found,
+            lost_test=self.lost_test,
         )
 
     def counts(self) -> pd.DataFrame:
@@ -76,7 +79,17 @@ class Split:
         Labels with too few images, or whose images are near-duplicates; dedicated test images not found.
         """
         sentences = (self._not_found(), self._few(), self._losses(), self._large_clusters(), self.division())
-        return "\n".join(filter(None, (*self.idle, *sentences)))
+        return "\n".join(filter(None, (*self.idle, self._lost(), *sentences)))
+
+    def _lost(self) -> str:
+        if not self.lost_test:
+            return ""
+        more = f" and {len(self.lost_test) - 3} more" if len(self.lost_test) > 3 else ""
+        return (
+            f"CAREFUL: {len(self.lost_test)} test images of the split before are not in this one: "
+            f"{', '.join(self.lost_test[:3])}{more}; without images that the classifier mistook, the test "
+            "accuracy is too high"
+        )
 
     def _not_found(self) -> str:
         if not self.not_found:
@@ -382,8 +395,12 @@ def table(dataset_name: str) -> Path:
     return files.proc_dir(dataset_name) / "split.tsv"
 
 
-def write(dataset: Dataset, split: Split) -> Path:
+def write(dataset: Dataset, split: Split, *, lost_test: Iterable[str] = ()) -> Path:
     """Write `split.tsv`, one line an image, and `split.json`, the settings of the split.
+
+    Parameters
+    ----------
+    lost_test : see `Split`; a split that is read says so.
 
     Returns
     -------
@@ -396,7 +413,7 @@ def write(dataset: Dataset, split: Split) -> Path:
         for image in images
     ]
     tables.write(table(dataset.name), rows, COLUMNS)
-    split_settings.write(dataset.name, split.settings)
+    split_settings.write(dataset.name, replace(split, lost_test=tuple(lost_test)).settings)
     return table(dataset.name)
 
 

@@ -14,6 +14,7 @@ class Settings(TypedDict):
     seed: int
     divided: tuple[str, ...]
     not_found: tuple[str, ...]
+    lost_test: tuple[str, ...]
 
 
 KINDS = {
@@ -22,8 +23,9 @@ KINDS = {
     "seed": int,
     "divided": list[str],
     "not_found": list[str],
+    "lost_test": list[str],
 }
-OF_0_1_0: dict[str, list[str]] = {"divided": [], "not_found": []}  # what version 0.1.0 did not store
+OF_0_1_0: dict[str, list[str]] = {"divided": [], "not_found": [], "lost_test": []}  # not in version 0.1.0
 
 
 def _path(dataset_name: str) -> Path:
@@ -57,4 +59,5 @@ def read(dataset_name: str) -> Settings:
         seed=stored["seed"],
         divided=tuple(stored["divided"]),
         not_found=tuple(stored["not_found"]),
+        lost_test=tuple(stored["lost_test"]),
     )

@@ -71,6 +71,20 @@ def test_test_images_that_were_deleted_since_the_last_run_are_counted_and_named(
     ) in changes(found).splitlines()
 
 
+def test_a_split_that_is_read_says_which_test_images_the_one_before_had(colours):
+    found, tests, _ = colours
+    (found.folder / tests[0]).unlink()
+    before, again = previous_split.read("colours"), scan.scan_folder("colours", found.folder)
+    parts = split.split(again)
+    split.write(again, parts, lost_test=before.changes(again, parts).lost_test)
+    assert (
+        f"CAREFUL: 1 test images of the split before are not in this one: {tests[0]} (gone); without "
+        "images that the classifier mistook, the test accuracy is too high"
+    ) in split.read(again).caution()
+    split.write(again, parts)
+    assert "split before" not in split.read(again).caution()
+
+
 def test_training_images_that_were_deleted_are_counted_without_alarm(colours):
     found, _, trained = colours
     (found.folder / trained[0]).unlink()

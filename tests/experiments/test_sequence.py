@@ -186,11 +186,12 @@ def test_the_report_names_labels_without_usable_images_and_near_duplicates_in_bo
         (tmp_path / "fruit" / path).write_bytes(decoding.jpeg(frame.clip(0, 255).astype(np.uint8)))
     scanned = scan.scan_folder("fruit", tmp_path / "fruit")
     dataset.write(scanned)
-    split.write(scanned, split.split(scanned))
+    split.write(scanned, split.split(scanned), lost_test=["hat/9.jpg (gone)"])
     report.write(by_hand(), data_dir / "proc" / "fruit", classifier="svm")
     printed = sequence.closing_report("fruit", tmp_path)
     assert "CAREFUL: the classifier will not know: shoes (1 .xyz)" in printed
     assert "CAREFUL: near-duplicates of hat, pants are in both training and test set" in printed
+    assert "CAREFUL: 1 test images of the split before are not in this one: hat/9.jpg (gone)" in printed
 
 
 @pytest.mark.notebooks
