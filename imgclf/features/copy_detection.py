@@ -157,7 +157,7 @@ class _Comparison:
         from scipy.cluster.hierarchy import DisjointSet
 
         self.dataset, self.images = dataset, images
-        self.file = files.proc_dir(dataset.name) / "features" / "compared.npz"
+        self.file = files.proc_dir(dataset.name) / "compared.npz"
         self.grey = lru_cache(GREY_PICTURES)(self._grey)
         self.clusters = DisjointSet(image.sha256 for image in images)
         for one, other in known:

@@ -113,7 +113,7 @@ def test_a_second_scan_compares_only_what_is_new(tmp_path, monkeypatch):
 def test_damaged_verdicts_are_decided_again(damage, tmp_path, data_dir):
     folder = write(tmp_path / "shop", each_beside_its_copies(garments(3)))
     first = copy_detection.scan_folder("shop", folder)
-    verdicts = data_dir / "proc" / "shop" / "features" / "compared.npz"
+    verdicts = data_dir / "proc" / "shop" / "compared.npz"
     verdicts.write_bytes(damage)
     assert copy_detection.scan_folder("shop", folder) == first
     assert verdicts.stat().st_size > len(damage)
