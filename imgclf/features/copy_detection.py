@@ -30,6 +30,8 @@ BLOCK = 256  # images compared with all others at once
 GREY_PICTURES = 512  # held in memory
 ALGORITHM = "1"  # of `alignment`; another one decides anew
 
+FOLDER = "copies"  # below proc/NAME, for descriptors and verdicts; safe to delete
+
 Progress = Callable[[int], None]
 
 
@@ -73,11 +75,54 @@ def altered_copies(
     images = list({image.sha256: image for image in copies.largest_first(dataset.images)}.values())
     if len(images) < 2:
         return set()
-    describing = network()
-    cache = Cache.for_network(dataset.name, describing)
+    describing, folder = network(), files.proc_dir(dataset.name) / FOLDER
+    cache = Cache(folder / Cache.name(describing, files.sha256(describing), "f32"))
     compute(dataset, describing, cache, subset=images, progress=progress)
     described = cache.features(images)
-    return _Comparison(dataset, described.images, known).copies(neighbours(described.matrix), progress)
+    pairs = neighbours(described.matrix)
+    return _copies(dataset, described.images, pairs, list(known), folder / "compared.npz", progress)
+
+
+def _copies(
+    dataset: Dataset,
+    images: Sequence[Image],
+    pairs: Sequence[tuple[int, int]],
+    known: Sequence[tuple[str, str]],
+    file: Path,
+    progress: Progress | None,
+) -> set[tuple[str, str]]:
+    """Return those of the pairs (i, j) of images that are copies, by their sha256; verdicts are kept on disk.
+
+    They are those that connect each cluster, or all if near-duplicates are left out.
+    """
+    from scipy.cluster.hierarchy import DisjointSet
+
+    def joined(some: Iterable[tuple[str, str]]) -> DisjointSet:
+        clusters = DisjointSet(image.sha256 for image in images)
+        for one, other in some:
+            if one in clusters and other in clusters:
+                clusters.merge(one, other)
+        return clusters
+
+    def is_wanted(i: int, j: int) -> bool:
+        return not is_connecting or not clusters.connected(images[i].sha256, images[j].sha256)
+
+    is_connecting, verdicts = dataset.near_duplicates == TOGETHER, _read_verdicts(file)
+    contents = {(i, j): (images[i].sha256, images[j].sha256) for i, j in pairs}
+    keys = {pair: _key(*both) for pair, both in contents.items()}
+    clusters = joined([*known, *(contents[pair] for pair in pairs if verdicts.get(keys[pair]))])
+    new = [pair for pair in pairs if keys[pair] not in verdicts and is_wanted(*pair)]
+    for pair, is_copy in _compared(dataset, images, new, is_wanted, progress):
+        if is_copy is not None:
+            verdicts[keys[pair]] = is_copy
+        if is_copy:
+            clusters.merge(*contents[pair])
+    if new:
+        _write_verdicts(file, verdicts)
+    found = [contents[pair] for pair in pairs if verdicts.get(keys[pair])]
+    # From the first pair on, so that the same images always have the same pairs.
+    clusters = joined(known)
+    return {pair for pair in found if clusters.merge(*pair)} if is_connecting else set(found)
 
 
 def network() -> Path:
@@ -150,84 +195,61 @@ def whitened(descriptors: np.ndarray) -> np.ndarray:
     return np.concatenate([normalize(components.transform(normalize(block))) for block in blocks])
 
 
-class _Comparison:
-    """The comparison of pairs of images by alignment; decided pairs are kept on disk."""
+def _compared(
+    dataset: Dataset,
+    images: Sequence[Image],
+    pairs: Sequence[tuple[int, int]],
+    is_wanted: Callable[[int, int], bool],
+    progress: Progress | None,
+) -> Iterator[tuple[tuple[int, int], bool | None]]:
+    """Yield pairs (i, j) of images, in order, and whether they are copies; None if one cannot be read now.
 
-    def __init__(self, dataset: Dataset, images: Sequence[Image], known: Iterable[tuple[str, str]]) -> None:
-        from scipy.cluster.hierarchy import DisjointSet
+    Parameters
+    ----------
+    is_wanted : whether a pair is still to be compared when its turn comes.
+    """
 
-        self.dataset, self.images = dataset, images
-        self.file = files.proc_dir(dataset.name) / "compared.npz"
-        self.grey = lru_cache(GREY_PICTURES)(self._grey)
-        self.clusters = DisjointSet(image.sha256 for image in images)
-        for one, other in known:
-            if one in self.clusters and other in self.clusters:
-                self.clusters.merge(one, other)
-
-    def copies(self, pairs: Sequence[tuple[int, int]], progress: Progress | None) -> set[tuple[str, str]]:
-        """Return those of the pairs (i, j) of images that are copies, by their sha256.
-
-        They are those that connect each cluster, or all if near-duplicates are left out.
-        """
-        verdicts = _read_verdicts(self.file)
-        keys = [self._key(pair) for pair in pairs]
-        found = {pair for pair, key in zip(pairs, keys, strict=True) if verdicts.get(key)}
-        found = {pair for pair in sorted(found) if self._connects(pair)}
-        new = {pair: key for pair, key in zip(pairs, keys, strict=True) if key not in verdicts}
-        for pair, is_copy in self._compared(list(new), progress):
-            verdicts[new[pair]] = is_copy
-            if is_copy and self._connects(pair):
-                found.add(pair)
-        if new:
-            _write_verdicts(self.file, verdicts)
-        return {(self.images[i].sha256, self.images[j].sha256) for i, j in found}
-
-    def _connects(self, pair: tuple[int, int]) -> bool:
-        """Whether a pair of copies is wanted; it connects its clusters."""
-        merged = self.clusters.merge(*(self.images[i].sha256 for i in pair))
-        return merged or self.dataset.near_duplicates != TOGETHER
-
-    def _compared(
-        self, pairs: Sequence[tuple[int, int]], progress: Progress | None
-    ) -> Iterator[tuple[tuple[int, int], bool]]:
-        """Yield pairs, and whether they are copies; without those that copies found meanwhile connect."""
-        with tempfile.TemporaryFile() as file:  # of 50,000 images 700 MB, too many for memory
-            shape = (max(1, len(self.images)),)
-            points = np.memmap(file, alignment.KEYPOINTS, "w+", shape=shape)
-            needed = sorted({i for pair in pairs for i in pair})
-            described = in_parallel(lambda i: alignment.keypoints(self._grey(i)), needed)
-            for done, (i, record) in enumerate(zip(needed, described, strict=True), start=1):
-                points[i] = record
-                if progress:
-                    progress(done)
-
-            def wanted() -> Iterator[tuple[int, int]]:
-                for done, (i, j) in enumerate(pairs, start=1):
-                    if progress:
-                        progress(len(self.images) * done // len(pairs))
-                    if self.dataset.near_duplicates != TOGETHER or not self.clusters.connected(
-                        self.images[i].sha256, self.images[j].sha256
-                    ):
-                        yield i, j
-
-            yield from in_parallel(lambda pair: (pair, self._is_copy(points, *pair)), wanted())
-
-    def _is_copy(self, points: np.ndarray, i: int, j: int) -> bool:
-        transform = alignment.alignment(points[i], points[j])
-        return transform is not None and alignment.is_copy(self.grey(i), self.grey(j), transform)
-
-    def _grey(self, i: int) -> np.ndarray:
+    def grey(i: int) -> np.ndarray | None:
         try:
-            pixels = decoding.read(self.dataset.file(self.images[i]), side=alignment.SIDE)
+            return alignment.grey(decoding.read(dataset.file(images[i]), side=alignment.SIDE))
         except ImgclfError:  # it vanished after the scan; later stages name it
-            return np.zeros((alignment.SIDE, alignment.SIDE), np.uint8)
-        return alignment.grey(pixels)
+            return None
 
-    def _key(self, pair: tuple[int, int]) -> int:
-        """Return 63 bits that identify the contents of two images and how they are compared."""
-        one, other = sorted(self.images[i].sha256 for i in pair)
-        digest = hashlib.sha256(f"{ALGORITHM} {one} {other}".encode()).digest()
-        return int.from_bytes(digest[:8]) >> 1
+    def keypoints(i: int) -> np.ndarray:
+        picture = grey(i)
+        return np.zeros((), alignment.KEYPOINTS) if picture is None else alignment.keypoints(picture)
+
+    kept = lru_cache(GREY_PICTURES)(grey)
+
+    def is_copy(i: int, j: int) -> bool | None:
+        one, other = kept(i), kept(j)
+        if one is None or other is None:
+            return None
+        transform = alignment.alignment(points[i], points[j])
+        return transform is not None and alignment.is_copy(one, other, transform)
+
+    def wanted() -> Iterator[tuple[int, int]]:
+        for done, pair in enumerate(pairs, start=1):
+            if progress:
+                progress(len(images) * done // len(pairs))
+            if is_wanted(*pair):
+                yield pair
+
+    with tempfile.TemporaryFile() as file:  # of 50,000 images 700 MB, too many for memory
+        points = np.memmap(file, alignment.KEYPOINTS, "w+", shape=(len(images),))
+        needed = sorted({i for pair in pairs for i in pair})
+        for done, (i, record) in enumerate(zip(needed, in_parallel(keypoints, needed), strict=True), start=1):
+            points[i] = record
+            if progress:
+                progress(done)
+        yield from in_parallel(lambda pair: (pair, is_copy(*pair)), wanted())
+
+
+def _key(one: str, other: str) -> int:
+    """Return 63 bits that identify two contents, by their sha256, and how they are compared."""
+    one, other = sorted((one, other))
+    digest = hashlib.sha256(f"{ALGORITHM} {one} {other}".encode()).digest()
+    return int.from_bytes(digest[:8]) >> 1
 
 
 def _read_verdicts(file: Path) -> dict[int, bool]:

@@ -113,10 +113,22 @@ def test_a_second_scan_compares_only_what_is_new(tmp_path, monkeypatch):
 def test_damaged_verdicts_are_decided_again(damage, tmp_path, data_dir):
     folder = write(tmp_path / "shop", each_beside_its_copies(garments(3)))
     first = copy_detection.scan_folder("shop", folder)
-    verdicts = data_dir / "proc" / "shop" / "compared.npz"
+    verdicts = data_dir / "proc" / "shop" / "copies" / "compared.npz"
     verdicts.write_bytes(damage)
     assert copy_detection.scan_folder("shop", folder) == first
     assert verdicts.stat().st_size > len(damage)
+
+
+def test_an_image_that_cannot_be_read_for_a_moment_is_compared_again(tmp_path, monkeypatch):
+    folder = write(tmp_path / "shop", each_beside_its_copies(garments(3)))
+
+    def gone(pixels):
+        raise ImgclfError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(alignment, "grey", gone)
+        assert not named(copy_detection.scan_folder("shop", folder))
+    assert named(copy_detection.scan_folder("shop", folder))
 
 
 def test_an_installation_without_the_network_says_so(tmp_path, network, monkeypatch):
