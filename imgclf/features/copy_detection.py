@@ -22,7 +22,7 @@ from imgclf.networks import backbones
 
 BACKBONE = backbones.BACKBONES["efficientnet_lite0"]  # installed with imgclf
 INPUT_SIZE = 128  # pixels; at 96, a tenth of the copies with text across them is no near neighbour
-NEIGHBOURS = 10  # of each image that are looked at
+NEIGHBOURS = 16  # of each image that are looked at
 DIMENSIONS = 512  # of the whitened descriptors
 IMAGES_PER_DIMENSION = 4  # at least; whitening fewer makes all distances equal
 PCA_IMAGES = 5_000  # enough for the principal components
