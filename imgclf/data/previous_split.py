@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from imgclf import ImgclfError
-from imgclf.data import split, split_settings, tables
-from imgclf.data.dataset import Dataset
+from imgclf.data import split, tables
+from imgclf.data.dataset import Dataset, Image
 from imgclf.data.split import Split
+from imgclf.data.split_check import TEST, TRAIN
 
 MOST_NAMED = 3  # images in a sentence
 GONE = "gone"  # its content is in no file any more
@@ -81,7 +82,6 @@ class PreviousSplit:
 
     def changes(self, dataset: Dataset, after: Split) -> Changes:
         """Return what a later split of the data set changes."""
-        subset = self.subset_of.get
         used = {image.sha256 for image in (*after.train, *after.test, *after.excluded)}
         reason = {image.sha256: image.excluded for image in dataset.files if image.excluded}
 
@@ -92,14 +92,17 @@ class PreviousSplit:
                 if subset == name and sha256 not in used
             )
 
+        def was(image: Image) -> str | None:
+            return self.subset_of.get(image.sha256)
+
         counts = list(self.subset_of.values())
         return Changes(
-            to_test=tuple(image.path for image in after.test if subset(image.sha256) == "train"),
-            to_train=tuple(image.path for image in after.train if subset(image.sha256) == "test"),
-            lost_test=lost("test"),
-            lost_train=lost("train"),
-            tested=counts.count("test"),
-            trained=counts.count("train"),
+            to_test=tuple(image.path for image in after.test if was(image) == TRAIN),
+            to_train=tuple(image.path for image in after.train if was(image) == TEST),
+            lost_test=lost(TEST),
+            lost_train=lost(TRAIN),
+            tested=counts.count(TEST),
+            trained=counts.count(TRAIN),
         )
 
 
@@ -107,7 +110,7 @@ def read(dataset_name: str) -> PreviousSplit:
     """Return the split that was written last; empty if there is none that can be read."""
     try:
         rows = tables.read(split.table(dataset_name))
-        settings = split_settings.read(dataset_name)
+        settings = split.read_settings(dataset_name)
         return PreviousSplit(
             {row["sha256"]: row["split"] for row in rows},
             settings["train_fraction"],

@@ -8,12 +8,12 @@ import numpy as np
 
 from imgclf import ImgclfError, files
 from imgclf.data.dataset import Image
+from imgclf.data.split_check import TEST, TRAIN
 from imgclf.evaluation import calibration, curves
 from imgclf.evaluation.metrics import Evaluation
 
 MOST_LINES, WORST = 40, 20  # a table of more labels has the WORST of them
 MOST_NAMED = 3  # images in a sentence
-TEST, TRAIN = "test", "train"  # values of the parameter evaluate_on
 ON_TRAINING_IMAGES = "on_training_images"  # the folder of their evaluation
 VERSION = 1  # of the layout of evaluation.json; docs/evaluation.schema.json describes it
 TEXTS = ("labels", "paths", "sha256", "cluster", "missing", "missing_labels")  # arrays in a file of scores
