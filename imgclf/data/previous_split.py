@@ -1,15 +1,13 @@
 """The split that was written last, and what a new one changes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, first_few
 from imgclf.data import split, tables
 from imgclf.data.dataset import Dataset, Image
 from imgclf.data.split import Split
 from imgclf.data.split_check import TEST, TRAIN
 
-MOST_NAMED = 3  # images in a sentence
 GONE = "gone"  # its content is in no file any more
 
 
@@ -37,25 +35,22 @@ class Changes:
             *(f"{path} (to train)" for path in self.to_train),
         ]
         text = (
-            f"{len(moved)} images changed their set: {_some(moved)}" if moved else "no image changed its set"
+            f"{len(moved)} images changed their set: {first_few(moved)}"
+            if moved
+            else "no image changed its set"
         )
         if self.lost_train:
             text += (
                 f"\n{len(self.lost_train)} of the {self.trained} training images of the last split are not "
-                f"in it any more: {_some(self.lost_train)}"
+                f"in it any more: {first_few(self.lost_train)}"
             )
         if self.lost_test:
             text += (
                 f"\nCAREFUL: {len(self.lost_test)} of the {self.tested} test images of the last split are "
-                f"not in it any more: {_some(self.lost_test)}; without images that the classifier "
+                f"not in it any more: {first_few(self.lost_test)}; without images that the classifier "
                 "mistook, the test accuracy is too high"
             )
         return text
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
 
 
 @dataclass(frozen=True)

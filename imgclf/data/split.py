@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imgclf import ImgclfError, files, parameters
+from imgclf import ImgclfError, files, first_few, parameters
 from imgclf.data import split_check, tables, test_list
 from imgclf.data.dataset import Dataset, Image
 from imgclf.data.split_check import EXCLUDED, TEST, TRAIN
@@ -79,10 +79,9 @@ class Split:
     def _lost(self) -> str:
         if not self.lost_test:
             return ""
-        more = f" and {len(self.lost_test) - 3} more" if len(self.lost_test) > 3 else ""
         return (
             f"CAREFUL: {len(self.lost_test)} test images of the split before are not in this one: "
-            f"{', '.join(self.lost_test[:3])}{more}; without images that the classifier mistook, the test "
+            f"{first_few(self.lost_test)}; without images that the classifier mistook, the test "
             "accuracy is too high"
         )
 

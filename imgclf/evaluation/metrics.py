@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, first_few
 from imgclf.classifier.model import Classifier, Prediction
 from imgclf.data.dataset import Dataset, Image
 from imgclf.evaluation import intervals
@@ -222,12 +222,10 @@ def _check_missing(images: Sequence[Image], missing: Sequence[Image], skipped: S
     lost = sorted((of_label & Counter(image.label for image in missing)).items())
     whole = [label for label, count in lost if count == of_label[label]]
     if len(missing) > MAX_MISSING * len(images) or whole:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         of_whole = f", among them all of {', '.join(whole)}" if whole else ""
         raise ImgclfError(
             f"{len(missing)} of the {len(images)} images to evaluate are gone, changed or unreadable"
-            f"{of_whole} "
-            f"({', '.join(image.path for image in missing[:3])}{more}; the first: {skipped[0].reason}); "
+            f"{of_whole} ({first_few([image.path for image in missing])}; the first: {skipped[0].reason}); "
             "restore them, or run 01_prepare_data to 05_evaluate again"
         )
 
