@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from imgclf import ImgclfError, first_few
 from imgclf.classifier.model import Classifier, Prediction
@@ -121,17 +122,13 @@ class Evaluation:
     @property
     def overall_accuracy_bounds(self) -> Interval:
         """Overall accuracy if all `missing` images were misclassified, and if all were correct."""
-        return _bounds([int(self.correct.sum())], [len(self.truth)], [len(self.missing)])
+        return _bounds([self.correct.sum()], [len(self.truth)], [len(self.missing)])
 
     @property
     def class_averaged_accuracy_bounds(self) -> Interval:
         """Class-averaged accuracy if all `missing` images were misclassified, and if all were correct."""
-        of_label = [self.truth == k for k in range(len(self.labels))]
-        return _bounds(
-            [int(self.correct[rows].sum()) for rows in of_label],
-            [int(rows.sum()) for rows in of_label],
-            [self.missing_labels.count(label) for label in self.labels],
-        )
+        missing = [self.missing_labels.count(label) for label in self.labels]
+        return _bounds(self.confusion.diagonal(), self.confusion.sum(axis=1), missing)
 
     @cached_property
     def class_averaged_accuracy(self) -> Accuracy:
@@ -230,7 +227,7 @@ def _check_missing(images: Sequence[Image], missing: Sequence[Image], skipped: S
         )
 
 
-def _bounds(correct: Sequence[int], images: Sequence[int], missing: Sequence[int]) -> Interval:
+def _bounds(correct: ArrayLike, images: ArrayLike, missing: ArrayLike) -> Interval:
     """Mean accuracy of groups of images if all missing ones were misclassified, and if all were correct."""
     sizes = np.add(images, missing)
     used = sizes > 0
