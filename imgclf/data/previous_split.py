@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from imgclf import ImgclfError, first_few
 from imgclf.data import split, tables
-from imgclf.data.dataset import Dataset, Image
+from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
 from imgclf.data.split_check import TEST, TRAIN
 
@@ -77,23 +77,21 @@ class PreviousSplit:
 
     def changes(self, dataset: Dataset, after: Split) -> Changes:
         """Return what a later split of the data set changes."""
+        was = self.subset_of
         used = {image.sha256 for image in (*after.train, *after.test, *after.excluded)}
         reason = {image.sha256: image.excluded for image in dataset.files if image.excluded}
 
         def lost(name: str) -> tuple[str, ...]:
             return tuple(
                 f"{self.path_of.get(sha256, sha256)} ({reason.get(sha256, GONE)})"
-                for sha256, subset in self.subset_of.items()
+                for sha256, subset in was.items()
                 if subset == name and sha256 not in used
             )
 
-        def was(image: Image) -> str | None:
-            return self.subset_of.get(image.sha256)
-
-        counts = list(self.subset_of.values())
+        counts = list(was.values())
         return Changes(
-            to_test=tuple(image.path for image in after.test if was(image) == TRAIN),
-            to_train=tuple(image.path for image in after.train if was(image) == TEST),
+            to_test=tuple(image.path for image in after.test if was.get(image.sha256) == TRAIN),
+            to_train=tuple(image.path for image in after.train if was.get(image.sha256) == TEST),
             lost_test=lost(TEST),
             lost_train=lost(TRAIN),
             tested=counts.count(TEST),
