@@ -431,3 +431,16 @@ def test_a_misspelt_name_in_the_parameters_cell_is_refused():
     cell = notebooks.cell_source("02") + "\nepoch = 3"
     with pytest.raises(ImgclfError, match=r"^parameter 'epoch': .* \(did you mean epochs\?\)"):
         parameters.announce({"epoch": 3, "epochs": 5, "In": ["", cell]})
+
+
+def test_a_corrected_parameters_cell_is_accepted_in_the_same_kernel():
+    cell = notebooks.cell_source("02")
+    injected = ["# Parameters\nepoch = 3\n", "# Parameters\nepochs = 3\n"]
+    parameters.announce({"In": ["", cell + "\nepoch = 3", cell]})
+    parameters.announce({"In": ["", cell, injected[0], cell, injected[1]]})
+    with pytest.raises(ImgclfError, match="^parameter 'epoch'"):
+        parameters.announce({"In": ["", cell, cell + "\nepoch = 3"]})
+
+
+def test_a_scratch_cell_that_sets_the_name_of_a_data_set_is_accepted():
+    parameters.announce({"In": ["", notebooks.cell_source("02"), 'dataset_name = "x"; folder = 3']})

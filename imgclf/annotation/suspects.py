@@ -213,14 +213,14 @@ def out_of_sample_scores(dataset_name: str) -> OutOfSampleScores:
             probabilities |= zip(evaluation.sha256, _positive_if_trained(evaluation), strict=False)
         else:
             notes.append(
-                f"{path.name} has other labels than {newest}, which is newer; "
-                f"run {report.WRITERS[path.name]} again"
+                f"{path.name} has other labels than {newest}, which is newer; run {report.writer(path)} again"
             )
     return OutOfSampleScores(labels, probabilities, "; ".join(notes))
 
 
 def _newest_first(proc: Path) -> list[Path]:
-    written = {path: path.stat().st_mtime_ns for name in report.WRITERS if (path := proc / name).is_file()}
+    names = (files.HELD_OUT, files.LABEL_SCORES, files.SCORES)
+    written = {path: path.stat().st_mtime_ns for name in names if (path := proc / name).is_file()}
     return sorted(written, key=lambda path: -written[path])
 
 

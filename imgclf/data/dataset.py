@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError, files, first_few
 from imgclf.data import folders, tables
 from imgclf.data.journal import Journal
 from imgclf.data.layout import UNLABELLED as UNLABELLED
@@ -332,9 +332,8 @@ def _inner_folder(dataset: Dataset) -> str:
     if len(inner) < 2 or any(path.parent == around for path in paths):
         return ""
     what = "its folders are the sets" if all(map(role, inner)) else "its folders are the labels"
-    named = ", ".join(inner[:3]) + (f" and {len(inner) - 3} more" if len(inner) > 3 else "")
     return (
-        f"if {what} ({named}), set images_dir={shlex.quote(str(dataset.folder / around))}; "
+        f"if {what} ({first_few(inner)}), set images_dir={shlex.quote(str(dataset.folder / around))}; "
         "if not, add a folder for at least one more label"
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, first_few
 from imgclf.data import folders
 from imgclf.data.folders import is_system
 from imgclf.images import decoding
@@ -180,8 +180,7 @@ def _check_sets(folder: Path, sets: list[str], others: list[str], train: str) ->
         # What a removed label leaves, such as a text file, needs no folder in the other sets.
         missing = [label for label in missing if any(_has_image(folder / each / label) for each in sets)]
         if missing:
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            raise ImgclfError(f"{like}, but {name}/ has no folder {', '.join(missing[:3])}{more}; {remedy}")
+            raise ImgclfError(f"{like}, but {name}/ has no folder {first_few(missing)}; {remedy}")
 
 
 def _folders(folder: Path) -> list[str]:

@@ -1,14 +1,13 @@
 """The split that was written last, and what a new one changes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from imgclf import ImgclfError
-from imgclf.data import split, split_settings, tables
+from imgclf import ImgclfError, first_few
+from imgclf.data import split, tables
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
+from imgclf.data.split_check import TEST, TRAIN
 
-MOST_NAMED = 3  # images in a sentence
 GONE = "gone"  # its content is in no file any more
 
 
@@ -36,25 +35,22 @@ class Changes:
             *(f"{path} (to train)" for path in self.to_train),
         ]
         text = (
-            f"{len(moved)} images changed their set: {_some(moved)}" if moved else "no image changed its set"
+            f"{len(moved)} images changed their set: {first_few(moved)}"
+            if moved
+            else "no image changed its set"
         )
         if self.lost_train:
             text += (
                 f"\n{len(self.lost_train)} of the {self.trained} training images of the last split are not "
-                f"in it any more: {_some(self.lost_train)}"
+                f"in it any more: {first_few(self.lost_train)}"
             )
         if self.lost_test:
             text += (
                 f"\nCAREFUL: {len(self.lost_test)} of the {self.tested} test images of the last split are "
-                f"not in it any more: {_some(self.lost_test)}; without images that the classifier "
+                f"not in it any more: {first_few(self.lost_test)}; without images that the classifier "
                 "mistook, the test accuracy is too high"
             )
         return text
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
 
 
 @dataclass(frozen=True)
@@ -81,25 +77,25 @@ class PreviousSplit:
 
     def changes(self, dataset: Dataset, after: Split) -> Changes:
         """Return what a later split of the data set changes."""
-        subset = self.subset_of.get
+        was = self.subset_of
         used = {image.sha256 for image in (*after.train, *after.test, *after.excluded)}
         reason = {image.sha256: image.excluded for image in dataset.files if image.excluded}
 
         def lost(name: str) -> tuple[str, ...]:
             return tuple(
                 f"{self.path_of.get(sha256, sha256)} ({reason.get(sha256, GONE)})"
-                for sha256, subset in self.subset_of.items()
+                for sha256, subset in was.items()
                 if subset == name and sha256 not in used
             )
 
-        counts = list(self.subset_of.values())
+        counts = list(was.values())
         return Changes(
-            to_test=tuple(image.path for image in after.test if subset(image.sha256) == "train"),
-            to_train=tuple(image.path for image in after.train if subset(image.sha256) == "test"),
-            lost_test=lost("test"),
-            lost_train=lost("train"),
-            tested=counts.count("test"),
-            trained=counts.count("train"),
+            to_test=tuple(image.path for image in after.test if was.get(image.sha256) == TRAIN),
+            to_train=tuple(image.path for image in after.train if was.get(image.sha256) == TEST),
+            lost_test=lost(TEST),
+            lost_train=lost(TRAIN),
+            tested=counts.count(TEST),
+            trained=counts.count(TRAIN),
         )
 
 
@@ -107,7 +103,7 @@ def read(dataset_name: str) -> PreviousSplit:
     """Return the split that was written last; empty if there is none that can be read."""
     try:
         rows = tables.read(split.table(dataset_name))
-        settings = split_settings.read(dataset_name)
+        settings = split.read_settings(dataset_name)
         return PreviousSplit(
             {row["sha256"]: row["split"] for row in rows},
             settings["train_fraction"],

@@ -5,19 +5,26 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from imgclf import ImgclfError, files, parameters
-from imgclf.data import split_check, split_settings, tables, test_list
+from imgclf import ImgclfError, files, first_few, parameters
+from imgclf.data import split_check, tables, test_list
 from imgclf.data.dataset import Dataset, Image
 from imgclf.data.split_check import EXCLUDED, TEST, TRAIN
-from imgclf.data.split_settings import Settings
 
 FEW = 20  # a label with fewer training images, or a quarter of it in test images, is warned about
 MOST_NAMED = 12  # labels in that warning
 COLUMNS = ["path", "split", "cluster", "sha256"]
+SETTINGS = {  # the keys of split.json
+    "train_fraction": float,
+    "split_by": str,
+    "seed": int,
+    "not_found": list[str],
+    "lost_test": list[str],
+}
 
 
 @dataclass(frozen=True)
@@ -47,31 +54,19 @@ class Split:
     lost_test: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
 
-    @property
-    def settings(self) -> Settings:
-        """How the split was made."""
-        return Settings(
-            train_fraction=self.train_fraction,
-            split_by=self.split_by,
-            seed=self.seed,
-            divided=self.divided,
-            not_found=self.not_found,
-            lost_test=self.lost_test,
-        )
-
     def counts(self) -> pd.DataFrame:
         """Return the number of images of each label (rows) in train and test (columns)."""
         table = pd.DataFrame(
             {
                 name: pd.Series([i.label for i in self.subset(name)], dtype=str).value_counts()
-                for name in ("train", "test")
+                for name in (TRAIN, TEST)
             }
         )
         return table.fillna(0).astype(int).sort_index().rename_axis("label")
 
     def subset(self, name: str) -> tuple[Image, ...]:
-        """Return the images of "train" or "test"."""
-        return {"train": self.train, "test": self.test}[name]
+        """Return the images of "train", "test" or "left out"."""
+        return {TRAIN: self.train, TEST: self.test, EXCLUDED: self.excluded}[name]
 
     def caution(self) -> str:
         """Return sentences about what makes the split or its figures doubtful; empty without any.
@@ -84,10 +79,9 @@ class Split:
     def _lost(self) -> str:
         if not self.lost_test:
             return ""
-        more = f" and {len(self.lost_test) - 3} more" if len(self.lost_test) > 3 else ""
         return (
             f"CAREFUL: {len(self.lost_test)} test images of the split before are not in this one: "
-            f"{', '.join(self.lost_test[:3])}{more}; without images that the classifier mistook, the test "
+            f"{first_few(self.lost_test)}; without images that the classifier mistook, the test "
             "accuracy is too high"
         )
 
@@ -233,16 +227,13 @@ def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "im
 
 def _with_idle(dataset: Dataset, parts: Split) -> Split:
     """Return the split with sentences about settings that were changed in vain."""
-    values = {"train_fraction": parts.train_fraction, "split_by": parts.split_by}
     reasons = split_check.idle_settings(dataset, split_by=parts.split_by)
-    return replace(
-        parts,
-        idle=tuple(
-            f"CAREFUL: {name}={values[name]} has no effect: {reason}"
-            for name, reason in reasons.items()
-            if values[name] != parameters.PARAMETERS[name].default
-        ),
+    sentences = (
+        f"CAREFUL: {name}={getattr(parts, name)} has no effect: {reason}"
+        for name, reason in reasons.items()
+        if getattr(parts, name) != parameters.PARAMETERS[name].default
     )
+    return replace(parts, idle=tuple(sentences))
 
 
 def _given(dataset: Dataset) -> list[Image]:
@@ -395,6 +386,10 @@ def table(dataset_name: str) -> Path:
     return files.proc_dir(dataset_name) / "split.tsv"
 
 
+def _settings_file(dataset_name: str) -> Path:
+    return files.proc_dir(dataset_name) / "split.json"
+
+
 def write(dataset: Dataset, split: Split, *, lost_test: Iterable[str] = ()) -> Path:
     """Write `split.tsv`, one line an image, and `split.json`, the settings of the split.
 
@@ -406,22 +401,22 @@ def write(dataset: Dataset, split: Split, *, lost_test: Iterable[str] = ()) -> P
     -------
     The path of `split.tsv`. Its columns are path, split (train, test or left out), cluster and sha256.
     """
-    subsets = {"train": split.train, "test": split.test, EXCLUDED: split.excluded}
     rows = [
-        {"path": image.path, "split": subset, "cluster": split.cluster[image.path], "sha256": image.sha256}
-        for subset, images in subsets.items()
-        for image in images
+        {"path": image.path, "split": name, "cluster": split.cluster[image.path], "sha256": image.sha256}
+        for name in split_check.SUBSETS
+        for image in split.subset(name)
     ]
     tables.write(table(dataset.name), rows, COLUMNS)
-    split_settings.write(dataset.name, replace(split, lost_test=tuple(lost_test)).settings)
+    settings = {name: getattr(split, name) for name in SETTINGS}
+    files.write_json(_settings_file(dataset.name), {**settings, "lost_test": list(lost_test)})
     return table(dataset.name)
 
 
 def read(dataset: Dataset) -> Split:
     """Return the split that `write` wrote, or that a person made or edited.
 
-    Near-duplicates and groups are found in the data set again, and `divided` too: the file is not believed.
-    Its clusters may hold more images together.
+    Near-duplicates and groups, and `divided`, are found in the data set again. The clusters of the file may
+    hold more images together.
 
     Raises
     ------
@@ -431,7 +426,7 @@ def read(dataset: Dataset) -> Split:
     path = table(dataset.name)
     if not path.exists():
         raise ImgclfError(f"no split of {dataset.name} yet ({path}); run 01_prepare_data first")
-    settings, image = split_settings.read(dataset.name), {i.path: i for i in dataset.images}
+    settings, image = read_settings(dataset.name), {i.path: i for i in dataset.images}
     try:
         rows = tables.read(path)
         fault = split_check.row_fault(rows, image) or split_check.label_fault(rows, image)
@@ -450,7 +445,30 @@ def read(dataset: Dataset) -> Split:
     return _with_idle(dataset, replace(parts, divided=_labels_in_both(dataset.images, parts, undivided)))
 
 
-def _divided_clusters(dataset: Dataset, undivided: dict[str, str], settings: Settings) -> dict[str, str]:
+def read_settings(dataset_name: str) -> dict[str, Any]:
+    """Return how the split was made that was written last: attributes of `Split`, by the names in `SETTINGS`.
+
+    Raises
+    ------
+    ImgclfError : `split.json` is missing or damaged, or has a value that is not allowed.
+    """
+    path = _settings_file(dataset_name)
+    try:
+        stored = files.read_json(path, SETTINGS, defaults={"not_found": [], "lost_test": []})  # as in 0.1.0
+        for name in ("train_fraction", "split_by", "seed"):
+            parameters.check(name, stored[name])
+    except (OSError, ValueError) as error:
+        raise ImgclfError(f"{path}: missing or damaged; run 01_prepare_data again") from error
+    except ImgclfError as error:
+        raise ImgclfError(f"{path}: {error}; run 01_prepare_data again") from error
+    return {
+        name: tuple(stored[name]) if kind == list[str] else stored[name] for name, kind in SETTINGS.items()
+    }
+
+
+def _divided_clusters(
+    dataset: Dataset, undivided: dict[str, str], settings: Mapping[str, Any]
+) -> dict[str, str]:
     """Return the clusters if some have to be divided, as `split` does it; empty if none has."""
     parts = _parts(dataset, undivided, train_fraction=settings["train_fraction"], seed=settings["seed"])
     divided = _to_be_divided(dataset, parts)

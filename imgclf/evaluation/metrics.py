@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, first_few
 from imgclf.classifier.model import Classifier, Prediction
 from imgclf.data.dataset import Dataset, Image
 from imgclf.evaluation import intervals
@@ -121,17 +122,13 @@ class Evaluation:
     @property
     def overall_accuracy_bounds(self) -> Interval:
         """Overall accuracy if all `missing` images were misclassified, and if all were correct."""
-        return _bounds([int(self.correct.sum())], [len(self.truth)], [len(self.missing)])
+        return _bounds([self.correct.sum()], [len(self.truth)], [len(self.missing)])
 
     @property
     def class_averaged_accuracy_bounds(self) -> Interval:
         """Class-averaged accuracy if all `missing` images were misclassified, and if all were correct."""
-        of_label = [self.truth == k for k in range(len(self.labels))]
-        return _bounds(
-            [int(self.correct[rows].sum()) for rows in of_label],
-            [int(rows.sum()) for rows in of_label],
-            [self.missing_labels.count(label) for label in self.labels],
-        )
+        missing = [self.missing_labels.count(label) for label in self.labels]
+        return _bounds(self.confusion.diagonal(), self.confusion.sum(axis=1), missing)
 
     @cached_property
     def class_averaged_accuracy(self) -> Accuracy:
@@ -222,17 +219,15 @@ def _check_missing(images: Sequence[Image], missing: Sequence[Image], skipped: S
     lost = sorted((of_label & Counter(image.label for image in missing)).items())
     whole = [label for label, count in lost if count == of_label[label]]
     if len(missing) > MAX_MISSING * len(images) or whole:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         of_whole = f", among them all of {', '.join(whole)}" if whole else ""
         raise ImgclfError(
             f"{len(missing)} of the {len(images)} images to evaluate are gone, changed or unreadable"
-            f"{of_whole} "
-            f"({', '.join(image.path for image in missing[:3])}{more}; the first: {skipped[0].reason}); "
+            f"{of_whole} ({first_few([image.path for image in missing])}; the first: {skipped[0].reason}); "
             "restore them, or run 01_prepare_data to 05_evaluate again"
         )
 
 
-def _bounds(correct: Sequence[int], images: Sequence[int], missing: Sequence[int]) -> Interval:
+def _bounds(correct: ArrayLike, images: ArrayLike, missing: ArrayLike) -> Interval:
     """Mean accuracy of groups of images if all missing ones were misclassified, and if all were correct."""
     sizes = np.add(images, missing)
     used = sizes > 0

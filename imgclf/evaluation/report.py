@@ -6,22 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError, files, first_few
 from imgclf.data.dataset import Image
+from imgclf.data.split_check import TEST, TRAIN
 from imgclf.evaluation import calibration, curves
 from imgclf.evaluation.metrics import Evaluation
 
 MOST_LINES, WORST = 40, 20  # a table of more labels has the WORST of them
-MOST_NAMED = 3  # images in a sentence
-TEST, TRAIN = "test", "train"  # values of the parameter evaluate_on
 ON_TRAINING_IMAGES = "on_training_images"  # the folder of their evaluation
 VERSION = 1  # of the layout of evaluation.json; docs/evaluation.schema.json describes it
 TEXTS = ("labels", "paths", "sha256", "cluster", "missing", "missing_labels")  # arrays in a file of scores
-WRITERS = {  # the notebooks
-    files.HELD_OUT: "04_train_svm",
-    files.LABEL_SCORES: "04_train_svm",
-    files.SCORES: "05_evaluate",
-}
 
 
 def notice(evaluated_on: str, evaluation: Evaluation, caution: str = "") -> str:
@@ -52,12 +46,11 @@ def missing_note(missing: dict[str, Any], images: int) -> str:
     paths = missing.get("paths", [])
     if not paths:
         return ""
-    more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
     low, high = missing["overall_accuracy_bounds"]
     class_low, class_high = missing["class_averaged_accuracy_bounds"]
     return (
         f"CAREFUL: {len(paths)} of {images + len(paths)} images are gone, changed or unreadable: "
-        f"{', '.join(paths[:MOST_NAMED])}{more}. The overall accuracy would be {low:.1%} if all of them were "
+        f"{first_few(paths)}. The overall accuracy would be {low:.1%} if all of them were "
         f"misclassified, and {high:.1%} if none was; the class-averaged accuracy {class_low:.1%} and "
         f"{class_high:.1%}"
     )
@@ -141,6 +134,11 @@ def write_scores(evaluation: Evaluation, path: Path) -> None:
     files.write_npz(path, {**numbers, **texts})
 
 
+def writer(path: Path) -> str:
+    """Return the notebook that writes a file of scores."""
+    return "04_train_svm" if path.name in (files.HELD_OUT, files.LABEL_SCORES) else "05_evaluate"
+
+
 def read_scores(path: Path) -> Evaluation:
     """Read the evaluation that `write_scores` wrote.
 
@@ -148,7 +146,7 @@ def read_scores(path: Path) -> Evaluation:
     ------
     ImgclfError : the file does not exist, or is damaged; the message names the notebook that writes it.
     """
-    notebook = WRITERS.get(path.name, "the notebook that writes it")
+    notebook = writer(path)
     try:
         return _evaluation(files.read_npz(path))
     except FileNotFoundError as error:
@@ -171,17 +169,13 @@ def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
     )
     truth, scores, probabilities = (arrays[name] for name in ("truth", "scores", "probabilities"))
     n, k, seed = len(paths), len(labels), int(arrays["seed"])
-    if seed < 0 or any(arrays[name].ndim != 1 for name in TEXTS):
-        raise ValueError("the seed is negative, or texts are no list")
-    if not (truth.shape == (n,) and scores.shape == probabilities.shape == (n, k)):
-        raise ValueError("the arrays differ in length")
-    if not {len(sha256), len(cluster)} <= {0, n}:
-        raise ValueError("the arrays differ in length")
-    is_label = truth.dtype.kind in "iu" and np.isin(truth, range(k)).all()
-    if not is_label or not (probabilities >= 0).all() or np.isnan(scores).any():
+    have_shape = all(arrays[name].ndim == 1 for name in TEXTS) and truth.shape == (n,)
+    have_shape = have_shape and scores.shape == probabilities.shape == (n, k)
+    if not have_shape or not {len(sha256), len(cluster)} <= {0, n} or len(missing) != len(missing_labels):
+        raise ValueError("the arrays differ in shape")
+    is_label = truth.dtype.kind in "iu" and np.isin(truth, range(k)).all() and {*missing_labels} <= {*labels}
+    if seed < 0 or not is_label or not (probabilities >= 0).all() or np.isnan(scores).any():
         raise ValueError("a label or a number is out of range")
-    if len(missing) != len(missing_labels) or not set(missing_labels) <= set(labels):
-        raise ValueError("missing images and their labels do not fit")
     return Evaluation(
         labels, paths, truth, scores, probabilities, seed, sha256, cluster, missing, missing_labels
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgclf import ImgclfError, files, parameters
+from imgclf.data.split_check import TEST
 from imgclf.evaluation import comparison, report
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.parameters import Value
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 STAGES = ("01", "02", "03", "04", "05")  # notebooks whose parameters may be in a grid
 FIXED_PARAMETERS = ("dataset_name", "images_dir")  # the same for all trials
-FIXED_VALUES = {"evaluate_on": report.TEST}  # of every trial, whatever the cells say
+FIXED_VALUES = {"evaluate_on": TEST}  # of every trial, whatever the cells say
 KINDS = {
     **dict.fromkeys(("name", "fingerprint", "error"), str),
     "values": dict[str, str | bool | float | list[float]],

@@ -225,40 +225,41 @@ def announce(namespace: dict[str, Any]) -> None:
 
 
 def _check_names(sources: Iterable[str]) -> None:
-    """Refuse names that the parameters cell, or papermill in its own cell below, sets in vain.
+    """Refuse names that the last parameters cell, or papermill in its own cell below, sets in vain.
 
     Parameters
     ----------
     sources : of the cells that ran, as IPython's `In` has them.
     """
-    own: set[str] = set()
+    given: list[str] = []
+    injected: list[str] = []
     for source in sources:
         names = _assigned(source)
-        is_injected = source.startswith(INJECTED)
-        if not is_injected and "dataset_name" in names:
-            own = names & PARAMETERS.keys()
-        for name in names if own and (is_injected or "dataset_name" in names) else ():
-            if name in own:
-                continue
-            where = f"it is one of {', '.join(PARAMETERS[name].notebooks)}" if name in PARAMETERS else ""
-            hint = where or nearest(name, {known: known for known in own}).strip(" ()")
+        if source.startswith(INJECTED):
+            injected = names
+        elif names and re.search("^dataset_name: ", source, re.MULTILINE):  # a scratch cell has no types
+            given, injected = names, []
+    own = [name for name in PARAMETERS if name in given]
+    for name in (*given, *injected) if own else ():
+        if name not in own:
+            where = f" (it is one of {', '.join(PARAMETERS[name].notebooks)})" if name in PARAMETERS else ""
             raise ImgclfError(
-                f"parameter '{name}': this notebook has none of that name{hint and f' ({hint})'}; "
-                f"it has {', '.join(known for known in PARAMETERS if known in own)}"
+                f"parameter '{name}': this notebook has none of that name"
+                f"{where or nearest(name, dict(zip(own, own, strict=True)))}; it has {', '.join(own)}"
             )
 
 
-def _assigned(source: str) -> set[str]:
+def _assigned(source: str) -> list[str]:
     """Return the names that a cell sets, if it does nothing else."""
     try:
         lines = ast.parse(source).body
     except SyntaxError:  # as of a magic command
-        return set()
+        return []
     targets = [
         line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None) for line in lines
     ]
-    names = {target.id for target in targets if isinstance(target, ast.Name)}
-    return names if len(names) == len(lines) else set()
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return names if len(names) == len(lines) else []
 
 
 def code(value: Value) -> str:

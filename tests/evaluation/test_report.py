@@ -165,7 +165,13 @@ def test_scores_of_version_0_1_0_have_no_clusters(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "notebook"), [("scores.npz", "05_evaluate"), ("held_out.npz", "04_train_svm")]
+    ("name", "notebook"),
+    [
+        ("scores.npz", "05_evaluate"),
+        ("scores_svm.npz", "05_evaluate"),
+        ("held_out.npz", "04_train_svm"),
+        ("label_scores.npz", "04_train_svm"),
+    ],
 )
 def test_missing_and_damaged_scores_name_the_notebook_that_writes_them(tmp_path, name, notebook):
     with pytest.raises(ImgclfError, match=rf"{name}: no scores yet; run {notebook} first"):

@@ -72,7 +72,7 @@ def trained_as(kind: str, folder: Path) -> Path:
     ).head
     svm.write(head, proc / files.SVM_HEAD)
     self_test = export.make_self_test(found, train.images, network, head)
-    about = {"parameters": {"classifier": kind}, "data_fingerprint": dataset.fingerprint(parts.train)}
+    about = {"parameters": {"classifier": kind}}
     export.write(proc / files.CLASSIFIER, network, head, self_test, metadata=about)
     return proc / files.CLASSIFIER
 
