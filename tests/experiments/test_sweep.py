@@ -245,6 +245,7 @@ def near_duplicates_of_trials(data_dir, folder, grid):
     ]
 
 
+@pytest.mark.usefixtures("with_copy_descriptor")
 def test_each_trial_has_the_near_duplicates_of_the_grid_or_of_01(
     data_dir, colour_folder, tmp_path, monkeypatch
 ):
@@ -258,6 +259,7 @@ def test_each_trial_has_the_near_duplicates_of_the_grid_or_of_01(
     assert near_duplicates_of_trials(data_dir, colour_folder, "seed: 3") == ["left out"]
 
 
+@pytest.mark.usefixtures("with_copy_descriptor")
 def test_trials_are_tested_whatever_the_cells_say(data_dir, colour_folder, tmp_path, monkeypatch, capsys):
     given = []
 
@@ -279,6 +281,7 @@ def test_trials_are_tested_whatever_the_cells_say(data_dir, colour_folder, tmp_p
     assert capsys.readouterr().out.count(said) == 1
 
 
+@pytest.mark.usefixtures("with_copy_descriptor")
 def test_a_sweep_over_a_parameter_of_a_split_that_is_given_is_refused(data_dir, colour_folder):
     (colour_folder / "dedicated_test.tsv").write_text("red/00.jpg\nblue/00.jpg\n")
     with pytest.raises(
@@ -293,6 +296,7 @@ def test_a_sweep_over_a_parameter_of_a_split_that_is_given_is_refused(data_dir, 
         sweep.run("colours", str(colour_folder), "split_by: image, group")
 
 
+@pytest.mark.usefixtures("with_copy_descriptor")
 def test_a_trial_of_another_network_in_the_same_file_runs_again(
     data_dir, colour_folder, tiny_network, monkeypatch
 ):

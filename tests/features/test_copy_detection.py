@@ -1,5 +1,4 @@
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,18 +21,9 @@ SEEDS = 10
 MADE = {"mirror": "mirrored", "crop": "cropped by 10 %, all sides"}
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """The network that describes images, exported once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IMGCLF_DATA", str(tmp_path_factory.mktemp("data")))
-        return copy_detection.network()
-
-
 @pytest.fixture(autouse=True)
-def network(exported, data_dir):
-    (data_dir / "networks").mkdir(parents=True)
-    return Path(shutil.copy(exported, data_dir / "networks"))
+def network(with_copy_descriptor):
+    return with_copy_descriptor
 
 
 def write(folder: Path, pictures: dict[str, bytes]) -> Path:
