@@ -70,7 +70,6 @@ def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[
             print(f"\n{plan.text(steps)}")
             chosen = [step.path for step in steps]
             plan.check_used(chosen, values)
-        print(flush=True)
         return dataset_name, _execute(chosen, values, is_planned=not start_from)
 
 
@@ -80,7 +79,9 @@ def _execute(chosen: Sequence[Path], values: Mapping[str, Value], *, is_planned:
     for path in chosen:
         if is_planned and not plan.make([path], values)[0].reason:
             continue
-        folder = folder or new_folder()
+        if folder is None:
+            folder = new_folder()
+            print()
         print(f"{path.stem:<18}", end="", flush=True)
         try:
             seconds = execute(path, folder, values, progress=_progress_line(path.stem))
