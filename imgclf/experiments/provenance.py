@@ -143,7 +143,7 @@ def begin(number: str, namespace: dict[str, Any]) -> None:
     _remove_changed(number, values, disk)
     if number == "05":
         _remove_other_baseline(values, disk)
-    made = Record(deciding(number, values), _inputs(number, values, disk), earlier.outputs if earlier else {})
+    made = Record(relevant_parameters(number, values), _inputs(number, values, disk), earlier.outputs if earlier else {})
     _write(disk.name, number, made)
 
 
@@ -157,7 +157,7 @@ def end(number: str, namespace: Mapping[str, Any]) -> None:
     values = _values(number, namespace)
     disk = _Disk(str(values["dataset_name"]))
     begun, now = read(disk.name, number), _inputs(number, values, disk)
-    if begun is None or begun.parameters != deciding(number, values):
+    if begun is None or begun.parameters != relevant_parameters(number, values):
         raise ImgclfError(f"{NAMES[number]}: its parameters were changed after its first cell; run all cells")
     changed = [name for name in {**begun.inputs, **now} if begun.inputs.get(name) != now.get(name)]
     if IMAGES in changed:  # in the annotator, perhaps; which of the two states was scanned is unknown
@@ -186,7 +186,7 @@ def _finish(number: str, values: Mapping[str, Value], inputs: dict[str, str], di
     outputs = disk.hashes(_expanded(WRITES[number], values, disk))
     if number == "00":
         outputs = {**disk.hashes(DATASET), FETCHED: _fetched(values)}
-    made = Record(deciding(number, values), inputs, outputs, _code_sha256(number), is_finished=True)
+    made = Record(relevant_parameters(number, values), inputs, outputs, _code_sha256(number), is_finished=True)
     _write(disk.name, number, made)
     if number == "05" and values["classifier"] == SVM and values["evaluate_on"] == "test":
         scores = comparison.scores_file(disk.proc, SVM).name
@@ -198,7 +198,7 @@ def _values(number: str, namespace: Mapping[str, Any]) -> dict[str, Value]:
     return defaults | parameters.from_namespace(namespace)
 
 
-def deciding(number: str, values: Mapping[str, Value]) -> dict[str, Value]:
+def relevant_parameters(number: str, values: Mapping[str, Value]) -> dict[str, Value]:
     """Return the parameters that decide the results of a stage; "auto" as what it means on this machine."""
     names = [each.name for each in parameters.for_notebook(number) if each.name not in WITHOUT_EFFECT]
     if number == "02" and values["classifier"] == SVM:
@@ -230,9 +230,10 @@ def check(number: str, values: Mapping[str, Value]) -> None:
 
 
 def _check(number: str, values: Mapping[str, Value], disk: _Disk) -> None:
-    dataset_name, wanted = disk.name, deciding(number, values)
+    dataset_name, wanted = disk.name, relevant_parameters(number, values)
     for earlier in builds_on(number, values):
-        made, main = read(dataset_name, earlier), main_output(earlier, values)
+        made = read(dataset_name, earlier)
+        main = main_output(earlier, made.parameters if made else values)
         again = f"run the notebooks again from {NAMES[earlier]} on"
         if made is None or not made.is_finished:
             raise ImgclfError(_unfinished(dataset_name, earlier, made, main))
@@ -275,7 +276,7 @@ def main_output(number: str, values: Mapping[str, Value]) -> str:
 
 def outdated(number: str, values: Mapping[str, Value]) -> str:
     """Return why a stage would have to run to have the results of these parameters; empty if it has them."""
-    disk, wanted = _Disk(str(values["dataset_name"])), deciding(number, values)
+    disk, wanted = _Disk(str(values["dataset_name"])), relevant_parameters(number, values)
     made = read(disk.name, number)
     if made is None:
         return "it has not run yet"
@@ -316,9 +317,8 @@ def outdated(number: str, values: Mapping[str, Value]) -> str:
 
 def is_edited(dataset_name: str) -> bool:
     """Whether a person changed `split.tsv` after 01_prepare_data wrote it."""
-    made = read(dataset_name, "01")
-    now = _Disk(dataset_name).hashes([EDITABLE])
-    return made is not None and now != {EDITABLE: made.outputs.get(EDITABLE, "")}
+    made, now = read(dataset_name, "01"), _Disk(dataset_name).hashes([EDITABLE]).get(EDITABLE)
+    return made is not None and made.is_finished and now not in (None, made.outputs.get(EDITABLE))
 
 
 def read(dataset_name: str, number: str) -> Record | None:
@@ -381,7 +381,7 @@ def _expanded(names: Iterable[str], values: Mapping[str, Value], disk: _Disk) ->
     if {"classifier", "precision"} <= values.keys():
         network = main_output("02", values)
         if sha256 := disk.hashes([network]).get(network):
-            features = Cache.name(Path(network), sha256, str(deciding("03", values)["precision"]))
+            features = Cache.name(Path(network), sha256, str(relevant_parameters("03", values)["precision"]))
     results = report.results_folder(Path(), str(values.get("evaluate_on")))
     folders_of = {"features": f"features/{features}", "results": results.as_posix()}
     return [Path(name.format(**folders_of)).as_posix() for name in names]

@@ -32,6 +32,10 @@ class TestParametersThatSeveralNotebooksTake:
         with pytest.raises(ImgclfError, match=message):
             folder.run("05", **{name: value})
 
+    def test_the_file_that_the_other_value_made_is_named(self, folder):
+        with pytest.raises(ImgclfError, match=r"^dnn_fixed\.onnx of colours: 02_refine_dnn made it with"):
+            folder.run("05", classifier="dnn")
+
     def test_another_precision_is_refused_and_auto_is_what_it_means_here(self, folder, monkeypatch):
         monkeypatch.setattr("imgclf.engines.openvino.resolve_precision", lambda p: {"auto": "f32"}.get(p, p))
         folder.run("05", precision="auto")
