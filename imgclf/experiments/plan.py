@@ -63,7 +63,7 @@ def make(paths: Iterable[Path], values: Mapping[str, Value]) -> list[Step]:
         if path.name[:2] == "01" and reason and provenance.is_edited(dataset_name):
             raise ImgclfError(
                 f"split.tsv of {dataset_name}: edited, and {path.stem} would overwrite it ({reason}); start "
-                "with --from 01 for a new split, or with --from 02 to keep yours, of the images scanned before"
+                "with --from 01 for a new split, or with --from 02 to keep yours, of the images scanned then"
             )
         steps.append(Step(path, own, reason))
     return steps

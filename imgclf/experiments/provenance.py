@@ -20,7 +20,7 @@ from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, folders, layout, test_list
 from imgclf.evaluation import comparison, report
 from imgclf.experiments import notebooks
-from imgclf.features import Cache
+from imgclf.features import Cache, is_whole
 from imgclf.finetuning import record
 from imgclf.parameters import SVM, Value
 
@@ -36,7 +36,8 @@ NAMES = {
 
 # The files below proc/NAME that each stage writes. {features} is the folder of the feature vectors, and
 # {results} that of an evaluation.
-DATASET = ("images.tsv", "images.json")
+SCAN = "images.json"  # results depend on the other tables; this one also changes when a label is confirmed
+DATASET = ("images.tsv", SCAN)
 SPLIT = ("split.tsv", "split.json")
 REFINED = (files.REFINED_NETWORK, files.DNN_HEAD, record.RECORD)
 FEATURES = "{features}/*.npz"
@@ -143,7 +144,9 @@ def begin(number: str, namespace: dict[str, Any]) -> None:
     _remove_changed(number, values, disk)
     if number == "05":
         _remove_other_baseline(values, disk)
-    made = Record(relevant_parameters(number, values), _inputs(number, values, disk), earlier.outputs if earlier else {})
+    made = Record(
+        relevant_parameters(number, values), _inputs(number, values, disk), earlier.outputs if earlier else {}
+    )
     _write(disk.name, number, made)
 
 
@@ -186,7 +189,9 @@ def _finish(number: str, values: Mapping[str, Value], inputs: dict[str, str], di
     outputs = disk.hashes(_expanded(WRITES[number], values, disk))
     if number == "00":
         outputs = {**disk.hashes(DATASET), FETCHED: _fetched(values)}
-    made = Record(relevant_parameters(number, values), inputs, outputs, _code_sha256(number), is_finished=True)
+    made = Record(
+        relevant_parameters(number, values), inputs, outputs, _code_sha256(number), is_finished=True
+    )
     _write(disk.name, number, made)
     if number == "05" and values["classifier"] == SVM and values["evaluate_on"] == "test":
         scores = comparison.scores_file(disk.proc, SVM).name
@@ -358,7 +363,8 @@ def _images_folder(values: Mapping[str, Value]) -> Path:
 
 def _inputs(number: str, values: Mapping[str, Value], disk: _Disk) -> dict[str, str]:
     """Return the hashes of all inputs of a stage, as they are now."""
-    found = disk.hashes(_expanded(_reads(number, values), values, disk))
+    names = [name for name in _reads(number, values) if name != SCAN]
+    found = disk.hashes(_expanded(names, values, disk))
     if number == "00" and (path := _manifest(values)):
         found[MANIFEST] = disk.outside(path)
     if number == "01":
@@ -459,7 +465,7 @@ def _remove_changed(number: str, values: Mapping[str, Value], disk: _Disk) -> No
         return
     for name, sha256 in disk.hashes(_expanded([REUSED[number]], values, disk)).items():
         known = {made.outputs[name] for made in records if name in made.outputs}
-        if known and sha256 not in known:
+        if (known and sha256 not in known) or (number == "03" and not is_whole(disk.proc / name)):
             (disk.proc / name).unlink()
             print(f"{name}: not as {NAMES[number]} wrote it; it is made anew")
 
@@ -470,7 +476,7 @@ def _remove_other_baseline(values: Mapping[str, Value], disk: _Disk) -> None:
     if values["classifier"] == SVM or not path.exists():
         return
     made, now = read(disk.name, BASELINE), _inputs("05", values, disk)
-    names = (*DATASET, *SPLIT, files.FIXED_NETWORK)
+    names = ("images.tsv", *SPLIT, files.FIXED_NETWORK)
     is_comparable = made is not None and all(made.inputs.get(name) == now[name] for name in names)
     if made is None or not is_comparable or made.outputs != disk.hashes([path.name]):
         path.unlink()

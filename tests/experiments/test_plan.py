@@ -116,7 +116,9 @@ class TestWithoutFrom:
             (folder.images / "notes.txt").write_text("mine")
         if cause == "another version":
             monkeypatch.setattr(provenance, "__version__", "9.0.0")
-        message = r"^split\.tsv of colours: edited, and 01_prepare_data would overwrite it \(.*--from 02 to keep"
+        message = (
+            r"^split\.tsv of colours: edited, and 01_prepare_data would overwrite it \(.*--from 02 to keep"
+        )
         with pytest.raises(ImgclfError, match=message):
             sequence.run(values)
         assert ran == [] and table.read_text() == edited

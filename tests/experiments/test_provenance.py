@@ -6,9 +6,12 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from imgclf import ImgclfError, files
+from imgclf.annotation.annotations import Annotations
+from imgclf.data import dataset
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, plan, provenance
 from imgclf.images import decoding
@@ -143,6 +146,21 @@ class TestStaleResults:
         folder.run("05")
 
 
+def confirm(folder: in_process.Folder) -> None:
+    """Confirm a label in the annotator, and run 01 again."""
+    before = (folder.proc / "images.json").read_text()
+    Annotations(dataset.read("colours")).confirm([0])
+    folder.run("01")
+    assert (folder.proc / "images.json").read_text() != before
+
+
+def test_a_confirmed_label_makes_nothing_stale(folder):
+    confirm(folder)
+    folder.run("05")
+    for path in notebooks.paths()[1:6]:
+        assert provenance.outdated(path.name[:2], plan.wanted(path, folder.values)) == ""
+
+
 class TestAnUnfinishedStage:
     def test_is_refused_by_the_next_one(self, folder, monkeypatch):
         with monkeypatch.context() as patch:
@@ -201,6 +219,17 @@ class TestWhatIsUsedAgainButWasChanged:
         assert (files.read_npz(shard)["features"] == arrays["features"]).all()
         folder.run("04", "05")
 
+    def test_features_of_the_network_before_the_last_one_are_computed_again_too(self, folder):
+        before = report.read_test_scores(folder.proc).scores
+        shard = next(folder.proc.glob("features/dnn_fixed-*/*.npz"))
+        other = write_tiny_network(folder.data / "other.onnx", size=64)
+        folder.run("02", "03", backbone=str(other), input_size=64)
+        arrays = files.read_npz(shard)
+        files.write_npz(shard, arrays | {"features": arrays["features"][::-1]})
+        assert f"{shard.name}: not as 03_run_dnn wrote it; it is made anew" in folder.run("02", "03")
+        folder.run("04", "05")
+        np.testing.assert_allclose(report.read_test_scores(folder.proc).scores, before, atol=1e-4)
+
     def test_but_not_the_scan_of_a_run_that_was_stopped(self, folder, monkeypatch):
         (folder.images / "red/new.jpg").write_bytes(decoding.jpeg(picture((200, 40, 40), seed=999)))
         with monkeypatch.context() as patch:
@@ -216,7 +245,7 @@ class TestWhatIsUsedAgainButWasChanged:
         assert table.read_text() == whole
 
 
-@pytest.mark.parametrize("change", ["nothing", "network", "split", "scores"])
+@pytest.mark.parametrize("change", ["nothing", "confirmed", "network", "split", "scores"])
 def test_a_fine_tuned_network_is_compared_with_a_baseline_of_the_same_images_and_network_alone(
     folder, monkeypatch, capsys, change
 ):
@@ -224,12 +253,15 @@ def test_a_fine_tuned_network_is_compared_with_a_baseline_of_the_same_images_and
         folder.run("02", backbone=str(write_tiny_network(folder.data / "other.onnx", size=64)), input_size=64)
     if change == "split":
         folder.run("01", seed=1)
+    if change == "confirmed":
+        confirm(folder)
     if change == "scores":
         cut(folder.proc / "scores_svm.npz")
     monkeypatch.setattr(provenance, "_check", in_process.nothing)  # that there is a fine-tuned network
     provenance.begin("05", plan.wanted(notebooks.paths()[5], folder.values | {"classifier": "dnn"}))
-    assert (folder.proc / "scores_svm.npz").exists() == (change == "nothing")
-    assert ("scores_svm.npz: of other images or another" in capsys.readouterr().out) == (change != "nothing")
+    is_kept = change in ("nothing", "confirmed")
+    assert (folder.proc / "scores_svm.npz").exists() == is_kept
+    assert ("scores_svm.npz: of other images or another" in capsys.readouterr().out) != is_kept
 
 
 class TestTheStateOfAFolderOfImages:
