@@ -11,6 +11,7 @@ import pytest
 
 from imgclf import ImgclfError, files
 from imgclf.annotation.annotations import Annotations
+from imgclf.annotation.suspects import out_of_sample_scores
 from imgclf.data import dataset
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, plan, provenance
@@ -108,6 +109,18 @@ class TestStaleResults:
         folder.run("04", "05")
         assert report.read(folder.proc)["images"] == 8
 
+    def test_an_evaluation_on_training_images_renews_no_test_scores(self, folder):
+        folder.run("04", svm_c=[1e-4])
+        folder.run("05", evaluate_on="train")
+        with pytest.raises(ImgclfError, match=r"is of another classifier\.onnx than there is now"):
+            report.read_test_scores(folder.proc)
+        note = out_of_sample_scores(folder.proc).note
+        assert note.startswith("scores.npz: is of another classifier.onnx") and note.endswith(
+            "evaluate_on=test"
+        )
+        folder.run("05")
+        report.read_test_scores(folder.proc)
+
     def test_the_same_split_again_makes_nothing_stale(self, folder):
         folder.run("01")
         folder.run("05")
@@ -144,6 +157,20 @@ class TestStaleResults:
         for path in moved.rglob("*"):
             os.utime(path, (1e9, 1e9))
         folder.run("05")
+
+
+@pytest.mark.parametrize("edit", ["", "edited", "edited later"])
+def test_cells_that_differ_from_the_notebook_are_other_code(folder, edit):
+    path = next(path for path in notebooks.paths() if path.name.startswith("04"))
+    values = plan.wanted(path, folder.values)
+    cells = [cell.source for cell in in_process.code_cells(path)]
+    ran = ["", *cells, "parts"]  # as IPython's `In`, with a look at a variable
+    if edit:
+        changed = [*cells[:-1], cells[-1].replace("provenance.end", "print(); provenance.end")]
+        ran = ["", *(cells if edit == "edited later" else []), *changed]
+    provenance.begin("04", dict(values))
+    provenance.end("04", values | {"In": ran})
+    assert provenance.outdated("04", values) == ("its code was changed" if edit else "")
 
 
 def confirm(folder: in_process.Folder) -> None:
