@@ -96,7 +96,7 @@ class Record:
     ----------
     parameters : those that decide the results; `precision` as it was resolved on that machine.
     inputs, outputs : sha256 of each file, by its path below `proc/NAME`. Other inputs have the names above.
-    notebook : sha256 of the notebook's code cells, without the parameters cell.
+    notebook : sha256 of the notebook's code cells, without the parameters cell; empty if other cells ran.
     is_finished : whether the notebook reached its last code cell.
     """
 
@@ -171,7 +171,7 @@ def end(number: str, namespace: Mapping[str, Any]) -> None:
             f"{NAMES[number]}: {', '.join(changed)} changed while it ran, as by a run in another window; "
             "run all cells again"
         )
-    _finish(number, values, now, disk)
+    _finish(number, values, now, disk, code=_code_sha256(number, namespace))
 
 
 def write(number: str, values: Mapping[str, Value]) -> None:
@@ -182,16 +182,16 @@ def write(number: str, values: Mapping[str, Value]) -> None:
     values : at least the parameters of its notebook.
     """
     disk = _Disk(str(values["dataset_name"]))
-    _finish(number, values, _inputs(number, values, disk), disk)
+    _finish(number, values, _inputs(number, values, disk), disk, code=_code_sha256(number, {}))
 
 
-def _finish(number: str, values: Mapping[str, Value], inputs: dict[str, str], disk: _Disk) -> None:
+def _finish(
+    number: str, values: Mapping[str, Value], inputs: dict[str, str], disk: _Disk, *, code: str
+) -> None:
     outputs = disk.hashes(_expanded(WRITES[number], values, disk))
     if number == "00":
         outputs = {**disk.hashes(DATASET), FETCHED: _fetched(values)}
-    made = Record(
-        relevant_parameters(number, values), inputs, outputs, _code_sha256(number), is_finished=True
-    )
+    made = Record(relevant_parameters(number, values), inputs, outputs, code, is_finished=True)
     _write(disk.name, number, made)
     if number == "05" and values["classifier"] == SVM and values["evaluate_on"] == "test":
         scores = comparison.scores_file(disk.proc, SVM).name
@@ -297,7 +297,7 @@ def outdated(number: str, values: Mapping[str, Value]) -> str:
         return f"it ran without {', '.join(differing)}"
     if made.imgclf_version != __version__:
         return f"it ran with imgclf {made.imgclf_version}"
-    if made.notebook != _code_sha256(number):
+    if made.notebook != _code_sha256(number, {}):
         return "its code was changed"
     folder = _images_folder(values)
     if number == "01" and dataset.scanned_folder(disk.name) != folder:
@@ -354,7 +354,7 @@ def images_state(folder: Path) -> str:
             found = path.stat()
             name += f"\t{found.st_size}\t{found.st_mtime_ns}"
         lines.append(name)
-    return _sha256("\n".join(lines).encode(errors="surrogateescape"))
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _images_folder(values: Mapping[str, Value]) -> Path:
@@ -483,10 +483,9 @@ def _remove_other_baseline(values: Mapping[str, Value], disk: _Disk) -> None:
         print(f"{path.name}: of other images or another network than there are now; removed")
 
 
-def _code_sha256(number: str) -> str:
+def _code_sha256(number: str, namespace: Mapping[str, Any]) -> str:
+    """Return the hash of a notebook's code; empty if IPython executed other cells since the last `begin`."""
     path = next((path for path in notebooks.paths() if path.name[:2] == number), None)
-    return notebooks.code_sha256(path) if path else ""
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    ran = namespace.get("In")
+    starts = [k for k, cell in enumerate(ran or []) if f'provenance.begin("{number}"' in cell]
+    return notebooks.code_sha256(path, ran[starts[-1] :] if ran and starts else ran) if path else ""
