@@ -29,7 +29,7 @@ def notice(evaluated_on: str, evaluation: Evaluation, caution: str = "") -> str:
 
     Parameters
     ----------
-    caution : `Split.division`.
+    caution : `Split.test_caution`.
     """
     images = len(evaluation.truth)
     text = f"{images} test images, none of them used in training"

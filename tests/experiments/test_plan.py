@@ -135,6 +135,16 @@ class TestWithoutFrom:
         sequence.run(folder.values)
         assert ran == ALL[:1]
 
+    def test_deleted_test_images_are_counted_in_the_closing_lines_and_in_05(self, folder, ran):
+        lost = report.read_test_scores(folder.proc).paths[:2]
+        for path in lost:
+            (folder.images / path).unlink()
+        values = [word for item in folder.values.items() for word in ("-p", "=".join(map(str, item)))]
+        ended = CliRunner().invoke(cli.main, ["run", *values])
+        assert ended.exit_code == 0 and ran == [ALL[0], *ALL[2:]]
+        for text in (ended.stdout, folder.run("05")):
+            assert re.search(rf"CAREFUL: 2 .*test images .*{lost[0]}.*{lost[1]}", text), text
+
     def test_changed_code_runs_its_notebook(self, folder, ran, tmp_path, monkeypatch, capsys):
         own = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "own", ignore=shutil.ignore_patterns(".*"))
         path = own / "04_train_svm.ipynb"
