@@ -151,6 +151,10 @@ class Split:
             "frames of the same scenes, not for other scenes"
         )
 
+    def test_caution(self) -> str:
+        """Return what makes the test figures doubtful: lost test images, near-duplicates in both sets."""
+        return "\n".join(filter(None, (self._lost(), self.division())))
+
     def clusters_of(self, images: Iterable[Image]) -> np.ndarray:
         """Return the names of the images' clusters; (n,) array."""
         return np.array([self.cluster[image.path] for image in images])

@@ -23,7 +23,7 @@ def notice(evaluated_on: str, evaluation: Evaluation, caution: str = "") -> str:
 
     Parameters
     ----------
-    caution : `Split.division`.
+    caution : `Split.test_caution`.
     """
     images = len(evaluation.truth)
     text = f"{images} test images, none of them used in training"
@@ -186,12 +186,18 @@ def read_test_scores(folder: Path) -> Evaluation:
 
     Raises
     ------
-    ImgclfError : one of the two files does not exist or is damaged; or they are of two runs, or of training
-        images, which earlier versions wrote there too.
+    ImgclfError : one of the two files does not exist or is damaged; or they are of two runs, of another
+        `classifier.onnx` than is there now, or of training images, which earlier versions wrote there too.
     """
     figures, path = read(folder), folder / files.SCORES
     if figures.get("evaluated_on") != TEST:
         raise ImgclfError(f"{path}: its images are not test images; run 05_evaluate with evaluate_on={TEST}")
+    classifier, evaluated = folder / files.CLASSIFIER, figures.get("classifier_sha256")  # not in 0.1.0
+    if evaluated and classifier.exists() and files.sha256(classifier) != evaluated:
+        raise ImgclfError(
+            f"{path}: is of another {files.CLASSIFIER} than there is now; run 05_evaluate with "
+            f"evaluate_on={TEST}"
+        )
     found = read_scores(path)
     if figures["confusion"] != found.confusion.tolist():
         raise ImgclfError(f"{path}: is of another run than {files.EVALUATION}; run 05_evaluate again")

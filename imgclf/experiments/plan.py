@@ -48,13 +48,24 @@ def wanted(path: Path, values: Mapping[str, Value]) -> Wanted:
 
 
 def make(paths: Iterable[Path], values: Mapping[str, Value]) -> list[Step]:
-    """Return a step for each notebook; 00_get_images has none if the images come from no manifest."""
+    """Return a step for each notebook; 00_get_images has none if the images come from no manifest.
+
+    Raises
+    ------
+    ImgclfError : 01_prepare_data has to run, and would overwrite a `split.tsv` that a person edited.
+    """
     steps = []
     for path in paths:
         own = wanted(path, values)
         if path.name[:2] == "00" and (own["images_dir"] or not manifest.find(str(own["dataset_name"]))):
             continue
-        steps.append(Step(path, own, provenance.outdated(path.name[:2], own)))
+        reason, dataset_name = provenance.outdated(path.name[:2], own), str(own["dataset_name"])
+        if path.name[:2] == "01" and reason and provenance.is_edited(dataset_name):
+            raise ImgclfError(
+                f"split.tsv of {dataset_name}: edited, and {path.stem} would overwrite it ({reason}); start "
+                "with --from 01 for a new split, or with --from 02 to keep yours, of the images scanned then"
+            )
+        steps.append(Step(path, own, reason))
     return steps
 
 
@@ -62,15 +73,19 @@ def text(steps: Sequence[Step]) -> str:
     """Return a line for each notebook: that it is up to date, or why it runs."""
     lines = []
     first = ""  # that has to run
+    may_run: set[str] = set()
     for step in steps:
         said = "up to date"
+        sources = ("00",) if step.number == "01" else provenance.builds_on(step.number, step.wanted)
         if step.reason:
             said = f"runs: {step.reason}"
-        elif first:
+            first = first or step.path.stem
+        elif may_run.intersection(sources):
             said = f"runs if the files of {first} change"
-        if step.number == "01" and provenance.is_edited(str(step.wanted["dataset_name"])):
-            said += "; it OVERWRITES your split.tsv" if said != "up to date" else ", with your split.tsv"
-        first = first or (step.path.stem if step.reason else "")
+        elif step.number == "01" and provenance.is_edited(str(step.wanted["dataset_name"])):
+            said += ", with your split.tsv"
+        if said.startswith("runs"):
+            may_run.add(step.number)
         lines.append(f"{step.path.stem:<18}{said}")
     return "\n".join(lines)
 
@@ -101,11 +116,12 @@ def check_start(chosen: Sequence[Path], left_out: Sequence[Path], values: Mappin
     """
     first = wanted(chosen[0], values)
     for path in left_out:
+        own = provenance.relevant_parameters(path.name[:2], wanted(path, values))
         made = provenance.read(str(first["dataset_name"]), path.name[:2])
         for name in [each.name for each in parameters.for_notebook(path.name[:2]) if each.name in values]:
             before = made.parameters.get(name) if made else None
             is_used = any(each.name[:2] in parameters.PARAMETERS[name].notebooks for each in chosen)
-            if name in EVERYWHERE or before == values[name] or (is_used and before is None):
+            if name in EVERYWHERE or before == own.get(name, values[name]) or (is_used and before is None):
                 continue
             ran = f"ran with {parameters.code(before)}" if before is not None else "is left out"
             raise ImgclfError(
@@ -125,7 +141,9 @@ def check_agreement(chosen: Iterable[Path], values: Mapping[str, Value]) -> None
     """
     seen: dict[str, tuple[Value, str]] = {}
     for path in chosen:
-        for name, value in provenance.deciding(path.name[:2], wanted(path, values)).items():
+        own = wanted(path, values)
+        everywhere = {name: own[name] for name in EVERYWHERE if own[name]}  # "": the folder of the scan
+        for name, value in {**everywhere, **provenance.relevant_parameters(path.name[:2], own)}.items():
             before, stem = seen.setdefault(name, (value, path.stem))
             if before != value:
                 raise ImgclfError(

@@ -20,7 +20,7 @@ from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, folders, layout, test_list
 from imgclf.evaluation import comparison, report
 from imgclf.experiments import notebooks
-from imgclf.features import Cache
+from imgclf.features import Cache, is_whole
 from imgclf.finetuning import record
 from imgclf.parameters import SVM, Value
 
@@ -36,7 +36,8 @@ NAMES = {
 
 # The files below proc/NAME that each stage writes. {features} is the folder of the feature vectors, and
 # {results} that of an evaluation.
-DATASET = ("images.tsv", "images.json")
+SCAN = "images.json"  # results depend on the other tables; this one also changes when a label is confirmed
+DATASET = ("images.tsv", SCAN)
 SPLIT = ("split.tsv", "split.json")
 REFINED = (files.REFINED_NETWORK, files.DNN_HEAD, record.RECORD)
 FEATURES = "{features}/*.npz"
@@ -95,7 +96,7 @@ class Record:
     ----------
     parameters : those that decide the results; `precision` as it was resolved on that machine.
     inputs, outputs : sha256 of each file, by its path below `proc/NAME`. Other inputs have the names above.
-    notebook : sha256 of the notebook's code cells, without the parameters cell.
+    notebook : sha256 of the notebook's code cells, without the parameters cell; empty if other cells ran.
     is_finished : whether the notebook reached its last code cell.
     """
 
@@ -143,7 +144,9 @@ def begin(number: str, namespace: dict[str, Any]) -> None:
     _remove_changed(number, values, disk)
     if number == "05":
         _remove_other_baseline(values, disk)
-    made = Record(deciding(number, values), _inputs(number, values, disk), earlier.outputs if earlier else {})
+    made = Record(
+        relevant_parameters(number, values), _inputs(number, values, disk), earlier.outputs if earlier else {}
+    )
     _write(disk.name, number, made)
 
 
@@ -157,7 +160,7 @@ def end(number: str, namespace: Mapping[str, Any]) -> None:
     values = _values(number, namespace)
     disk = _Disk(str(values["dataset_name"]))
     begun, now = read(disk.name, number), _inputs(number, values, disk)
-    if begun is None or begun.parameters != deciding(number, values):
+    if begun is None or begun.parameters != relevant_parameters(number, values):
         raise ImgclfError(f"{NAMES[number]}: its parameters were changed after its first cell; run all cells")
     changed = [name for name in {**begun.inputs, **now} if begun.inputs.get(name) != now.get(name)]
     if IMAGES in changed:  # in the annotator, perhaps; which of the two states was scanned is unknown
@@ -168,7 +171,7 @@ def end(number: str, namespace: Mapping[str, Any]) -> None:
             f"{NAMES[number]}: {', '.join(changed)} changed while it ran, as by a run in another window; "
             "run all cells again"
         )
-    _finish(number, values, now, disk)
+    _finish(number, values, now, disk, code=_code_sha256(number, namespace))
 
 
 def write(number: str, values: Mapping[str, Value]) -> None:
@@ -179,14 +182,16 @@ def write(number: str, values: Mapping[str, Value]) -> None:
     values : at least the parameters of its notebook.
     """
     disk = _Disk(str(values["dataset_name"]))
-    _finish(number, values, _inputs(number, values, disk), disk)
+    _finish(number, values, _inputs(number, values, disk), disk, code=_code_sha256(number, {}))
 
 
-def _finish(number: str, values: Mapping[str, Value], inputs: dict[str, str], disk: _Disk) -> None:
+def _finish(
+    number: str, values: Mapping[str, Value], inputs: dict[str, str], disk: _Disk, *, code: str
+) -> None:
     outputs = disk.hashes(_expanded(WRITES[number], values, disk))
     if number == "00":
         outputs = {**disk.hashes(DATASET), FETCHED: _fetched(values)}
-    made = Record(deciding(number, values), inputs, outputs, _code_sha256(number), is_finished=True)
+    made = Record(relevant_parameters(number, values), inputs, outputs, code, is_finished=True)
     _write(disk.name, number, made)
     if number == "05" and values["classifier"] == SVM and values["evaluate_on"] == "test":
         scores = comparison.scores_file(disk.proc, SVM).name
@@ -198,7 +203,7 @@ def _values(number: str, namespace: Mapping[str, Any]) -> dict[str, Value]:
     return defaults | parameters.from_namespace(namespace)
 
 
-def deciding(number: str, values: Mapping[str, Value]) -> dict[str, Value]:
+def relevant_parameters(number: str, values: Mapping[str, Value]) -> dict[str, Value]:
     """Return the parameters that decide the results of a stage; "auto" as what it means on this machine."""
     names = [each.name for each in parameters.for_notebook(number) if each.name not in WITHOUT_EFFECT]
     if number == "02" and values["classifier"] == SVM:
@@ -230,9 +235,10 @@ def check(number: str, values: Mapping[str, Value]) -> None:
 
 
 def _check(number: str, values: Mapping[str, Value], disk: _Disk) -> None:
-    dataset_name, wanted = disk.name, deciding(number, values)
+    dataset_name, wanted = disk.name, relevant_parameters(number, values)
     for earlier in builds_on(number, values):
-        made, main = read(dataset_name, earlier), main_output(earlier, values)
+        made = read(dataset_name, earlier)
+        main = main_output(earlier, made.parameters if made else values)
         again = f"run the notebooks again from {NAMES[earlier]} on"
         if made is None or not made.is_finished:
             raise ImgclfError(_unfinished(dataset_name, earlier, made, main))
@@ -275,7 +281,7 @@ def main_output(number: str, values: Mapping[str, Value]) -> str:
 
 def outdated(number: str, values: Mapping[str, Value]) -> str:
     """Return why a stage would have to run to have the results of these parameters; empty if it has them."""
-    disk, wanted = _Disk(str(values["dataset_name"])), deciding(number, values)
+    disk, wanted = _Disk(str(values["dataset_name"])), relevant_parameters(number, values)
     made = read(disk.name, number)
     if made is None:
         return "it has not run yet"
@@ -291,7 +297,7 @@ def outdated(number: str, values: Mapping[str, Value]) -> str:
         return f"it ran without {', '.join(differing)}"
     if made.imgclf_version != __version__:
         return f"it ran with imgclf {made.imgclf_version}"
-    if made.notebook != _code_sha256(number):
+    if made.notebook != _code_sha256(number, {}):
         return "its code was changed"
     folder = _images_folder(values)
     if number == "01" and dataset.scanned_folder(disk.name) != folder:
@@ -316,9 +322,8 @@ def outdated(number: str, values: Mapping[str, Value]) -> str:
 
 def is_edited(dataset_name: str) -> bool:
     """Whether a person changed `split.tsv` after 01_prepare_data wrote it."""
-    made = read(dataset_name, "01")
-    now = _Disk(dataset_name).hashes([EDITABLE])
-    return made is not None and now != {EDITABLE: made.outputs.get(EDITABLE, "")}
+    made, now = read(dataset_name, "01"), _Disk(dataset_name).hashes([EDITABLE]).get(EDITABLE)
+    return made is not None and made.is_finished and now not in (None, made.outputs.get(EDITABLE))
 
 
 def read(dataset_name: str, number: str) -> Record | None:
@@ -349,7 +354,7 @@ def images_state(folder: Path) -> str:
             found = path.stat()
             name += f"\t{found.st_size}\t{found.st_mtime_ns}"
         lines.append(name)
-    return _sha256("\n".join(lines).encode(errors="surrogateescape"))
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _images_folder(values: Mapping[str, Value]) -> Path:
@@ -358,7 +363,8 @@ def _images_folder(values: Mapping[str, Value]) -> Path:
 
 def _inputs(number: str, values: Mapping[str, Value], disk: _Disk) -> dict[str, str]:
     """Return the hashes of all inputs of a stage, as they are now."""
-    found = disk.hashes(_expanded(_reads(number, values), values, disk))
+    names = [name for name in _reads(number, values) if name != SCAN]
+    found = disk.hashes(_expanded(names, values, disk))
     if number == "00" and (path := _manifest(values)):
         found[MANIFEST] = disk.outside(path)
     if number == "01":
@@ -381,7 +387,7 @@ def _expanded(names: Iterable[str], values: Mapping[str, Value], disk: _Disk) ->
     if {"classifier", "precision"} <= values.keys():
         network = main_output("02", values)
         if sha256 := disk.hashes([network]).get(network):
-            features = Cache.name(Path(network), sha256, str(deciding("03", values)["precision"]))
+            features = Cache.name(Path(network), sha256, str(relevant_parameters("03", values)["precision"]))
     results = report.results_folder(Path(), str(values.get("evaluate_on")))
     folders_of = {"features": f"features/{features}", "results": results.as_posix()}
     return [Path(name.format(**folders_of)).as_posix() for name in names]
@@ -459,7 +465,7 @@ def _remove_changed(number: str, values: Mapping[str, Value], disk: _Disk) -> No
         return
     for name, sha256 in disk.hashes(_expanded([REUSED[number]], values, disk)).items():
         known = {made.outputs[name] for made in records if name in made.outputs}
-        if known and sha256 not in known:
+        if (known and sha256 not in known) or (number == "03" and not is_whole(disk.proc / name)):
             (disk.proc / name).unlink()
             print(f"{name}: not as {NAMES[number]} wrote it; it is made anew")
 
@@ -470,17 +476,16 @@ def _remove_other_baseline(values: Mapping[str, Value], disk: _Disk) -> None:
     if values["classifier"] == SVM or not path.exists():
         return
     made, now = read(disk.name, BASELINE), _inputs("05", values, disk)
-    names = (*DATASET, *SPLIT, files.FIXED_NETWORK)
+    names = ("images.tsv", *SPLIT, files.FIXED_NETWORK)
     is_comparable = made is not None and all(made.inputs.get(name) == now[name] for name in names)
     if made is None or not is_comparable or made.outputs != disk.hashes([path.name]):
         path.unlink()
         print(f"{path.name}: of other images or another network than there are now; removed")
 
 
-def _code_sha256(number: str) -> str:
+def _code_sha256(number: str, namespace: Mapping[str, Any]) -> str:
+    """Return the hash of a notebook's code; empty if IPython executed other cells since the last `begin`."""
     path = next((path for path in notebooks.paths() if path.name[:2] == number), None)
-    return notebooks.code_sha256(path) if path else ""
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    ran = namespace.get("In")
+    starts = [k for k, cell in enumerate(ran or []) if f'provenance.begin("{number}"' in cell]
+    return notebooks.code_sha256(path, ran[starts[-1] :] if ran and starts else ran) if path else ""

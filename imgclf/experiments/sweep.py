@@ -213,8 +213,10 @@ def _cells() -> dict[str, Value]:
 
 
 def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:
-    """Hash of everything that a trial depends on; of a backbone in a file, also of its content."""
-    about = [__version__, settings, dataset.fingerprint(parts.train), dataset.fingerprint(parts.test)]
+    """Hash of everything that a trial depends on, with the code of its notebooks; of a backbone in a file,
+    also of its content."""
+    code = [notebooks.code_sha256(path) for path in notebooks.paths() if path.name[:2] in NOTEBOOKS]
+    about = [__version__, code, settings, dataset.fingerprint(parts.train), dataset.fingerprint(parts.test)]
     backbone = Path(str(settings["backbone"]))
     if backbone.is_file():
         about.append(files.sha256(backbone))

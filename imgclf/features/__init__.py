@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from imgclf.engines import pipeline
 from imgclf.images.loading import Skipped, Source
 
 SHARD_IMAGES = 512  # written to disk at once: what a killed run loses at most
+CHECKSUM = "checksum"  # array of a shard
 MAX_MISSING = 0.05  # share of images that 04 and 05 may lack: those without features, or gone
 
 
@@ -87,10 +88,9 @@ class Cache:
         """Write features as one more shard, by an atomic write."""
         # Named by its images, so that two runs never write the same shard differently.
         name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
-        files.write_npz(
-            self.folder / f"{name}.npz",
-            {"sha256": np.array(keys), "features": matrix.astype(np.float32, copy=False)},
-        )
+        shard = self.folder / f"{name}.npz"
+        arrays = {"sha256": np.array(keys), "features": matrix.astype(np.float32, copy=False)}
+        files.write_npz(shard, {**arrays, CHECKSUM: np.array(_checksum(shard, arrays))})
 
     def features(self, images: Sequence[Image]) -> Features:
         """Return the features of those of the images that are cached, in the order of `images`.
@@ -119,16 +119,34 @@ class Cache:
         return Features(matrix, found)
 
 
-def _read_shard(shard: Path, *names: str) -> dict[str, np.ndarray]:
+def is_whole(shard: Path) -> bool:
+    """Whether a shard can be read and holds what was written, for the network that its folder names."""
     try:
-        arrays = files.read_npz(shard, *(names or ("sha256", "features")))
+        return bool(_read_shard(shard))
+    except ImgclfError:
+        return False
+
+
+def _checksum(shard: Path, arrays: Mapping[str, np.ndarray]) -> str:
+    """Return a hash of the features, their keys, and the network and precision: the name of the folder."""
+    content = hashlib.sha256("\n".join([shard.parent.name, *arrays["sha256"].tolist()]).encode())
+    content.update(np.ascontiguousarray(arrays["features"]).data)
+    return content.hexdigest()
+
+
+def _read_shard(shard: Path, *names: str) -> dict[str, np.ndarray]:
+    """Return arrays of a shard; all are checked against its checksum, which version 0.1.0 did not write."""
+    try:
+        arrays = files.read_npz(shard, *names)
         sha256, vectors = arrays["sha256"], arrays.get("features")
         if sha256.dtype.kind != "U" or sha256.ndim != 1:
             raise ValueError("sha256 is no list of texts")
         if vectors is not None and (vectors.dtype != np.float32 or vectors.shape[:1] != sha256.shape):
             raise ValueError("not a vector for each sha256")
+        if CHECKSUM in arrays and arrays[CHECKSUM].item() != _checksum(shard, arrays):
+            raise ValueError("not as it was written")
         return arrays
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise _damaged(shard) from error
 
 

@@ -130,6 +130,21 @@ def test_test_scores_of_another_run_than_the_figures_are_refused(tmp_path):
         report.read_test_scores(tmp_path)
 
 
+def test_test_scores_of_another_classifier_are_refused(tmp_path):
+    classifier = tmp_path / "classifier.onnx"
+    classifier.write_bytes(b"a network")
+    report.write(by_hand(), tmp_path, evaluated_on="test", classifier_sha256=files.sha256(classifier))
+    assert same(report.read_test_scores(tmp_path), by_hand())
+    classifier.write_bytes(b"another network")
+    with pytest.raises(
+        ImgclfError,
+        match=r"scores\.npz: is of another classifier\.onnx than there is now; run 05_evaluate with",
+    ):
+        report.read_test_scores(tmp_path)
+    classifier.unlink()  # as where only the results were copied
+    report.read_test_scores(tmp_path)
+
+
 def same(one: Evaluation, other: Evaluation) -> bool:
     plain = [(e.labels, e.paths, e.seed, e.sha256, e.cluster) for e in (one, other)]
     return plain[0] == plain[1] and all(

@@ -14,7 +14,12 @@ from support.project import ROOT
 
 SCHEMA = json.loads((ROOT / "docs" / "evaluation.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
-ABOUT = {"dataset_name": "fruit", "classifier": "svm", "evaluated_on": "test"}
+ABOUT = {
+    "dataset_name": "fruit",
+    "classifier": "svm",
+    "classifier_sha256": "0" * 64,
+    "evaluated_on": "test",
+}
 OLD = ROOT / "tests" / "samples" / "data_folder_0.1.0" / "proc" / "colours"
 SUBSCHEMAS = ("properties", "$defs")
 

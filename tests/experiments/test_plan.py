@@ -66,10 +66,13 @@ class TestWithoutFrom:
         assert ran == ["01_prepare_data"]
         assert planned(capsys)["01_prepare_data"] == f"runs: the images in {folder.images} were changed"
 
-    def test_new_images_run_01_and_all_that_saw_the_others(self, folder, ran):
+    def test_new_images_run_01_and_all_that_saw_the_others(self, folder, ran, capsys):
         (folder.images / "red/new.jpg").write_bytes(decoding.jpeg(picture((200, 40, 40), seed=999)))
         sequence.run(folder.values)
         assert ran == [ALL[0], *ALL[2:]]  # 02 reads no images with classifier=svm
+        plan = planned(capsys)
+        assert plan["02_refine_dnn"] == "up to date"
+        assert plan["03_run_dnn"] == "runs if the files of 01_prepare_data change"
         assert sum(
             report.read(folder.proc)["classes"][name]["images"] for name in ("red", "blue", "green")
         ) in (
@@ -81,6 +84,7 @@ class TestWithoutFrom:
         ("name", "first"),
         [
             ("split.json", "01_prepare_data"),
+            ("split.tsv", "01_prepare_data"),
             ("dnn_fixed.onnx", "02_refine_dnn"),
             ("classifier.onnx", "04_train_svm"),
             ("confusion.png", "05_evaluate"),
@@ -102,10 +106,44 @@ class TestWithoutFrom:
         sequence.run(folder.values)
         assert ran == ALL[3:] and table.read_text() == edited
         assert planned(capsys)["01_prepare_data"] == "up to date, with your split.tsv"
-        sequence.run(folder.values | {"train_fraction": 0.5})
-        assert planned(capsys)["01_prepare_data"] == (
-            "runs: train_fraction = 0.5, was 0.75; it OVERWRITES your split.tsv"
+
+    @pytest.mark.parametrize("cause", ["a parameter", "a file", "another version"])
+    def test_an_edited_split_is_not_overwritten_unasked(self, folder, ran, cause, monkeypatch):
+        table = folder.proc / "split.tsv"
+        table.write_text(edited := table.read_text().replace("\ttest\t", "\ttrain\t", 1))
+        values = folder.values | ({"train_fraction": 0.5} if cause == "a parameter" else {})
+        if cause == "a file":
+            (folder.images / "notes.txt").write_text("mine")
+        if cause == "another version":
+            monkeypatch.setattr(provenance, "__version__", "9.0.0")
+        message = (
+            r"^split\.tsv of colours: edited, and 01_prepare_data would overwrite it \(.*--from 02 to keep"
         )
+        with pytest.raises(ImgclfError, match=message):
+            sequence.run(values)
+        assert ran == [] and table.read_text() == edited
+        if cause != "a parameter":
+            sequence.run(values, start_from="02")
+            assert ran == ALL[1:] and table.read_text() == edited
+        sequence.run(values, start_from="01")
+        assert table.read_text() != edited
+
+    def test_a_split_that_01_wrote_before_it_was_stopped_is_not_edited(self, folder, ran, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr(provenance, "end", in_process.nothing)
+            folder.run("01", train_fraction=0.5)
+        sequence.run(folder.values)
+        assert ran == ALL[:1]
+
+    def test_deleted_test_images_are_counted_in_the_closing_lines_and_in_05(self, folder, ran):
+        lost = report.read_test_scores(folder.proc).paths[:2]
+        for path in lost:
+            (folder.images / path).unlink()
+        values = [word for item in folder.values.items() for word in ("-p", "=".join(map(str, item)))]
+        ended = CliRunner().invoke(cli.main, ["run", *values])
+        assert ended.exit_code == 0 and ran == [ALL[0], *ALL[2:]]
+        for text in (ended.stdout, folder.run("05")):
+            assert re.search(rf"CAREFUL: 2 .*test images .*{lost[0]}.*{lost[1]}", text), text
 
     def test_changed_code_runs_its_notebook(self, folder, ran, tmp_path, monkeypatch, capsys):
         own = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "own", ignore=shutil.ignore_patterns(".*"))
@@ -139,6 +177,8 @@ class TestWithoutFrom:
         sequence.run(values | {"images_dir": str(images)})
         assert ran == ALL
         sequence.run(values)
+        assert ran == ALL
+        sequence.run(values | {"images_dir": f"{tmp_path}/served/../own"})  # another spelling
         assert ran == ALL
         sequence.run(values, start_from="05")
         assert ran == [*ALL, "05_evaluate"]
@@ -233,6 +273,12 @@ class TestWithFrom:
         sequence.run(folder.values | {"train_fraction": 0.75, "inference_batch_size": 3}, start_from="05")
         assert ran == ["05_evaluate"]
 
+    def test_auto_is_the_precision_that_it_meant_in_the_notebooks_left_out(self, folder, ran):
+        sequence.run(folder.values | {"precision": "auto"})
+        ran.clear()
+        sequence.run(folder.values | {"precision": "auto"}, start_from="05")
+        assert ran == ["05_evaluate"]
+
     def test_stale_results_are_refused_before_a_kernel_starts(self, folder, ran):
         folder.run("01", train_fraction=0.5)
         with pytest.raises(ImgclfError, match="run the notebooks again from 04_train_svm on"):
@@ -250,6 +296,30 @@ def test_cells_with_different_values_of_one_parameter_are_refused(folder, ran, t
     ):
         sequence.run(folder.values)
     sequence.run(folder.values | {"engine": "openvino"})
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "others", "message"),
+    [
+        ("dataset_name", "fashion_texture", "colours", r'"fashion_texture" in 0\d\w+, but "colours" in 0'),
+        ("images_dir", "", "/elsewhere", '"/elsewhere" in 02_refine_dnn, but "/pictures" in 03_run_dnn'),
+    ],
+)
+def test_cells_that_name_different_data_are_refused(
+    folder, ran, tmp_path, monkeypatch, name, default, others, message
+):
+    own = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "own", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", own)
+    for number, path in enumerate(notebooks.paths()):
+        value = default if number < 2 else "/pictures" if number > 2 and name == "images_dir" else others
+        text = f'{name}: str = \\"{default}\\"'
+        assert text in path.read_text()
+        path.write_text(path.read_text().replace(text, f'{name}: str = \\"{value}\\"'))
+    monkeypatch.setattr(plan, "check_folder", in_process.nothing)
+    values = {key: value for key, value in folder.values.items() if key != name}
+    with pytest.raises(ImgclfError, match=f"^{name} = {message}"):
+        sequence.run(values)
     assert ran == []
 
 

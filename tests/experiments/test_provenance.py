@@ -6,9 +6,13 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from imgclf import ImgclfError, files
+from imgclf.annotation.annotations import Annotations
+from imgclf.annotation.suspects import out_of_sample_scores
+from imgclf.data import dataset
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, plan, provenance
 from imgclf.images import decoding
@@ -31,6 +35,10 @@ class TestParametersThatSeveralNotebooksTake:
         message = f"made it with {name}=.*, but 05_evaluate has {name}={value!r}; .* again from {first} on"
         with pytest.raises(ImgclfError, match=message):
             folder.run("05", **{name: value})
+
+    def test_the_file_that_the_other_value_made_is_named(self, folder):
+        with pytest.raises(ImgclfError, match=r"^dnn_fixed\.onnx of colours: 02_refine_dnn made it with"):
+            folder.run("05", classifier="dnn")
 
     def test_another_precision_is_refused_and_auto_is_what_it_means_here(self, folder, monkeypatch):
         monkeypatch.setattr("imgclf.engines.openvino.resolve_precision", lambda p: {"auto": "f32"}.get(p, p))
@@ -101,6 +109,18 @@ class TestStaleResults:
         folder.run("04", "05")
         assert report.read(folder.proc)["images"] == 8
 
+    def test_an_evaluation_on_training_images_renews_no_test_scores(self, folder):
+        folder.run("04", svm_c=[1e-4])
+        folder.run("05", evaluate_on="train")
+        with pytest.raises(ImgclfError, match=r"is of another classifier\.onnx than there is now"):
+            report.read_test_scores(folder.proc)
+        note = out_of_sample_scores(folder.proc).note
+        assert note.startswith("scores.npz: is of another classifier.onnx") and note.endswith(
+            "evaluate_on=test"
+        )
+        folder.run("05")
+        report.read_test_scores(folder.proc)
+
     def test_the_same_split_again_makes_nothing_stale(self, folder):
         folder.run("01")
         folder.run("05")
@@ -137,6 +157,35 @@ class TestStaleResults:
         for path in moved.rglob("*"):
             os.utime(path, (1e9, 1e9))
         folder.run("05")
+
+
+@pytest.mark.parametrize("edit", ["", "edited", "edited later"])
+def test_cells_that_differ_from_the_notebook_are_other_code(folder, edit):
+    path = next(path for path in notebooks.paths() if path.name.startswith("04"))
+    values = plan.wanted(path, folder.values)
+    cells = [cell.source for cell in in_process.code_cells(path)]
+    ran = ["", *cells, "parts"]  # as IPython's `In`, with a look at a variable
+    if edit:
+        changed = [*cells[:-1], cells[-1].replace("provenance.end", "print(); provenance.end")]
+        ran = ["", *(cells if edit == "edited later" else []), *changed]
+    provenance.begin("04", dict(values))
+    provenance.end("04", values | {"In": ran})
+    assert provenance.outdated("04", values) == ("its code was changed" if edit else "")
+
+
+def confirm(folder: in_process.Folder) -> None:
+    """Confirm a label in the annotator, and run 01 again."""
+    before = (folder.proc / "images.json").read_text()
+    Annotations(dataset.read("colours")).confirm([0])
+    folder.run("01")
+    assert (folder.proc / "images.json").read_text() != before
+
+
+def test_a_confirmed_label_makes_nothing_stale(folder):
+    confirm(folder)
+    folder.run("05")
+    for path in notebooks.paths()[1:6]:
+        assert provenance.outdated(path.name[:2], plan.wanted(path, folder.values)) == ""
 
 
 class TestAnUnfinishedStage:
@@ -197,6 +246,17 @@ class TestWhatIsUsedAgainButWasChanged:
         assert (files.read_npz(shard)["features"] == arrays["features"]).all()
         folder.run("04", "05")
 
+    def test_features_of_the_network_before_the_last_one_are_computed_again_too(self, folder):
+        before = report.read_test_scores(folder.proc).scores
+        shard = next(folder.proc.glob("features/dnn_fixed-*/*.npz"))
+        other = write_tiny_network(folder.data / "other.onnx", size=64)
+        folder.run("02", "03", backbone=str(other), input_size=64)
+        arrays = files.read_npz(shard)
+        files.write_npz(shard, arrays | {"features": arrays["features"][::-1]})
+        assert f"{shard.name}: not as 03_run_dnn wrote it; it is made anew" in folder.run("02", "03")
+        folder.run("04", "05")
+        np.testing.assert_allclose(report.read_test_scores(folder.proc).scores, before, atol=1e-4)
+
     def test_but_not_the_scan_of_a_run_that_was_stopped(self, folder, monkeypatch):
         (folder.images / "red/new.jpg").write_bytes(decoding.jpeg(picture((200, 40, 40), seed=999)))
         with monkeypatch.context() as patch:
@@ -212,7 +272,7 @@ class TestWhatIsUsedAgainButWasChanged:
         assert table.read_text() == whole
 
 
-@pytest.mark.parametrize("change", ["nothing", "network", "split", "scores"])
+@pytest.mark.parametrize("change", ["nothing", "confirmed", "network", "split", "scores"])
 def test_a_fine_tuned_network_is_compared_with_a_baseline_of_the_same_images_and_network_alone(
     folder, monkeypatch, capsys, change
 ):
@@ -220,12 +280,15 @@ def test_a_fine_tuned_network_is_compared_with_a_baseline_of_the_same_images_and
         folder.run("02", backbone=str(write_tiny_network(folder.data / "other.onnx", size=64)), input_size=64)
     if change == "split":
         folder.run("01", seed=1)
+    if change == "confirmed":
+        confirm(folder)
     if change == "scores":
         cut(folder.proc / "scores_svm.npz")
     monkeypatch.setattr(provenance, "_check", in_process.nothing)  # that there is a fine-tuned network
     provenance.begin("05", plan.wanted(notebooks.paths()[5], folder.values | {"classifier": "dnn"}))
-    assert (folder.proc / "scores_svm.npz").exists() == (change == "nothing")
-    assert ("scores_svm.npz: of other images or another" in capsys.readouterr().out) == (change != "nothing")
+    is_kept = change in ("nothing", "confirmed")
+    assert (folder.proc / "scores_svm.npz").exists() == is_kept
+    assert ("scores_svm.npz: of other images or another" in capsys.readouterr().out) != is_kept
 
 
 class TestTheStateOfAFolderOfImages:

@@ -297,15 +297,20 @@ def test_a_sweep_over_a_parameter_of_a_split_that_is_given_is_refused(data_dir, 
 
 
 @pytest.mark.usefixtures("with_copy_descriptor")
-def test_a_trial_of_another_network_in_the_same_file_runs_again(
+def test_a_trial_of_another_network_in_the_same_file_or_of_edited_cells_runs_again(
     data_dir, colour_folder, tiny_network, monkeypatch
 ):
     monkeypatch.setattr(sweep, "execute", refuse)
+    own = shutil.copytree(notebooks.NOTEBOOKS, data_dir / "own", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", own)
     fingerprints = set()
-    for content in (tiny_network.read_bytes(), b"another network"):
+    network = tiny_network.read_bytes()
+    for content, code in ((network, "accuracy"), (b"another network", "accuracy"), (network, "ACCURACY")):
+        path = own / "04_train_svm.ipynb"
+        path.write_text(path.read_text().replace("training accuracy", f"training {code}"))
         tiny_network.write_bytes(content)
         with pytest.raises(ImgclfError, match="no kernel"):
             sweep.run("colours", str(colour_folder), f"backbone: {tiny_network}")
         (record,) = data_dir.glob("proc/*/trial.json")
         fingerprints.add(json.loads(record.read_text())["fingerprint"])
-    assert len(fingerprints) == 2
+    assert len(fingerprints) == 3

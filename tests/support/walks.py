@@ -32,6 +32,7 @@ from hypothesis.stateful import (
 from imgclf import ImgclfError, files
 from imgclf.annotation.annotations import Annotations
 from imgclf.data import scan
+from imgclf.engines import openvino
 from imgclf.evaluation import report
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.experiments import provenance, sequence
@@ -56,6 +57,7 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "train_fraction": (0.75, 0.5),
     "near_duplicates": ("together", "ignored"),
     "input_size": (32, 64),
+    **({"precision": ("f32", "bf16")} if openvino.has_bf16() else {}),
 }
 
 
