@@ -147,10 +147,12 @@ def _by_chance(position: np.ndarray, confidence: np.ndarray, evaluation: Evaluat
     """95 % range of the error if each image is correct with exactly the probability `confidence`.
 
     Images of a cluster are correct together as often as those of the evaluation: an image takes the random
-    number of its cluster, or one of its own, so that the probabilities remain exact.
+    number of its cluster, or one of its own, so that the probabilities remain exact. That all are too low or
+    too high is no correlation within clusters: the mean deviation is subtracted.
     """
     cluster, draws = evaluation.cluster_number, np.random.default_rng(evaluation.seed)
-    shared = intervals.intraclass_correlation(evaluation.correct - confidence, cluster) ** 0.5
+    deviation = evaluation.correct - confidence
+    shared = intervals.intraclass_correlation(deviation - deviation.mean(), cluster) ** 0.5
     errors = np.empty(SIMULATIONS)
     for i in range(SIMULATIONS):
         numbers = draws.random(len(confidence))

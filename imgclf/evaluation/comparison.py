@@ -92,12 +92,9 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
     ------
     ImgclfError : the two evaluations hold different images, or different labels for them.
     """
-    truth = [
-        dict(zip(_keys(one), (one.labels[k] for k in one.truth), strict=True)) for one in (before, after)
-    ]
-    if truth[0] != truth[1]:
+    if set(_keys(before)) != set(_keys(after)):
         raise ImgclfError(
-            f"the two were tested on different images or labels ({len(truth[0])} and {len(truth[1])} "
+            f"the two were tested on different images or labels ({len(before.truth)} and {len(after.truth)} "
             "images); run both again, from 03_run_dnn on, with the same split"
         )
     was_correct = dict(zip(_keys(before), before.correct.tolist(), strict=True))
@@ -132,9 +129,12 @@ def permutation_p_value(difference: np.ndarray) -> float:
     return float(min(1, share[np.abs(sums) >= abs(difference.sum())].sum()))
 
 
-def _keys(evaluation: Evaluation) -> tuple[str, ...]:
-    """What identifies each image in both evaluations: its content, or its path where that is unknown."""
-    return evaluation.sha256 or evaluation.paths
+def _keys(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """What identifies each image in both evaluations: its content, or its path where that is unknown, and its
+    label: copies under two labels are two images.
+    """
+    labels = (evaluation.labels[k] for k in evaluation.truth)
+    return list(zip(evaluation.sha256 or evaluation.paths, labels, strict=True))
 
 
 def scores_file(folder: Path, classifier: str) -> Path:

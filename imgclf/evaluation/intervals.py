@@ -1,4 +1,4 @@
-"""Confidence intervals of shares, of averages of shares and of areas under curves, with or without clusters.
+"""Confidence intervals of proportions, of their averages and of areas under curves, with or without clusters.
 
 Images of one cluster (near-duplicates, photographs of one group) tend to be right or wrong together, so they
 say less than as many independent images. n images in clusters are taken as n / `design_effect` independent
@@ -13,7 +13,7 @@ import numpy as np
 
 CONFIDENCE_LEVEL = 0.95  # of every interval
 TAIL = (1 - CONFIDENCE_LEVEL) / 2
-ALMOST = 1e-12  # a sum of shares differs from 1 by rounding
+TOLERANCE = 1e-12  # a sum of shares differs from 1 by rounding
 
 Interval = tuple[float, float]
 
@@ -21,9 +21,10 @@ Interval = tuple[float, float]
 def intraclass_correlation(deviation: np.ndarray, cluster: np.ndarray) -> float:
     """Return the correlation between two images of a cluster, 0 to 1.
 
-    It is one minus the variance within clusters as a share of the whole variance. The largest deviation is
-    counted once more, as if its whole cluster shared it: a few mistakes cannot exclude a correlation. Without
-    any deviation the correlation is 1.
+    It is one minus the variance within clusters as a share of the whole variance, both of the images that are
+    in clusters of two or more: the others may be easier, and say nothing about a correlation. The largest
+    deviation is counted once more, as if its whole cluster shared it: a few mistakes cannot exclude a
+    correlation. Without any deviation the correlation is 1.
 
     Parameters
     ----------
@@ -37,15 +38,17 @@ def intraclass_correlation(deviation: np.ndarray, cluster: np.ndarray) -> float:
     if clusters == n:
         return 0.0
     within = deviation - (np.bincount(cluster, deviation) / np.maximum(size, 1))[cluster]
-    whole = deviation @ deviation + (deviation**2).max()
-    return float(max(0.0, 1 - (within @ within / (n - clusters)) / (whole / n))) if whole else 1.0
+    deviation = deviation[size[cluster] > 1]
+    whole = (deviation @ deviation + (deviation**2).max()) / len(deviation)
+    return float(max(0.0, 1 - within @ within / (n - clusters) / whole)) if whole else 1.0
 
 
 def design_effect(deviation: np.ndarray, cluster: np.ndarray, weight: np.ndarray | None = None) -> float:
     """Return how many images in clusters say as much as one independent image, at least 1.
 
     Few clusters count for still less, by Student's t distribution; a single one says nothing about others,
-    and the effect is infinite.
+    and the effect is infinite. One cluster much larger than the others leaves few, too: counted is the
+    effective number of clusters, of equal size.
 
     Parameters
     ----------
@@ -54,7 +57,8 @@ def design_effect(deviation: np.ndarray, cluster: np.ndarray, weight: np.ndarray
 
     Source: L. Kish, "Survey sampling", 1965, section 5.4; for Student's t E. Korn, B. Graubard, "Confidence
     intervals for proportions with small expected number of positive counts estimated from survey data",
-    Survey Methodology 24 (1998), p. 193.
+    Survey Methodology 24 (1998), p. 193; for clusters of unequal size A. Carter, K. Schnepel, D. Steigerwald,
+    "Asymptotic behavior of a t-test robust to cluster heterogeneity", Rev. Econ. Stat. 99 (2017), p. 698.
     """
     from scipy.special import stdtrit
 
@@ -64,13 +68,15 @@ def design_effect(deviation: np.ndarray, cluster: np.ndarray, weight: np.ndarray
         return 1.0
     if clusters == 1:
         return float("inf")
-    images_per_cluster = (np.bincount(cluster, weight) ** 2).sum() / (weight @ weight)
-    few = stdtrit(clusters - 1, TAIL) / stdtrit(n - 1, TAIL)
+    squares = np.array([(np.bincount(cluster, weight) ** 2).sum(), weight @ weight])
+    images_per_cluster = squares[0] / squares[1]
+    of_clusters, of_images = stdtrit(np.maximum(1, weight.sum() ** 2 / squares - 1), TAIL)
+    few = of_clusters / of_images
     return float((1 + intraclass_correlation(deviation, cluster) * (images_per_cluster - 1)) * few**2)
 
 
-def share(value: float, images: float) -> Interval:
-    """Return the interval of a share, 0 to 1, of independent images; their number may be a fraction.
+def proportion(value: float, images: float) -> Interval:
+    """Return the interval of a proportion, 0 to 1, of independent images; their number may be a fraction.
 
     Source: C. Clopper, E. Pearson, "The use of confidence or fiducial limits illustrated in the case of the
     binomial", Biometrika 26 (1934), p. 404.
@@ -78,8 +84,8 @@ def share(value: float, images: float) -> Interval:
     from scipy.special import betaincinv
 
     right, wrong = value * images, (1 - value) * images
-    low = betaincinv(right, wrong + 1, TAIL) if right > ALMOST else 0.0
-    high = betaincinv(right + 1, wrong, 1 - TAIL) if wrong > ALMOST else 1.0
+    low = betaincinv(right, wrong + 1, TAIL) if right > TOLERANCE else 0.0
+    high = betaincinv(right + 1, wrong, 1 - TAIL) if wrong > TOLERANCE else 1.0
     return float(low), float(high)
 
 
@@ -88,7 +94,7 @@ def accuracy(is_correct: np.ndarray, cluster: np.ndarray) -> Interval:
     if not len(is_correct):
         return float("nan"), float("nan")
     value = float(is_correct.mean())
-    return share(value, len(is_correct) / design_effect(is_correct - value, cluster))
+    return proportion(value, len(is_correct) / design_effect(is_correct - value, cluster))
 
 
 def average(is_correct: np.ndarray, label: np.ndarray, cluster: np.ndarray) -> Interval:
@@ -111,11 +117,16 @@ def average(is_correct: np.ndarray, label: np.ndarray, cluster: np.ndarray) -> I
     correct = np.bincount(label, is_correct)
     weight = 1 / (len(images) * images)
     expected = _expected(correct / images, is_correct.mean(), label, cluster)
-    effect = design_effect(is_correct - expected, cluster, weight[label])
+    # Images of hard labels vary more than those of easy ones; their clusters count for more, too.
+    spread = np.sqrt(expected * (1 - expected)) + TOLERANCE
+    weights = weight[label], weight[label] * spread
+    effect = max(design_effect(is_correct - expected, cluster, one) for one in weights)
     if np.isinf(effect):
         return 0.0, 1.0
     right, wrong = float(weight @ correct), float(weight @ (images - correct))
-    variance = effect * float(weight**2 @ (wrong * correct + right * (images - correct))) / 2
+    # Of the same share of correct images for all labels, or of each label's own where that is larger.
+    pooled = weight**2 @ (wrong * correct + right * (images - correct)) / 2
+    variance = effect * float(max(pooled, weight**2 @ (correct * (images - correct) / images)))
     one_more = float(effect * (weight @ weight) / weight.sum())
     return 1 - _upper_end(wrong, variance, one_more), _upper_end(right, variance, one_more)
 
@@ -132,7 +143,7 @@ def _expected(of_label: np.ndarray, overall: float, label: np.ndarray, cluster: 
 def _upper_end(value: float, variance: float, one_more: float) -> float:
     from scipy.special import betaincinv
 
-    if value > 1 - ALMOST:
+    if value > 1 - TOLERANCE:
         return 1.0
     mean = (value + one_more) / (1 + one_more)
     variance = (variance + one_more**2 * (1 - value)) / ((1 + one_more) ** 2 * (1 + 2 * one_more))
@@ -176,14 +187,17 @@ def roc_area(score: np.ndarray, is_label: np.ndarray, cluster: np.ndarray) -> In
 
     scale = effects.max()
     if delong.any():
-        scale = delong @ effects / delong.sum() * max(1.0, delong.sum() / newcombe(area))
+        # A cluster with images of both sides: its sums of both deviate together.
+        sums = [np.bincount(cluster[side], deviation[side], cluster.max() + 1) / side.sum() for side in sides]
+        variance = delong @ effects + 2 * max(0.0, float(sums[0] @ sums[1]))
+        scale = variance / delong.sum() * max(1.0, delong.sum() / newcombe(area))
     scale *= stdtrit(max(images.sum() - 2, 1), TAIL) ** 2
 
     def excess(theta: float) -> float:
         return (area - theta) ** 2 - scale * newcombe(theta)
 
-    low = brentq(excess, 0, area - ALMOST) if area > ALMOST else 0.0
-    high = brentq(excess, area + ALMOST, 1) if area < 1 - ALMOST else 1.0
+    low = brentq(excess, 0, area - TOLERANCE) if area > TOLERANCE else 0.0
+    high = brentq(excess, area + TOLERANCE, 1) if area < 1 - TOLERANCE else 1.0
     return float(low), float(high)
 
 
@@ -208,4 +222,4 @@ def average_precision(value: float, precision: np.ndarray, cluster: np.ndarray) 
     Source: K. Boyd, K. Eng, C. Page, "Area under the precision-recall curve: point estimates and confidence
     intervals", ECML PKDD 2013, p. 451 (the binomial interval).
     """
-    return share(value, len(precision) / design_effect(precision - value, cluster))
+    return proportion(value, len(precision) / design_effect(precision - value, cluster))

@@ -244,9 +244,9 @@ def closing_report(dataset_name: str, folder: Path | None, values: Mapping[str, 
         notes.append(caution)
     figures = report.read(results)
     if figures.get("classifier") != SVM and (done := record.read(proc)):
-        notes.append(
-            f"fine-tuning, validated on {len(done.held_back)} images: {learning_curve.summary(done.epochs)}"
-        )
+        validation = len(done.held_back)
+        curve = learning_curve.summary(done.epochs, validation_images=validation)
+        notes.append(f"fine-tuning, validated on {validation} images: {curve}")
     if notes:
         notes.append("")
     return "\n".join(

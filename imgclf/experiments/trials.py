@@ -17,7 +17,7 @@ import numpy as np
 from imgclf import ImgclfError, files, parameters
 from imgclf.data.split_check import TEST
 from imgclf.evaluation import comparison, report
-from imgclf.evaluation.metrics import Evaluation
+from imgclf.evaluation.metrics import Accuracy, Evaluation
 from imgclf.parameters import Value
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def varied(trials: Sequence[Trial]) -> list[str]:
 
 
 def table(trials: Sequence[Trial]) -> "pd.DataFrame":
-    """Return the accuracies of the `ranked` trials, numbered from 1.
+    """Return the accuracies of the `ranked` trials, numbered from 1, with their 95 % intervals.
 
     Column `p` is the p-value of McNemar's exact test against the first trial, on the test images; empty if
     the two were tested on different images.
@@ -215,11 +215,15 @@ def _varied_values(trial: Trial, trials: Sequence[Trial]) -> dict[str, str]:
 def _accuracies(trial: Trial, best: Trial) -> dict[str, str]:
     held_out, test = trial.held_out_evaluation.overall_accuracy, trial.test_evaluation.overall_accuracy
     return {
-        "held-out accuracy": f"{held_out.value:.1%} of {held_out.images}",
+        "held-out accuracy": f"{held_out.value:.1%} ({_interval(held_out)}) of {held_out.images}",
         "test accuracy": f"{test.value:.1%}{_without(trial.test_evaluation)}",
-        "95 % interval": f"{test.interval[0]:.0%} to {test.interval[1]:.0%}",
+        "95 % interval": _interval(test),
         "p": "" if trial is best else _p_value(best, trial),
     }
+
+
+def _interval(accuracy: Accuracy) -> str:
+    return f"{accuracy.interval[0]:.0%} to {accuracy.interval[1]:.0%}"
 
 
 def _without(evaluation: Evaluation) -> str:

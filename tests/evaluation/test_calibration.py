@@ -103,6 +103,15 @@ def test_images_that_are_correct_together_widen_the_range_by_chance():
     assert together[1] == pytest.approx(1.96 * (0.16 / 20) ** 0.5, rel=0.2)
 
 
+def test_underconfidence_is_no_correlation_within_clusters():
+    evaluation = simulated(1, images=200, off=-0.1)
+    paired = replace(evaluation, cluster=tuple(str(row // 5) for row in range(200)))
+    independent, together = (
+        calibration.reliability(one).expected_calibration_error_by_chance for one in (evaluation, paired)
+    )
+    assert together[1] == pytest.approx(independent[1], rel=0.1)
+
+
 def test_gaps_that_cancel_over_all_images_are_named_as_such():
     result = calibration.reliability(
         certain([0.7] * 200 + [0.9] * 200, ([True] * 9 + [False]) * 20 + ([True] * 7 + [False] * 3) * 20)

@@ -85,6 +85,15 @@ def test_clusters_are_named_and_multiply_the_required_sample_size():
     assert "McNemar's exact test, permuting whole clusters (100 of these images): p = 0.3" in str(together)
 
 
+def test_copies_under_two_labels_are_two_images():
+    scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8]], np.float32)
+    twice = metrics.evaluate(
+        ["a", "b"], ["a/1", "b/1", "b/2"], ["a", "b", "b"], scores, scores, sha256=["x", "x", "y"]
+    )
+    result = comparison.compare(twice, twice)
+    assert (result.before, result.after, result.gained, result.lost) == (2 / 3, 2 / 3, 0, 0)
+
+
 def test_order_of_the_images_does_not_matter():
     before, after = (
         evaluated([True, False, False]),

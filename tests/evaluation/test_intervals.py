@@ -54,7 +54,7 @@ def test_every_interval_contains_its_figure():
             assert -1e-9 < low <= value + 1e-9 and value - 1e-9 <= high < 1 + 1e-9 and low < high
 
 
-class TestShare:
+class TestProportion:
     @pytest.mark.parametrize(
         ("right", "images", "low", "high"),
         [  # R. G. Newcombe, Statistics in Medicine 17 (1998), table I, method 5
@@ -71,7 +71,7 @@ class TestShare:
     @pytest.mark.parametrize("images", [8, 17, 50, 200, 500])
     def test_it_contains_every_accuracy_at_least_95_times_in_100(self, images):
         count, truth = np.arange(images + 1), np.linspace(0.5, 0.99, 50)
-        low, high = np.array([intervals.share(k / images, images) for k in count]).T[:, :, None]
+        low, high = np.array([intervals.proportion(k / images, images) for k in count]).T[:, :, None]
         assert (binom.pmf(count[:, None], images, truth) * ((low <= truth) & (truth <= high))).sum(
             axis=0
         ).min() > 0.95 - 1e-9
@@ -129,6 +129,26 @@ class TestClusters:
 
         assert coverage(interval, accuracy) > LEAST - ERROR
 
+    @pytest.mark.parametrize(("together", "single"), [(60, 60), (30, 90)])
+    @pytest.mark.parametrize("accuracy", [0.8, 0.9])
+    def test_it_covers_with_one_group_beside_single_images(self, accuracy, together, single):
+        draws, cluster = np.random.default_rng(0), np.append(np.zeros(together, int), 1 + alone(single))
+        of_cluster = np.full(single + 1, accuracy)
+
+        def interval():
+            return intervals.accuracy(correct_in_clusters(draws, of_cluster, 0.3, cluster), cluster)
+
+        assert coverage(interval, accuracy) > LEAST - ERROR
+
+    def test_images_without_a_cluster_do_not_hide_a_correlation(self):
+        groups, cluster = np.tile([0.4, -0.6], 10).repeat(5), alone(20).repeat(5)
+        singles = np.zeros(300)
+        together = intervals.intraclass_correlation(groups, cluster)
+        beside = intervals.intraclass_correlation(
+            np.append(groups, singles), np.append(cluster, 20 + alone(300))
+        )
+        assert beside == together == 1
+
 
 class TestAverage:
     @pytest.mark.parametrize("right", [0, 3, 7, 8])
@@ -153,6 +173,8 @@ class TestAverage:
             ([2, 3] * 100, [0.99, 0.99, 0.5, 0.5] * 50),
             ([50] * 9 + [2], [0.98] * 9 + [0.5]),  # the rare label is hard
             ([98, 2], [0.8, 0.99]),  # it is easy
+            ([100] + [1000] * 9, [0.9] + [0.998] * 9),  # it is hard, and the others nearly always right
+            ([200] + [2000] * 2, [0.8] + [0.995] * 2),
         ],
     )
     def test_it_covers(self, images, accuracy):
@@ -172,6 +194,18 @@ class TestAverage:
         def interval():
             is_correct = correct_in_clusters(draws, of_label.repeat(4), correlation, cluster)
             return intervals.average(is_correct, alone(10).repeat(20), cluster)
+
+        assert coverage(interval, of_label.mean()) > LEAST - ERROR
+
+    @pytest.mark.parametrize("sizes", [[20] * 3, [10] * 6, [40] + [1] * 20])
+    def test_it_covers_where_only_the_hard_label_has_groups(self, sizes):
+        draws, cluster = np.random.default_rng(0), alone(len(sizes) + 120).repeat(sizes + [1] * 120)
+        of_label, label = np.array([0.8, 0.9, 0.95]), alone(3).repeat(60)
+        of_cluster = of_label[label[np.unique(cluster, return_index=True)[1]]]
+
+        def interval():
+            is_correct = correct_in_clusters(draws, of_cluster, 0.3, cluster)
+            return intervals.average(is_correct, label, cluster)
 
         assert coverage(interval, of_label.mean()) > LEAST - ERROR
 
@@ -199,6 +233,23 @@ class TestRocArea:
             return intervals.roc_area(score, is_label, alone(len(is_label)))
 
         assert coverage(interval, area) > LEAST - ERROR
+
+    @pytest.mark.parametrize("groups", [20, 40])
+    def test_it_covers_with_groups_of_both_sides(self, groups):
+        draws, cluster = np.random.default_rng(0), alone(groups).repeat(10)
+        is_label = np.arange(10 * groups) % 2 == 0
+
+        def scores(ease, is_label):  # an easy group moves both sides apart
+            return np.where(is_label, 1, -1) * np.maximum(0, ease) + draws.normal(size=len(is_label))
+
+        many = np.arange(200_000) % 2 == 0
+        truth = roc_auc_score(many, scores(draws.normal(0.7, 1, len(many)), many))
+
+        def interval():
+            score = scores(draws.normal(0.7, 1, groups)[cluster], is_label)
+            return intervals.roc_area(score, is_label, cluster)
+
+        assert coverage(interval, truth) > LEAST - ERROR
 
 
 def test_an_average_precision_is_a_share_of_the_images_with_the_label():

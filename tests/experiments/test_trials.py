@@ -90,7 +90,7 @@ def test_the_table_is_ranked_by_held_out_accuracy():
     assert table.index.tolist() == [1, 2]
     assert table.to_dict("list") == {  # not the seed, which all share
         "epochs": ["10", "5"],
-        "held-out accuracy": ["90.0% of 50", "80.0% of 50"],
+        "held-out accuracy": ["90.0% (78% to 97%) of 50", "80.0% (66% to 90%) of 50"],
         "test accuracy": ["80.0%", "90.0%"],
         "95 % interval": ["71% to 87%", "82% to 95%"],
         "p": ["", f"{2 * 0.5**10:.2f}"],  # ten images differ, all one way: ten equal coin tosses, either side
@@ -108,7 +108,10 @@ def test_a_trial_is_printed_with_its_held_out_accuracy_or_its_error():
 def test_trials_are_ranked_by_the_lower_bound_and_not_by_the_accuracy():
     few, many = write_trial(1, 90, held_out=12, epochs=5), write_trial(1, 90, held_out=49, epochs=10)
     write_scores(files.proc_dir(few.name) / files.HELD_OUT, 12, 12)
-    assert list(trials.table([few, many])["held-out accuracy"]) == ["98.0% of 50", "100.0% of 12"]
+    assert list(trials.table([few, many])["held-out accuracy"]) == [
+        "98.0% (89% to 100%) of 50",
+        "100.0% (74% to 100%) of 12",
+    ]
 
 
 def test_trials_on_other_test_images_have_no_p_value():
