@@ -10,7 +10,7 @@ import photographs
 from memory import resident_mb
 
 from imgclf.annotation.annotations import Annotations
-from imgclf.data import dataset, scan, split
+from imgclf.data import dataset, previous_split, scan, split
 from imgclf.widgets.annotator import Annotator
 
 IMAGES, PAGES = 20_000, 500
@@ -26,7 +26,7 @@ def main() -> None:
         dataset.write(scanned)
         split.write(scanned, split.split(scanned))
         start = time.perf_counter()
-        annotator = Annotator(Annotations(scanned), sides=split.read_previous("many"))
+        annotator = Annotator(Annotations(scanned), sides=previous_split.read("many"))
         print(
             f"{IMAGES:,} JPEGs of 400 x 533 pixels, pages of {GRID[0]} x {GRID[1]}; opened in {time.perf_counter() - start:.2f} s"
         )

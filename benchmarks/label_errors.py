@@ -88,7 +88,8 @@ def planted(train: features.Features, clusters: np.ndarray, seed: int) -> Counts
     search = svm.train(
         train.matrix, labels, clusters, c_values=parameters.PARAMETERS["svm_c"].default, **defaults
     )
-    suspects = suspected_label_errors(out_of_fold_evaluation(search, images))
+    cluster = dict(zip((image.path for image in images), clusters.tolist(), strict=True))
+    suspects = suspected_label_errors(out_of_fold_evaluation(search, images, cluster))
     wrong = {images[row].path for row in changed}
     first, first_by_margin, listed = (
         sum(suspect.path in wrong for suspect in some)

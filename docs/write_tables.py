@@ -14,6 +14,7 @@ import nbformat
 from imgclf import cli, files, parameters
 from imgclf.experiments import notebooks
 from imgclf.networks.backbones import BACKBONES, Backbone
+from imgclf.parameters import Parameter
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,12 +53,22 @@ def parameter_table() -> str:
             f"`{parameters.code(p.default)}`",
             p.expected,
             _span(p.notebooks),
-            p.meaning,
+            "; ".join([p.meaning, *_idle(p)]),
             f"`{p.tutorial}`" if p.tutorial else "",
         )
         for p in parameters.PARAMETERS.values()
     )
     return table(("parameter", "default", "allowed", "notebooks", "meaning", "in the tutorial"), rows)
+
+
+def _idle(parameter: Parameter) -> list[str]:
+    """Return in words with which values of others a parameter does not change the classifier."""
+    cases = [
+        f"`{other}={parameters.code(value)}`"
+        for other, values in parameter.idle_with.items()
+        for value in values
+    ]
+    return [f"no effect on the classifier with {' or '.join(cases)}"] if cases else []
 
 
 def _span(numbers: tuple[str, ...]) -> str:

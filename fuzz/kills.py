@@ -154,7 +154,8 @@ def run_export() -> None:
     search = heads.train(
         "colours", "svm", train, parts.train, parts.clusters_of(train.images), c_values=[0.1, 1.0]
     )
-    report.write_scores(suspects.out_of_fold_evaluation(search, train.images), proc() / files.HELD_OUT)
+    held_out = suspects.out_of_fold_evaluation(search, train.images, parts.cluster)
+    report.write_scores(held_out, proc() / files.HELD_OUT)
     self_test = export.make_self_test(found, train.images, network, search.head)
     export.write(
         proc() / files.CLASSIFIER,

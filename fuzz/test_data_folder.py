@@ -15,7 +15,7 @@ from imgclf import ImgclfError, features, files, svm
 from imgclf.annotation.annotations import Annotations
 from imgclf.classifier.model import Classifier
 from imgclf.collect import manifest
-from imgclf.data import dataset, scan, split
+from imgclf.data import dataset, previous_split, scan, split
 from imgclf.evaluation import report
 from imgclf.experiments import sequence, trials
 from imgclf.finetuning import checkpoint, record
@@ -78,7 +78,7 @@ def test_tables_of_a_data_set(fuzz, proc):
             case files.EVALUATION:
                 report.table(report.read(proc))
             case _:
-                split.read_previous("colours")
+                previous_split.read("colours")
                 refused(dataset.cached_images, "colours")
                 found = dataset.read("colours")
                 Annotations(found)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any
@@ -26,6 +27,12 @@ class ImgclfError(Exception):
     def _render_traceback_(self) -> list[str]:
         """Return what IPython shows in place of a traceback: the message alone."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names and how many more there are, for a message."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _show_interrupt(

@@ -95,6 +95,8 @@ def absolute(text: str, *, source: str) -> Path:
     """
     try:
         path = Path(text).expanduser().absolute()
+        if ".." in path.parts:  # so that a folder has one spelling; a link without ".." keeps its name
+            path = path.resolve()
         path.as_posix().encode()
     except RuntimeError as error:
         raise ImgclfError(f"{source}={text}: there is no such home folder; give a whole path") from error

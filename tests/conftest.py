@@ -1,5 +1,6 @@
 """Real JPEGs, a small real network, and a data folder of its own for each test."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -48,6 +49,23 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "imgclf_data"
     monkeypatch.setenv("IMGCLF_DATA", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def copy_descriptor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network that finds altered copies, exported once: each new data folder would export it for ten seconds."""
+    from imgclf.features import copy_detection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCLF_DATA", str(tmp_path_factory.mktemp("exported")))
+        return copy_detection.network()
+
+
+@pytest.fixture
+def with_copy_descriptor(copy_descriptor: Path, data_dir: Path) -> Path:
+    """The network that finds altered copies, in $IMGCLF_DATA."""
+    (data_dir / "networks").mkdir(parents=True)
+    return Path(shutil.copy(copy_descriptor, data_dir / "networks"))
 
 
 @pytest.fixture

@@ -190,7 +190,9 @@ def test_learning_and_judging_load_no_engine_no_torch_and_no_widgets_and_start_n
     modules = modules_of(
         "finetuning", "svm", "features", "networks", "classifier", "evaluation", "annotation"
     )
-    built_of_torch = {"imgclf.networks.efficientnet_lite", "imgclf.networks.resnet"}
+    built_of_torch = {
+        f"imgclf.networks.{name}" for name in ("copy_descriptor", "efficientnet_lite", "resnet")
+    }
     assert loaded_by(sorted(set(modules) - built_of_torch), LATE) == "[] 1\n"
 
 

@@ -42,7 +42,7 @@ def half(content):
 
 def test_missing_folder_names_the_notebook(tmp_path):
     with pytest.raises(
-        ImgclfError, match=r"gone: no such folder; correct images_dir, or run 00_get_images first"
+        ImgclfError, match=r"gone: no such folder; correct images_dir or dataset_name, or run 00"
     ):
         scan_colours(tmp_path / "gone")
 

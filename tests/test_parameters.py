@@ -12,6 +12,7 @@ import pytest
 
 from imgclf import ImgclfError, parameters
 from imgclf.experiments import notebooks
+from imgclf.finetuning.recipe import Recipe
 from imgclf.parameters import PARAMETERS
 
 NOTEBOOKS = notebooks.paths()
@@ -138,6 +139,13 @@ def test_path_of_a_backbone_becomes_absolute_and_a_name_stays(name, tmp_path, mo
 def test_a_wrong_assignment_is_refused_with_the_allowed_values(assignment, message):
     with pytest.raises(ImgclfError, match=re.escape(message)):
         parameters.parse([assignment])
+
+
+def test_a_parameter_that_is_given_twice_is_refused():
+    with pytest.raises(
+        ImgclfError, match=r"^seed is given twice, the second time as 'seed=2'; give it once$"
+    ):
+        parameters.parse(["seed=1", "epochs=3", "seed=2"])
 
 
 @pytest.mark.parametrize(
@@ -346,3 +354,93 @@ def test_the_remedies_work_in_papermill(tmp_path):
     command = [sys.executable, "-m", "papermill", "--prepare-only", path, tmp_path / "01.ipynb"]
     subprocess.run([*command, "-r", "dataset_name", "2024"], check=True, capture_output=True)
     assert 'dataset_name = \\"2024\\"' in (tmp_path / "01.ipynb").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "others", "why"),
+    [
+        ("epochs", 9, {"classifier": "svm"}, "classifier = 'svm'"),
+        ("epochs", 9, {"classifier": "dnn"}, ""),
+        ("dropout", 0.5, {"classifier": "svm_dnn_refined", "epochs": 0}, "epochs = 0"),
+        ("dropout", 0.5, {"classifier": "svm_dnn_refined", "epochs": 3}, ""),
+        ("momentum", 0.5, {"classifier": "dnn", "epochs": 1, "optimizer": "adamw"}, ""),
+        ("svm_c", [1.0], {"classifier": "dnn"}, "classifier = 'dnn'"),
+        ("l2_normalize", False, {"classifier": "svm"}, ""),
+        ("seed", 4, {"classifier": "svm", "epochs": 0}, ""),
+        ("epochs", 9, {}, ""),
+    ],
+)
+def test_a_parameter_without_effect_is_said_to_have_none(name, value, others, why, capsys):
+    values = {name: value, **others}
+    sentence = f"{name} = {value!r} has no effect on the classifier with {why}" if why else ""
+    assert parameters.idle(name, values) == sentence
+    parameters.announce(values)
+    assert (sentence or f"{name} = {value!r}") in capsys.readouterr().out.splitlines()
+
+
+def test_parameters_of_fine_tuning_need_a_fine_tuned_network():
+    fine_tuning = set(Recipe.__dataclass_fields__) & set(PARAMETERS) - {"seed"}
+    assert {p.name for p in PARAMETERS.values() if "svm" in p.idle_with.get("classifier", ())} == fine_tuning
+
+
+def injected(tmp_path: Path, number: str, **values) -> dict:
+    """The globals of a notebook when it announces its parameters, after papermill has prepared it."""
+    path = next(path for path in notebooks.paths() if path.name.startswith(number))
+    prepared = papermill.execute_notebook(path, tmp_path / "out.ipynb", values, prepare_only=True)
+    cells = [cell.source for cell in prepared.cells if cell.cell_type == "code"]
+    namespace: dict = {}
+    exec("\n".join(cells[:2]), namespace)
+    return namespace | {"In": ["", *cells[:3]]}
+
+
+@pytest.mark.filterwarnings("ignore:Passed unknown parameter")
+@pytest.mark.parametrize(
+    ("number", "values", "message"),
+    [
+        (
+            "02",
+            {"epoch": 3},
+            r"parameter 'epoch': this notebook has none of that name \(did you mean epochs\?\); it",
+        ),
+        ("02", {"walk": 3}, r"parameter 'walk': this notebook has none of that name; it has dataset_name, "),
+        (
+            "05",
+            {"epochs": 3},
+            r"parameter 'epochs': this notebook has none of that name \(it is one of 02\); it",
+        ),
+    ],
+)
+def test_a_name_that_papermill_injects_in_vain_is_refused(tmp_path, number, values, message):
+    with pytest.raises(ImgclfError, match=f"^{message}"):
+        parameters.announce(injected(tmp_path, number, **values))
+
+
+def test_names_that_papermill_injects_and_cells_that_ran_are_accepted(tmp_path, capsys):
+    namespace = injected(tmp_path, "02", epochs=3, classifier="dnn")
+    namespace["In"] += [
+        "%matplotlib inline",
+        "dataset_name = 'x'\nprint(1)",
+        "sizes = [1]",
+        "parameters.announce()",
+    ]
+    parameters.announce(namespace)
+    assert capsys.readouterr().out == "classifier = 'dnn'\nepochs = 3\n"
+
+
+def test_a_misspelt_name_in_the_parameters_cell_is_refused():
+    cell = notebooks.cell_source("02") + "\nepoch = 3"
+    with pytest.raises(ImgclfError, match=r"^parameter 'epoch': .* \(did you mean epochs\?\)"):
+        parameters.announce({"epoch": 3, "epochs": 5, "In": ["", cell]})
+
+
+def test_a_corrected_parameters_cell_is_accepted_in_the_same_kernel():
+    cell = notebooks.cell_source("02")
+    injected = ["# Parameters\nepoch = 3\n", "# Parameters\nepochs = 3\n"]
+    parameters.announce({"In": ["", cell + "\nepoch = 3", cell]})
+    parameters.announce({"In": ["", cell, injected[0], cell, injected[1]]})
+    with pytest.raises(ImgclfError, match="^parameter 'epoch'"):
+        parameters.announce({"In": ["", cell, cell + "\nepoch = 3"]})
+
+
+def test_a_scratch_cell_that_sets_the_name_of_a_data_set_is_accepted():
+    parameters.announce({"In": ["", notebooks.cell_source("02"), 'dataset_name = "x"; folder = 3']})

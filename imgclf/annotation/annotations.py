@@ -22,7 +22,7 @@ from imgclf.data.dataset import (
 from imgclf.data.journal import Journal
 from imgclf.data.label_names import label_fault
 from imgclf.data.layout import Layout
-from imgclf.data.split import PreviousSplit
+from imgclf.data.previous_split import PreviousSplit
 
 NOUNS = {
     "exclude": "exclusion of",
@@ -475,7 +475,8 @@ def consequences(annotations: Annotations, sides: PreviousSplit) -> str:
     text = f"{changed} image{'' if changed == 1 else 's'} changed since 01_prepare_data ran"
     if sides.subset_of:
         try:
-            text += f"; in the split, {sides.moved(sides.repeat(annotations.current_dataset()))}"
+            now = annotations.current_dataset()
+            text += f"; in the split, {sides.changes(now, sides.repeat(now))}"
         except ImgclfError as error:
             text += f"; a new split is not possible: {error}"
     return f"{text}. Run 01_prepare_data to 05_evaluate again (cached features are reused)."

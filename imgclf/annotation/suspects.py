@@ -1,7 +1,7 @@
 """Suspected label errors: labels that disagree with out-of-sample predictions."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +31,9 @@ class Suspect:
         return f"{self.path}: {self.label}? {self.predicted} {self.probability:.2f}"
 
 
-def out_of_fold_evaluation(search: CSearch, images: Sequence[Image]) -> Evaluation:
+def out_of_fold_evaluation(
+    search: CSearch, images: Sequence[Image], cluster: Mapping[str, str]
+) -> Evaluation:
     """Return the out-of-fold scores of the training images, from the cross-validation, as an evaluation.
 
     Images that were in no held-out fold are left out; the evaluation is empty if that is true of all. Where
@@ -41,6 +43,7 @@ def out_of_fold_evaluation(search: CSearch, images: Sequence[Image]) -> Evaluati
     Parameters
     ----------
     images : the training images, in the order of the rows that `svm.train` was called with.
+    cluster : name of the cluster of each path (`Split.cluster`).
     """
     from scipy.special import softmax
 
@@ -56,6 +59,7 @@ def out_of_fold_evaluation(search: CSearch, images: Sequence[Image]) -> Evaluati
         scores,
         probabilities,
         sha256=tuple(image.sha256 for image in held_out),
+        cluster=tuple(cluster[image.path] for image in held_out),
     )
 
 
@@ -95,7 +99,7 @@ def label_scores(
         l2_normalize=l2_normalize,
         seed=seed,
     )
-    return out_of_fold_evaluation(search, train.images)
+    return out_of_fold_evaluation(search, train.images, parts.cluster)
 
 
 def read_label_scores(dataset_name: str) -> Evaluation:
@@ -209,27 +213,22 @@ def out_of_sample_scores(dataset_name: str) -> OutOfSampleScores:
             probabilities |= zip(evaluation.sha256, _positive_if_trained(evaluation), strict=False)
         else:
             notes.append(
-                f"{path.name} has other labels than {newest}, which is newer; "
-                f"run {report.WRITERS[path.name]} again"
+                f"{path.name} has other labels than {newest}, which is newer; run {report.writer(path)} again"
             )
     return OutOfSampleScores(labels, probabilities, "; ".join(notes))
 
 
 def _newest_first(proc: Path) -> list[Path]:
-    written = {path: path.stat().st_mtime_ns for name in report.WRITERS if (path := proc / name).is_file()}
+    names = (files.HELD_OUT, files.LABEL_SCORES, files.SCORES)
+    written = {path: path.stat().st_mtime_ns for name in names if (path := proc / name).is_file()}
     return sorted(written, key=lambda path: -written[path])
 
 
 def _read(path: Path, notes: list[str]) -> Evaluation | None:
     """Return the evaluation in a file; None if it cannot be used, with the reason appended to `notes`."""
     try:
-        if path.name == files.SCORES and report.read(path.parent).get("evaluated_on") != "test":
-            notes.append(
-                f"{path.name} is not used: its images are not test images; "
-                "run 05_evaluate with evaluate_on=test"
-            )
-            return None
-        return report.read_scores(path)
+        is_test = path.name == files.SCORES
+        return report.read_test_scores(path.parent) if is_test else report.read_scores(path)
     except ImgclfError as error:
         notes.append(str(error).removeprefix(f"{path.parent}{os.sep}"))
         return None

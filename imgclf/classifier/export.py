@@ -13,6 +13,7 @@ from imgclf import __version__, engines, features, files
 from imgclf.classifier.model import SELF_TEST_SIDE, SelfTest
 from imgclf.data.dataset import Dataset, Image
 from imgclf.images import decoding
+from imgclf.images.loading import existing
 from imgclf.images.preprocessing import KEY, Preprocessing
 from imgclf.networks import onnx_graph
 from imgclf.svm import Head
@@ -33,14 +34,12 @@ def make_self_test(
 
     Raises
     ------
-    ImgclfError : one of the images cannot be read any more.
+    ImgclfError : none of the images is there any more, or a chosen one cannot be read.
     """
-    chosen = [train_images[i * (len(train_images) - 1) // 2] for i in range(3)]
+    paths = existing([dataset.file(image) for image in train_images])
+    chosen = [paths[i * (len(paths) - 1) // 2] for i in range(3)]
     small = np.stack(
-        [
-            Preprocessing(SELF_TEST_SIDE).letterbox(decoding.read(dataset.file(image), side=SELF_TEST_SIDE))
-            for image in chosen
-        ]
+        [Preprocessing(SELF_TEST_SIDE).letterbox(decoding.read(path, side=SELF_TEST_SIDE)) for path in chosen]
     )
     enlarged = SelfTest(small, np.empty(0)).enlarged(engines.preprocessing(network).input_size)
     scores = head.scores(features.extract(network, enlarged, engine=engine, precision=precision))

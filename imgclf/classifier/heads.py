@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from imgclf import ImgclfError, files, svm
-from imgclf.classifier.model import Classifier
 from imgclf.data.dataset import Image, fingerprint
 from imgclf.features import Features
 from imgclf.finetuning import record
@@ -122,32 +121,3 @@ def summary(search: CSearch, features: Features, classifier: str) -> str:
         )
         sentence = "; ".join(filter(None, [accuracy, search.comparison]))
     return "\n".join(filter(None, [sentence, search.warning]))
-
-
-def check_trained_on(classifier: Classifier, train_images: Sequence[Image], network: Path, kind: str) -> None:
-    """Raise an error unless a classifier was trained on these images, labels and network, as this kind.
-
-    Parameters
-    ----------
-    kind : the value of the parameter `classifier`; a classifier whose metadata do not name its kind passes.
-
-    Raises
-    ------
-    ImgclfError : the training images, their labels, the network or the kind are not those of the training.
-    """
-    trained_as = classifier.metadata.get("parameters", {}).get("classifier", kind)
-    if trained_as != kind:
-        raise ImgclfError(
-            f"{classifier.path}: was written with classifier='{trained_as}', not '{kind}'; "
-            f"run 04_train_svm with classifier='{kind}' first"
-        )
-    if classifier.metadata.get("network_sha256") != files.sha256(network):
-        raise ImgclfError(
-            f"{classifier.path}: was trained with another network than {network.name} is now; "
-            "run 03_run_dnn and 04_train_svm again"
-        )
-    if classifier.metadata.get("data_fingerprint") != fingerprint(train_images):
-        raise ImgclfError(
-            f"{classifier.path}: was trained on other images or labels than split.tsv names now, so test "
-            "images may be among its training images; run 04_train_svm again"
-        )

@@ -34,23 +34,24 @@ def main() -> None:
 @click.option(
     "--from",
     "start_from",
-    default="00",
     metavar="NUMBER",
-    help="Notebook to start from, 00 to 05.",
+    help="Run this notebook, 00 to 05, and all later ones. Default: those that are not up to date.",
 )
-def run(assignments: tuple[str, ...], start_from: str) -> None:
+def run(assignments: tuple[str, ...], start_from: str | None) -> None:
     """Run the notebooks in order.
 
-    Executed notebooks go to $IMGCLF_DATA/runs, results to $IMGCLF_DATA/proc/NAME. `imgclf parameters` lists
-    the parameters.
+    Without --from, those run whose parameters, code or inputs changed since they ran last; a plan says which,
+    and why. Executed notebooks go to $IMGCLF_DATA/runs, results to $IMGCLF_DATA/proc/NAME. `imgclf
+    parameters` lists the parameters.
 
-    Example: imgclf run --from 01 -p dataset_name=fruit -p images_dir=~/pictures/fruit
+    Example: imgclf run -p dataset_name=fruit -p images_dir=~/pictures/fruit
     """
     from imgclf import parameters
     from imgclf.experiments import sequence
 
-    dataset_name, folder = sequence.run(parameters.parse(assignments), start_from=start_from)
-    click.echo("\n" + sequence.closing_report(dataset_name, folder))
+    values = parameters.parse(assignments)
+    dataset_name, folder = sequence.run(values, start_from=start_from)
+    click.echo("\n" + sequence.closing_report(dataset_name, folder, values))
 
 
 @main.command("sweep")

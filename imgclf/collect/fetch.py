@@ -28,6 +28,7 @@ from imgclf.downloads import (
     check_status,
 )
 from imgclf.images import decoding
+from imgclf.parameters import PARAMETERS
 
 THREADS = 16  # more than cores: they wait for servers
 IMAGE_SECONDS = 90  # for one image, with all attempts
@@ -55,13 +56,15 @@ class FetchResult:
     fetched: int
     failures: tuple[Failure, ...]
     failures_file: str = ""  # lists permanent failures, which later runs skip; relative to the data folder
+    notes: tuple[str, ...] = ()  # sentences about parameters that had no effect, or not on all images
 
     def __str__(self) -> str:
         retry = f"; delete {self.failures_file} to retry permanent failures" if self.failures_file else ""
-        return (
+        counts = (
             f"{self.present + self.fetched} of {self.listed} images are there: "
             f"{self.present} already present, {self.fetched} fetched, {len(self.failures)} failed{retry}"
         )
+        return "\n".join([counts, *self.notes])
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,9 @@ def fetch_images(
     ------
     ImgclfError : no server can be reached, or the folder cannot be written to. Fetched images stay.
     """
-    selected = _select(with_names(entries), max_images)
-    on_disk = stored(folder, {entry.label for entry in selected})
+    listed = with_names(entries)
+    selected = _select(listed, max_images)
+    on_disk = stored(folder, {entry.label for entry in listed})
     missing = [entry for entry in selected if key(entry) not in on_disk]
     known = _read_failures(folder)
     problems = {
@@ -127,7 +131,37 @@ def fetch_images(
         _raise_if_offline(problems, present + fetched)
     failures_file = _record_failures(folder, known, problems, web.has_response)
     failures = tuple(Failure(entry, problems[entry].reason) for entry in selected if entry in problems)
-    return FetchResult(len(selected), present, fetched, failures, failures_file)
+    beyond = sum(key(entry) in on_disk for entry in set(listed) - set(selected))
+    notes = _notes(max_images, max_image_side, listed=len(listed), beyond=beyond, present=present)
+    return FetchResult(len(selected), present, fetched, failures, failures_file, notes)
+
+
+def _notes(
+    max_images: int, max_image_side: int, *, listed: int, beyond: int, present: int
+) -> tuple[str, ...]:
+    """Return sentences about parameters that were set, but do not concern the images that are there."""
+    sentences = []
+    is_changed = max_image_side != PARAMETERS["max_image_side"].default
+    if not listed and (max_images or is_changed):
+        sentences.append("max_images and max_image_side have no effect: there is no list of images to fetch")
+    if beyond:
+        sentences.append(
+            f"CAREFUL: max_images={max_images}, but {beyond} more images of the list are in the folder and "
+            "will be used; move them elsewhere if you want fewer"
+        )
+    if is_changed and present:
+        sentences.append(
+            f"max_image_side={max_image_side} has no effect on the {present} images that were present"
+        )
+    return tuple(sentences)
+
+
+def is_incomplete(entries: Iterable[Entry], folder: Path, *, max_images: int = 0) -> bool:
+    """Whether an image is neither in the folder nor a permanent failure, so that a retry may fetch it."""
+    selected = _select(with_names(entries), max_images)
+    on_disk = stored(folder, {entry.label for entry in selected})
+    known = _read_failures(folder)
+    return any(key(entry) not in on_disk and _failure_key(entry) not in known for entry in selected)
 
 
 def _select(entries: list[Entry], max_images: int) -> list[Entry]:

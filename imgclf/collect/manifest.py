@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from imgclf import ImgclfError, files
+from imgclf.data import folders
 from imgclf.data.label_names import RESERVED, label_fault
 from imgclf.images.decoding import SUFFIXES
 
@@ -55,9 +56,10 @@ def entries_of(dataset_name: str, images_dir: str = "") -> list[Entry]:
     path = None if images_dir else find(dataset_name)
     folder = files.data_dir() / "images" / dataset_name
     if not path and not images_dir and not folder.is_dir():
-        known = ", ".join(sorted(known.stem for known in MANIFESTS.glob("*.tsv")))
+        known = sorted(known.stem for known in MANIFESTS.glob("*.tsv"))
         raise ImgclfError(
-            f"dataset_name='{dataset_name}': neither a manifest ({known}) nor a folder {folder}; "
+            f"dataset_name='{dataset_name}': neither a manifest ({', '.join(known)}) nor a folder {folder}"
+            f"{folders.nearest(folder, also=known)}; "
             "correct the name, or make the folder"
         )
     return read(path) if path else []

@@ -1,19 +1,19 @@
 """The data set: a folder with one subfolder of images for each label."""
 
-import csv
 import hashlib
 import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError, files, first_few
+from imgclf.data import folders, tables
 from imgclf.data.journal import Journal
 from imgclf.data.layout import UNLABELLED as UNLABELLED
 from imgclf.data.layout import Layout, doubts, role
@@ -332,9 +332,8 @@ def _inner_folder(dataset: Dataset) -> str:
     if len(inner) < 2 or any(path.parent == around for path in paths):
         return ""
     what = "its folders are the sets" if all(map(role, inner)) else "its folders are the labels"
-    named = ", ".join(inner[:3]) + (f" and {len(inner) - 3} more" if len(inner) > 3 else "")
     return (
-        f"if {what} ({named}), set images_dir={shlex.quote(str(dataset.folder / around))}; "
+        f"if {what} ({first_few(inner)}), set images_dir={shlex.quote(str(dataset.folder / around))}; "
         "if not, add a folder for at least one more label"
     )
 
@@ -355,7 +354,7 @@ def write(dataset: Dataset) -> Path:
     The path of `images.tsv`.
     """
     rows = [asdict(image) for image in dataset.files]
-    write_table(_table(dataset.name), rows, [column.name for column in fields(Image)])
+    tables.write(_table(dataset.name), rows, [column.name for column in fields(Image)])
     files.write_json(
         _metadata(dataset.name),
         {
@@ -377,11 +376,14 @@ def read(name: str, images_dir: str = "") -> Dataset:
 
     Raises
     ------
-    ImgclfError : `images.tsv` is missing or damaged, or is of another folder than `images_dir`, or labels
-        were changed since the scan, or too few images have a label yet.
+    ImgclfError : `images.tsv` is missing, damaged or edited, or is of another folder than `images_dir`, or
+        labels were changed since the scan, or too few images have a label yet.
     """
     if not _table(name).exists():
-        raise ImgclfError(f"no list of the images of {name} yet ({_table(name)}); run 01_prepare_data first")
+        meant = folders.nearest(files.proc_dir(name))
+        raise ImgclfError(
+            f"no list of the images of {name} yet ({_table(name)}){meant}; run 01_prepare_data first"
+        )
     metadata = _read_metadata(name)
     folder = files.data_dir() / metadata["folder"]
     if images_dir and images_folder(name, images_dir) != folder:
@@ -395,7 +397,12 @@ def read(name: str, images_dir: str = "") -> Dataset:
             "run 01_prepare_data again"
         )
     images = _read_images(_table(name))
+    layout = Layout(**{key: tuple(folders) for key, folders in metadata["layout"].items()})
     image = {image.path: image for image in images}
+    faults = (layout.fault(i.path, i.label, i.group) for i in images)
+    twice = "" if len(image) == len(images) else "an image is in two rows"
+    if fault := next(filter(None, faults), twice):
+        raise ImgclfError(f"{_table(name)}: {fault}; run 01_prepare_data again")
     try:
         pairs = tuple(DuplicatePair(image[kept], image[other]) for kept, other in metadata[DUPLICATES])
     except (KeyError, ValueError, TypeError) as error:
@@ -410,11 +417,18 @@ def read(name: str, images_dir: str = "") -> Dataset:
         metadata["journal_state"],
         metadata["origins"],
         metadata["near_duplicates"],
-        Layout(**{key: tuple(folders) for key, folders in metadata["layout"].items()}),
+        layout,
     )
     if found.unlabelled:
         check(found)
     return found
+
+
+def scanned_folder(name: str) -> Path | None:
+    """Return the folder whose images `images.tsv` lists; None if there is no list, or it is damaged."""
+    with suppress(ImgclfError):
+        return files.data_dir() / str(_read_metadata(name)["folder"])
+    return None
 
 
 def is_current(dataset: Dataset, journal: Journal) -> bool:
@@ -434,7 +448,7 @@ def cached_images(name: str) -> dict[str, Image]:
     if not table.exists():
         return {}
     images = _read_images(table)
-    return {image.sha256: image for image in images} if "depth" in read_header(table) else {}
+    return {image.sha256: image for image in images} if "depth" in tables.header(table) else {}
 
 
 def _read_metadata(name: str) -> dict[str, Any]:
@@ -446,42 +460,10 @@ def _read_metadata(name: str) -> dict[str, Any]:
 
 def _read_images(table: Path) -> tuple[Image, ...]:
     try:
-        return tuple(_image(row) for row in read_table(table))
-    except (TypeError, KeyError, ValueError, csv.Error) as error:
+        return tuple(_image(row) for row in tables.read(table))
+    except (TypeError, KeyError, ValueError) as error:
         raise ImgclfError(f"{table}: damaged; delete it and run 01_prepare_data again") from error
 
 
 def _image(row: dict[str, Any]) -> Image:
     return Image(**{**row, "width": int(row["width"]), "height": int(row["height"])})
-
-
-def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
-    """Write rows as tab-separated values with a header line; an atomic write."""
-    lines: list[str] = []
-    # Python 3.11 quotes a carriage return in a value only if lines end in one.
-    writer = csv.DictWriter(
-        SimpleNamespace(write=lines.append), columns, delimiter="\t", lineterminator="\r\n"
-    )
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(path, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
-
-
-def read_header(path: Path) -> list[str]:
-    """Return the names of the columns of a tab-separated file."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t").fieldnames or ())
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a tab-separated file with a header line.
-
-    Raises
-    ------
-    ValueError : a row has more or fewer cells than the header.
-    """
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    if any(None in row or None in row.values() for row in rows):
-        raise ValueError(f"{path}: rows differ in the number of cells")
-    return rows

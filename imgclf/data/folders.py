@@ -2,8 +2,11 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from imgclf import parameters
 
 # What operating systems, network storage, archives and Jupyter leave in folders of images.
 SYSTEM = (
@@ -37,3 +40,11 @@ def walk(start: Path, visited: set[str], onerror: Callable[[OSError], object]) -
         visited.add(real)
         below[:] = sorted(name for name in below if not is_system(name))
         yield from (Path(here, name) for name in sorted(names) if not is_system(name))
+
+
+def nearest(folder: Path, *, also: Iterable[str] = ()) -> str:
+    """Return " (did you mean …?)" if a folder beside a missing one, or a name in `also`, is called alike."""
+    names = set(also)
+    with suppress(OSError):
+        names |= {path.name for path in folder.parent.iterdir() if path.is_dir() and "@" not in path.name}
+    return parameters.nearest(folder.name, {name: name for name in sorted(names) if not is_system(name)})

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, first_few
+from imgclf.data import folders
 from imgclf.data.folders import is_system
 from imgclf.images import decoding
 
@@ -65,6 +66,14 @@ class Layout:
             parts.insert(0, self.sets[0])
         return "/".join(parts)
 
+    def fault(self, path: str, label: str, group: str) -> str:
+        """Return what is wrong with a stored path, or with the label and group stored with it; else ""."""
+        if not self.is_in_label(path) or {"", ".", ".."} & set(path.split("/")):
+            return f"{path} is in no label folder"
+        if (label, group) != (self.label_of(path), self.group_of(path)):
+            return f"{path}: label '{label}' and group '{group}' are not those of its folder"
+        return ""
+
     def without_set(self, path: str) -> str:
         """Return the path of an image below its set's folder: LABEL/.../name.jpg."""
         return "/".join(path.split("/")[self._depth(path) :])
@@ -101,7 +110,10 @@ def find(folder: Path) -> Layout:
     ImgclfError : the folder is missing or has no label folders; or the sets have different label folders.
     """
     if not folder.is_dir():
-        raise ImgclfError(f"{folder}: no such folder; correct images_dir, or run 00_get_images first")
+        raise ImgclfError(
+            f"{folder}: no such folder{folders.nearest(folder)}; "
+            "correct images_dir or dataset_name, or run 00_get_images first"
+        )
     top = _folders(folder)
     if not top:
         raise ImgclfError(
@@ -168,8 +180,7 @@ def _check_sets(folder: Path, sets: list[str], others: list[str], train: str) ->
         # What a removed label leaves, such as a text file, needs no folder in the other sets.
         missing = [label for label in missing if any(_has_image(folder / each / label) for each in sets)]
         if missing:
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            raise ImgclfError(f"{like}, but {name}/ has no folder {', '.join(missing[:3])}{more}; {remedy}")
+            raise ImgclfError(f"{like}, but {name}/ has no folder {first_few(missing)}; {remedy}")
 
 
 def _folders(folder: Path) -> list[str]:

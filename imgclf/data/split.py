@@ -1,42 +1,29 @@
 """The split into training and test set: by content, so that the same images are split alike everywhere."""
 
-import csv
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from imgclf import ImgclfError, files
-from imgclf.data import test_list
-from imgclf.data.dataset import Dataset, Image, read_table, write_table
+from imgclf import ImgclfError, files, first_few, parameters
+from imgclf.data import split_check, tables, test_list
+from imgclf.data.dataset import Dataset, Image
+from imgclf.data.split_check import EXCLUDED, TEST, TRAIN
 
 FEW = 20  # a label with fewer training images, or a quarter of it in test images, is warned about
 MOST_NAMED = 12  # labels in that warning
-EXCLUDED = "left out"  # the subset of excluded images in split.tsv, as version 0.1.0 wrote it
 COLUMNS = ["path", "split", "cluster", "sha256"]
-
-
-class Settings(TypedDict):
-    """How a split was made."""
-
-    train_fraction: float
-    split_by: str
-    seed: int
-    divided: tuple[str, ...]
-    not_found: tuple[str, ...]
-
-
-SETTINGS_KINDS = {
+SETTINGS = {  # the keys of split.json
     "train_fraction": float,
     "split_by": str,
     "seed": int,
-    "divided": list[str],  # version 0.1.0 stored neither this
-    "not_found": list[str],  # nor this
+    "not_found": list[str],
+    "lost_test": list[str],
 }
 
 
@@ -51,6 +38,8 @@ class Split:
     not_found : dedicated test images that the list names and the folder lacks.
     divided : labels whose near-duplicates are in both sets, since otherwise one label would have no images in
         one set.
+    lost_test : test images of the split before that are in none of the sets, each with the reason.
+    idle : sentences about settings that were changed and have no effect on these images.
     """
 
     train: tuple[Image, ...]
@@ -62,31 +51,22 @@ class Split:
     split_by: str = "image"
     seed: int = 0
     divided: tuple[str, ...] = ()
-
-    @property
-    def settings(self) -> Settings:
-        """How the split was made."""
-        return Settings(
-            train_fraction=self.train_fraction,
-            split_by=self.split_by,
-            seed=self.seed,
-            divided=self.divided,
-            not_found=self.not_found,
-        )
+    lost_test: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
 
     def counts(self) -> pd.DataFrame:
         """Return the number of images of each label (rows) in train and test (columns)."""
         table = pd.DataFrame(
             {
                 name: pd.Series([i.label for i in self.subset(name)], dtype=str).value_counts()
-                for name in ("train", "test")
+                for name in (TRAIN, TEST)
             }
         )
         return table.fillna(0).astype(int).sort_index().rename_axis("label")
 
     def subset(self, name: str) -> tuple[Image, ...]:
-        """Return the images of "train" or "test"."""
-        return {"train": self.train, "test": self.test}[name]
+        """Return the images of "train", "test" or "left out"."""
+        return {TRAIN: self.train, TEST: self.test, EXCLUDED: self.excluded}[name]
 
     def caution(self) -> str:
         """Return sentences about what makes the split or its figures doubtful; empty without any.
@@ -94,7 +74,16 @@ class Split:
         Labels with too few images, or whose images are near-duplicates; dedicated test images not found.
         """
         sentences = (self._not_found(), self._few(), self._losses(), self._large_clusters(), self.division())
-        return "\n".join(filter(None, sentences))
+        return "\n".join(filter(None, (*self.idle, self._lost(), *sentences)))
+
+    def _lost(self) -> str:
+        if not self.lost_test:
+            return ""
+        return (
+            f"CAREFUL: {len(self.lost_test)} test images of the split before are not in this one: "
+            f"{first_few(self.lost_test)}; without images that the classifier mistook, the test "
+            "accuracy is too high"
+        )
 
     def _not_found(self) -> str:
         if not self.not_found:
@@ -162,6 +151,10 @@ class Split:
             "frames of the same scenes, not for other scenes"
         )
 
+    def test_caution(self) -> str:
+        """Return what makes the test figures doubtful: lost test images, near-duplicates in both sets."""
+        return "\n".join(filter(None, (self._lost(), self.division())))
+
     def clusters_of(self, images: Iterable[Image]) -> np.ndarray:
         """Return the names of the images' clusters; (n,) array."""
         return np.array([self.cluster[image.path] for image in images])
@@ -226,34 +219,63 @@ def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "im
     ------
     ImgclfError : a label would have no training images.
     """
-    cluster = clusters(dataset, split_by=split_by)
-    listed = test_list.read(dataset.folder)
-    given = [image for image in dataset.files if image.path.partition("/")[0] in dataset.layout.test]
+    parts = _parts(dataset, clusters(dataset, split_by=split_by), train_fraction=train_fraction, seed=seed)
+    if divided := _to_be_divided(dataset, parts):
+        before = parts.cluster
+        cluster = clusters(dataset, split_by=split_by, divided=divided)
+        parts = _parts(dataset, cluster, train_fraction=train_fraction, seed=seed)
+        parts = replace(parts, divided=_labels_in_both(dataset.images, parts, before))
+    _check(dataset, parts)
+    return _with_idle(dataset, replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed))
 
-    def parts_of(cluster: dict[str, str]) -> Split:
-        if listed:
-            parts = _split_as_listed(dataset, cluster, listed)
-        elif given:
-            parts = _split_as_given(dataset, cluster, given)
-        else:
-            parts = _split_by_content(dataset, cluster, train_fraction=train_fraction, seed=seed)
-        return replace(parts, train_fraction=train_fraction, split_by=split_by, seed=seed)
 
-    parts = parts_of(cluster)
+def _with_idle(dataset: Dataset, parts: Split) -> Split:
+    """Return the split with sentences about settings that were changed in vain."""
+    reasons = split_check.idle_settings(dataset, split_by=parts.split_by)
+    sentences = (
+        f"CAREFUL: {name}={getattr(parts, name)} has no effect: {reason}"
+        for name, reason in reasons.items()
+        if getattr(parts, name) != parameters.PARAMETERS[name].default
+    )
+    return replace(parts, idle=tuple(sentences))
+
+
+def _given(dataset: Dataset) -> list[Image]:
+    """Return the images in the folders of test images, as test/."""
+    return [image for image in dataset.files if image.path.partition("/")[0] in dataset.layout.test]
+
+
+def _parts(dataset: Dataset, cluster: dict[str, str], *, train_fraction: float, seed: int) -> Split:
+    """Return the sets: as a list of test images or folders of the data set say, else by content."""
+    if listed := test_list.read(dataset.folder):
+        return _split_as_listed(dataset, cluster, listed)
+    if given := _given(dataset):
+        return _split_as_given(dataset, cluster, given)
+    return _split_by_content(dataset, cluster, train_fraction=train_fraction, seed=seed)
+
+
+def _to_be_divided(dataset: Dataset, parts: Split) -> set[str]:
+    """Return the paths in clusters of near-duplicates that leave a label without images in one of the sets.
+
+    Parameters
+    ----------
+    parts : the split that keeps all clusters together.
+    """
     without = set(dataset.labels) - _labels(parts.train)
-    if not listed and not given:
+    if not test_list.read(dataset.folder) and not _given(dataset):
         contents = {(image.label, image.sha256) for image in dataset.images}
         several = {label for label, count in Counter(label for label, _ in contents).items() if count > 1}
         without |= several - _labels(parts.test)
-    broken = {cluster[image.path] for image in dataset.images if image.label in without}
-    divided = {path for path, name in cluster.items() if name in broken}
-    if any(not pair.is_exact and pair.kept.path in divided for pair in dataset.duplicates):
-        parts = parts_of(clusters(dataset, split_by=split_by, divided=divided))
-        both = {cluster[i.path] for i in parts.train} & {cluster[i.path] for i in parts.test}
-        labels = _labels(image for image in dataset.images if cluster[image.path] in both)
-        parts = replace(parts, divided=tuple(sorted(labels)))
-    _check(dataset, parts, is_listed=bool(listed), is_given=bool(given))
-    return parts
+    broken = {parts.cluster[image.path] for image in dataset.images if image.label in without}
+    divided = {path for path, name in parts.cluster.items() if name in broken}
+    is_near = any(not pair.is_exact and pair.kept.path in divided for pair in dataset.duplicates)
+    return divided if is_near else set()
+
+
+def _labels_in_both(images: Iterable[Image], parts: Split, cluster: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the sorted labels of the images in clusters that are in both sets."""
+    both = {cluster[i.path] for i in parts.train} & {cluster[i.path] for i in parts.test}
+    return tuple(sorted(_labels(image for image in images if cluster[image.path] in both)))
 
 
 def _labels(images: Iterable[Image]) -> set[str]:
@@ -284,9 +306,10 @@ def _split_by_content(
     )
 
 
-def _check(dataset: Dataset, parts: Split, *, is_listed: bool, is_given: bool) -> None:
+def _check(dataset: Dataset, parts: Split) -> None:
+    is_listed = bool(test_list.read(dataset.folder))
     untrained = sorted(set(dataset.labels) - _labels(parts.train))
-    if (is_listed or is_given) and (untrained or not parts.test):
+    if (is_listed or _given(dataset)) and (untrained or not parts.test):
         source = f"the list of dedicated test images ({' or '.join(test_list.NAMES)}) names"
         if not is_listed:
             source = f"{' and '.join(dataset.layout.test)} has"
@@ -362,126 +385,95 @@ def overlap(split: Split) -> int:
     return len(marks(split.train) & marks(split.test))
 
 
-def _table(dataset_name: str) -> Path:
+def table(dataset_name: str) -> Path:
+    """Return the path of `split.tsv`."""
     return files.proc_dir(dataset_name) / "split.tsv"
 
 
-def _settings(dataset_name: str) -> Path:
+def _settings_file(dataset_name: str) -> Path:
     return files.proc_dir(dataset_name) / "split.json"
 
 
-def _read_settings(dataset_name: str) -> Settings:
-    try:
-        stored = files.read_json(
-            _settings(dataset_name), SETTINGS_KINDS, defaults={"divided": [], "not_found": []}
-        )
-        return Settings(
-            train_fraction=stored["train_fraction"],
-            split_by=stored["split_by"],
-            seed=stored["seed"],
-            divided=tuple(stored["divided"]),
-            not_found=tuple(stored["not_found"]),
-        )
-    except (OSError, ValueError) as error:
-        raise ImgclfError(
-            f"{_settings(dataset_name)}: missing or damaged; run 01_prepare_data again"
-        ) from error
-
-
-def write(dataset: Dataset, split: Split) -> Path:
+def write(dataset: Dataset, split: Split, *, lost_test: Iterable[str] = ()) -> Path:
     """Write `split.tsv`, one line an image, and `split.json`, the settings of the split.
+
+    Parameters
+    ----------
+    lost_test : see `Split`; a split that is read says so.
 
     Returns
     -------
     The path of `split.tsv`. Its columns are path, split (train, test or left out), cluster and sha256.
     """
-    subsets = {"train": split.train, "test": split.test, EXCLUDED: split.excluded}
     rows = [
-        {"path": image.path, "split": subset, "cluster": split.cluster[image.path], "sha256": image.sha256}
-        for subset, images in subsets.items()
-        for image in images
+        {"path": image.path, "split": name, "cluster": split.cluster[image.path], "sha256": image.sha256}
+        for name in split_check.SUBSETS
+        for image in split.subset(name)
     ]
-    write_table(_table(dataset.name), rows, COLUMNS)
-    files.write_json(_settings(dataset.name), split.settings)
-    return _table(dataset.name)
+    tables.write(table(dataset.name), rows, COLUMNS)
+    settings = {name: getattr(split, name) for name in SETTINGS}
+    files.write_json(_settings_file(dataset.name), {**settings, "lost_test": list(lost_test)})
+    return table(dataset.name)
 
 
 def read(dataset: Dataset) -> Split:
-    """Return the split that `write` wrote.
+    """Return the split that `write` wrote, or that a person made or edited.
+
+    Near-duplicates and groups, and `divided`, are found in the data set again. The clusters of the file may
+    hold more images together.
 
     Raises
     ------
-    ImgclfError : `split.tsv` is missing, or does not fit `images.tsv`.
+    ImgclfError : `split.tsv` is missing, does not fit `images.tsv`, or has clusters in both sets that
+        `split` would not divide.
     """
-    table = _table(dataset.name)
-    if not table.exists():
-        raise ImgclfError(f"no split of {dataset.name} yet ({table}); run 01_prepare_data first")
-    image = {i.path: i for i in dataset.images}
+    path = table(dataset.name)
+    if not path.exists():
+        raise ImgclfError(f"no split of {dataset.name} yet ({path}); run 01_prepare_data first")
+    settings, image = read_settings(dataset.name), {i.path: i for i in dataset.images}
     try:
-        rows = [(image[row["path"]], row["split"], row["cluster"]) for row in read_table(table)]
-    except (KeyError, ValueError, csv.Error) as error:
-        raise ImgclfError(f"{table}: does not fit images.tsv ({error}); run 01_prepare_data again") from error
-    if len(rows) != len(image):
-        raise ImgclfError(
-            f"{table}: has {len(rows)} images, images.tsv {len(image)}; run 01_prepare_data again"
-        )
-    train, test, excluded = (
-        tuple(i for i, subset, _ in rows if subset == name) for name in ("train", "test", EXCLUDED)
+        rows = tables.read(path)
+        fault = split_check.row_fault(rows, image) or split_check.label_fault(rows, image)
+    except (KeyError, ValueError) as error:
+        raise ImgclfError(f"{path}: does not fit images.tsv ({error}); run 01_prepare_data again") from error
+    undivided = clusters(dataset, split_by=settings["split_by"])
+    if not fault and (fault := split_check.cluster_fault(rows, image, undivided)):
+        divided = _divided_clusters(dataset, undivided, settings)
+        fault = split_check.cluster_fault(rows, image, divided) if divided else fault
+    if fault:
+        raise ImgclfError(f"{path}: {fault}; correct the row, or run 01_prepare_data again")
+    train, test, left_out = (
+        tuple(image[row["path"]] for row in rows if row["split"] == name) for name in (TRAIN, TEST, EXCLUDED)
     )
-    cluster = {i.path: name for i, _, name in rows}
-    return Split(train, test, cluster, excluded, **_read_settings(dataset.name))
+    parts = Split(train, test, {row["path"]: row["cluster"] for row in rows}, left_out, **settings)
+    return _with_idle(dataset, replace(parts, divided=_labels_in_both(dataset.images, parts, undivided)))
 
 
-@dataclass(frozen=True)
-class Moved:
-    """Images that are in another set than in the previous split, by their present paths."""
+def read_settings(dataset_name: str) -> dict[str, Any]:
+    """Return how the split was made that was written last: attributes of `Split`, by the names in `SETTINGS`.
 
-    to_test: tuple[str, ...]
-    to_train: tuple[str, ...]
-
-    def __str__(self) -> str:
-        paths = [
-            *(f"{path} (to test)" for path in self.to_test),
-            *(f"{path} (to train)" for path in self.to_train),
-        ]
-        if not paths:
-            return "no image changed its set"
-        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-        return f"{len(paths)} images changed their set: {', '.join(paths[:3])}{more}"
-
-
-@dataclass(frozen=True)
-class PreviousSplit:
-    """The split that was written last, by the contents of the images, so that changed labels do not matter.
-
-    Attributes
-    ----------
-    subset_of : for the sha256 of each image, "train", "test" or "left out"; empty if there was no split.
+    Raises
+    ------
+    ImgclfError : `split.json` is missing or damaged, or has a value that is not allowed.
     """
-
-    subset_of: dict[str, str]
-    train_fraction: float = 0.75
-    split_by: str = "image"
-    seed: int = 0
-
-    def repeat(self, dataset: Dataset) -> Split:
-        """Split a data set with the same settings."""
-        return split(dataset, train_fraction=self.train_fraction, split_by=self.split_by, seed=self.seed)
-
-    def moved(self, after: Split) -> Moved:
-        """Return the images that are in another set in a later split."""
-        subset = self.subset_of.get
-        return Moved(
-            to_test=tuple(image.path for image in after.test if subset(image.sha256) == "train"),
-            to_train=tuple(image.path for image in after.train if subset(image.sha256) == "test"),
-        )
-
-
-def read_previous(dataset_name: str) -> PreviousSplit:
-    """Return the split that was written last; empty if there is none that can be read."""
+    path = _settings_file(dataset_name)
     try:
-        subset_of = {row["sha256"]: row["split"] for row in read_table(_table(dataset_name))}
-        settings = _read_settings(dataset_name)
-        return PreviousSplit(subset_of, settings["train_fraction"], settings["split_by"], settings["seed"])
-    except (ImgclfError, OSError, KeyError, ValueError, csv.Error):
-        return PreviousSplit({})  # 01_prepare_data computes the split again
+        stored = files.read_json(path, SETTINGS, defaults={"not_found": [], "lost_test": []})  # as in 0.1.0
+        for name in ("train_fraction", "split_by", "seed"):
+            parameters.check(name, stored[name])
+    except (OSError, ValueError) as error:
+        raise ImgclfError(f"{path}: missing or damaged; run 01_prepare_data again") from error
+    except ImgclfError as error:
+        raise ImgclfError(f"{path}: {error}; run 01_prepare_data again") from error
+    return {
+        name: tuple(stored[name]) if kind == list[str] else stored[name] for name, kind in SETTINGS.items()
+    }
+
+
+def _divided_clusters(
+    dataset: Dataset, undivided: dict[str, str], settings: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the clusters if some have to be divided, as `split` does it; empty if none has."""
+    parts = _parts(dataset, undivided, train_fraction=settings["train_fraction"], seed=settings["seed"])
+    divided = _to_be_divided(dataset, parts)
+    return clusters(dataset, split_by=settings["split_by"], divided=divided) if divided else {}

@@ -56,6 +56,25 @@ def find(listed: Iterable[str], names: Collection[str]) -> tuple[set[str], list[
     return found, sorted(not_found)
 
 
+def _file(folder: Path) -> Path | None:
+    """Return the path of a data set's list; None without one.
+
+    Raises
+    ------
+    ImgclfError : there are two lists, and they differ.
+    """
+    found = [path for name in NAMES if (path := folder / name).exists()]
+    if len(found) > 1 and len({files.read_bytes(path) for path in found}) > 1:
+        raise ImgclfError(f"{folder}: {' and '.join(NAMES)} differ; keep one of them")
+    return found[0] if found else None
+
+
+def sha256(folder: Path) -> str:
+    """Return the sha256 of a data set's list; "none" without one."""
+    path = _file(folder)
+    return hashlib.sha256(files.read_bytes(path)).hexdigest() if path else "none"
+
+
 def read(folder: Path) -> set[str]:
     """Return the dedicated test images of a data set, as `label/file`; empty without a list.
 
@@ -63,9 +82,9 @@ def read(folder: Path) -> set[str]:
 
     Raises
     ------
-    ImgclfError : a line has neither form, or the list is not UTF-8.
+    ImgclfError : a line has neither form, the list is not UTF-8, or there are two that differ.
     """
-    path = next((folder / name for name in NAMES if (folder / name).exists()), None)
+    path = _file(folder)
     if path is None:
         return set()
     try:

@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from imgclf.evaluation.metrics import CONFIDENCE_LEVEL, RESAMPLES, Accuracy, Evaluation, Interval, wilson
+from imgclf.evaluation import intervals
+from imgclf.evaluation.intervals import TAIL, Interval
+from imgclf.evaluation.metrics import Accuracy, Evaluation
 
+SIMULATIONS = 1000  # of exact probabilities
 BINS = 10  # of equal width; with some hundred images, more would hold a handful each
 
 
@@ -112,11 +115,15 @@ def reliability(evaluation: Evaluation) -> Reliability:
     the true error, 0, with 30 images or with 2,000. `expected_calibration_error_by_chance` answers instead
     whether the error is larger than chance explains.
     """
-    confidence = evaluation.probabilities.max(axis=1)
-    confidence = confidence.clip(0, 1)  # a softmax in float32 may exceed 1 by rounding
+    confidence = evaluation.confidence
     position = np.searchsorted((np.arange(1, BINS + 1) / BINS).astype(confidence.dtype), confidence)
     bins = tuple(
-        _bin(k, confidence[position == k], evaluation.correct[position == k])
+        Bin(
+            k / BINS,
+            (k + 1) / BINS,
+            float(confidence[position == k].mean(dtype=float)),
+            evaluation.accuracy(position == k),
+        )
         for k in np.unique(position).tolist()
     )
     return Reliability(
@@ -124,12 +131,8 @@ def reliability(evaluation: Evaluation) -> Reliability:
         float(confidence.mean(dtype=float)),
         evaluation.overall_accuracy,
         _expected_calibration_error(position, evaluation.correct - confidence.astype(float)),
-        _by_chance(position, confidence.astype(float), evaluation.seed),
+        _by_chance(position, confidence.astype(float), evaluation),
     )
-
-
-def _bin(k: int, confidence: np.ndarray, correct: np.ndarray) -> Bin:
-    return Bin(k / BINS, (k + 1) / BINS, float(confidence.mean(dtype=float)), wilson(correct))
 
 
 def _expected_calibration_error(position: np.ndarray, deviation: np.ndarray) -> float:
@@ -140,13 +143,22 @@ def _expected_calibration_error(position: np.ndarray, deviation: np.ndarray) -> 
     return float(np.abs(np.bincount(position, deviation)).sum() / len(deviation))
 
 
-def _by_chance(position: np.ndarray, confidence: np.ndarray, seed: int) -> Interval:
-    """95 % range of the error if each image is correct with exactly the probability `confidence`."""
-    draws = np.random.default_rng(seed)
-    errors = [
-        _expected_calibration_error(position, (draws.random(len(confidence)) < confidence) - confidence)
-        for _ in range(RESAMPLES)
-    ]
-    tail = (1 - CONFIDENCE_LEVEL) / 2
-    low, high = np.quantile(errors, [tail, 1 - tail])
+def _by_chance(position: np.ndarray, confidence: np.ndarray, evaluation: Evaluation) -> Interval:
+    """95 % range of the error if each image is correct with exactly the probability `confidence`.
+
+    Images of a cluster are correct together as often as those of the evaluation: an image takes the random
+    number of its cluster, or one of its own, so that the probabilities remain exact. That all are too low or
+    too high is no correlation within clusters: the mean deviation is subtracted.
+    """
+    cluster, draws = evaluation.cluster_number, np.random.default_rng(evaluation.seed)
+    deviation = evaluation.correct - confidence
+    shared = intervals.intraclass_correlation(deviation - deviation.mean(), cluster) ** 0.5
+    errors = np.empty(SIMULATIONS)
+    for i in range(SIMULATIONS):
+        numbers = draws.random(len(confidence))
+        if shared:
+            is_shared = draws.random(len(confidence)) < shared
+            numbers = np.where(is_shared, draws.random(len(confidence))[cluster], numbers)
+        errors[i] = _expected_calibration_error(position, (numbers < confidence) - confidence)
+    low, high = np.quantile(errors, [TAIL, 1 - TAIL])
     return float(low), float(high)

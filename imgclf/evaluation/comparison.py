@@ -26,6 +26,9 @@ class Comparison:
     gained : images that only the later classifier predicts correctly.
     lost : images that only the earlier classifier predicts correctly.
     p_value : probability, 0 to 1, that two equally good classifiers differ at least as much.
+    clusters : independent clusters of the images; as many as images if all are independent.
+    design_effect : variance of `gained` minus `lost`, of equally good classifiers, in multiples of that of
+        independent images; at least 1.
     """
 
     images: int
@@ -34,13 +37,16 @@ class Comparison:
     gained: int
     lost: int
     p_value: float
+    clusters: int
+    design_effect: float
 
     @property
     def required_sample_size(self) -> int | None:
         """Test images needed to detect a difference of this size with a power of 0.8; None without one.
 
         Source: McNemar's test with a normal approximation: R. Connor, "Sample size for testing differences
-        in proportions for the paired-sample design", Biometrics 43 (1987), p. 207.
+        in proportions for the paired-sample design", Biometrics 43 (1987), p. 207; in clusters like those of
+        these images it takes `design_effect` times as many.
         """
         from scipy.special import ndtri
 
@@ -49,7 +55,7 @@ class Comparison:
             return None
         z_alpha, z_beta = ndtri(1 - SIGNIFICANCE / 2), ndtri(POWER)
         needed = (z_alpha * np.sqrt(discordant) + z_beta * np.sqrt(discordant - gain**2)) ** 2 / gain**2
-        return int(min(np.ceil(needed), MAX_SAMPLE_SIZE))
+        return int(min(np.ceil(needed * self.design_effect), MAX_SAMPLE_SIZE))
 
     def __str__(self) -> str:
         points = (self.after - self.before) * 100
@@ -57,7 +63,10 @@ class Comparison:
             f"{points:+.1f} points: of {self.images} test images, {self.gained} are correct only after the "
             f"change, {self.lost} only before"
         )
-        test = f"McNemar's exact test: p = {self.p_value:.2g}"
+        test = "McNemar's exact test"
+        if self.clusters < self.images:
+            test += f", permuting whole clusters ({self.clusters} of these images)"
+        test += f": p = {self.p_value:.2g}"
         if self.p_value <= SIGNIFICANCE:
             answer = "Yes, it helped" if points > 0 else "No, it did harm"
             return f"{answer}: {change}. {test}: significant, chance alone seldom makes such a difference."
@@ -70,39 +79,62 @@ class Comparison:
 
 
 def compare(before: Evaluation, after: Evaluation) -> Comparison:
-    """Compare two classifiers by McNemar's exact test.
+    """Compare two classifiers by McNemar's exact test, which permutes whole clusters of images.
 
-    Null hypothesis: of the images that one classifier predicts correctly and the other does not, each
-    classifier has half.
+    Null hypothesis: of the images of a cluster that one classifier predicts correctly and the other does not,
+    it could as well be the other way round.
 
     Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions or
-    percentages", Psychometrika 12 (1947), p. 153; exact by the binomial distribution
-    (`scipy.stats.binomtest`).
+    percentages", Psychometrika 12 (1947), p. 153; for clusters the permutation test of R. Fisher, "The design
+    of experiments", 1935, section 21.
 
     Raises
     ------
     ImgclfError : the two evaluations hold different images, or different labels for them.
     """
-    from scipy.stats import binomtest
-
-    truth = [
-        dict(zip(_keys(one), (one.labels[k] for k in one.truth), strict=True)) for one in (before, after)
-    ]
-    if truth[0] != truth[1]:
+    if set(_keys(before)) != set(_keys(after)):
         raise ImgclfError(
-            f"the two were tested on different images or labels ({len(truth[0])} and {len(truth[1])} "
+            f"the two were tested on different images or labels ({len(before.truth)} and {len(after.truth)} "
             "images); run both again, from 03_run_dnn on, with the same split"
         )
     was_correct = dict(zip(_keys(before), before.correct.tolist(), strict=True))
     first = np.array([was_correct[key] for key in _keys(after)])
-    gained, lost = int((~first & after.correct).sum()), int((first & ~after.correct).sum())
-    p_value = float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
-    return Comparison(len(first), float(first.mean()), float(after.correct.mean()), gained, lost, p_value)
+    gained, lost = ~first & after.correct, first & ~after.correct
+    source = after if after.cluster else before  # scores of version 0.1.0 have no clusters
+    cluster_of = dict(zip(_keys(source), source.cluster_number.tolist(), strict=True))
+    cluster = np.array([cluster_of[key] for key in _keys(after)])
+    difference = np.bincount(cluster, gained) - np.bincount(cluster, lost)
+    return Comparison(
+        len(first),
+        float(first.mean()),
+        float(after.correct.mean()),
+        int(gained.sum()),
+        int(lost.sum()),
+        permutation_p_value(difference.astype(int)),
+        source.clusters,
+        float(max(1, difference @ difference / max(1, (gained | lost).sum()))),
+    )
 
 
-def _keys(evaluation: Evaluation) -> tuple[str, ...]:
-    """What identifies each image in both evaluations: its content, or its path where that is unknown."""
-    return evaluation.sha256 or evaluation.paths
+def permutation_p_value(difference: np.ndarray) -> float:
+    """Return the probability that the sum of differences with random signs is at least as far from 0.
+
+    It is exact. If all differences, (m,) int, are 1 or -1, it is that of the binomial test.
+    """
+    sizes = np.abs(difference[difference != 0])
+    share = np.ones(1)  # of all signs, by the sum of the sizes with a positive sign
+    for size in sizes:
+        share = (np.pad(share, (size, 0)) + np.pad(share, (0, size))) / 2
+    sums = 2 * np.arange(len(share)) - sizes.sum()
+    return float(min(1, share[np.abs(sums) >= abs(difference.sum())].sum()))
+
+
+def _keys(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """What identifies each image in both evaluations: its content, or its path where that is unknown, and its
+    label: copies under two labels are two images.
+    """
+    labels = (evaluation.labels[k] for k in evaluation.truth)
+    return list(zip(evaluation.sha256 or evaluation.paths, labels, strict=True))
 
 
 def scores_file(folder: Path, classifier: str) -> Path:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgclf.evaluation.metrics import RESAMPLES, Evaluation, Interval, percentile_interval
+from imgclf.evaluation import intervals
+from imgclf.evaluation.intervals import Interval
+from imgclf.evaluation.metrics import Evaluation
 from imgclf.evaluation.rejection import checked_threshold
 
 GRID = np.linspace(0, 1, 101)  # of the mean of curves
@@ -18,7 +20,7 @@ class Roc:
     Attributes
     ----------
     false_positive_rate, true_positive_rate : arrays over falling thresholds, 0 to 1.
-    auc : area under the curve, 0 to 1; 0.5 is chance. interval : its 95 % bootstrap interval.
+    auc : area under the curve, 0 to 1; 0.5 is chance. interval : its 95 % interval.
     """
 
     false_positive_rate: np.ndarray
@@ -52,7 +54,7 @@ class PrecisionRecall:
         share that has the label. The last point, precision 1 at recall 0, belongs to no threshold.
     recall : (m,), 0 to 1, falling: of the images that have the label, the share whose score reaches it.
     average_precision : mean of the precision, weighted by the steps of the recall, 0 to 1.
-    interval : 95 % bootstrap interval of the average precision.
+    interval : 95 % interval of the average precision.
     baseline : average precision of random scores: the label's share of the images, 0 to 1.
     """
 
@@ -141,7 +143,8 @@ def roc(evaluation: Evaluation, label: str) -> Roc | None:
         return None
     is_label, ranks = one
     false, true, _ = roc_curve(is_label, ranks)
-    return Roc(false, true, float(auc(false, true)), _bootstrap(ranks, is_label, evaluation.seed, _auc))
+    interval = intervals.roc_area(ranks, is_label, evaluation.cluster_number)
+    return Roc(false, true, float(auc(false, true)), interval)
 
 
 def precision_recall(evaluation: Evaluation, label: str) -> PrecisionRecall | None:
@@ -155,14 +158,12 @@ def precision_recall(evaluation: Evaluation, label: str) -> PrecisionRecall | No
         return None
     is_label, ranks = one
     precision, recall, _ = precision_recall_curve(is_label, ranks)
-    levels = ranks.max() + 1
-    return PrecisionRecall(
-        precision,
-        recall,
-        _average_precision(_counts(ranks[is_label], levels), _counts(ranks[~is_label], levels)),
-        _bootstrap(ranks, is_label, evaluation.seed, _average_precision),
-        float(is_label.mean()),
-    )
+    levels, cluster = ranks.max() + 1, evaluation.cluster_number[is_label]
+    positive, negative = _counts(ranks[is_label], levels), _counts(ranks[~is_label], levels)
+    area = _average_precision(positive, negative)
+    at_each_image = _precision(positive, negative)[ranks[is_label]]
+    interval = intervals.average_precision(area, at_each_image, cluster)
+    return PrecisionRecall(precision, recall, area, interval, float(is_label.mean()))
 
 
 def average_auc(evaluation: Evaluation, average: str) -> float:
@@ -196,25 +197,6 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
     return np.unique(scores, return_inverse=True)[1]
 
 
-def _bootstrap(
-    ranks: np.ndarray, is_label: np.ndarray, seed: int, statistic: Callable[[np.ndarray, np.ndarray], float]
-) -> Interval:
-    """95 % percentile bootstrap interval of a statistic, resampling positives and negatives separately.
-
-    `statistic` takes the number of positive and of negative images at each rank. Counts are enough: no
-    curve is computed for a resample.
-    """
-    positive, negative, levels = ranks[is_label], ranks[~is_label], ranks.max() + 1
-    draws = np.random.default_rng(seed)
-    samples = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        samples[i] = statistic(
-            _counts(draws.choice(positive, len(positive)), levels),
-            _counts(draws.choice(negative, len(negative)), levels),
-        )
-    return percentile_interval(samples)
-
-
 def _counts(ranks: np.ndarray, levels: int) -> np.ndarray:
     """Number of images at each rank, (levels,) int."""
     return np.bincount(ranks, minlength=levels)
@@ -226,12 +208,17 @@ def _auc(positive: np.ndarray, negative: np.ndarray) -> float:
 
 
 def _average_precision(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Precision at each rank from the highest down, weighted by the positive images of that rank.
+    """Mean over the positive images of the precision at their rank.
 
     From counts it is exactly 1 for a perfect ranking; scikit-learn's sum of differences may round above 1.
     """
+    return float(positive @ _precision(positive, negative) / positive.sum())
+
+
+def _precision(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """Share of positive images among those of each rank and above, (levels,); 0 where there are none."""
     true_positives, predicted = positive[::-1].cumsum(), (positive + negative)[::-1].cumsum()
-    return float(positive[::-1] @ (true_positives / np.maximum(predicted, 1)) / positive.sum())
+    return (true_positives / np.maximum(predicted, 1))[::-1]
 
 
 def roc_by_probability(evaluation: Evaluation, label: str) -> ProbabilityRoc | None:

@@ -1,22 +1,20 @@
 """Accuracy of a classifier with confidence intervals, its confusion matrix and its mistakes."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, first_few
 from imgclf.classifier.model import Classifier, Prediction
 from imgclf.data.dataset import Dataset, Image
-from imgclf.features import image_sources
+from imgclf.evaluation import intervals
+from imgclf.evaluation.intervals import Interval
+from imgclf.features import MAX_MISSING, image_sources
 from imgclf.images.loading import Skipped
-
-CONFIDENCE_LEVEL = 0.95  # of every interval
-RESAMPLES = 1000  # of a bootstrap
-DRAWS = 20_000  # from the posterior of the class-averaged accuracy
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,12 @@ class Evaluation:
     paths : the n images.
     truth : (n,) int, true label of each image, as its position in `labels`.
     scores, probabilities : (n, k) float32. A score is -inf if the estimator was trained without that label.
-    seed : of the bootstrap.
+    seed : of simulations.
     sha256 : of the n images' contents, which identify an image after it was moved to another label; or empty.
+    cluster : name of each image's cluster, images that are alike (`Split.cluster`); empty if all are
+        independent.
+    missing : paths of images that were to be evaluated too, and are gone, changed or unreadable.
+    missing_labels : their true labels.
     """
 
     labels: tuple[str, ...]
@@ -64,6 +66,21 @@ class Evaluation:
     probabilities: np.ndarray
     seed: int = 0
     sha256: tuple[str, ...] = ()
+    cluster: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    missing_labels: tuple[str, ...] = ()
+
+    @cached_property
+    def cluster_number(self) -> np.ndarray:
+        """Number of each image's cluster, (n,) int from 0."""
+        if not self.cluster:
+            return np.arange(len(self.truth))
+        return np.unique(self.cluster, return_inverse=True)[1]
+
+    @property
+    def clusters(self) -> int:
+        """Number of independent clusters of the images; as many as images if each is independent."""
+        return len(np.unique(self.cluster_number))
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -82,31 +99,43 @@ class Evaluation:
 
         return confusion_matrix(self.truth, self.predicted, labels=range(len(self.labels)))
 
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """Largest probability of each image, (n,), 0 to 1."""
+        return self.probabilities.max(axis=1).clip(0, 1)  # a softmax in float32 may exceed 1 by rounding
+
+    def accuracy(self, rows: np.ndarray) -> Accuracy:
+        """Accuracy on some of the images; `rows` is (n,) bool."""
+        correct = self.correct[rows]
+        value = float(correct.mean()) if len(correct) else float("nan")
+        return Accuracy(value, intervals.accuracy(correct, self.cluster_number[rows]), len(correct))
+
     def class_accuracy(self, label: str) -> Accuracy:
-        """Accuracy on the images of `label` (its recall), with its Wilson interval."""
-        return wilson(self.correct[self.truth == self.labels.index(label)])
+        """Accuracy on the images of `label` (its recall)."""
+        return self.accuracy(self.truth == self.labels.index(label))
 
     @cached_property
     def overall_accuracy(self) -> Accuracy:
-        """Accuracy on all images, with its Wilson interval."""
-        return wilson(self.correct)
+        """Accuracy on all images."""
+        return self.accuracy(np.ones(len(self.truth), bool))
+
+    @property
+    def overall_accuracy_bounds(self) -> Interval:
+        """Overall accuracy if all `missing` images were misclassified, and if all were correct."""
+        return _bounds([self.correct.sum()], [len(self.truth)], [len(self.missing)])
+
+    @property
+    def class_averaged_accuracy_bounds(self) -> Interval:
+        """Class-averaged accuracy if all `missing` images were misclassified, and if all were correct."""
+        missing = [self.missing_labels.count(label) for label in self.labels]
+        return _bounds(self.confusion.diagonal(), self.confusion.sum(axis=1), missing)
 
     @cached_property
     def class_averaged_accuracy(self) -> Accuracy:
-        """Mean of the class accuracies (balanced accuracy); rare labels count as much as frequent ones.
-
-        Its interval combines the Jeffreys beta posteriors of the labels. A bootstrap would call an
-        accuracy of 100 % on eight images certain, since it knows no other outcome than those observed.
-
-        Source: L. Brown, T. Cai, A. DasGupta, "Interval estimation for a binomial proportion",
-        Stat. Sci. 16 (2001), p. 108.
-        """
-        draws = np.random.default_rng(self.seed)
-        groups = [self.correct[self.truth == k] for k in np.unique(self.truth)]
-        value = float(np.mean([correct.mean() for correct in groups]))
-        samples = [draws.beta(correct.sum() + 0.5, (~correct).sum() + 0.5, size=DRAWS) for correct in groups]
-        low, high = percentile_interval(np.mean(samples, axis=0))
-        return Accuracy(value, (min(low, value), max(high, value)), len(self.truth))
+        """Mean of the class accuracies (balanced accuracy); rare labels count as much as frequent ones."""
+        value = np.mean([self.correct[self.truth == k].mean() for k in np.unique(self.truth)])
+        interval = intervals.average(self.correct, self.truth, self.cluster_number)
+        return Accuracy(float(value), interval, len(self.truth))
 
     @property
     def chance_level(self) -> float:
@@ -141,23 +170,32 @@ def score(
     dataset: Dataset,
     images: Sequence[Image],
     *,
+    cluster: Mapping[str, str] | None = None,
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Evaluation, list[Skipped]]:
     """Evaluate a classifier on images; return also the images that can no longer be read.
 
+    Parameters
+    ----------
+    cluster : name of the cluster of each path (`Split.cluster`); None if all images are independent.
+
     Raises
     ------
-    ImgclfError : no image is left, or an image has a label that the classifier was not trained on.
+    ImgclfError : no image is left of a label, or more than `MAX_MISSING` of all are missing; or an image has
+        a label that the classifier was not trained on.
     """
     scored: list[tuple[Image, Prediction]] = []
     skipped: list[Skipped] = []
+    missing: list[Image] = []
     for done, (i, prediction) in enumerate(classifier.predict(image_sources(dataset, images)), start=1):
         if isinstance(prediction, Skipped):
             skipped.append(prediction)
+            missing.append(images[i])
         else:
             scored.append((images[i], prediction))
         progress(done)
+    _check_missing(images, missing, skipped)
     evaluation = evaluate(
         classifier.labels,
         [image.path for image, _ in scored],
@@ -166,8 +204,35 @@ def score(
         np.array([prediction.probabilities for _, prediction in scored]),
         seed=seed,
         sha256=[image.sha256 for image, _ in scored],
+        cluster=[cluster[image.path] for image, _ in scored] if cluster else (),
     )
-    return evaluation, skipped
+    return replace(
+        evaluation,
+        missing=tuple(image.path for image in missing),
+        missing_labels=tuple(image.label for image in missing),
+    ), skipped
+
+
+def _check_missing(images: Sequence[Image], missing: Sequence[Image], skipped: Sequence[Skipped]) -> None:
+    """Refuse an accuracy without images that may have been wrong; `skipped` has the reasons."""
+    of_label = Counter(image.label for image in images)
+    lost = sorted((of_label & Counter(image.label for image in missing)).items())
+    whole = [label for label, count in lost if count == of_label[label]]
+    if len(missing) > MAX_MISSING * len(images) or whole:
+        of_whole = f", among them all of {', '.join(whole)}" if whole else ""
+        raise ImgclfError(
+            f"{len(missing)} of the {len(images)} images to evaluate are gone, changed or unreadable"
+            f"{of_whole} ({first_few([image.path for image in missing])}; the first: {skipped[0].reason}); "
+            "restore them, or run 01_prepare_data to 05_evaluate again"
+        )
+
+
+def _bounds(correct: ArrayLike, images: ArrayLike, missing: ArrayLike) -> Interval:
+    """Mean accuracy of groups of images if all missing ones were misclassified, and if all were correct."""
+    sizes = np.add(images, missing)
+    used = sizes > 0
+    low, high = ((np.add(correct, right)[used] / sizes[used]).mean() for right in (0, missing))
+    return float(low), float(high)
 
 
 def evaluate(
@@ -179,13 +244,14 @@ def evaluate(
     *,
     seed: int = 0,
     sha256: Sequence[str] = (),
+    cluster: Sequence[str] = (),
 ) -> Evaluation:
     """Return the evaluation of n images, from their true labels and their scores.
 
     Parameters
     ----------
     labels : the k labels, in the order of the columns of `scores` and `probabilities`, (n, k).
-    paths, truth, sha256 : path, true label and content of each image.
+    paths, truth, sha256, cluster : path, true label, content and cluster of each image.
 
     Raises
     ------
@@ -211,6 +277,7 @@ def evaluate(
         probabilities,
         seed,
         tuple(sha256),
+        tuple(cluster),
     )
 
 
@@ -248,30 +315,3 @@ def worst_confusions(evaluation: Evaluation, *, most: int) -> list[Mistake]:
         )
         for t, p in pairs
     ]
-
-
-def wilson(correct: np.ndarray) -> Accuracy:
-    """Share of True in `correct`, (n,) bool, with its Wilson 95 % interval."""
-    value = float(correct.mean()) if len(correct) else float("nan")
-    return Accuracy(value, wilson_interval(int(correct.sum()), len(correct)), len(correct))
-
-
-def wilson_interval(correct: int, images: int) -> Interval:
-    """Lower and upper end of the Wilson 95 % interval of `correct` / `images`, 0 to 1; NaN without images.
-
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
-    JASA 22 (1927), p. 209.
-    """
-    if not images:
-        return float("nan"), float("nan")
-    from scipy.stats import binomtest
-
-    interval = binomtest(correct, images).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def percentile_interval(samples: np.ndarray) -> Interval:
-    """Lower and upper end of the middle 95 % of samples."""
-    tail = 50 * (1 - CONFIDENCE_LEVEL)
-    low, high = np.percentile(samples, [tail, 100 - tail])
-    return float(low), float(high)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imgclf import ImgclfError
-from imgclf.evaluation.metrics import Accuracy, Evaluation, wilson, wilson_interval
+from imgclf.evaluation.metrics import Accuracy, Evaluation
 
 MOST_THRESHOLDS = 500  # of a curve: a plot shows no more, and each takes an interval
 
@@ -64,8 +64,8 @@ def at(evaluation: Evaluation, threshold: float) -> Rejection:
     ------
     ImgclfError : the threshold is not between 0 and 1.
     """
-    is_accepted = evaluation.probabilities.max(axis=1) >= checked_threshold(threshold)
-    return Rejection(float(threshold), int((~is_accepted).sum()), wilson(evaluation.correct[is_accepted]))
+    is_accepted = evaluation.confidence >= checked_threshold(threshold)
+    return Rejection(float(threshold), int((~is_accepted).sum()), evaluation.accuracy(is_accepted))
 
 
 def curve(evaluation: Evaluation) -> RejectionCurve:
@@ -73,19 +73,17 @@ def curve(evaluation: Evaluation) -> RejectionCurve:
 
     These are the largest probabilities of the images, 0 and 1.
     """
-    largest = evaluation.probabilities.max(axis=1)
-    order = np.argsort(largest)
-    threshold = np.unique(np.concatenate([largest, np.array([0, 1], largest.dtype)]).clip(0, 1))
+    confidence = evaluation.confidence
+    threshold = np.unique(np.append(confidence, np.array([0, 1], confidence.dtype)))
     kept = np.linspace(0, len(threshold) - 1, min(len(threshold), MOST_THRESHOLDS))
     threshold = threshold[np.unique(kept.round().astype(int))]
-    rejected = np.searchsorted(largest[order], threshold)
-    # Entry i: the correct images among those from the i-th on, in the order of the largest probability.
-    correct_from = np.append(evaluation.correct[order][::-1].cumsum()[::-1], 0)
-    accepted, correct = len(order) - rejected, correct_from[rejected]
-    with np.errstate(invalid="ignore"):
-        accuracy, share = correct / accepted, rejected / len(order)
-    intervals = [wilson_interval(*counts) for counts in zip(correct.tolist(), accepted.tolist(), strict=True)]
-    return RejectionCurve(threshold, share, accuracy, np.array(intervals))
+    found = [at(evaluation, one) for one in threshold.tolist()]
+    return RejectionCurve(
+        threshold,
+        np.array([one.share for one in found]),
+        np.array([one.accuracy.value for one in found]),
+        np.array([one.accuracy.interval for one in found]),
+    )
 
 
 def checked_threshold(threshold: float) -> float:

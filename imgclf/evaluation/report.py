@@ -1,21 +1,21 @@
 """Evaluations as files and as text."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError, files, first_few
+from imgclf.data.dataset import Image
+from imgclf.data.split_check import TEST, TRAIN
 from imgclf.evaluation import calibration, curves
 from imgclf.evaluation.metrics import Evaluation
 
 MOST_LINES, WORST = 40, 20  # a table of more labels has the WORST of them
+ON_TRAINING_IMAGES = "on_training_images"  # the folder of their evaluation
 VERSION = 1  # of the layout of evaluation.json; docs/evaluation.schema.json describes it
-WRITERS = {  # the notebooks
-    files.HELD_OUT: "04_train_svm",
-    files.LABEL_SCORES: "04_train_svm",
-    files.SCORES: "05_evaluate",
-}
+TEXTS = ("labels", "paths", "sha256", "cluster", "missing", "missing_labels")  # arrays in a file of scores
 
 
 def notice(evaluated_on: str, evaluation: Evaluation, caution: str = "") -> str:
@@ -23,15 +23,61 @@ def notice(evaluated_on: str, evaluation: Evaluation, caution: str = "") -> str:
 
     Parameters
     ----------
-    caution : `Split.division`.
+    caution : `Split.test_caution`.
     """
     images = len(evaluation.truth)
-    if evaluated_on == "train":
-        return (
+    text = f"{images} test images, none of them used in training"
+    if evaluated_on == TRAIN:
+        text = (
             f"CAREFUL: these {images} images are TRAINING IMAGES; "
             "the figures below overestimate the accuracy on new images"
         )
-    return f"{images} test images, none of them used in training" + (caution and f"\n{caution}")
+        caution = ""
+    return "\n".join(filter(None, [text, caution, missing_note(_missing(evaluation), images)]))
+
+
+def missing_note(missing: dict[str, Any], images: int) -> str:
+    """Return a sentence about images that could not be evaluated, and what they could change; "" if none.
+
+    Parameters
+    ----------
+    missing : as `evaluation.json` has it. images : that were evaluated.
+    """
+    paths = missing.get("paths", [])
+    if not paths:
+        return ""
+    low, high = missing["overall_accuracy_bounds"]
+    class_low, class_high = missing["class_averaged_accuracy_bounds"]
+    return (
+        f"CAREFUL: {len(paths)} of {images + len(paths)} images are gone, changed or unreadable: "
+        f"{first_few(paths)}. The overall accuracy would be {low:.1%} if all of them were "
+        f"misclassified, and {high:.1%} if none was; the class-averaged accuracy {class_low:.1%} and "
+        f"{class_high:.1%}"
+    )
+
+
+def results_folder(proc: Path, evaluated_on: str) -> Path:
+    """Return the folder for an evaluation: `proc`, or one below it for training images, which are no test."""
+    return proc / ON_TRAINING_IMAGES if evaluated_on == TRAIN else proc
+
+
+def independence(evaluation: Evaluation, images: Iterable[Image], split_by: str) -> str:
+    """Say how many independent clusters the images are, and for which further images the intervals hold.
+
+    Parameters
+    ----------
+    images : those that were evaluated. split_by : `Split.split_by`.
+    """
+    count, clusters = len(evaluation.truth), evaluation.clusters
+    text = f"{count} images, each independent of the others"
+    if clusters < count:
+        text = f"{count} images in {clusters} independent clusters, which the intervals take into account"
+    if split_by == "image" and any(image.group for image in images):
+        text += (
+            "\nThe images are in groups (folders below their label), which split_by=image divides: "
+            "the intervals hold for further images of the same groups"
+        )
+    return text
 
 
 def write(evaluation: Evaluation, folder: Path, **about: Any) -> None:
@@ -40,10 +86,21 @@ def write(evaluation: Evaluation, folder: Path, **about: Any) -> None:
     write_scores(evaluation, folder / files.SCORES)
 
 
+def _missing(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "images": len(evaluation.missing),
+        "paths": list(evaluation.missing),
+        "overall_accuracy_bounds": list(evaluation.overall_accuracy_bounds),
+        "class_averaged_accuracy_bounds": list(evaluation.class_averaged_accuracy_bounds),
+    }
+
+
 def summary(evaluation: Evaluation) -> dict[str, Any]:
     """Return all figures as plain values, for JSON; None where a label has no test images."""
     return {
         "images": len(evaluation.truth),
+        "clusters": evaluation.clusters,
+        "missing": _missing(evaluation),
         "overall_accuracy": evaluation.overall_accuracy.value,
         "overall_accuracy_interval": list(evaluation.overall_accuracy.interval),
         "class_averaged_accuracy": evaluation.class_averaged_accuracy.value,
@@ -72,9 +129,14 @@ def _class_summary(evaluation: Evaluation, label: str) -> dict[str, Any]:
 
 def write_scores(evaluation: Evaluation, path: Path) -> None:
     """Write the arrays of an evaluation as an .npz file, atomically and without pickle."""
-    texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in ("labels", "paths", "sha256")}
+    texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in TEXTS}
     numbers = {name: getattr(evaluation, name) for name in ("truth", "scores", "probabilities", "seed")}
     files.write_npz(path, {**numbers, **texts})
+
+
+def writer(path: Path) -> str:
+    """Return the notebook that writes a file of scores."""
+    return "04_train_svm" if path.name in (files.HELD_OUT, files.LABEL_SCORES) else "05_evaluate"
 
 
 def read_scores(path: Path) -> Evaluation:
@@ -84,7 +146,7 @@ def read_scores(path: Path) -> Evaluation:
     ------
     ImgclfError : the file does not exist, or is damaged; the message names the notebook that writes it.
     """
-    notebook = WRITERS.get(path.name, "the notebook that writes it")
+    notebook = writer(path)
     try:
         return _evaluation(files.read_npz(path))
     except FileNotFoundError as error:
@@ -100,19 +162,46 @@ def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
     ------
     ValueError, KeyError, TypeError : an array is missing, out of range, or of another shape or dtype.
     """
-    labels, paths, sha256 = (
-        tuple(arrays[name].astype(str).tolist()) for name in ("labels", "paths", "sha256")
+    # Files of version 0.1.0 have neither clusters nor missing images.
+    arrays = {**dict.fromkeys(TEXTS[3:], np.array([], dtype=str)), **arrays}
+    labels, paths, sha256, cluster, missing, missing_labels = (
+        tuple(arrays[name].astype(str).tolist()) for name in TEXTS
     )
     truth, scores, probabilities = (arrays[name] for name in ("truth", "scores", "probabilities"))
     n, k, seed = len(paths), len(labels), int(arrays["seed"])
-    if seed < 0 or any(arrays[name].ndim != 1 for name in ("labels", "paths", "sha256")):
-        raise ValueError("the seed is negative, or texts are no list")
-    if not (truth.shape == (n,) and scores.shape == probabilities.shape == (n, k) and len(sha256) in (0, n)):
-        raise ValueError("the arrays differ in length")
-    is_label = truth.dtype.kind in "iu" and np.isin(truth, range(k)).all()
-    if not is_label or not (probabilities >= 0).all() or np.isnan(scores).any():
+    have_shape = all(arrays[name].ndim == 1 for name in TEXTS) and truth.shape == (n,)
+    have_shape = have_shape and scores.shape == probabilities.shape == (n, k)
+    if not have_shape or not {len(sha256), len(cluster)} <= {0, n} or len(missing) != len(missing_labels):
+        raise ValueError("the arrays differ in shape")
+    is_label = truth.dtype.kind in "iu" and np.isin(truth, range(k)).all() and {*missing_labels} <= {*labels}
+    if seed < 0 or not is_label or not (probabilities >= 0).all() or np.isnan(scores).any():
         raise ValueError("a label or a number is out of range")
-    return Evaluation(labels, paths, truth, scores, probabilities, seed, sha256)
+    return Evaluation(
+        labels, paths, truth, scores, probabilities, seed, sha256, cluster, missing, missing_labels
+    )
+
+
+def read_test_scores(folder: Path) -> Evaluation:
+    """Read the scores of the test images that 05_evaluate wrote, and check them against `evaluation.json`.
+
+    Raises
+    ------
+    ImgclfError : one of the two files does not exist or is damaged; or they are of two runs, of another
+        `classifier.onnx` than is there now, or of training images, which earlier versions wrote there too.
+    """
+    figures, path = read(folder), folder / files.SCORES
+    if figures.get("evaluated_on") != TEST:
+        raise ImgclfError(f"{path}: its images are not test images; run 05_evaluate with evaluate_on={TEST}")
+    classifier, evaluated = folder / files.CLASSIFIER, figures.get("classifier_sha256")  # not in 0.1.0
+    if evaluated and classifier.exists() and files.sha256(classifier) != evaluated:
+        raise ImgclfError(
+            f"{path}: is of another {files.CLASSIFIER} than there is now; run 05_evaluate with "
+            f"evaluate_on={TEST}"
+        )
+    found = read_scores(path)
+    if figures["confusion"] != found.confusion.tolist():
+        raise ImgclfError(f"{path}: is of another run than {files.EVALUATION}; run 05_evaluate again")
+    return found
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -139,8 +228,10 @@ def table(figures: dict[str, Any]) -> str:
     Of many labels, those with the lowest accuracy have lines.
     """
     lines = [f"{'':<32}{'images':>6}  {'accuracy':>8} {'95 % interval':>13}{'ROC area':>9}"]
-    if figures.get("evaluated_on") == "train":
+    if figures.get("evaluated_on") == TRAIN:
         lines.insert(0, "CAREFUL: on the TRAINING IMAGES; this overestimates the accuracy on new images")
+    if note := missing_note(figures.get("missing", {}), figures["images"]):
+        lines.insert(0, note)
     classes = figures["classes"]
     if len(classes) > MOST_LINES:
         measured = [label for label in classes if classes[label]["accuracy"] is not None]

@@ -1,7 +1,8 @@
 """The notebook files, and the parameters cell of each."""
 
 import ast
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,23 @@ def read(path: Path) -> dict[str, Value]:
     import nbformat  # here, since an installation that only serves needs no notebooks
 
     return _read_cell(_parameters_cell(nbformat.read(path, as_version=4), path.name).source, path.name)
+
+
+def code_sha256(path: Path, ran: Iterable[str] | None = None) -> str:
+    """Return the sha256 of the code cells of a notebook, without the parameters cell and without outputs.
+
+    Parameters
+    ----------
+    ran : the cells that a kernel executed. If one of the notebook is not among them, as where an edited copy
+        ran, the hash is empty.
+    """
+    import nbformat
+
+    cells = nbformat.read(path, as_version=4).cells
+    sources = [c.source for c in cells if c.cell_type == "code" and TAG not in c.metadata.get("tags", [])]
+    if ran is not None and not {source.strip() for source in sources} <= {source.strip() for source in ran}:
+        return ""
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest()
 
 
 def _parameters_cell(notebook: "nbformat.NotebookNode", name: str) -> "nbformat.NotebookNode":

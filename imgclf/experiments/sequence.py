@@ -14,61 +14,86 @@ from types import FrameType
 from imgclf import ImgclfError, files, parameters
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
-from imgclf.experiments import notebooks
+from imgclf.experiments import notebooks, plan
 from imgclf.experiments.execution import execute
 from imgclf.finetuning import learning_curve, record
 from imgclf.parameters import SVM, Value
 
+UP_TO_DATE = "none: all results are up to date; imgclf run --from 00 runs all again"
 RESTART_LINE = "\r\x1b[K"  # on a terminal: overwrite the line
+NO_VALUES: Mapping[str, Value] = {}
 LAST = "05"  # last notebook of a run; later ones are executed on their own
 
 
-def run(values: Mapping[str, Value], *, start_from: str = "00") -> tuple[str, Path]:
-    """Execute the notebooks through papermill, from `start_from` to 05_evaluate; stop at the first failure.
+def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[str, Path | None]:
+    """Execute the notebooks through papermill, up to 05_evaluate; stop at the first failure.
 
-    Prints the images and the parameters that it runs with; then a line for each notebook: its name when it
-    starts, on a terminal what its progress bars show, and the seconds it took when it ends.
+    Prints the images and the parameters that it runs with, without `start_from` also the plan; then a line
+    for each notebook: its name when it starts, on a terminal what its progress bars show, and the seconds it
+    took when it ends.
 
     Parameters
     ----------
     values : parameters; each notebook gets those that it takes.
-    start_from : the first notebook, by its number or name.
+    start_from : the first notebook, by its number or name; it and all later ones run. By default, those run
+        whose results are not up to date, see `provenance.outdated`.
 
     Returns
     -------
-    The name of the data set, and the folder of the executed notebooks.
+    The name of the data set, and the folder of the executed notebooks; None if all were up to date.
 
     Raises
     ------
-    ImgclfError : a cell failed; the message holds its error and the path of the executed notebook.
+    ImgclfError : a cell failed; the message holds its error and the path of the executed notebook. Or an
+        earlier notebook would have to run; see `plan.check_start`.
     KeyboardInterrupt : Ctrl-C or SIGTERM; the message says how to go on.
     """
-    chosen = _from(start_from)
+    left_out, chosen = _divided(start_from)
     set_values = {**notebooks.read(chosen[0]), **values}
     parameters.check_together(set_values)
-    dataset_name = str(set_values["dataset_name"])
+    dataset_name, images_dir = str(set_values["dataset_name"]), str(set_values["images_dir"])
+    values = plan.with_known_folder(values, dataset_name, images_dir)
+    plan.check_folder(dataset_name, str(values.get("images_dir", images_dir)), chosen[0].name[:2])
+    plan.check_agreement(chosen, values)
     lines = [
-        _images_line(set_values),
+        _images_line({**set_values, **values}),
         *changed_parameters(chosen, values),
+        *without_effect(chosen, values),
         *_other_folder(set_values, values),
     ]
-    print("\n".join([*lines, ""]), flush=True)
+    print("\n".join(lines), flush=True)
     with stoppable(), files.lock(files.proc_dir(dataset_name)):
-        folder = new_folder()
-        for path in chosen:
-            print(f"{path.stem:<18}", end="", flush=True)
-            try:
-                seconds = execute(path, folder, values, progress=_progress_line(path.stem))
-            except ImgclfError:
-                _end_line(path.stem, "failed")
-                raise
-            except KeyboardInterrupt:
-                _end_line(path.stem, "stopped")
-                raise KeyboardInterrupt(
-                    f"stopped in {path.stem}; to go on: {command(path.stem[:2], values)}"
-                ) from None
-            _end_line(path.stem, f"{seconds:6.1f} s")
-    return dataset_name, folder
+        if start_from:
+            plan.check_start(chosen, left_out, values)
+        else:
+            steps = plan.make(chosen, values)
+            print(f"\n{plan.text(steps)}")
+            chosen = [step.path for step in steps]
+            plan.check_used(chosen, values)
+        return dataset_name, _execute(chosen, values, is_planned=not start_from)
+
+
+def _execute(chosen: Sequence[Path], values: Mapping[str, Value], *, is_planned: bool) -> Path | None:
+    """Execute notebooks, or those that are not up to date; return the folder of the executed ones."""
+    folder = None
+    for path in chosen:
+        if is_planned and not plan.make([path], values)[0].reason:
+            continue
+        if folder is None:
+            folder = new_folder()
+            print()
+        print(f"{path.stem:<18}", end="", flush=True)
+        try:
+            seconds = execute(path, folder, values, progress=_progress_line(path.stem))
+        except ImgclfError:
+            _end_line(path.stem, "failed")
+            raise
+        except KeyboardInterrupt:
+            _end_line(path.stem, "stopped")
+            again = command("" if is_planned else path.stem[:2], values)
+            raise KeyboardInterrupt(f"stopped in {path.stem}; to go on: {again}") from None
+        _end_line(path.stem, f"{seconds:6.1f} s")
+    return folder
 
 
 @contextmanager
@@ -89,9 +114,15 @@ def stoppable() -> Iterator[None]:
 
 
 def command(start_from: str, values: Mapping[str, Value]) -> str:
-    """Return the command line of a run with these parameters, quoted for a shell."""
+    """Return the command line of a run with these parameters, quoted for a shell.
+
+    Parameters
+    ----------
+    start_from : number of the first notebook; empty to let the run choose it.
+    """
     assignments = [f"{name}={_as_argument(value)}" for name, value in values.items()]
-    words = ["imgclf", "run", "--from", start_from, *(word for each in assignments for word in ("-p", each))]
+    start = ["--from", start_from] if start_from else []
+    words = ["imgclf", "run", *start, *(word for each in assignments for word in ("-p", each))]
     return shlex.join(words)
 
 
@@ -137,6 +168,19 @@ def changed_parameters(chosen: Sequence[Path], values: Mapping[str, Value]) -> l
     ]
 
 
+def without_effect(chosen: Sequence[Path], values: Mapping[str, Value]) -> list[str]:
+    """Return a line for each parameter that is given or changed, but does not change the classifier."""
+    cells = [notebooks.read(path) for path in chosen]
+    merged = {name: value for cell in [*cells, values] for name, value in cell.items()}
+    default = parameters.PARAMETERS
+    return [
+        sentence
+        for name in merged
+        if (sentence := parameters.idle(name, merged))
+        and (name in values or merged[name] != default[name].default)
+    ]
+
+
 def _progress_line(name: str) -> Callable[[str], None] | None:
     """Return a function that shows the progress of a notebook in its line; None if that is no terminal."""
     if not sys.stdout.isatty():
@@ -153,22 +197,16 @@ def _end_line(name: str, text: str) -> None:
     print(f"{RESTART_LINE}{name:<18}{text}" if sys.stdout.isatty() else text, flush=True)
 
 
-def _from(start_from: str) -> list[Path]:
-    """Return the notebooks of a run, starting with the one of this number or name."""
+def _divided(start_from: str | None) -> tuple[list[Path], list[Path]]:
+    """Return the notebooks before the one of this number or name, and the others; None for the first."""
     paths = [path for path in notebooks.paths() if path.name[:2] <= LAST]
-    first = next(
-        (
-            k
-            for k, path in enumerate(paths)
-            if start_from in (path.stem, path.name) or start_from.zfill(2) == path.name[:2]
-        ),
-        None,
+    for k, path in enumerate(paths):
+        names = (path.stem, path.name)
+        if start_from is None or start_from in names or start_from.zfill(2) == path.name[:2]:
+            return paths[:k], paths[k:]
+    raise ImgclfError(
+        f"--from {start_from}: no such notebook; there are {', '.join(path.stem for path in paths)}"
     )
-    if first is None:
-        raise ImgclfError(
-            f"--from {start_from}: no such notebook; there are {', '.join(path.stem for path in paths)}"
-        )
-    return paths[first:]
 
 
 def new_folder() -> Path:
@@ -184,9 +222,16 @@ def new_folder() -> Path:
     raise ImgclfError(f"{runs}: 1,000 runs in one second; wait a moment")
 
 
-def closing_report(dataset_name: str, folder: Path) -> str:
-    """Return the accuracies of a run and the paths of its files, as text."""
+def closing_report(dataset_name: str, folder: Path | None, values: Mapping[str, Value] = NO_VALUES) -> str:
+    """Return the accuracies of a run with these parameters and the paths of its files, as text.
+
+    Parameters
+    ----------
+    folder : of the executed notebooks; None if all results were up to date.
+    """
     proc = files.proc_dir(dataset_name)
+    evaluated_on = {**notebooks.read(_divided(LAST)[1][0]), **values}.get("evaluate_on")
+    results = report.results_folder(proc, str(evaluated_on))
     scanned = dataset.read(dataset_name)
     notes = [f"left out: {image.path}: {image.excluded}" for image in scanned.excluded]
     if len(notes) > 5:
@@ -197,11 +242,11 @@ def closing_report(dataset_name: str, folder: Path) -> str:
         notes.append(cautions)
     if caution := split.read(scanned).caution():
         notes.append(caution)
-    figures = report.read(proc)
+    figures = report.read(results)
     if figures.get("classifier") != SVM and (done := record.read(proc)):
-        notes.append(
-            f"fine-tuning, validated on {len(done.held_back)} images: {learning_curve.summary(done.epochs)}"
-        )
+        validation = len(done.held_back)
+        curve = learning_curve.summary(done.epochs, validation_images=validation)
+        notes.append(f"fine-tuning, validated on {validation} images: {curve}")
     if notes:
         notes.append("")
     return "\n".join(
@@ -209,8 +254,8 @@ def closing_report(dataset_name: str, folder: Path) -> str:
             report.table(figures),
             "",
             *notes,
-            f"executed notebooks   {folder}",
-            f"pictures, figures    {proc}",
+            f"executed notebooks   {folder or UP_TO_DATE}",
+            f"pictures, figures    {results}",
             f"the classifier       {proc / files.CLASSIFIER}",
         ]
     )

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ import numpy as np
 
 from imgclf import ImgclfError, __version__, files, parameters
 from imgclf.classifier.model import Classifier
-from imgclf.data import dataset, scan, split
+from imgclf.data import dataset, folders, split, split_check
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
-from imgclf.experiments import notebooks, sequence, trials
+from imgclf.experiments import notebooks, provenance, sequence, trials
 from imgclf.experiments.execution import execute
 from imgclf.experiments.trials import Trial
+from imgclf.features import copy_detection
 from imgclf.images.loading import load_all
 from imgclf.parameters import Value
 
@@ -52,11 +53,16 @@ def run(
     ImgclfError : there are no images to train on, or the grid is invalid, or all trials failed.
     """
     combinations = trials.combinations(trials.parse_grid(grid))
+    check_distinct(combinations)
+    for name, value in trials.FIXED_VALUES.items():
+        if (left := _cells().get(name, value)) != value:
+            print(f"{name} = {left!r} in the notebooks is not used: all trials have {name} = {value!r}")
     folder = _images_folder(dataset_name, images_dir)
     scans: dict[str, Dataset] = {}  # by near_duplicates, a parameter of the scan
     for near in sorted({_settings(values)["near_duplicates"] for values in combinations}):
-        scans[near] = scan.scan_folder(dataset_name, folder, near_duplicates=near)
+        scans[near] = copy_detection.scan_folder(dataset_name, folder, near_duplicates=near)
         dataset.check(scans[near])
+        _check_split_parameters(scans[near], combinations)
     results, ran = [], 0
     for number, values in enumerate(combinations, start=1):
         print(f"{number} of {len(combinations)}: {trials.values_as_text(values)}: ", end="", flush=True)
@@ -91,6 +97,7 @@ def run_headless(values: Mapping[str, Value]) -> str:
     # The notebook runs in another folder, so it gets the grid as parsed: with absolute paths.
     set_values = {**notebooks.read(path), **values, "grid": trials.grid_as_text(grid)}
     parameters.check_together(set_values)
+    check_distinct(trials.combinations(grid))
     dataset_name = str(set_values["dataset_name"])
     _images_folder(dataset_name, str(set_values["images_dir"]))  # fails before a kernel starts
     folder = sequence.new_folder()
@@ -123,6 +130,36 @@ def run_headless(values: Mapping[str, Value]) -> str:
     return text
 
 
+def check_distinct(combinations: Sequence[dict[str, Value]]) -> None:
+    """Refuse a grid with trials that cannot differ, and say why.
+
+    Raises
+    ------
+    ImgclfError : two combinations differ only in parameters that do not change the classifier.
+    """
+    first: dict[str, dict[str, Value]] = {}
+    for values in combinations:
+        settings = _settings(values)
+        why = {name: reason for name in values if (reason := parameters.idle(name, settings))}
+        effective = {name: value for name, value in values.items() if name not in why}
+        other = first.setdefault(json.dumps(effective), values)
+        if different := [name for name in why if other[name] != values[name]]:
+            raise ImgclfError(
+                f"grid: {trials.values_as_text(other)} and {trials.values_as_text(values)} would be the same "
+                f"trial: {why[different[0]]}; give {different[0]} one value, or sweep the others alone"
+            )
+
+
+def _check_split_parameters(scanned: Dataset, combinations: Sequence[dict[str, Value]]) -> None:
+    """Refuse several values of a parameter of the split that has no effect on these images."""
+    for name, reason in split_check.idle_settings(scanned, split_by="group").items():
+        if len(tried := {values[name] for values in combinations if name in values}) > 1:
+            raise ImgclfError(
+                f"grid: the trials with {name}={', '.join(map(str, sorted(tried)))} would be the same: "
+                f"{reason}; give {name} one value"
+            )
+
+
 def _images_folder(dataset_name: str, images_dir: str) -> Path:
     """Return the folder of the images.
 
@@ -133,7 +170,8 @@ def _images_folder(dataset_name: str, images_dir: str) -> Path:
     folder = dataset.images_folder(dataset_name, images_dir)
     if not folder.is_dir():
         raise ImgclfError(
-            f"{folder}: no images of {dataset_name} yet; run 00_get_images first, or set images_dir"
+            f"{folder}: no images of {dataset_name} yet{folders.nearest(folder)}; "
+            "run 00_get_images first, or set images_dir"
         )
     return folder
 
@@ -164,18 +202,24 @@ def _trial(scanned: Dataset, values: dict[str, Value], progress: Callable[[int],
 
 def _settings(values: Mapping[str, Value]) -> dict[str, Any]:
     """All parameters of a trial: its own values, and those of the notebooks for the rest."""
-    cells = [notebooks.read(path) for path in notebooks.paths() if path.name[:2] in trials.STAGES]
-    return {
-        name: value
-        for cell in [*cells, values]
-        for name, value in cell.items()
-        if name not in trials.FIXED_PARAMETERS
-    }
+    together = {**_cells(), **values, **trials.FIXED_VALUES}
+    return {name: value for name, value in together.items() if name not in trials.FIXED_PARAMETERS}
+
+
+def _cells() -> dict[str, Value]:
+    """The values in the parameters cells of notebooks 01 to 05."""
+    stages = [path for path in notebooks.paths() if path.name[:2] in trials.STAGES]
+    return {name: value for path in stages for name, value in notebooks.read(path).items()}
 
 
 def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:
-    """Hash of everything that a trial depends on."""
-    about = [__version__, settings, dataset.fingerprint(parts.train), dataset.fingerprint(parts.test)]
+    """Hash of everything that a trial depends on, with the code of its notebooks; of a backbone in a file,
+    also of its content."""
+    code = [notebooks.code_sha256(path) for path in notebooks.paths() if path.name[:2] in NOTEBOOKS]
+    about = [__version__, code, settings, dataset.fingerprint(parts.train), dataset.fingerprint(parts.test)]
+    backbone = Path(str(settings["backbone"]))
+    if backbone.is_file():
+        about.append(files.sha256(backbone))
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
@@ -183,9 +227,15 @@ def _run(trial: Trial, scanned: Dataset, parts: Split, progress: Callable[[int],
     own = replace(scanned, name=trial.name)
     dataset.write(own)
     split.write(own, parts)
+    given = {
+        **trial.values,
+        **trials.FIXED_VALUES,
+        "dataset_name": trial.name,
+        "images_dir": str(scanned.folder),
+    }
+    provenance.write("01", {**_settings(trial.values), **given})  # as notebook 01 would
     folder = sequence.new_folder()
     seconds: dict[str, float] = {}
-    given = {**trial.values, "dataset_name": trial.name, "images_dir": str(scanned.folder)}
     for path in notebooks.paths():
         if path.name[:2] in NOTEBOOKS:
             progress(len(seconds))

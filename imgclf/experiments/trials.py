@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imgclf import ImgclfError, files, parameters
+from imgclf.data.split_check import TEST
 from imgclf.evaluation import comparison, report
-from imgclf.evaluation.metrics import Evaluation
+from imgclf.evaluation.metrics import Accuracy, Evaluation
 from imgclf.parameters import Value
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 STAGES = ("01", "02", "03", "04", "05")  # notebooks whose parameters may be in a grid
 FIXED_PARAMETERS = ("dataset_name", "images_dir")  # the same for all trials
-EVALUATE_ON = "evaluate_on"  # not in a grid: every trial is evaluated on its test images
+FIXED_VALUES = {"evaluate_on": TEST}  # of every trial, whatever the cells say
 KINDS = {
     **dict.fromkeys(("name", "fingerprint", "error"), str),
     "values": dict[str, str | bool | float | list[float]],
@@ -63,7 +64,7 @@ class Trial:
     @property
     def test_evaluation(self) -> Evaluation:
         """Scores of the test images."""
-        return report.read_scores(files.proc_dir(self.name) / files.SCORES)
+        return report.read_test_scores(files.proc_dir(self.name))
 
     def __str__(self) -> str:
         if self.error:
@@ -89,7 +90,7 @@ def parse_grid(text: str) -> dict[str, list[Value]]:
             raise ImgclfError(
                 f"grid: {name} is given twice; give all its values at once, {name}: VALUE, VALUE"
             )
-        if name in (*FIXED_PARAMETERS, EVALUATE_ON) or (
+        if name in (*FIXED_PARAMETERS, *FIXED_VALUES) or (
             name in parameters.PARAMETERS and not set(STAGES) & set(parameters.PARAMETERS[name].notebooks)
         ):
             raise ImgclfError(f"grid: {name} cannot be varied; give only parameters of notebooks 01 to 05")
@@ -133,9 +134,10 @@ def trial_name(dataset_name: str, values: Mapping[str, Value]) -> str:
 
     It is the same for the same values in any order, and a valid name of a folder.
     """
-    name = ",".join(f"{key}={as_text(values[key])}" for key in sorted(values)).replace("/", "-")
-    if len(name) > LONGEST_NAME:
-        name = f"{name[:LONGEST_NAME]}…{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    whole = ",".join(f"{key}={as_text(values[key])}" for key in sorted(values))
+    name = whole.replace("/", "-")
+    if len(name) > LONGEST_NAME or name != whole:  # a/b and a-b are two networks
+        name = f"{name[:LONGEST_NAME]}…{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     return f"{dataset_name}@{name}"
 
 
@@ -175,7 +177,7 @@ def varied(trials: Sequence[Trial]) -> list[str]:
 
 
 def table(trials: Sequence[Trial]) -> "pd.DataFrame":
-    """Return the accuracies of the `ranked` trials, numbered from 1.
+    """Return the accuracies of the `ranked` trials, numbered from 1, with their 95 % intervals.
 
     Column `p` is the p-value of McNemar's exact test against the first trial, on the test images; empty if
     the two were tested on different images.
@@ -213,11 +215,20 @@ def _varied_values(trial: Trial, trials: Sequence[Trial]) -> dict[str, str]:
 def _accuracies(trial: Trial, best: Trial) -> dict[str, str]:
     held_out, test = trial.held_out_evaluation.overall_accuracy, trial.test_evaluation.overall_accuracy
     return {
-        "held-out accuracy": f"{held_out.value:.1%} of {held_out.images}",
-        "test accuracy": f"{test.value:.1%}",
-        "95 % interval": f"{test.interval[0]:.0%} to {test.interval[1]:.0%}",
+        "held-out accuracy": f"{held_out.value:.1%} ({_interval(held_out)}) of {held_out.images}",
+        "test accuracy": f"{test.value:.1%}{_without(trial.test_evaluation)}",
+        "95 % interval": _interval(test),
         "p": "" if trial is best else _p_value(best, trial),
     }
+
+
+def _interval(accuracy: Accuracy) -> str:
+    return f"{accuracy.interval[0]:.0%} to {accuracy.interval[1]:.0%}"
+
+
+def _without(evaluation: Evaluation) -> str:
+    """Say how many test images could not be evaluated; "" if all could."""
+    return f", {len(evaluation.missing)} missing" if evaluation.missing else ""
 
 
 def _p_value(best: Trial, trial: Trial) -> str:

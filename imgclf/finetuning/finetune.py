@@ -120,7 +120,7 @@ def notes(finished: Record, recipe: Recipe, images: int) -> list[str]:
     sentences = [
         training_set.split_note(images - validation, validation),
         schedule_note(recipe),
-        learning_curve.summary(finished.epochs),
+        learning_curve.summary(finished.epochs, validation_images=validation),
     ]
     if finished.was_interrupted:
         sentences.append(

@@ -68,13 +68,33 @@ def best(epochs: Sequence[Epoch]) -> Epoch:
     return min(measured, key=lambda epoch: epoch.validation_loss) if measured else epochs[-1]
 
 
-def summary(epochs: Sequence[Epoch]) -> str:
-    """Return the improvement by the epoch that is kept, as a sentence without a full stop."""
+def summary(epochs: Sequence[Epoch], *, validation_images: int) -> str:
+    """Return the improvement by the epoch that is kept, as a sentence without a full stop.
+
+    Parameters
+    ----------
+    validation_images : their number.
+    """
     start, kept = epochs[0], best(epochs)
-    first = f"validation error {start.validation_error:.1%} with a new last layer only"
-    if not kept.number:
-        return f"{first}; no later epoch was better, so that is kept"
-    return f"{first}, {kept.validation_error:.1%} after epoch {kept.number}, which is kept"
+    first = f"validation error {_with_interval(start, validation_images)} with a new last layer only"
+    if kept.number:
+        found = f"{first}, {_with_interval(kept, validation_images)} after epoch {kept.number}, which is kept"
+    else:
+        found = f"{first}; no later epoch was better, so that is kept"
+    if validation_images:
+        found += f" (in parentheses the 95 % intervals of {validation_images} independent images)"
+    return found
+
+
+def _with_interval(epoch: Epoch, images: int) -> str:
+    """Return the validation error with the interval of C. Clopper and E. Pearson (1934)."""
+    from scipy.stats import binomtest
+
+    error = f"{epoch.validation_error:.1%}"
+    if not images:
+        return error
+    low, high = binomtest(round(epoch.validation_error * images), images).proportion_ci(method="exact")
+    return f"{error} ({low:.0%} to {high:.0%})"
 
 
 def diagnose(epochs: Sequence[Epoch], recipe: Recipe, *, validation_images: int) -> list[str]:

@@ -1,6 +1,6 @@
 """The record of a finished fine-tuning, `dnn_refined.json`, beside the network that it wrote."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Record:
     held_back : sha256 of the validation images: training images that the network was not fine-tuned on.
     epochs : the learning curve. recipe : the hyperparameters.
     was_interrupted : whether it was stopped before the last epoch.
+    head_sha256 : of `dnn_head.npz`; empty in files of version 0.1.0.
     """
 
     fingerprint: str
@@ -40,21 +41,28 @@ class Record:
     epochs: tuple[Epoch, ...]
     recipe: dict[str, Any]
     was_interrupted: bool = False
+    head_sha256: str = ""
 
 
 def write(folder: Path, head: Head, record: Record) -> None:
     """Write the last layer, `dnn_head.npz`, then the record, whose presence says that all is written."""
     svm.write(head, folder / files.DNN_HEAD)
-    files.write_json(folder / RECORD, asdict(record))
+    files.write_json(
+        folder / RECORD, asdict(replace(record, head_sha256=files.sha256(folder / files.DNN_HEAD)))
+    )
 
 
 def read(folder: Path) -> Record | None:
-    """Return the record of the fine-tuned network in `folder`; None without it, or if it is of another."""
+    """Return the record of the fine-tuned network in `folder`; None without it, or if it is of another one.
+
+    The same holds for the last layer.
+    """
     try:
         stored = files.read_json(folder / RECORD, KINDS)
         epochs = tuple(learning_curve.from_json(values) for values in stored.pop("epochs"))
         record = Record(**{**stored, "held_back": tuple(stored["held_back"]), "epochs": epochs})
         is_of_this_network = record.network_sha256 == files.sha256(folder / files.REFINED_NETWORK)
-        return record if is_of_this_network and (folder / files.DNN_HEAD).exists() else None
+        head = files.sha256(folder / files.DNN_HEAD)
+        return record if is_of_this_network and record.head_sha256 in ("", head) else None
     except (OSError, ValueError, TypeError):  # TypeError: an unknown key
         return None

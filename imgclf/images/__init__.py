@@ -1,1 +1,1 @@
-"""Bytes to pixels: decoding, preprocessing, loading in threads, near-duplicates, thumbnails."""
+"""Bytes to pixels: decoding, preprocessing, loading in threads, near-duplicates, alignment, thumbnails."""

@@ -97,6 +97,21 @@ def load_all(paths: Sequence[Path], preprocessing: Preprocessing) -> np.ndarray:
     return np.stack(pixels)
 
 
+def existing(paths: Sequence[Path]) -> list[Path]:
+    """Return the files that are still there.
+
+    Raises
+    ------
+    ImgclfError : none is.
+    """
+    found = [path for path in paths if path.is_file()]
+    if not found:
+        raise ImgclfError(
+            f"none of the {len(paths)} images is there any more; restore them, or run 01_prepare_data again"
+        )
+    return found
+
+
 def skipped_note(skipped: Sequence[Skipped]) -> str:
     """Return a sentence about images that could not be read, with the reasons of the first three."""
     return "; ".join([f"{len(skipped)} images could not be read", *(image.reason for image in skipped[:3])])

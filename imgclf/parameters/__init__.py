@@ -26,10 +26,13 @@ __all__ = [
     "code",
     "for_notebook",
     "from_namespace",
+    "idle",
     "literal",
+    "nearest",
     "parse",
 ]
 
+INJECTED = "# Parameters"  # papermill begins the cell with its parameters so
 MOST_REPEATS = 1000  # of a list; the largest number of epochs
 
 
@@ -43,7 +46,7 @@ def check(name: str, value: Any) -> Value:
     if name not in PARAMETERS:
         names = {p.tutorial: p.name for p in PARAMETERS.values()} | {known: known for known in PARAMETERS}
         raise ImgclfError(
-            f"unknown parameter '{name}'{_nearest(name, names)}; the parameters are {', '.join(PARAMETERS)}"
+            f"unknown parameter '{name}'{nearest(name, names)}; the parameters are {', '.join(PARAMETERS)}"
         )
     parameter = PARAMETERS[name]
     value = parameter.synonyms.get(value, value) if isinstance(value, str) else value
@@ -61,14 +64,12 @@ def check(name: str, value: Any) -> Value:
         )
     numbers = value if isinstance(value, list) else [value]
     if not fits(value) or not parameter.allows(value) or not all(_in_limits(parameter, n) for n in numbers):
-        nearest = _nearest(value, {known: known for known in parameter.allowed})
-        raise ImgclfError(
-            f"{name}={value!r}: must be {parameter.expected}{nearest}{_remedy(parameter, value)}"
-        )
+        meant = nearest(value, {known: known for known in parameter.allowed})
+        raise ImgclfError(f"{name}={value!r}: must be {parameter.expected}{meant}{_remedy(parameter, value)}")
     return value
 
 
-def _nearest(typed: Any, meant: Mapping[str, str]) -> str:
+def nearest(typed: Any, meant: Mapping[str, str]) -> str:
     """Return " (did you mean …?)" for a mistyped word, given words and their meanings; else an empty text."""
     known = {word.lower(): name for word, name in meant.items() if word}
     typed = typed.lower().replace("-", "_") if isinstance(typed, str) else ""
@@ -107,13 +108,15 @@ def parse(assignments: Iterable[str]) -> dict[str, Value]:
 
     Raises
     ------
-    ImgclfError : no "=", an unknown name, or a value that is not allowed.
+    ImgclfError : no "=", an unknown name, one that is given twice, or a value that is not allowed.
     """
-    values = {}
+    values: dict[str, Value] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise ImgclfError(f"'{assignment}' is not NAME=VALUE")
+        if name in values:
+            raise ImgclfError(f"{name} is given twice, the second time as '{assignment}'; give it once")
         values[name] = check(name, _literal(name, text))
     return values
 
@@ -184,18 +187,79 @@ def check_together(values: Mapping[str, Value]) -> None:
         )
 
 
+def idle(name: str, values: Mapping[str, Value]) -> str:
+    """Return a sentence if a parameter does not change the classifier with these values of others; else "".
+
+    Examples
+    --------
+    >>> idle("epochs", {"epochs": 9, "classifier": "svm"})
+    "epochs = 9 has no effect on the classifier with classifier = 'svm'"
+    """
+    for other, without in PARAMETERS[name].idle_with.items() if name in PARAMETERS else ():
+        if other in values and values[other] in without:
+            return (
+                f"{name} = {values.get(name)!r} has no effect on the classifier "
+                f"with {other} = {values[other]!r}"
+            )
+    return ""
+
+
 def announce(namespace: dict[str, Any]) -> None:
     """Check the parameters of a notebook and print those that differ from their defaults.
 
     Parameters
     ----------
     namespace : the notebook's `globals()`; the tutorial's synonyms in it are replaced by our names.
+
+    Raises
+    ------
+    ImgclfError : a name or a value in the parameters cell, or given to papermill, is not allowed.
     """
+    _check_names(namespace.get("In", ()))
     values = from_namespace(namespace)
     check_together(values)
     namespace.update(values)
-    changed = [f"{name} = {value!r}" for name, value in values.items() if value != PARAMETERS[name].default]
-    print("\n".join(changed) or "all parameters have their defaults")
+    changed = {name: value for name, value in values.items() if value != PARAMETERS[name].default}
+    lines = [idle(name, values) or f"{name} = {value!r}" for name, value in changed.items()]
+    print("\n".join(lines) or "all parameters have their defaults")
+
+
+def _check_names(sources: Iterable[str]) -> None:
+    """Refuse names that the last parameters cell, or papermill in its own cell below, sets in vain.
+
+    Parameters
+    ----------
+    sources : of the cells that ran, as IPython's `In` has them.
+    """
+    given: list[str] = []
+    injected: list[str] = []
+    for source in sources:
+        names = _assigned(source)
+        if source.startswith(INJECTED):
+            injected = names
+        elif names and re.search("^dataset_name: ", source, re.MULTILINE):  # a scratch cell has no types
+            given, injected = names, []
+    own = [name for name in PARAMETERS if name in given]
+    for name in (*given, *injected) if own else ():
+        if name not in own:
+            where = f" (it is one of {', '.join(PARAMETERS[name].notebooks)})" if name in PARAMETERS else ""
+            raise ImgclfError(
+                f"parameter '{name}': this notebook has none of that name"
+                f"{where or nearest(name, dict(zip(own, own, strict=True)))}; it has {', '.join(own)}"
+            )
+
+
+def _assigned(source: str) -> list[str]:
+    """Return the names that a cell sets, if it does nothing else."""
+    try:
+        lines = ast.parse(source).body
+    except SyntaxError:  # as of a magic command
+        return []
+    targets = [
+        line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None) for line in lines
+    ]
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return names if len(names) == len(lines) else []
 
 
 def code(value: Value) -> str:

@@ -22,6 +22,7 @@ class Parameter:
         than `above`, is allowed.
     suffixes : suffixes of files whose path is allowed, too.
     tutorial : its name in Microsoft's tutorial of 2017. synonyms : its values there, and our names for them.
+    idle_with : for names of other parameters, the values with which this one does not change the classifier.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Parameter:
     maximum: float | None = None
     tutorial: str = ""
     synonyms: Mapping[str, str] = field(default_factory=dict)
+    idle_with: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
     def allows(self, value: Any) -> bool:
         """Whether a value of the right type is among the allowed ones."""
@@ -68,6 +70,8 @@ class Parameter:
 
 ALL = ("00", "01", "02", "03", "04", "05", "06", "07")
 RUNS = ("03", "04", "05")
+NOT_FINE_TUNED: Mapping[str, tuple[Value, ...]] = {"classifier": (SVM,)}
+NO_EPOCHS: Mapping[str, tuple[Value, ...]] = {**NOT_FINE_TUNED, "epochs": (0,)}
 
 PARAMETERS = {
     parameter.name: parameter
@@ -167,6 +171,7 @@ PARAMETERS = {
             minimum=0,
             maximum=1000,
             tutorial="rf_maxEpochs",
+            idle_with=NOT_FINE_TUNED,
         ),
         Parameter(
             "batch_size",
@@ -177,6 +182,7 @@ PARAMETERS = {
             minimum=1,
             maximum=1024,
             tutorial="rf_mbSize",
+            idle_with=NO_EPOCHS,
         ),
         Parameter(
             "dropout",
@@ -187,6 +193,7 @@ PARAMETERS = {
             minimum=0,
             maximum=0.99,
             tutorial="rf_dropoutRate",
+            idle_with=NO_EPOCHS,
         ),
         Parameter(
             "learning_rate",
@@ -197,9 +204,16 @@ PARAMETERS = {
             ("02",),
             above=0,
             tutorial="rf_lrPerMb",
+            idle_with=NO_EPOCHS,
         ),
         Parameter(
-            "optimizer", "str", "adamw", "adamw; or sgd, as in the tutorial", ("02",), ("adamw", "sgd")
+            "optimizer",
+            "str",
+            "adamw",
+            "adamw; or sgd, as in the tutorial",
+            ("02",),
+            ("adamw", "sgd"),
+            idle_with=NO_EPOCHS,
         ),
         Parameter(
             "momentum",
@@ -210,6 +224,7 @@ PARAMETERS = {
             minimum=0,
             maximum=0.999,
             tutorial="rf_momentumPerMb",
+            idle_with=NO_EPOCHS,
         ),
         Parameter(
             "weight_decay",
@@ -219,6 +234,7 @@ PARAMETERS = {
             ("02",),
             minimum=0,
             tutorial="rf_l2RegWeight",
+            idle_with=NO_EPOCHS,
         ),
         Parameter(
             "trainable_stages",
@@ -228,6 +244,7 @@ PARAMETERS = {
             ("02",),
             ("0", "1", "2", "3", "4", "5", "6", "7", "all"),
             tutorial="rf_boFreezeWeights",
+            idle_with=NO_EPOCHS,
         ),
         Parameter(
             "balance",
@@ -236,6 +253,7 @@ PARAMETERS = {
             "oversample rare labels until all labels are seen equally often",
             ("02",),
             tutorial="rf_boBalanceTrainingSet",
+            idle_with=NO_EPOCHS,
         ),
         Parameter(
             "max_train_images",
@@ -245,6 +263,7 @@ PARAMETERS = {
             ("02",),
             minimum=0,
             tutorial="rf_maxTrainImages",
+            idle_with=NO_EPOCHS,
         ),
         Parameter(
             "augment",
@@ -252,6 +271,7 @@ PARAMETERS = {
             True,
             "data augmentation: random crop, brightness, contrast, saturation and horizontal flip",
             ("02",),
+            idle_with=NO_EPOCHS,
         ),
         Parameter(
             "engine",
@@ -287,6 +307,7 @@ PARAMETERS = {
             "L2-normalize each feature vector",
             ("04",),
             tutorial="svm_boL2Normalize",
+            idle_with={"classifier": (DNN,)},
         ),
         Parameter(
             "svm_c",
@@ -296,6 +317,7 @@ PARAMETERS = {
             ("04",),
             above=0,
             tutorial="svm_CVals",
+            idle_with={"classifier": (DNN,)},
         ),
         Parameter(
             "evaluate_on",
@@ -326,7 +348,7 @@ PARAMETERS = {
             "seed",
             "int",
             0,
-            "random seed of the split, fine-tuning, cross-validation and bootstrap",
+            "random seed of the split, fine-tuning, cross-validation and simulations",
             ("01", "02", "04", "05"),
             minimum=0,
         ),

@@ -13,7 +13,7 @@ from imgclf.annotation.annotations import Annotations, ChangeResult
 from imgclf.annotation.gallery import DIGITS, Gallery
 from imgclf.annotation.suspects import OutOfSampleScores, Suspect
 from imgclf.data.dataset import BY_HAND, COPY, NO_LABEL, UNLABELLED, Image
-from imgclf.data.split import PreviousSplit
+from imgclf.data.previous_split import PreviousSplit
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets.label_box import LabelBox
 from imgclf.widgets.panel import WAIT_SECONDS, WAIT_SECONDS_AT_START, Panel, picture_key

@@ -13,7 +13,7 @@ from imgclf import ImgclfError, plots
 from imgclf.annotation.annotations import Annotations, consequences
 from imgclf.annotation.gallery import DIGITS
 from imgclf.data.dataset import UNLABELLED, Image
-from imgclf.data.split import PreviousSplit
+from imgclf.data.previous_split import PreviousSplit
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets.keys import Keys
 

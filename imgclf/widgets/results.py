@@ -22,7 +22,7 @@ from imgclf.annotation.annotations import Annotations
 from imgclf.annotation.gallery import DIGITS
 from imgclf.annotation.review import ANY, Review
 from imgclf.data.dataset import UNLABELLED, Image
-from imgclf.data.split import PreviousSplit
+from imgclf.data.previous_split import PreviousSplit
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets import charts
@@ -129,7 +129,7 @@ class ResultsBrowser(Panel):
         self.confusion.layout, self.confusion.title, self.confusion.display_toolbar = _filling(), "", False
         self.confusion.min_aspect_ratio = 0.5
         self.confusion.fig_margin = {**self.confusion.fig_margin, "top": 4}
-        heading = f"{len(evaluation.truth)} images, right ones on the diagonal; click a cell to filter"
+        heading = f"{self._images()}, right ones on the diagonal; click a cell to filter"
         return VBox([_heading(heading), self.confusion])
 
     def _on_cell(self, true: str, predicted: str) -> None:
@@ -258,7 +258,12 @@ class ResultsBrowser(Panel):
         return lines
 
     def __repr__(self) -> str:
-        return f"[browser of {len(self.review.evaluation.truth)} scored images: run this cell to use it]"
+        return f"[browser of {self._images('scored ')}: run this cell to use it]"
+
+    def _images(self, kind: str = "") -> str:
+        evaluation = self.review.evaluation
+        missing = f" ({len(evaluation.missing)} more are missing)" if evaluation.missing else ""
+        return f"{len(evaluation.truth)} {kind}images{missing}"
 
 
 def _row() -> Layout:

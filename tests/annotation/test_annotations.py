@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations, consequences
-from imgclf.data import changes, dataset, scan, split
+from imgclf.data import changes, dataset, previous_split, scan, split
 from imgclf.data.changes import Step, to_lines
 from imgclf.data.journal import LOCK, NAME, PENDING
 from imgclf.images import decoding
@@ -633,16 +633,16 @@ def test_later_stages_refuse_a_list_of_images_that_is_older_than_the_labels(anno
     ):
         dataset.read("colours")
     assert "1 image changed since 01_prepare_data ran. Run 01_prepare_data" in consequences(
-        annotations, split.PreviousSplit({})
+        annotations, previous_split.PreviousSplit({})
     )
     annotations.undo()
     assert (
         dataset.read("colours") == annotations.dataset
-        and consequences(annotations, split.PreviousSplit({})) == ""
+        and consequences(annotations, previous_split.PreviousSplit({})) == ""
     )
     annotations.exclude([0])
     dataset.write(scan.scan_folder("colours", annotations.dataset.folder))
-    assert consequences(annotations, split.PreviousSplit({})) == ""  # 01 has run again
+    assert consequences(annotations, previous_split.PreviousSplit({})) == ""  # 01 has run again
 
 
 def test_is_changed_ignores_confirmations_undone_changes_and_other_days(annotations):

@@ -56,6 +56,11 @@ def clustered(*, wrong: tuple[int, ...] = ()) -> tuple[np.ndarray, list[Image]]:
     return matrix, [image(i, LABELS[(i // 12 + (i in wrong)) % 3]) for i in range(36)]
 
 
+def out_of_fold(search: svm.CSearch, images: list[Image]) -> Evaluation:
+    """The evaluation of images of which each is its own cluster."""
+    return suspects.out_of_fold_evaluation(search, images, {i.path: i.sha256 for i in images})
+
+
 def trained(matrix: np.ndarray, images: list[Image]) -> svm.CSearch:
     return svm.train(
         matrix, np.array([i.label for i in images]), np.arange(len(images)).astype(str), c_values=[1.0]
@@ -64,9 +69,7 @@ def trained(matrix: np.ndarray, images: list[Image]) -> svm.CSearch:
 
 def test_planted_label_errors_come_first():
     matrix, images = clustered(wrong=(3, 20))
-    suspected = suspects.suspected_label_errors(
-        suspects.out_of_fold_evaluation(trained(matrix, images), images)
-    )
+    suspected = suspects.suspected_label_errors(out_of_fold(trained(matrix, images), images))
     assert {(s.path, s.sha256, s.predicted) for s in suspected[:2]} == {
         ("leopard/3.jpg", "sha 3", "dotted"),
         ("striped/20.jpg", "sha 20", "leopard"),
@@ -141,10 +144,10 @@ def test_suspects_of_an_evaluation_without_hashes_have_paths_only():
 def test_out_of_fold_probabilities_are_scaled_by_the_temperature():
     matrix, images = clustered()
     search = trained(matrix, images)
-    found = suspects.out_of_fold_evaluation(search, images)
+    found = out_of_fold(search, images)
     assert found.labels == tuple(LABELS)
     assert found.paths == tuple(i.path for i in images)
-    assert found.sha256 == tuple(i.sha256 for i in images)
+    assert found.sha256 == found.cluster == tuple(i.sha256 for i in images)
     powers = np.exp(search.oof_scores.astype(float) / search.head.temperature)
     np.testing.assert_allclose(found.probabilities, powers / powers.sum(axis=1, keepdims=True), rtol=1e-4)
     assert found.overall_accuracy.value == 1
@@ -154,18 +157,18 @@ def test_out_of_fold_evaluation_has_held_out_images_only_and_marks_untrained_lab
     matrix, images = clustered()
     # There is a single "striped" image, so the estimator that scored it was trained on none.
     alone = trained(matrix[:25], images[:25])
-    found = suspects.out_of_fold_evaluation(alone, images[:25])
+    found = out_of_fold(alone, images[:25])
     assert np.isneginf(found.scores[24]).tolist() == [False, False, True]
     assert found.probabilities[24, 2] == 0
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(25))
     search = replace(alone, oof_scores=np.where(np.arange(25)[:, None] < 3, -np.inf, alone.oof_scores))
-    assert suspects.out_of_fold_evaluation(search, images[:25]).paths == tuple(i.path for i in images[3:25])
+    assert out_of_fold(search, images[:25]).paths == tuple(i.path for i in images[3:25])
 
 
 def test_an_empty_out_of_fold_evaluation_can_be_written(tmp_path):
     matrix, images = clustered()
     pair = [images[0], images[12]]
-    found = suspects.out_of_fold_evaluation(trained(matrix[[0, 12]], pair), pair)
+    found = out_of_fold(trained(matrix[[0, 12]], pair), pair)
     report.write_scores(found, tmp_path / "held_out.npz")
     assert report.read_scores(tmp_path / "held_out.npz").paths == found.paths == ()
 
@@ -232,10 +235,7 @@ def test_scores_of_training_images_are_not_used(proc):
     write(proc, TRAIN, TEST, evaluated_on="train")
     scores = suspects.out_of_sample_scores("fruit")
     assert len(scores) == 2
-    assert (
-        scores.note
-        == "scores.npz is not used: its images are not test images; run 05_evaluate with evaluate_on=test"
-    )
+    assert scores.note == "scores.npz: its images are not test images; run 05_evaluate with evaluate_on=test"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """classifier.onnx reproduces the scores of the training code, and is not loaded where it does not."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ import pytest
 from onnx import numpy_helper
 
 from imgclf import ImgclfError, engines, features, files, svm
-from imgclf.classifier import export, heads, model
+from imgclf.classifier import export, model
 from imgclf.classifier.model import Classifier
-from imgclf.data import dataset, scan
+from imgclf.data import scan
 from imgclf.engines import openvino
 from imgclf.images.loading import Skipped, Source, load_all
 from imgclf.images.preprocessing import Preprocessing
@@ -272,35 +271,3 @@ def test_pixels_of_unreadable_images_are_refused(tmp_path):
 
 def test_a_classifier_prints_its_labels_and_input_size(written):
     assert str(Classifier.load(written)) == "classifier.onnx: 3 labels, images of 32 x 32 pixels"
-
-
-def test_evaluation_with_another_split_label_network_or_kind_is_refused(
-    tiny_network, colour_folder, tmp_path
-):
-    found = scan.scan_folder("colours", colour_folder)
-    train = found.images[::2]
-    loaded = Classifier.load(
-        trained(
-            tiny_network,
-            colour_folder,
-            data_fingerprint=dataset.fingerprint(train),
-            parameters={"classifier": "svm"},
-        )
-    )
-    with pytest.raises(
-        ImgclfError,
-        match="was written with classifier='svm', not 'dnn'; run 04_train_svm with classifier='dnn' first",
-    ):
-        heads.check_trained_on(loaded, train, tiny_network, "dnn")
-    heads.check_trained_on(loaded, train, tiny_network, "svm")
-    for other in (found.images[1::2], [*train[:-1], replace(train[-1], label="blue")]):
-        with pytest.raises(
-            ImgclfError,
-            match="was trained on other images or labels than split.tsv names now.*; run 04_train_svm again",
-        ):
-            heads.check_trained_on(loaded, other, tiny_network, "svm")
-    tiny_network.write_bytes(tiny_network.read_bytes() + b"\x08\x0a")
-    with pytest.raises(
-        ImgclfError, match="another network than dnn_fixed.onnx is now; run 03_run_dnn and 04_train_svm again"
-    ):
-        heads.check_trained_on(loaded, train, tiny_network, "svm")

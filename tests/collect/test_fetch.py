@@ -647,3 +647,20 @@ def test_fetching_never_overwrites_a_relabelled_image(server, folder):
     result = fetch_images(entries, folder)
     assert reasons(result) == ["a relabelled image has the same file name; rename that one"]
     assert (folder / "pear/a.jpg").read_bytes() == before
+
+
+def test_parameters_that_do_not_concern_the_images_that_are_there_are_said(server, folder):
+    entries = [server.entry(f"{i}.jpg") for i in range(5)]
+    assert fetch_images(entries, folder, max_images=2, max_image_side=20).notes == ()
+    assert str(fetch_images(entries, folder, max_images=2, max_image_side=30)).splitlines()[1:] == [
+        "max_image_side=30 has no effect on the 2 images that were present"
+    ]
+    fetch_images(entries, folder)
+    assert str(fetch_images(entries, folder, max_images=2)).splitlines()[1:] == [
+        "CAREFUL: max_images=2, but 3 more images of the list are in the folder and will be used; move them "
+        "elsewhere if you want fewer"
+    ]
+    assert fetch_images([], folder).notes == ()
+    assert fetch_images([], folder, max_image_side=30).notes == (
+        "max_images and max_image_side have no effect: there is no list of images to fetch",
+    )

@@ -267,7 +267,7 @@ def test_a_name_with_neither_manifest_nor_folder_is_rejected(data_dir):
     with pytest.raises(ImgclfError) as refused:
         manifest.entries_of("clothign")
     assert re.fullmatch(
-        rf"dataset_name='clothign': neither a manifest \(clothing, .*\) nor a folder {data_dir}/images/clothign; "
-        "correct the name, or make the folder",
+        rf"dataset_name='clothign': neither a manifest \(clothing, .*\) nor a folder {data_dir}/images/clothign "
+        r"\(did you mean clothing\?\); correct the name, or make the folder",
         str(refused.value),
     )

@@ -338,7 +338,10 @@ def test_images_table_round_trip_of_odd_names(name):
     found = Dataset(
         "fruit",
         dataset.images_folder("fruit"),
-        (Image(f"{name}/{name}.jpg", name, "0", "0", 1, 2, group=name, excluded=name),) * 2,
+        tuple(
+            Image(f"{name}/{name}/{name}{i}.jpg", name, "0", "0", 1, 2, group=name, excluded=name)
+            for i in range(2)
+        ),
     )
     dataset.write(found)
     assert dataset.read("fruit") == found

@@ -7,7 +7,9 @@ import pytest
 
 from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations
+from imgclf.collect import manifest
 from imgclf.data import dataset, layout, scan, split
+from imgclf.experiments import sweep
 from imgclf.images import decoding
 from support.pictures import picture
 
@@ -287,7 +289,7 @@ def test_a_label_with_a_leading_underscore_is_a_label(folder):
 
 
 def test_missing_folder_and_folder_without_label_folders_are_named(folder):
-    with pytest.raises(ImgclfError, match="no such folder; correct images_dir, or run 00_get_images first"):
+    with pytest.raises(ImgclfError, match="no such folder; correct images_dir or dataset_name, or run 00"):
         layout.find(Path(folder / "gone"))
     (folder / "__MACOSX").mkdir()
     with pytest.raises(
@@ -326,3 +328,28 @@ def test_listed_images_in_sets_are_found_with_and_without_the_name_of_their_set(
     parts = split.split(scan_fruit(folder))
     assert {image.path for image in parts.test} == {"val/a/val0.jpg", "train/b/0.jpg", "val/b/9.jpg"}
     assert parts.not_found == ("a/1.jpg (it may mean train/a/1.jpg or val/a/1.jpg)", "a/none.jpg")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("frut", " (did you mean fruit?)"), ("Fruit", " (did you mean fruit?)"), ("car", "")]
+)
+def test_a_mistyped_data_set_is_answered_with_the_nearest_folder(data_dir, typed, meant):
+    for name in ("fruit", "clothing", ".frut"):
+        (data_dir / "images" / name).mkdir(parents=True)
+    for name in ("fruit", "fruit@seed=1"):
+        (data_dir / "proc" / name).mkdir(parents=True)
+    with pytest.raises(ImgclfError, match=rf"{typed}: no such folder{re.escape(meant)}; correct images_dir"):
+        layout.find(dataset.images_folder(typed))
+    with pytest.raises(ImgclfError, match=rf"images\.tsv\){re.escape(meant)}; run 01_prepare_data first"):
+        dataset.read(typed)
+    with pytest.raises(ImgclfError, match=rf"/{typed}{re.escape(meant)}; correct the name"):
+        manifest.entries_of(typed)
+    with pytest.raises(ImgclfError, match=rf"no images of {typed} yet{re.escape(meant)}; run 00_get_images"):
+        sweep.run(typed, "", "seed: 1, 2")
+
+
+def test_a_mistyped_manifest_is_answered_with_its_name():
+    with pytest.raises(
+        ImgclfError, match=r"fashon_texture \(did you mean fashion_texture\?\); correct the name"
+    ):
+        manifest.entries_of("fashon_texture")

@@ -1,4 +1,6 @@
 import hashlib
+import json
+import tempfile
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +13,7 @@ from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations
 from imgclf.data import scan, split, test_list
 from imgclf.data.dataset import Dataset, DuplicatePair, Image
+from imgclf.data.layout import Layout
 
 NOWHERE = Path("a folder without a list of test images")
 
@@ -366,6 +369,17 @@ def test_list_that_names_no_image_or_leaves_none_of_a_label_to_train_is_refused(
         split.split(found)
 
 
+def test_two_lists_of_test_images_are_refused_if_they_differ(tmp_path):
+    for name, text in zip(test_list.NAMES, ("a/000.jpg\n", "a/001.jpg\n"), strict=True):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(
+        ImgclfError, match=r"dedicatedTestImages\.tsv and dedicated_test\.tsv differ; keep one of them$"
+    ):
+        test_list.read(tmp_path)
+    (tmp_path / test_list.NAMES[1]).write_text("a/000.jpg\n")
+    assert test_list.read(tmp_path) == {"a/000.jpg"}
+
+
 def test_list_with_a_line_of_neither_form_is_refused(tmp_path):
     (tmp_path / "dedicated_test.tsv").write_text("a/000.jpg\n001.jpg\n")
     with pytest.raises(
@@ -409,7 +423,7 @@ def test_split_round_trip(tmp_path):
         duplicates=[("a/000.jpg", "b/ü.jpg")],
         folder=tmp_path,
     )
-    parts = replace(split.split(found), divided=("a", "b"), not_found=("b/x.jpg",))
+    parts = replace(split.split(found), not_found=("b/x.jpg",))
     split.write(found, parts)
     assert split.read(found) == parts
 
@@ -424,7 +438,7 @@ def test_missing_split_names_the_notebook():
 def test_split_of_fewer_images_than_there_are_now_names_the_notebook():
     split.write(dataset(*many("a", 4)), split.split(dataset(*many("a", 4))))
     with pytest.raises(
-        ImgclfError, match=r"split.tsv: has 4 images, images.tsv 5; run 01_prepare_data again"
+        ImgclfError, match=r"split.tsv: 1 of the 5 images of images.tsv have no row, as a/new.jpg; "
     ):
         split.read(dataset(*many("a", 4), "a/new.jpg"))
 
@@ -432,11 +446,11 @@ def test_split_of_fewer_images_than_there_are_now_names_the_notebook():
 @pytest.mark.parametrize(
     "content",
     [
-        b"path\tsplit\tcluster\ngone.jpg\ttrain\tx\n",
+        b"path\tsplit\tcluster\na/1.jpg\ttrain\tx\n",
         b"\xff\xfe\x00",
         b"path\tsplit\tcluster\na\rb\ttrain\tx\n",
     ],
-    ids=["unknown image", "not text", "stray carriage return"],
+    ids=["no sha256", "not text", "stray carriage return"],
 )
 def test_split_that_does_not_fit_the_images_names_the_notebook(content):
     split.write(dataset("a/1.jpg"), split.split(dataset("a/1.jpg"))).write_bytes(content)
@@ -444,6 +458,127 @@ def test_split_that_does_not_fit_the_images_names_the_notebook(content):
         ImgclfError, match=r"split.tsv: does not fit images.tsv \(.*\); run 01_prepare_data again"
     ):
         split.read(dataset("a/1.jpg"))
+
+
+PAIR = ("a/000.jpg", "a/001.jpg")  # near-duplicates
+GROUPED = ("b/g/1.jpg", "b/g/2.jpg")
+
+
+def fruit():
+    """A data set with a pair of near-duplicates and a group, and other images of both labels."""
+    return dataset(*many("a", 12), *many("b", 6), *GROUPED, duplicates=[PAIR])
+
+
+def edited(change, *, split_by="group"):
+    """Write a split of `fruit`, edit its rows, and read it: path -> [path, split, cluster, sha256]."""
+    table = split.write(fruit(), split.split(fruit(), split_by=split_by, seed=1))
+    header, *lines = table.read_text().splitlines()
+    rows = {line.split("\t")[0]: line.split("\t") for line in lines}
+    lines = ["\t".join(row) for row in change(rows) or rows.values()]
+    table.write_text("\n".join([header, *lines]) + "\n")
+    return split.read(fruit())
+
+
+def moved(rows, *paths):
+    """Put images into the other set."""
+    for path in paths:
+        rows[path][1] = {"train": "test", "test": "train"}[rows[path][1]]
+
+
+def moved_alone(rows, path):
+    """Put an image into the other set, with a cluster of its own."""
+    moved(rows, path)
+    rows[path][2] = "x"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda rows: [*rows.values(), rows["b/001.jpg"]], "b/001.jpg is in two rows"),
+        (lambda rows: list(rows.values())[1:], "1 of the 20 images of images.tsv have no row"),
+        (lambda rows: [*rows.values(), ["c/9.jpg", "test", "x", "y"]], "c/9.jpg is not among the images"),
+        (lambda rows: rows["b/001.jpg"].__setitem__(1, "Test"), "b/001.jpg: split is 'Test', not one of"),
+        (lambda rows: rows["b/001.jpg"].__setitem__(1, ""), "b/001.jpg: split is '', not one of"),
+        (lambda rows: rows["b/001.jpg"].__setitem__(3, "0" * 64), "b/001.jpg: another sha256 than in images"),
+        (lambda rows: rows["b/001.jpg"].__setitem__(1, "left out"), "b/001.jpg is left out, but is no dupl"),
+        (lambda rows: moved(rows, PAIR[0]), "a/000.jpg .* and a/001.jpg .* are of one cluster"),
+        (lambda rows: moved(rows, GROUPED[1]), "b/g/1.jpg .* and b/g/2.jpg .* are of one cluster"),
+        (lambda rows: moved_alone(rows, PAIR[1]), "a/000.jpg and a/001.jpg are duplicates or of one group"),
+        (lambda rows: moved_alone(rows, GROUPED[0]), "b/g/1.jpg and b/g/2.jpg are duplicates or of one gr"),
+        (
+            lambda rows: [[p, "test" if p[0] == "b" else s, *rest] for p, s, *rest in rows.values()],
+            "no image of b is in the training set",
+        ),
+    ],
+    ids=[
+        "twice",
+        "missing",
+        "added",
+        "capital",
+        "no word",
+        "another content",
+        "a test image left out",
+        "near-duplicates on both sides",
+        "group on both sides",
+        "near-duplicates in two clusters",
+        "group in two clusters",
+        "label not trained",
+    ],
+)
+def test_an_edited_split_is_refused_with_the_image_and_what_to_do(change, fault):
+    with pytest.raises(
+        ImgclfError, match=rf"split\.tsv: {fault}.*; correct the row, or run 01_prepare_data again$"
+    ):
+        edited(change)
+
+
+def test_a_split_made_by_hand_that_keeps_clusters_together_is_accepted():
+    def by_hand(rows):
+        moved(rows, *PAIR, *GROUPED, "a/005.jpg")
+        for path in ("a/006.jpg", "a/007.jpg"):  # kept together by the person alone
+            rows[path][1:3] = ["test", "one scene"]
+
+    before = paths_of(split.split(fruit(), split_by="group", seed=1))[1]
+    parts = edited(by_hand)
+    changed = before ^ {*PAIR, *GROUPED, "a/005.jpg"} | {"a/006.jpg", "a/007.jpg"}
+    assert paths_of(parts)[1] == changed and split.overlap(parts) == 0
+    assert parts.cluster["a/006.jpg"] == parts.cluster["a/007.jpg"] == "one scene"
+
+
+def test_divided_frames_are_found_in_the_data_set_and_are_not_in_split_json():
+    found = dataset(*(frames := many("a", 8)), *many("b", 8), duplicates=chain(frames))
+    stored = json.loads(split.write(found, split.split(found)).with_name("split.json").read_text())
+    assert "divided" not in stored and split.read(found).divided == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("split_by", "Group"), ("train_fraction", 1.5), ("seed", -1), ("split_by", None)]
+)
+def test_settings_that_no_split_has_are_refused(name, value):
+    path = split.write(fruit(), split.split(fruit())).with_name("split.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(ImgclfError, match=r"split\.json: .*; run 01_prepare_data again"):
+        split.read(fruit())
+
+
+@checked
+@given(some.data(), fractions, seeds, ways)
+def test_every_split_that_is_made_is_accepted_again(data, fraction, seed, way):
+    paths = [f"{label}/{group}{i}.jpg" for label in "abc" for group in ("", "g/") for i in range(4)]
+    paths = data.draw(some.lists(some.sampled_from(paths), min_size=1, unique=True))
+    pairs = data.draw(some.lists(some.tuples(some.sampled_from(paths), some.sampled_from(paths)), max_size=8))
+    with tempfile.TemporaryDirectory() as folder:
+        listed = data.draw(some.lists(some.sampled_from(paths), max_size=3))
+        (Path(folder) / test_list.NAMES[0]).write_text("\n".join(listed))
+        found = dataset(*paths, duplicates=[(a, b) for a, b in pairs if a != b], folder=Path(folder))
+        try:
+            parts = split.split(found, train_fraction=fraction, split_by=way, seed=seed)
+        except ImgclfError:
+            assume(False)
+        split.write(found, parts)
+        read = split.read(found)
+    assert (read.train, read.test, read.excluded) == (parts.train, parts.test, parts.excluded)
+    assert set(read.divided) == set(parts.divided)
 
 
 def test_a_label_without_training_images_is_refused(tmp_path):
@@ -575,35 +710,6 @@ def test_near_duplicates_of_listed_test_images_are_trained_on_where_a_label_had_
     assert parts.divided == ("a",) and [i.path for i in parts.excluded] == ["b/001.jpg"]
 
 
-def test_previous_split_is_by_content_and_reports_images_that_moved():
-    before = dataset(*(f"a/{i}.jpg" for i in range(8)), *(f"b/{i}.jpg" for i in range(8)))
-    parts = split.split(before, train_fraction=0.5, seed=3)
-    split.write(before, parts)
-    previous = split.read_previous(before.name)
-    assert (previous.train_fraction, previous.split_by, previous.seed) == (0.5, "image", 3) and len(
-        previous.subset_of
-    ) == 16
-    assert str(previous.moved(previous.repeat(before))) == "no image changed its set"
-    relabelled = replace(
-        before,
-        files=tuple(
-            replace(i, path="b/x" + i.path[2:], label="b")
-            if i.path in ("a/1.jpg", "a/2.jpg", "a/3.jpg")
-            else i
-            for i in before.files
-        ),
-    )
-    after, subset_of = previous.repeat(relabelled), previous.subset_of
-    moved = previous.moved(after)
-    assert set(moved.to_test) == {i.path for i in after.test if subset_of[i.sha256] == "train"}
-    assert set(moved.to_train) == {i.path for i in after.train if subset_of[i.sha256] == "test"}
-    assert moved.to_test or moved.to_train
-
-
-def test_without_a_split_the_previous_one_is_empty():
-    assert split.read_previous("fruit").subset_of == {}
-
-
 def test_a_relabelled_dedicated_test_image_stays_in_the_test_set(colour_folder):
     (colour_folder / "dedicated_test.tsv").write_text("red/listed.jpg\nblue/05.jpg\n")
     (colour_folder / "red/03.jpg").rename(colour_folder / "red/listed.jpg")
@@ -617,3 +723,46 @@ def test_caution_about_many_labels_names_some():
     images = [image for k in range(200) for image in many(f"{k:03d}", 3)]
     caution = split.split(dataset(*images)).caution()
     assert "000 (2 train, 1 test)" in caution and "and 188 more labels" in caution and len(caution) < 500
+
+
+@pytest.mark.parametrize(
+    ("folders", "listed", "settings", "sentence"),
+    [
+        (
+            "",
+            "a/000.jpg\n",
+            {"train_fraction": 0.5},
+            r"train_fraction=0.5 has no effect: the list of dedicated",
+        ),
+        (
+            "train",
+            "",
+            {"train_fraction": 0.5},
+            "train_fraction=0.5 has no effect: the folders train, test are",
+        ),
+        (
+            "",
+            "",
+            {"split_by": "group"},
+            "split_by=group has no effect: no image is in a subfolder of its label",
+        ),
+        ("", "a/000.jpg\n", {}, ""),
+        ("train", "", {}, ""),
+        ("", "", {"train_fraction": 0.5}, ""),
+    ],
+)
+def test_a_setting_that_was_changed_in_vain_is_named(tmp_path, folders, listed, settings, sentence):
+    (tmp_path / test_list.NAMES[0]).write_text(listed)
+    found = dataset(*many("a", 40), *many("b", 40), folder=tmp_path)
+    if folders:
+        sets = ("train",) * 3 + ("test",)
+        files = [
+            replace(i, path=f"{sets[k % 4]}/{i.path}", sha256=i.sha256) for k, i in enumerate(found.files)
+        ]
+        found = replace(found, files=tuple(files), layout=Layout(("train/a",), ("train", "test"), ("test",)))
+    parts = split.split(found, **settings)
+    split.write(found, parts)
+    for caution in (parts.caution(), split.read(found).caution()):
+        assert ("has no effect" in caution) == bool(sentence) and f"CAREFUL: {sentence}" * bool(sentence) in (
+            caution
+        )

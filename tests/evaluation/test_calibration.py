@@ -1,11 +1,13 @@
 """Confidence against accuracy: counted by eye, against scikit-learn, and in simulations of known calibration."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
 from imgclf.evaluation import calibration
-from imgclf.evaluation.metrics import Evaluation, wilson
+from imgclf.evaluation.metrics import Evaluation
 from support.evaluations import certain, drawn
 
 
@@ -24,7 +26,8 @@ def test_bins_are_closed_above_and_those_without_images_are_left_out():
         (0.9, 1, 1),
     ]
     assert [b.confidence for b in result.bins] == pytest.approx([0.575, 0.65, 1])
-    assert result.bins[0].accuracy == wilson(np.array([False, True]))
+    assert (result.bins[0].accuracy.value, result.bins[0].accuracy.images) == (0.5, 2)
+    assert result.bins[0].accuracy.interval == pytest.approx((0.0126, 0.9874), abs=1e-4)
 
 
 def test_expected_calibration_error_is_the_mean_gap_weighted_by_images():
@@ -88,6 +91,27 @@ def test_overconfidence_and_underconfidence_are_detected_and_named(off, verdict)
     assert result.expected_calibration_error == pytest.approx(abs(off), abs=0.07)
 
 
+def test_images_that_are_correct_together_widen_the_range_by_chance():
+    # 20 clusters of 10 images each with a probability of 80 %: of 16 clusters all images are correct.
+    evaluation = certain([0.8] * 200, [True] * 160 + [False] * 40)
+    clustered = replace(evaluation, cluster=tuple(str(row // 10) for row in range(200)))
+    independent, together = (
+        calibration.reliability(one).expected_calibration_error_by_chance for one in (evaluation, clustered)
+    )
+    # Exact probabilities miss by up to 1.96 standard deviations of a share of 200 images, or of 20.
+    assert independent[1] == pytest.approx(1.96 * (0.16 / 200) ** 0.5, rel=0.2)
+    assert together[1] == pytest.approx(1.96 * (0.16 / 20) ** 0.5, rel=0.2)
+
+
+def test_underconfidence_is_no_correlation_within_clusters():
+    evaluation = simulated(1, images=200, off=-0.1)
+    paired = replace(evaluation, cluster=tuple(str(row // 5) for row in range(200)))
+    independent, together = (
+        calibration.reliability(one).expected_calibration_error_by_chance for one in (evaluation, paired)
+    )
+    assert together[1] == pytest.approx(independent[1], rel=0.1)
+
+
 def test_gaps_that_cancel_over_all_images_are_named_as_such():
     result = calibration.reliability(
         certain([0.7] * 200 + [0.9] * 200, ([True] * 9 + [False]) * 20 + ([True] * 7 + [False] * 3) * 20)
@@ -111,7 +135,7 @@ def test_bins_that_all_lie_on_one_side_are_never_called_mixed():
 def test_it_is_printed_in_two_lines():
     result = calibration.reliability(certain([0.75] * 4, [True, True, True, False]))
     assert str(result).splitlines() == [
-        "mean confidence 75%, accuracy 75% (30% to 95%, 4 images)",
+        "mean confidence 75%, accuracy 75% (19% to 99%, 4 images)",
         "expected calibration error 0.000; exact probabilities show 0.000 to 0.500 by chance",
     ]
 

@@ -1,23 +1,32 @@
 """McNemar's test: the images on which two classifiers differ decide whether fine-tuning helped."""
 
+import itertools
+
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from imgclf import ImgclfError
 from imgclf.evaluation import comparison, metrics
 
 
-def evaluated(correct: list[bool], *, names: list[str] | None = None, truth: str = "a") -> metrics.Evaluation:
+def evaluated(
+    correct: list[bool], *, names: list[str] | None = None, truth: str = "a", cluster: list[str] | None = None
+) -> metrics.Evaluation:
     """An evaluation of images of one label, of which these are predicted correctly."""
     scores = np.array([[1.0, 0.0] if (one == (truth == "a")) else [0.0, 1.0] for one in correct], np.float32)
     names = names or [f"{i}.jpg" for i in range(len(correct))]
-    return metrics.evaluate(["a", "b"], names, [truth] * len(correct), scores, scores, sha256=names)
+    return metrics.evaluate(
+        ["a", "b"], names, [truth] * len(correct), scores, scores, sha256=names, cluster=cluster or ()
+    )
 
 
-def pair(gained: int, lost: int, *, both: int = 80, neither: int = 5) -> comparison.Comparison:
+def pair(gained: int, lost: int, *, both: int = 80, neither: int = 5, size: int = 1) -> comparison.Comparison:
+    """Compare classifiers on images in clusters of `size`, whose images are right or wrong together."""
     before = [False] * gained + [True] * lost + [True] * both + [False] * neither
     after = [True] * gained + [False] * lost + [True] * both + [False] * neither
-    return comparison.compare(evaluated(before), evaluated(after))
+    cluster = [str(row // size) for row in range(len(after))]
+    return comparison.compare(evaluated(before, cluster=cluster), evaluated(after, cluster=cluster))
 
 
 def test_images_that_changed_are_counted():
@@ -32,6 +41,57 @@ def test_images_that_changed_are_counted():
 )
 def test_the_p_value_is_that_of_as_many_coin_tosses(gained, lost, p_value):
     assert pair(gained, lost).p_value == pytest.approx(p_value)
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(6, 0), (9, 2), (30, 11), (200, 160)])
+def test_the_p_value_of_independent_images_is_that_of_the_binomial_test(gained, lost):
+    assert pair(gained, lost).p_value == pytest.approx(binomtest(gained, gained + lost).pvalue)
+
+
+def test_the_p_value_of_copies_is_that_of_one_of_each():
+    assert pair(50, 10, size=5).p_value == pytest.approx(pair(10, 2).p_value)
+
+
+def test_clusters_of_either_evaluation_count():  # scores of version 0.1.0 have none
+    names, before, after = [f"{row}.jpg" for row in range(20)], [True] * 4 + [False] * 16, [True] * 20
+    cluster = [str(row // 4) for row in range(20)]
+    old, new = evaluated(before, names=names), evaluated(after, names=names)
+    clustered = evaluated(before, names=names, cluster=cluster)
+    assert comparison.compare(clustered, new).clusters == 5
+    assert comparison.compare(clustered, new).p_value == pytest.approx(2 / 2**4)
+    assert comparison.compare(old, new).clusters == 20
+
+
+def test_the_p_value_is_that_of_all_signs_of_the_clusters():
+    difference = np.array([3, 0, 2, 2, -1, 1])
+    sums = [np.dot(signs, difference) for signs in itertools.product((-1, 1), repeat=6)]
+    expected = np.mean(np.abs(sums) >= abs(difference.sum()))
+    assert comparison.permutation_p_value(difference) == pytest.approx(expected)
+
+
+def test_equally_good_classifiers_seldom_differ_significantly_on_clusters():
+    draws, significant = np.random.default_rng(0), 0
+    for _ in range(1000):  # 30 clusters of 10: in each, one of the two misses some images that the other gets
+        difference = draws.binomial(10, 0.3, 30) * draws.choice([-1, 1], 30)
+        significant += comparison.permutation_p_value(difference) <= comparison.SIGNIFICANCE
+    assert 0.03 < significant / 1000 < 0.07
+
+
+def test_clusters_are_named_and_multiply_the_required_sample_size():
+    single, together = pair(10, 5), pair(50, 25, both=400, neither=25, size=5)
+    assert together.p_value == pytest.approx(single.p_value)
+    assert (single.design_effect, together.design_effect) == (1, 5)
+    assert together.required_sample_size == pytest.approx(5 * single.required_sample_size, rel=0.01)
+    assert "McNemar's exact test, permuting whole clusters (100 of these images): p = 0.3" in str(together)
+
+
+def test_copies_under_two_labels_are_two_images():
+    scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8]], np.float32)
+    twice = metrics.evaluate(
+        ["a", "b"], ["a/1", "b/1", "b/2"], ["a", "b", "b"], scores, scores, sha256=["x", "x", "y"]
+    )
+    result = comparison.compare(twice, twice)
+    assert (result.before, result.after, result.gained, result.lost) == (2 / 3, 2 / 3, 0, 0)
 
 
 def test_order_of_the_images_does_not_matter():
@@ -63,8 +123,6 @@ def test_required_sample_size_is_that_of_connors_formula_and_larger_for_a_smalle
 
 def test_four_of_five_samples_of_the_required_size_detect_the_gain():
     images, draws = pair(10, 5).required_sample_size, np.random.default_rng(0)
-    from scipy.stats import binomtest
-
     detected = 0
     for _ in range(300):
         gained, lost, _ = draws.multinomial(images, [0.1, 0.05, 0.85])

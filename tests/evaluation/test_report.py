@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, files
+from imgclf.data.dataset import Image
 from imgclf.evaluation import report
 from imgclf.evaluation.metrics import Evaluation
 from support.evaluations import by_hand
@@ -44,8 +45,8 @@ def test_scores_npz_holds_the_arrays_without_pickle(tmp_path):
 def test_table_shows_accuracies_with_intervals_and_baselines():
     lines = report.table(report.summary(by_hand())).splitlines()
     assert lines[0].split() == ["images", "accuracy", "95", "%", "interval", "ROC", "area"]
-    assert lines[1].split() == ["a", "4", "75%", "30%", "to", "95%", "0.88"]
-    assert lines[4].split() == ["overall", "accuracy", "10", "70%", "40%", "to", "89%"]
+    assert lines[1].split() == ["a", "4", "75%", "19%", "to", "99%", "0.88"]
+    assert lines[4].split() == ["overall", "accuracy", "10", "70%", "35%", "to", "93%"]
     assert lines[5].startswith("overall class-averaged accuracy")
     assert lines[6:] == [
         "chance level, class-averaged              33%",
@@ -57,6 +58,23 @@ def test_notice_warns_about_training_images():
     assert report.notice("train", by_hand()).startswith("CAREFUL: these 10 images are TRAINING IMAGES; ")
     assert report.notice("test", by_hand()) == "10 test images, none of them used in training"
     assert report.notice("test", by_hand(), "CAREFUL: frames").endswith("in training\nCAREFUL: frames")
+
+
+def test_independent_clusters_are_counted():
+    images = [Image(f"a/{row}.jpg", "a", str(row), "", 1, 1) for row in range(10)]
+    assert report.independence(by_hand(), images, "image") == "10 images, each independent of the others"
+    pairs = replace(by_hand(), cluster=tuple("aabbccddee"))
+    assert (
+        report.independence(pairs, images, "image")
+        == "10 images in 5 independent clusters, which the intervals take into account"
+    )
+
+
+@pytest.mark.parametrize(("split_by", "named"), [("image", True), ("group", False)])
+def test_intervals_of_divided_groups_are_said_to_hold_for_these_groups(split_by, named):
+    images = [Image("a/front/1.jpg", "a", "1", "", 1, 1, group="front")]
+    text = report.independence(by_hand(), images, split_by)
+    assert ("the intervals hold for further images of the same groups" in text) == named
 
 
 def test_a_missing_evaluation_names_the_notebook_that_writes_it(tmp_path):
@@ -86,16 +104,58 @@ def test_table_of_training_images_begins_with_a_warning():
     )
 
 
+def test_an_evaluation_of_training_images_lies_where_no_reader_takes_it_for_a_test(tmp_path):
+    assert report.results_folder(tmp_path, "test") == tmp_path
+    assert report.results_folder(tmp_path, "train") == tmp_path / "on_training_images"
+
+
+@pytest.mark.parametrize("about", [{"evaluated_on": "train"}, {}], ids=["training images", "not said"])
+def test_scores_that_are_not_said_to_be_of_test_images_are_no_test_scores(tmp_path, about):
+    report.write(by_hand(), tmp_path, **about)  # as earlier versions wrote it
+    with pytest.raises(
+        ImgclfError,
+        match=r"scores\.npz: its images are not test images; run 05_evaluate with evaluate_on=test$",
+    ):
+        report.read_test_scores(tmp_path)
+
+
+def test_test_scores_of_another_run_than_the_figures_are_refused(tmp_path):
+    report.write(by_hand(), tmp_path, evaluated_on="test")
+    assert same(report.read_test_scores(tmp_path), by_hand())
+    report.write_scores(by_hand(truth=list("abc"), predicted=list("abc")), tmp_path / "scores.npz")
+    with pytest.raises(
+        ImgclfError,
+        match=r"scores\.npz: is of another run than evaluation\.json; run 05_evaluate again$",
+    ):
+        report.read_test_scores(tmp_path)
+
+
+def test_test_scores_of_another_classifier_are_refused(tmp_path):
+    classifier = tmp_path / "classifier.onnx"
+    classifier.write_bytes(b"a network")
+    report.write(by_hand(), tmp_path, evaluated_on="test", classifier_sha256=files.sha256(classifier))
+    assert same(report.read_test_scores(tmp_path), by_hand())
+    classifier.write_bytes(b"another network")
+    with pytest.raises(
+        ImgclfError,
+        match=r"scores\.npz: is of another classifier\.onnx than there is now; run 05_evaluate with",
+    ):
+        report.read_test_scores(tmp_path)
+    classifier.unlink()  # as where only the results were copied
+    report.read_test_scores(tmp_path)
+
+
 def same(one: Evaluation, other: Evaluation) -> bool:
-    plain = [(e.labels, e.paths, e.seed, e.sha256) for e in (one, other)]
+    plain = [(e.labels, e.paths, e.seed, e.sha256, e.cluster) for e in (one, other)]
     return plain[0] == plain[1] and all(
         (getattr(one, name) == getattr(other, name)).all() for name in ("truth", "scores", "probabilities")
     )
 
 
+@pytest.mark.parametrize("cluster", [(), tuple("aabbccddee")])
 @pytest.mark.parametrize("sha256", [(), tuple("0123456789")])
-def test_scores_are_read_as_they_were_written(tmp_path, sha256):
-    evaluation = replace(by_hand(seed=3), sha256=sha256)
+def test_scores_are_read_as_they_were_written(tmp_path, sha256, cluster):
+    evaluation = replace(by_hand(seed=3), sha256=sha256, cluster=cluster)
     report.write_scores(evaluation, tmp_path / "scores.npz")
     assert same(report.read_scores(tmp_path / "scores.npz"), evaluation)
 
@@ -110,8 +170,23 @@ def test_scores_without_images_and_scores_of_minus_infinity_are_read_back(tmp_pa
         assert same(report.read_scores(tmp_path / name), evaluation)
 
 
+def test_scores_of_version_0_1_0_have_no_clusters(tmp_path):
+    evaluation = by_hand()
+    report.write_scores(evaluation, tmp_path / "scores.npz")
+    arrays = files.read_npz(tmp_path / "scores.npz")
+    del arrays["cluster"]
+    files.write_npz(tmp_path / "scores.npz", arrays)
+    assert same(report.read_scores(tmp_path / "scores.npz"), evaluation)
+
+
 @pytest.mark.parametrize(
-    ("name", "notebook"), [("scores.npz", "05_evaluate"), ("held_out.npz", "04_train_svm")]
+    ("name", "notebook"),
+    [
+        ("scores.npz", "05_evaluate"),
+        ("scores_svm.npz", "05_evaluate"),
+        ("held_out.npz", "04_train_svm"),
+        ("label_scores.npz", "04_train_svm"),
+    ],
 )
 def test_missing_and_damaged_scores_name_the_notebook_that_writes_them(tmp_path, name, notebook):
     with pytest.raises(ImgclfError, match=rf"{name}: no scores yet; run {notebook} first"):
@@ -128,14 +203,15 @@ def test_missing_and_damaged_scores_name_the_notebook_that_writes_them(tmp_path,
 
 def test_a_corrupt_byte_in_scores_is_reported_or_harmless(tmp_path):
     path, draws, refused = tmp_path / "scores.npz", np.random.default_rng(0), 0
-    report.write_scores(by_hand(), path)
+    written = replace(by_hand(), cluster=tuple("aabbccddee"))
+    report.write_scores(written, path)
     whole = path.read_bytes()
     for _ in range(400):
         wrong = bytearray(whole)
         wrong[draws.integers(len(wrong))] = draws.integers(256)
         path.write_bytes(wrong)
         try:
-            assert same(report.read_scores(path), by_hand())
+            assert same(report.read_scores(path), written)
         except ImgclfError:
             refused += 1
     assert refused > 200
@@ -151,6 +227,7 @@ def test_a_corrupt_byte_in_scores_is_reported_or_harmless(tmp_path):
         {"scores": np.full((10, 3), np.nan)},
         {"probabilities": np.full((10, 3), -1.0)},
         {"sha256": ("0",)},
+        {"cluster": ("0",)},
         {"seed": -1},
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -13,7 +14,12 @@ from support.project import ROOT
 
 SCHEMA = json.loads((ROOT / "docs" / "evaluation.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
-ABOUT = {"dataset_name": "fruit", "classifier": "svm", "evaluated_on": "test"}
+ABOUT = {
+    "dataset_name": "fruit",
+    "classifier": "svm",
+    "classifier_sha256": "0" * 64,
+    "evaluated_on": "test",
+}
 OLD = ROOT / "tests" / "samples" / "data_folder_0.1.0" / "proc" / "colours"
 SUBSCHEMAS = ("properties", "$defs")
 
@@ -51,8 +57,9 @@ def test_the_schema_is_valid():
         by_hand(truth=list("aabb"), predicted=list("aabc")),  # label c has no test images
         by_hand(truth=list("aaa"), predicted=list("aab")),  # all images have label a: no curves
         by_hand(truth=["a"], predicted=["b"]),
+        replace(by_hand(), missing=("a/1.jpg", "b/2.jpg"), missing_labels=("a", "b")),
     ],
-    ids=["by hand", "drawn", "a label without images", "one label", "one image"],
+    ids=["by hand", "drawn", "a label without images", "one label", "one image", "two images missing"],
 )
 def test_what_is_written_is_valid(tmp_path, evaluation, about):
     report.write(evaluation, tmp_path, **about)
@@ -67,6 +74,7 @@ def test_every_written_key_is_in_the_schema_and_every_key_of_the_schema_is_writt
 
     definitions = SCHEMA["$defs"]
     keys(figures, SCHEMA)
+    keys(figures["missing"], definitions["missing"])
     keys(figures["classes"]["a"], definitions["class"])
     keys(figures["calibration"], definitions["calibration"])
     keys(figures["calibration"]["bins"][0], definitions["bin"])
@@ -111,5 +119,5 @@ def test_a_file_of_version_0_1_0_is_still_read():
     lines = report.table(old).splitlines()
     assert lines[1].split() == ["blue", "2", "100%", "34%", "to", "100%", "1.00"]
     assert lines[-1] == "majority-class baseline, overall          33%"
-    missing = {"version", "average_precision", "average_precision_interval"}
+    missing = {"version", "clusters", "missing", "average_precision", "average_precision_interval"}
     assert {error.split("'")[1] for error in errors(old)} == missing  # and nothing else differs

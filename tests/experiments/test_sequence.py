@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from imgclf import ImgclfError, cli, parameters
+from imgclf import ImgclfError, cli, files, parameters
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, sequence
@@ -135,6 +135,11 @@ class TestFineTunedNetwork:
         assert "overall accuracy" in printed and str(proc / "classifier.onnx") in printed
         assert "fine-tuning, validated on" in printed
 
+    @pytest.mark.parametrize("name", [files.SCORES, files.HELD_OUT, files.LABEL_SCORES])
+    def test_scores_keep_the_cluster_of_each_image(self, fine_tuned, name):
+        scores = report.read_scores(fine_tuned.data / "proc" / "colours" / name)
+        assert len(scores.cluster) == len(scores.paths) > 0
+
     def test_a_second_run_with_another_classifier_does_not_train_the_network_again(
         self, fine_tuned, continued
     ):
@@ -146,6 +151,20 @@ class TestFineTunedNetwork:
         assert "fine-tuning, validated on" in again.stdout
         found = figures(continued)
         assert found["classifier"] == "dnn" and found["overall_accuracy"] > 0.6
+
+    def test_an_evaluation_on_training_images_leaves_that_of_the_test_images_alone(
+        self, fine_tuned, continued
+    ):
+        proc = continued / "proc" / "colours"
+        before = {path.name: path.stat().st_mtime_ns for path in proc.glob("*.*")}
+        values = {"dataset_name": "colours", "images_dir": fine_tuned.folder, "classifier": "svm_dnn_refined"}
+        run = imgclf_run("05", continued, **values, evaluate_on="train")
+        assert run.returncode == 0, run.stderr
+        assert {path.name: path.stat().st_mtime_ns for path in proc.glob("*.*")} == before
+        written = {path.name for path in (proc / "on_training_images").iterdir()}
+        assert {"evaluation.json", "scores.npz", "confusion.png", "roc.png", "mistakes.png"} <= written
+        assert "CAREFUL: on the TRAINING IMAGES" in run.stdout
+        assert "27  " in run.stdout and str(proc / "on_training_images") in run.stdout
 
     def test_the_report_is_about_the_data_set_set_in_the_notebooks(
         self, fine_tuned, continued, tmp_path, monkeypatch
@@ -167,11 +186,12 @@ def test_the_report_names_labels_without_usable_images_and_near_duplicates_in_bo
         (tmp_path / "fruit" / path).write_bytes(decoding.jpeg(frame.clip(0, 255).astype(np.uint8)))
     scanned = scan.scan_folder("fruit", tmp_path / "fruit")
     dataset.write(scanned)
-    split.write(scanned, split.split(scanned))
+    split.write(scanned, split.split(scanned), lost_test=["hat/9.jpg (gone)"])
     report.write(by_hand(), data_dir / "proc" / "fruit", classifier="svm")
     printed = sequence.closing_report("fruit", tmp_path)
     assert "CAREFUL: the classifier will not know: shoes (1 .xyz)" in printed
     assert "CAREFUL: near-duplicates of hat, pants are in both training and test set" in printed
+    assert "CAREFUL: 1 test images of the split before are not in this one: hat/9.jpg (gone)" in printed
 
 
 @pytest.mark.notebooks
@@ -203,6 +223,21 @@ def test_parameters_that_are_not_default_are_listed_before_a_run_begins(tmp_path
         'images_dir = "/coats" in 02',
         "epochs = 9",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "without_effect"),
+    [
+        ({"epochs": 5}, ["epochs"]),  # given, although it is the default
+        ({"epochs": 5, "classifier": "dnn"}, []),
+        ({"svm_c": [1.0], "classifier": "dnn", "epochs": 0, "batch_size": 8}, ["batch_size", "svm_c"]),
+        ({}, []),
+    ],
+)
+def test_a_run_says_which_parameters_have_no_effect(given, without_effect):
+    lines = sequence.without_effect(notebooks.paths()[1:6], given)
+    assert [line.split()[0] for line in lines] == without_effect
+    assert all(" has no effect on the classifier with " in line for line in lines)
 
 
 def test_the_command_that_goes_on_gives_the_same_parameters(tmp_path):

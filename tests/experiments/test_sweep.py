@@ -180,11 +180,24 @@ class TestSweepOfTwoNetworks:
     ("arguments", "message"),
     [
         (
-            ("-p", "dataset_name=nothing", "-p", "epochs=1,2"),
+            ("-p", "dataset_name=nothing", "-p", "seed=1,2"),
             "no images of nothing yet; run 00_get_images first, or set images_dir",
         ),
         (("-p", "epochs=1,x"), "epochs='x': must be a whole number"),
         (("-p", "dataset_name=fruit"), "grid: empty"),
+        (
+            ("-p", "dataset_name=fruit", "-p", "epochs=5,10"),
+            "grid: epochs=5 and epochs=10 would be the same trial: epochs = 10 has no effect on the "
+            "classifier with classifier = 'svm'; give epochs one value, or sweep the others alone",
+        ),
+        (
+            ("-p", "classifier=dnn,svm", "-p", "dropout=0.2,0.5"),
+            "classifier=svm dropout=0.2 and classifier=svm dropout=0.5 would be the same trial: dropout",
+        ),
+        (
+            ("-p", "classifier=dnn", "-p", "svm_c=[1],[2]"),
+            "would be the same trial: svm_c = [2] has no effect",
+        ),
         (("-p", "images_dir=/nowhere", "-p", "epochs=1"), "images_dir is given, but dataset_name is still"),
         (
             ("-p", "images_dir=/nowhere", "-p", "dataset_name=fruit", "-p", "epochs=1"),
@@ -232,6 +245,7 @@ def near_duplicates_of_trials(data_dir, folder, grid):
     ]
 
 
+@pytest.mark.usefixtures("with_copy_descriptor")
 def test_each_trial_has_the_near_duplicates_of_the_grid_or_of_01(
     data_dir, colour_folder, tmp_path, monkeypatch
 ):
@@ -243,3 +257,60 @@ def test_each_trial_has_the_near_duplicates_of_the_grid_or_of_01(
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "own")
     notebooks.change_defaults({"near_duplicates": "left out"})  # as imgclf set
     assert near_duplicates_of_trials(data_dir, colour_folder, "seed: 3") == ["left out"]
+
+
+@pytest.mark.usefixtures("with_copy_descriptor")
+def test_trials_are_tested_whatever_the_cells_say(data_dir, colour_folder, tmp_path, monkeypatch, capsys):
+    given = []
+
+    def remember(path, folder, values, **_):
+        given.append(values["evaluate_on"])
+        raise ImgclfError("no kernel in this test")
+
+    monkeypatch.setattr(sweep, "execute", remember)
+    shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "own", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "own")
+    fingerprints = set()
+    for left_over in ("test", "train"):
+        notebooks.change_defaults({"evaluate_on": left_over})  # as imgclf set
+        with pytest.raises(ImgclfError, match="no kernel"):
+            sweep.run("colours", str(colour_folder), "seed: 3")
+        fingerprints.add(json.loads((data_dir / "proc/colours@seed=3/trial.json").read_text())["fingerprint"])
+    assert given == ["test", "test"] and len(fingerprints) == 1
+    said = "evaluate_on = 'train' in the notebooks is not used: all trials have evaluate_on = 'test'\n"
+    assert capsys.readouterr().out.count(said) == 1
+
+
+@pytest.mark.usefixtures("with_copy_descriptor")
+def test_a_sweep_over_a_parameter_of_a_split_that_is_given_is_refused(data_dir, colour_folder):
+    (colour_folder / "dedicated_test.tsv").write_text("red/00.jpg\nblue/00.jpg\n")
+    with pytest.raises(
+        ImgclfError,
+        match=r"^grid: the trials with train_fraction=0\.5, 0\.9 would be the same: the list of dedicated test images "
+        r"\(.*\) decides; give train_fraction one value$",
+    ):
+        sweep.run("colours", str(colour_folder), "train_fraction: 0.9, 0.5")
+    with pytest.raises(
+        ImgclfError, match="with split_by=group, image would be the same: no image is in a subf"
+    ):
+        sweep.run("colours", str(colour_folder), "split_by: image, group")
+
+
+@pytest.mark.usefixtures("with_copy_descriptor")
+def test_a_trial_of_another_network_in_the_same_file_or_of_edited_cells_runs_again(
+    data_dir, colour_folder, tiny_network, monkeypatch
+):
+    monkeypatch.setattr(sweep, "execute", refuse)
+    own = shutil.copytree(notebooks.NOTEBOOKS, data_dir / "own", ignore=shutil.ignore_patterns(".*"))
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", own)
+    fingerprints = set()
+    network = tiny_network.read_bytes()
+    for content, code in ((network, "accuracy"), (b"another network", "accuracy"), (network, "ACCURACY")):
+        path = own / "04_train_svm.ipynb"
+        path.write_text(path.read_text().replace("training accuracy", f"training {code}"))
+        tiny_network.write_bytes(content)
+        with pytest.raises(ImgclfError, match="no kernel"):
+            sweep.run("colours", str(colour_folder), f"backbone: {tiny_network}")
+        (record,) = data_dir.glob("proc/*/trial.json")
+        fingerprints.add(json.loads(record.read_text())["fingerprint"])
+    assert len(fingerprints) == 3

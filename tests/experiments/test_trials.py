@@ -9,6 +9,7 @@ import pytest
 
 from imgclf import ImgclfError, files
 from imgclf.classifier import predict
+from imgclf.evaluation import report
 from imgclf.experiments import trials
 from imgclf.experiments.trials import Trial
 from support.trials import write_scores, write_trial
@@ -75,6 +76,8 @@ def test_trial_names_do_not_depend_on_the_order_and_are_valid_folder_names():
         == trials.trial_name("fruit", {"dropout": 0.2, "epochs": 5})
         == "fruit@dropout=0.2,epochs=5"
     )
+    paths = [trials.trial_name("fruit", {"backbone": f"/nets/{name}.onnx"}) for name in ("a-b", "a/b")]
+    assert paths[0] != paths[1]
     long = [trials.trial_name("fruit", {"backbone": f"/home/{'deep/' * 60}{name}.onnx"}) for name in "ab"]
     assert long[0] != long[1] and all("/" not in name and len(name.encode()) < 255 for name in long)
 
@@ -87,9 +90,9 @@ def test_the_table_is_ranked_by_held_out_accuracy():
     assert table.index.tolist() == [1, 2]
     assert table.to_dict("list") == {  # not the seed, which all share
         "epochs": ["10", "5"],
-        "held-out accuracy": ["90.0% of 50", "80.0% of 50"],
+        "held-out accuracy": ["90.0% (78% to 97%) of 50", "80.0% (66% to 90%) of 50"],
         "test accuracy": ["80.0%", "90.0%"],
-        "95 % interval": ["71% to 87%", "83% to 94%"],
+        "95 % interval": ["71% to 87%", "82% to 95%"],
         "p": ["", f"{2 * 0.5**10:.2f}"],  # ten images differ, all one way: ten equal coin tosses, either side
     }
     times = trials.times([low, failed, high])
@@ -98,14 +101,17 @@ def test_the_table_is_ranked_by_held_out_accuracy():
 
 
 def test_a_trial_is_printed_with_its_held_out_accuracy_or_its_error():
-    assert str(write_trial(1, 90, held_out=40)) == "held-out accuracy 80% (67% to 89%, 50 images)"
+    assert str(write_trial(1, 90, held_out=40)) == "held-out accuracy 80% (66% to 90%, 50 images)"
     assert str(Trial("fruit@epochs=20", {}, "", {}, error="the disk is full")) == "failed: the disk is full"
 
 
 def test_trials_are_ranked_by_the_lower_bound_and_not_by_the_accuracy():
     few, many = write_trial(1, 90, held_out=12, epochs=5), write_trial(1, 90, held_out=49, epochs=10)
     write_scores(files.proc_dir(few.name) / files.HELD_OUT, 12, 12)
-    assert list(trials.table([few, many])["held-out accuracy"]) == ["98.0% of 50", "100.0% of 12"]
+    assert list(trials.table([few, many])["held-out accuracy"]) == [
+        "98.0% (89% to 100%) of 50",
+        "100.0% (74% to 100%) of 12",
+    ]
 
 
 def test_trials_on_other_test_images_have_no_p_value():
@@ -131,6 +137,15 @@ def replace_value(path, key, value):
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
 
 
+def test_scores_of_training_images_are_no_test_accuracy_of_a_trial():
+    trial = write_trial(3, 70, held_out=25, epochs=5)
+    folder = files.proc_dir(trial.name)
+    report.write(trial.test_evaluation, folder, evaluated_on="train")  # as earlier versions wrote it
+    with pytest.raises(ImgclfError, match="its images are not test images"):
+        trials.table([trial])
+    assert trials.read(trial.name) is None
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -140,6 +155,7 @@ def replace_value(path, key, value):
         lambda folder: replace_value(folder / files.TRIAL_RECORD, "seconds", {"02": "1"}),
         lambda folder: replace_value(folder / files.TRIAL_RECORD, "values", []),
         lambda folder: (folder / files.SCORES).unlink(),
+        lambda folder: (folder / files.EVALUATION).unlink(),
         lambda folder: (folder / files.HELD_OUT).write_bytes(b"PK"),
     ],
 )

@@ -177,7 +177,7 @@ def test_each_classifier_is_written_and_scores_as_its_head_does(colours):
             )
             > 0.7
         )
-        held_out = suspects.out_of_fold_evaluation(search, train.images)
+        held_out = suspects.out_of_fold_evaluation(search, train.images, parts.cluster)
         assert set(held_out.sha256) == set(record.read(proc()).held_back)
         assert "3 validation images of fine-tuning" in heads.summary(search, train, kind)
 

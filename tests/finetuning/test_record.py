@@ -2,10 +2,11 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
-from imgclf import files
+from imgclf import files, svm
 from imgclf.finetuning import record
 from support.project import ROOT
 
@@ -28,4 +29,14 @@ def test_a_value_of_another_type_is_a_damaged_record(tmp_path, key, value):
 @pytest.mark.parametrize("content", ["null", "3", "[" * 10_000])
 def test_another_json_value_is_a_damaged_record(tmp_path, content):
     (tmp_path / record.RECORD).write_text(content)
+    assert record.read(tmp_path) is None
+
+
+def test_a_last_layer_of_another_fine_tuning_is_damage_too(tmp_path):
+    for name in (record.RECORD, files.REFINED_NETWORK, files.DNN_HEAD):
+        shutil.copy(SAMPLE / name, tmp_path / name)
+    head, done = svm.read(tmp_path / files.DNN_HEAD), record.read(tmp_path)
+    record.write(tmp_path, head, done)
+    assert record.read(tmp_path) is not None
+    svm.write(replace(head, weights=-head.weights), tmp_path / files.DNN_HEAD)
     assert record.read(tmp_path) is None

@@ -78,3 +78,10 @@ def test_to_stop_early_waits_for_no_image():
     assert time.monotonic() - began < 20
     ends.set()
     assert len(begun) < 40
+
+
+def test_files_that_are_still_there_are_returned_and_without_any_the_remedy_is_named(many):
+    many[0].unlink()
+    assert loading.existing(many) == many[1:]
+    with pytest.raises(ImgclfError, match="none of the 1 images is there any more; restore them, or run 01_"):
+        loading.existing(many[:1])

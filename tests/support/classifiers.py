@@ -72,9 +72,8 @@ def trained_as(kind: str, folder: Path) -> Path:
     ).head
     svm.write(head, proc / files.SVM_HEAD)
     self_test = export.make_self_test(found, train.images, network, head)
-    export.write(
-        proc / files.CLASSIFIER, network, head, self_test, metadata={"parameters": {"classifier": kind}}
-    )
+    about = {"parameters": {"classifier": kind}}
+    export.write(proc / files.CLASSIFIER, network, head, self_test, metadata=about)
     return proc / files.CLASSIFIER
 
 

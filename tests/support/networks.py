@@ -12,9 +12,9 @@ from imgclf.networks import backbones
 from imgclf.networks.backbones import BACKBONES
 
 
-def write_tiny_network(path: Path) -> Path:
-    """An ONNX network for images of 32 x 32 pixels: one convolution of random weights, 8 features."""
-    weights = np.random.default_rng(0).normal(size=(8, 3, 5, 5)).astype(np.float32) / 255
+def write_tiny_network(path: Path, *, size: int = 32, seed: int = 0) -> Path:
+    """An ONNX network for images of `size` pixels: one convolution of random weights, 8 features."""
+    weights = np.random.default_rng(seed).normal(size=(8, 3, 5, 5)).astype(np.float32) / 255
     nodes = [
         helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
@@ -25,7 +25,7 @@ def write_tiny_network(path: Path) -> Path:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 32, 32, 3])],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", size, size, 3])],
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 8])],
         [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.array([2, 3]), "axes")],
     )

@@ -6,6 +6,7 @@ import numpy as np
 
 from imgclf import files, parameters
 from imgclf.evaluation import metrics, report
+from imgclf.evaluation.metrics import Evaluation
 from imgclf.experiments import trials
 from imgclf.experiments.trials import Trial
 
@@ -33,15 +34,21 @@ def write_trial(
     )
     folder = files.proc_dir(trial.name)
     trials.write(trial)
-    write_scores(folder / files.SCORES, images, correct, prefix="new" if others else "")
+    tested = evaluated(images, correct, prefix="new" if others else "")
+    report.write(tested, folder, evaluated_on="test")
     write_scores(folder / files.HELD_OUT, 50, held_out)
     return trial
 
 
-def write_scores(path: Path, count: int, correct: int, *, prefix: str = "") -> None:
-    """Write scores of `count` images of two labels, of which the first `correct` are predicted correctly."""
+def write_scores(path: Path, count: int, correct: int) -> None:
+    """Write scores of `count` images, see `evaluated`."""
+    report.write_scores(evaluated(count, correct), path)
+
+
+def evaluated(count: int, correct: int, *, prefix: str = "") -> Evaluation:
+    """Return an evaluation of two labels, of whose images the first `correct` are predicted correctly."""
     truth = np.array(["apple", "pear"] * (count // 2))
     is_correct = np.arange(count) < correct
     scores = (is_correct[:, None] == (truth[:, None] == ["apple", "pear"])).astype(np.float32)
     paths = [f"{prefix}{i}" for i in range(count)]
-    report.write_scores(metrics.evaluate(["apple", "pear"], paths, truth.tolist(), scores, scores), path)
+    return metrics.evaluate(["apple", "pear"], paths, truth.tolist(), scores, scores)

@@ -8,7 +8,7 @@ import pytest
 
 from imgclf.annotation.annotations import Annotations
 from imgclf.annotation.suspects import OutOfSampleScores, Suspect
-from imgclf.data import dataset, scan, split
+from imgclf.data import dataset, previous_split, scan, split
 
 with warnings.catch_warnings():
     warnings.simplefilter(
@@ -200,7 +200,7 @@ def test_a_pause_shows_changes_of_another_window_and_their_consequences(annotato
     found = annotations.dataset
     dataset.write(found)
     split.write(found, split.split(found))
-    annotator.sides = split.read_previous("colours")
+    annotator.sides = previous_split.read("colours")
     elsewhere = Annotations(scan.scan_folder("colours", folder))
     elsewhere.relabel(range(4), "red")
     annotator.keyboard._handle_custom_msg({"idle": True}, [])
@@ -216,7 +216,9 @@ def test_details_have_prediction_label_quality_and_split(annotations):
         ("blue", "green", "red"), {annotations.images[0].sha256: np.array([0.25, 0.5, 0.25])}
     )
     annotator = Annotator(
-        annotations, out_of_sample=scores, sides=split.PreviousSplit({annotations.images[0].sha256: "test"})
+        annotations,
+        out_of_sample=scores,
+        sides=previous_split.PreviousSplit({annotations.images[0].sha256: "test"}),
     )
     assert (
         "label <b>blue</b>, test<br>predicted <b>green</b> 0.50, label quality 0.25"

@@ -7,7 +7,7 @@ import pytest
 
 from imgclf.annotation import review
 from imgclf.data import dataset
-from imgclf.data.split import PreviousSplit
+from imgclf.data.previous_split import PreviousSplit
 from support.evaluations import scored
 
 with warnings.catch_warnings():
@@ -52,6 +52,14 @@ def test_the_first_image_is_shown_with_its_details_and_bars(browser):
 
 def test_the_text_representation_is_the_same_in_every_run(browser):
     assert repr(browser) == "[browser of 6 scored images: run this cell to use it]"
+
+
+def test_images_that_are_missing_from_the_evaluation_are_counted(annotations):
+    incomplete = replace(scored(annotations), missing=("red/r99.jpg",), missing_labels=("red",))
+    browser = ResultsBrowser(incomplete, annotations)
+    assert repr(browser) == "[browser of 6 scored images (1 more are missing): run this cell to use it]"
+    heading = browser._tabs[CONFUSION].children[0].value
+    assert heading.startswith("6 images (1 more are missing), right ones on the diagonal")
 
 
 def test_every_key_of_the_legend_is_captured(browser):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from imgclf import ImgclfError, engines, features
+from imgclf import ImgclfError, engines, features, files
 from imgclf.data import scan
 from imgclf.data.dataset import Dataset, Image
 from imgclf.features import Cache, Features
@@ -224,6 +224,31 @@ def test_a_shard_that_does_not_fit_the_others_is_named_with_the_remedy(colours, 
     np.savez(cache.folder / "other.npz", sha256=np.array(["0" * 64]), features=vectors)
     with pytest.raises(ImgclfError, match=r"other\.npz: damaged; delete it and run 03_run_dnn again"):
         cache.features(colours.images)
+
+
+@pytest.mark.parametrize("change", ["features", "keys", "folder"])
+def test_a_shard_that_is_not_as_it_was_written_is_refused(colours, tiny_network, cache, change):
+    features.compute(colours, tiny_network, cache)
+    (shard,) = cache.folder.iterdir()
+    assert features.is_whole(shard)
+    arrays = files.read_npz(shard)
+    if change == "folder":  # that of another network or precision
+        cache = Cache(shard.parent.rename(shard.parent.with_name("another-network-f32")))
+        shard = cache.folder / shard.name
+    else:
+        name = {"features": "features", "keys": "sha256"}[change]
+        files.write_npz(shard, arrays | {name: arrays[name][::-1]})
+    assert not features.is_whole(shard)
+    with pytest.raises(ImgclfError, match=rf"{shard.name}: damaged; delete it and run 03_run_dnn again"):
+        cache.features(colours.images)
+
+
+def test_a_shard_of_version_0_1_0_has_no_checksum_and_is_used(colours, tiny_network, cache):
+    features.compute(colours, tiny_network, cache)
+    (shard,) = cache.folder.iterdir()
+    before = cache.features(colours.images).matrix
+    files.write_npz(shard, {name: files.read_npz(shard)[name] for name in ("sha256", "features")})
+    assert features.is_whole(shard) and (cache.features(colours.images).matrix == before).all()
 
 
 def test_a_missing_cache_says_what_to_run(colours, cache):

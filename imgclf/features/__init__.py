@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ from imgclf.engines import pipeline
 from imgclf.images.loading import Skipped, Source
 
 SHARD_IMAGES = 512  # written to disk at once: what a killed run loses at most
-MAX_MISSING = 0.05  # share of images without features that 04 accepts
+CHECKSUM = "checksum"  # array of a shard
+MAX_MISSING = 0.05  # share of images that 04 and 05 may lack: those without features, or gone
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,13 @@ class Cache:
         cls, dataset_name: str, network: Path, *, engine: str = "openvino", precision: str = "f32"
     ) -> "Cache":
         """Return the cache of a data set's features by a network; "auto" is resolved for this machine."""
-        precision = engines.resolved_precision(engine, precision)
-        fingerprint = files.sha256(network)[:16]
-        return cls(files.proc_dir(dataset_name) / "features" / f"{network.stem}-{fingerprint}-{precision}")
+        name = cls.name(network, files.sha256(network), engines.resolved_precision(engine, precision))
+        return cls(files.proc_dir(dataset_name) / "features" / name)
+
+    @staticmethod
+    def name(network: Path, sha256: str, resolved_precision: str) -> str:
+        """Return the name of the folder of features by a network with the precision "f32" or "bf16"."""
+        return f"{network.stem}-{sha256[:16]}-{resolved_precision}"
 
     def _shards(self) -> list[Path]:
         return sorted(self.folder.glob("*.npz"))
@@ -83,10 +88,9 @@ class Cache:
         """Write features as one more shard, by an atomic write."""
         # Named by its images, so that two runs never write the same shard differently.
         name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
-        files.write_npz(
-            self.folder / f"{name}.npz",
-            {"sha256": np.array(keys), "features": matrix.astype(np.float32, copy=False)},
-        )
+        shard = self.folder / f"{name}.npz"
+        arrays = {"sha256": np.array(keys), "features": matrix.astype(np.float32, copy=False)}
+        files.write_npz(shard, {**arrays, CHECKSUM: np.array(_checksum(shard, arrays))})
 
     def features(self, images: Sequence[Image]) -> Features:
         """Return the features of those of the images that are cached, in the order of `images`.
@@ -115,16 +119,34 @@ class Cache:
         return Features(matrix, found)
 
 
-def _read_shard(shard: Path, *names: str) -> dict[str, np.ndarray]:
+def is_whole(shard: Path) -> bool:
+    """Whether a shard can be read and holds what was written, for the network that its folder names."""
     try:
-        arrays = files.read_npz(shard, *(names or ("sha256", "features")))
+        return bool(_read_shard(shard))
+    except ImgclfError:
+        return False
+
+
+def _checksum(shard: Path, arrays: Mapping[str, np.ndarray]) -> str:
+    """Return a hash of the features, their keys, and the network and precision: the name of the folder."""
+    content = hashlib.sha256("\n".join([shard.parent.name, *arrays["sha256"].tolist()]).encode())
+    content.update(np.ascontiguousarray(arrays["features"]).data)
+    return content.hexdigest()
+
+
+def _read_shard(shard: Path, *names: str) -> dict[str, np.ndarray]:
+    """Return arrays of a shard; all are checked against its checksum, which version 0.1.0 did not write."""
+    try:
+        arrays = files.read_npz(shard, *names)
         sha256, vectors = arrays["sha256"], arrays.get("features")
         if sha256.dtype.kind != "U" or sha256.ndim != 1:
             raise ValueError("sha256 is no list of texts")
         if vectors is not None and (vectors.dtype != np.float32 or vectors.shape[:1] != sha256.shape):
             raise ValueError("not a vector for each sha256")
+        if CHECKSUM in arrays and arrays[CHECKSUM].item() != _checksum(shard, arrays):
+            raise ValueError("not as it was written")
         return arrays
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise _damaged(shard) from error
 
 

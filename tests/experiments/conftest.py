@@ -1,0 +1,32 @@
+"""A data folder in which notebooks 01 to 05 have run, without a kernel."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support import in_process
+from support.in_process import Folder
+from support.networks import write_tiny_network
+from support.pictures import write_colours
+
+
+@pytest.fixture(scope="package")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """01 to 05 have run on the colours, with the tiny network beside the data folder. It is read-only."""
+    data = tmp_path_factory.mktemp("finished") / "data"
+    write_colours(data / "images" / "colours")
+    write_tiny_network(data.parent / "tiny.onnx")
+    folder = Folder(data, in_process.given(data.parent / "tiny.onnx"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCLF_DATA", str(data))
+        in_process.leave_out_what_is_shown(patch)
+        folder.run("01", "05")
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Folder, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    """$IMGCLF_DATA, a copy of that data folder, in which notebooks run on."""
+    in_process.leave_out_what_is_shown(monkeypatch)
+    return Folder(shutil.copytree(finished.data, data_dir), finished.values)
