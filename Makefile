@@ -1,5 +1,5 @@
 # make run     from images to an evaluated classifier        make lab    the notebooks in JupyterLab
-# make check   lint, types and unit tests, in two minutes    make bench  speed and memory, as ratios
+# make check   lint, types and unit tests, in 3 minutes      make bench  speed and memory, as ratios; coverage of intervals; copies found
 # make test    everything that is tested                  make fuzz   random input; make kill: SIGKILL at random moments
 #
 # make serve   the newest classifier as a REST API
