@@ -141,61 +141,53 @@ def copied(draws: np.random.Generator, accuracy: np.ndarray, cluster: np.ndarray
     return np.where(draws.random(len(cluster)) < correlation**0.5, one, own)
 
 
+def in_clusters(
+    draws: np.random.Generator, model: Callable, cluster: np.ndarray, correlation: float
+) -> list[np.ndarray]:
+    """The settings of every accuracy in `ACCURACIES`, of images in these clusters."""
+
+    def setting(accuracy: float) -> np.ndarray:
+        expected = np.full(cluster[-1] + 1, accuracy)
+
+        def draw() -> tuple[np.ndarray, np.ndarray]:
+            return model(draws, expected, cluster, correlation=correlation), cluster
+
+        return measured(draw, accuracy, (lambda correct, _: wilson(correct), intervals.accuracy))
+
+    return [setting(accuracy) for accuracy in ACCURACIES]
+
+
 def clustered_shares(
     model: Callable, sizes: Sequence[int], clusters: Sequence[int] = ()
 ) -> Iterator[tuple[str, list[np.ndarray]]]:
     """An accuracy of images in clusters, of every number in `IMAGES` that leaves five clusters."""
     draws = np.random.default_rng(0)
-    methods = (lambda correct, _: wilson(correct), intervals.accuracy)
     for size in sizes:
         numbers = clusters or [images // size for images in IMAGES if images >= 5 * size]
         for correlation in CORRELATIONS:
             settings = []
             for count in numbers:
-                cluster = np.arange(count).repeat(size)
-                for accuracy in ACCURACIES:
-                    expected = np.full(count, accuracy)
-
-                    def draw(expected=expected, cluster=cluster, correlation=correlation):
-                        return model(draws, expected, cluster, correlation=correlation), cluster
-
-                    settings.append(measured(draw, accuracy, methods))
+                settings += in_clusters(draws, model, np.arange(count).repeat(size), correlation)
             yield f"clusters of {size}, correlation {correlation}", settings
 
 
 def unequal_clusters() -> Iterator[tuple[str, list[np.ndarray]]]:
     """Half of the images alone, the other half in clusters of ten."""
     draws = np.random.default_rng(0)
-    methods = (lambda correct, _: wilson(correct), intervals.accuracy)
     for correlation in CORRELATIONS:
         settings = []
         for images in (100, 200, 500):
             cluster = np.append(np.arange(images // 2), images // 2 + np.arange(images // 2) // 10)
-            for accuracy in ACCURACIES:
-                expected = np.full(cluster[-1] + 1, accuracy)
-
-                def draw(expected=expected, cluster=cluster, correlation=correlation):
-                    return correct(draws, expected, cluster, correlation=correlation), cluster
-
-                settings.append(measured(draw, accuracy, methods))
+            settings += in_clusters(draws, correct, cluster, correlation)
         yield f"100 to 500 images, correlation {correlation}", settings
 
 
 def groups_beside_single_images() -> Iterator[tuple[str, list[np.ndarray]]]:
     draws = np.random.default_rng(0)
-    methods = (lambda correct, _: wilson(correct), intervals.accuracy)
     for name, sizes in GROUPED.items():
         cluster = np.arange(len(sizes)).repeat(sizes)
         for correlation in CORRELATIONS[:-1]:
-            settings = []
-            for accuracy in ACCURACIES:
-                expected = np.full(len(sizes), accuracy)
-
-                def draw(expected=expected, cluster=cluster, correlation=correlation):
-                    return correct(draws, expected, cluster, correlation=correlation), cluster
-
-                settings.append(measured(draw, accuracy, methods))
-            yield f"{name}, correlation {correlation}", settings
+            yield f"{name}, correlation {correlation}", in_clusters(draws, correct, cluster, correlation)
 
 
 def averages() -> Iterator[tuple[str, list[np.ndarray]]]:
