@@ -39,7 +39,7 @@ def read(path: Path) -> dict[str, Value]:
     """
     import nbformat  # here, since an installation that only serves needs no notebooks
 
-    return _read_cell(_parameters_cell(nbformat.read(path, as_version=4), path.name).source, path.name)
+    return read_cell(_parameters_cell(nbformat.read(path, as_version=4), path.name).source, path.name)
 
 
 def code_sha256(path: Path, ran: Iterable[str] | None = None) -> str:
@@ -69,7 +69,13 @@ def _parameters_cell(notebook: "nbformat.NotebookNode", name: str) -> "nbformat.
     )
 
 
-def _read_cell(source: str, name: str) -> dict[str, Value]:
+def read_cell(source: str, name: str) -> dict[str, Value]:
+    """Return the values that a parameters cell assigns.
+
+    Raises
+    ------
+    ImgclfError : a line is not `NAME = VALUE` or `NAME: TYPE = VALUE`; `name` says in which notebook.
+    """
     try:
         return dict(_assignment(line) for line in ast.parse(source).body)
     except (SyntaxError, ValueError) as error:
@@ -103,7 +109,7 @@ def change_defaults(changes: Mapping[str, Value] | None) -> list[Path]:
     for path in paths():
         notebook = nbformat.read(path, as_version=4)
         cell = _parameters_cell(notebook, path.name)
-        values = {} if changes is None else {**_read_cell(cell.source, path.name), **changes}
+        values = {} if changes is None else {**read_cell(cell.source, path.name), **changes}
         source = cell_source(path.name[:2], values)
         if source != cell.source:
             cell.source = source
