@@ -59,9 +59,9 @@ STALE_SECONDS = 24 * 3600
 PROJECT_FILE = "imgclf.toml"  # marks the folder of a project, and holds its parameters
 OTHERS_WRITE = 0o002
 
-# A wheel holds the notebooks and manifests beside the modules, a clone beside the package.
+# A clone has the notebooks and manifests beside the package, a wheel in it.
 PACKAGE = Path(__file__).parent
-CLONE = None if (PACKAGE / "notebooks").is_dir() else PACKAGE.parent
+CLONE = PACKAGE.parent if (PACKAGE.parent / "data_manifest").is_dir() else None
 
 UNWRITABLE = {
     errno.ENOSPC: "the disk is full; free some space and run again",
