@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from imgclf import __version__, files
-from imgclf.experiments import notebooks
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "scikit-learn", "torch")
 GIT_SECONDS = 10
@@ -35,12 +34,9 @@ def _described() -> Iterator[tuple[str, str]]:
 
 
 def _git(*arguments: str) -> str:
-    """Return what git says of the folder of the notebooks; empty without git or outside a repository.
-
-    An installed package is part of no repository, even if its virtual environment lies in one.
-    """
-    folder = notebooks.NOTEBOOKS.parent
-    if not (folder / ".git").exists():
+    """Return what git says of the project, or of the clone; empty without git or outside a repository."""
+    folder = files.project_dir() or files.CLONE
+    if folder is None:  # an installed package is part of no repository, even if one is around it
         return ""
     try:
         return subprocess.run(

@@ -199,7 +199,9 @@ class TestCircumstances:
         ).stdout.strip()
 
     def test_the_commit_of_the_clone_and_whether_it_was_changed(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "notebooks")
+        monkeypatch.setattr(files, "CLONE", None)
+        assert "git commit" not in environment.described()  # installed
+        monkeypatch.setattr(files, "CLONE", tmp_path)
         assert "git commit" not in environment.described()
         (tmp_path / "notebooks").mkdir()
         (tmp_path / "notebooks" / "a.ipynb").write_text("1")
@@ -214,7 +216,7 @@ class TestCircumstances:
         assert environment.described()["git state"] == "changed since"
 
     def test_no_program_that_a_repository_names_is_started(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "notebooks")
+        monkeypatch.setattr(files, "CLONE", tmp_path)
         (tmp_path / "notebooks").mkdir()
         (tmp_path / "hook").write_text(f"#!/bin/sh\ntouch '{tmp_path}/started'\n")
         (tmp_path / "hook").chmod(0o755)
@@ -224,6 +226,17 @@ class TestCircumstances:
         self.git(tmp_path, "config", "core.fsmonitor", str(tmp_path / "hook"))
         assert environment.described()["git state"] == "as committed"
         assert not (tmp_path / "started").exists()
+
+    def test_the_commit_of_a_project_and_not_of_the_clone(self, data_dir, monkeypatch):
+        (data_dir / "sub").mkdir(parents=True)
+        (data_dir / "imgclf.toml").touch()
+        monkeypatch.chdir(data_dir)
+        assert "git commit" not in environment.described()
+        self.git(data_dir, "init", "-q")
+        self.git(data_dir, "add", "-A")
+        self.git(data_dir, "commit", "-qm", "first")
+        monkeypatch.chdir(data_dir / "sub")
+        assert environment.described()["git commit"] == self.git(data_dir, "rev-parse", "HEAD")
 
     def test_without_git_nothing_is_said(self, monkeypatch):
         monkeypatch.setenv("PATH", "/nowhere")
