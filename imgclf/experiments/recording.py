@@ -99,18 +99,22 @@ def report_path(values: Mapping[str, Any]) -> Path:
 def finish(run: Run, values: Mapping[str, Any]) -> Run:
     """Finish a run whose notebooks were executed, with what each of them took.
 
+    On a full disk, or without permission to write, a line says what was not recorded.
+
     Parameters
     ----------
     values : parameters of 05_evaluate. If it was up to date and did not run, its evaluation is recorded now.
-
-    Raises
-    ------
-    ImgclfError : a file of the run cannot be written, or one of the evaluation not be read.
     """
     values = _with_defaults(values)
-    if not runs.reread(run).metrics:
-        write(run, values)
-    return runs.finish(run, **_costs(str(values["dataset_name"])))
+    try:
+        if not runs.reread(run).metrics:
+            write(run, values)
+        return runs.finish(run, **_costs(str(values["dataset_name"])))
+    except (OSError, ImgclfError) as error:
+        print(f"not recorded in the run history: {error}")
+        with suppress(OSError, ImgclfError):
+            return runs.fail(run, f"not recorded: {error}")
+        return run
 
 
 def write(run: Run, values: Mapping[str, Any]) -> Run:
