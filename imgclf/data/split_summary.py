@@ -8,7 +8,7 @@ from imgclf.data.split import Split
 
 
 def text(dataset: Dataset, split: Split) -> str:
-    """Return how many images are in each set, how they were chosen, and what is doubtful; a sentence a line."""
+    """Return how many images are in each set, how they were chosen, and what is doubtful, line by line."""
     images = (
         f"{len(split.train):,} images train, {len(split.test):,} test, in {len(dataset.labels):,} labels."
     )
@@ -25,8 +25,8 @@ def _chosen(dataset: Dataset, split: Split) -> str:
     if given:
         return f"The test images are those in the folder {' and '.join(given)}."
     return (
-        f"The split is by the content of the files, {split.train_fraction:.0%} of the images of each label to "
-        f"train (seed {split.seed})."
+        f"The split is by the content of the files, {split.train_fraction:.0%} of the images of each label "
+        f"to train (seed {split.seed})."
     )
 
 

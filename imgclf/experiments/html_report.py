@@ -1,8 +1,8 @@
 """The report of an evaluation: one HTML file to mail or print, made from the executed notebook.
 
-It has the cells that are tagged "report", without code; the cell tagged "report-title" prints its title and first
-lines. The file loads nothing and runs no script. Labels and file names come from somebody's folder: what is text
-stays text, and HTML is sanitized.
+It has the cells that are tagged "report", without code; the cell tagged "report-title" prints its title and
+first lines. The file loads nothing and runs no script. Labels and file names come from somebody's folder: what
+is text stays text, and HTML is sanitized.
 """
 
 import base64
@@ -52,8 +52,8 @@ def write(notebook: "NotebookNode", path: Path) -> None:
 
     Parameters
     ----------
-    notebook : 05_evaluate with its outputs. One of version 0.1.0 has no tags: then all cells are taken but the
-        first, the title of the notebook.
+    notebook : 05_evaluate with its outputs. One of version 0.1.0 has no tags: then all cells are taken but
+        the first, the title of the notebook.
     """
     from nbconvert.exporters import HTMLExporter
 
