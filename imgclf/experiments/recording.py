@@ -15,7 +15,7 @@ from imgclf.classifier.model import read_metadata
 from imgclf.data import dataset, split
 from imgclf.data.split_check import TEST, TRAIN
 from imgclf.evaluation import report
-from imgclf.experiments import cost, environment, notebooks, outputs, provenance, runs
+from imgclf.experiments import cost, environment, html_report, notebooks, outputs, provenance, runs
 from imgclf.experiments.run import Run
 from imgclf.finetuning import record as finetuning
 from imgclf.parameters import DNN, SVM, Value
@@ -66,17 +66,15 @@ def record(namespace: Mapping[str, Any]) -> None:
         line = "recorded in the run history"
     except (OSError, ImgclfError) as error:
         line = f"not recorded in the run history: {error}"
-    print("; ".join(filter(None, [line, report_line])))
+    print(f"{line}; {report_line}")
     if not executing and (sentence := hand_in_all()):
         print(sentence)
 
 
 def _write_report(executed: "NotebookNode", path: Path) -> str:
     """Write the report, and say where it is, or why there is none."""
-    if not find_spec("imgclf.experiments.html_report"):
-        return ""
     try:
-        import_module("imgclf.experiments.html_report").write(executed, path)
+        html_report.write(executed, path)
         return f"report: {files.display_path(path)}"
     except (OSError, ImgclfError) as error:
         with suppress(OSError):
