@@ -91,7 +91,7 @@ def hand_in_all() -> str:
 
 def report_path(values: Mapping[str, Any]) -> Path:
     """Return the path of the report of an evaluation, from the parameters of 05_evaluate."""
-    return _results(values) / REPORT
+    return _results(_with_defaults(values)) / REPORT
 
 
 def finish(run: Run, values: Mapping[str, Any]) -> Run:
