@@ -193,6 +193,7 @@ def delete(run: Run) -> None:
     ImgclfError : the run is running, was deleted already, or a file cannot be removed.
     """
     from imgclf.classifier import storage
+    from imgclf.experiments import tracking
 
     with _changes():
         run = reread(run)
@@ -202,6 +203,7 @@ def delete(run: Run) -> None:
             gone = root() / DELETED
             shutil.rmtree(gone, ignore_errors=True)  # of a process that was killed
             run.folder.rename(gone)  # so that no half of a run stays in the list
+            tracking.delete_later(run)
             shutil.rmtree(gone)
             storage.remove_unused(root() / WEIGHTS, _folders())
 
