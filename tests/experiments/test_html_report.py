@@ -10,10 +10,9 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from imgclf import ImgclfError, cli
+from imgclf import ImgclfError
 from imgclf.experiments import html_report, notebooks, outputs, run, runs
 
 HOSTILE = """<script>x("1")</script><img onerror='x(2)'>"""
@@ -253,31 +252,6 @@ class TestOfARun:
         assert path == made.folder / "report.html" and "of the run" in page.text
         assert f"{made.started[:16].replace('T', ' ')}, imgclf 1.2.3" in page.text
 
-    def test_the_command_writes_that_of_the_newest_run_and_prints_its_path(self):
-        a_run()
-        newest = a_run(prose("the newest"))
-        runs.fail(runs.start(runs.BY_HAND, "fruit", {}), "stopped")
-        result = CliRunner().invoke(cli.main, ["report"])
-        assert result.stdout == f"{newest.folder / 'report.html'}\n", result.output
-        assert "the newest" in (newest.folder / "report.html").read_text(encoding="utf-8")
-
-    def test_the_command_takes_an_id_and_a_file_that_it_overwrites_only_when_asked(self, tmp_path):
-        chosen = a_run(prose("the chosen"))
-        a_run()
-        arguments = ["report", chosen.id[:8], "--output", str(tmp_path / "r.html")]
-        assert CliRunner().invoke(cli.main, arguments).stdout == f"{tmp_path / 'r.html'}\n"
-        assert "the chosen" in (tmp_path / "r.html").read_text(encoding="utf-8")
-        again = CliRunner().invoke(cli.main, arguments)
-        assert again.exit_code == 1 and "exists already; name another file" in again.stderr
-        assert CliRunner().invoke(cli.main, [*arguments, "--replace"]).exit_code == 0
-
-    def test_open_shows_it_in_the_browser(self, monkeypatch, tmp_path):
-        seen = tmp_path / "seen"
-        monkeypatch.setenv("BROWSER", f"sh -c 'echo $0 > {seen}' %s")
-        made = a_run()
-        assert CliRunner().invoke(cli.main, ["report", "--open"]).exit_code == 0
-        assert seen.read_text() == f"{(made.folder / 'report.html').as_uri()}\n"
-
     def test_where_05_did_not_run_again_the_report_of_the_run_is_taken(self, tmp_path):
         made = a_run()
         (made.folder / html_report.NOTEBOOK).unlink()
@@ -297,7 +271,3 @@ class TestOfARun:
         (made.folder / html_report.NOTEBOOK).write_text("{")
         with pytest.raises(ImgclfError, match=r"05_evaluate.ipynb: damaged; choose another run"):
             html_report.write_of(made)
-
-    def test_without_a_run_the_command_says_so(self):
-        with pytest.raises(ImgclfError, match="no run with an evaluation yet; imgclf run makes one"):
-            html_report.newest()
