@@ -118,7 +118,7 @@ def connect() -> Store:
     sqlite3.Error : the database is locked, damaged or cannot be written.
     """
     uri, folder = tracking.uri(), files.data_dir()
-    location = None if uri.startswith(("http:", "https:")) else (folder / tracking.ARTIFACTS).as_uri()
+    location = None if tracking.is_server() else (folder / tracking.ARTIFACTS).as_uri()
     if uri != tracking.own_uri():
         from mlflow import MlflowClient
 
@@ -218,7 +218,8 @@ def _experiment(store: Store, dataset_name: str) -> str:
         name = dataset_name if number == 1 else f"{dataset_name} ({number})"
         found = store.client.get_experiment_by_name(name)
         if found is None:
-            return str(store.client.create_experiment(name, artifact_location=store.location))
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # else the page shows chats first
+            return str(store.client.create_experiment(name, store.location, kind))
         if found.lifecycle_stage == "active":
             return str(found.experiment_id)
     raise AssertionError  # the loop has no end

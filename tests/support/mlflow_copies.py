@@ -36,7 +36,9 @@ print("\\n" + json.dumps(copies))
 
 def with_client(code: str, *arguments: str, uri: str = "") -> str:
     """The output of Python code that has a `client` of MLflow."""
-    prelude = f"import sys\nfrom mlflow import MlflowClient\nclient = MlflowClient({uri or tracking.own_uri()!r})\n"
+    prelude = (
+        f"import sys\nfrom mlflow import MlflowClient\nclient = MlflowClient({uri or tracking.own_uri()!r})\n"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", prelude + code, *arguments],
         env=tracking.environment(),
