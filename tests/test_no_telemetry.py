@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import nbformat
 import pytest
 
 import imgclf
-from imgclf.experiments import notebooks, sequence
+from imgclf.experiments import notebooks, runs, sequence, tracking
 
 WATCHED = (
     "CI",
@@ -55,6 +56,24 @@ for name in engines.ENGINES:
     shapes += [features.shape for features, in ready.run([np.zeros((2, 32, 32, 3), np.uint8)])]
 assert shapes == [(2, 8), (2, 8)]
 """
+# The same in each Python process that is started: it writes down whom it looks for, and is kept from it.
+IN_EACH_PROCESS = """
+import os, sys
+
+def listen(event, arguments):
+    if event in ("socket.connect", "socket.sendto"):
+        host = arguments[1][0] if isinstance(arguments[1], tuple) else ""
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = arguments[0] or ""
+    else:
+        return
+    if str(host) not in ("", "127.0.0.1", "::1", "localhost", "0.0.0.0"):
+        with open(os.environ["CONTACTED"], "a") as file:
+            file.write(f"{host}\\n")
+        raise OSError("no test may contact it")
+
+sys.addaudithook(listen)
+"""
 REPORT = """
 contacted = sorted({str(a) for a in attempts if str(a) not in ("", "127.0.0.1", "::1", "localhost", "0.0.0.0")})
 print(json.dumps(contacted))
@@ -71,6 +90,21 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("USERPROFILE", str(folder))
     return folder
+
+
+@pytest.fixture
+def contacted(home, tmp_path, monkeypatch) -> Path:
+    """A file to which each Python process started from now on appends whom it tried to contact; MLflow does not take it for a test."""
+    (tmp_path / "watch").mkdir()
+    (tmp_path / "watch" / "sitecustomize.py").write_text(IN_EACH_PROCESS)
+    path = tmp_path / "contacted"
+    path.write_text("")
+    monkeypatch.setenv("CONTACTED", str(path))
+    paths = [str(tmp_path / "watch"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    for name in ("PYTEST_CURRENT_TEST", "MLFLOW_TRACKING_URI", *tracking.OFF):
+        monkeypatch.delenv(name, raising=False)
+    return path
 
 
 def files_in(home: Path) -> set[str]:
@@ -119,6 +153,38 @@ def test_imports_send_nothing_and_write_nothing_into_the_home_folder(home):
     code = f"import {', '.join(imgclf_modules())}\n"
     assert json.loads(python(AUDIT + code + REPORT)) == []
     assert unexpected(home) == set()
+
+
+def hand_in_a_run(monkeypatch) -> None:
+    monkeypatch.delenv(
+        "PYTEST_CURRENT_TEST", raising=False
+    )  # which pytest sets again, and for which MLflow is silent
+    runs.finish(runs.start(runs.BY_RUN, "fruit", {}), metrics={"overall accuracy": 0.5})
+    assert tracking.hand_in_all() == ""
+
+
+@pytest.mark.slow
+def test_mlflow_alone_would_send_what_handing_in_does_not(contacted, home, monkeypatch):
+    hand_in_a_run(monkeypatch)
+    assert (contacted.read_text(), files_in(home)) == ("", set())
+    monkeypatch.setattr(tracking, "OFF", {})
+    hand_in_a_run(monkeypatch)
+    assert "mlflow" in contacted.read_text()
+
+
+@pytest.mark.service
+@pytest.mark.slow
+def test_the_page_of_the_history_sends_nothing_and_writes_nothing_into_the_home_folder(
+    contacted, home, monkeypatch
+):
+    hand_in_a_run(monkeypatch)
+    with tracking.page() as url:
+        path = url.partition("#")[0]
+        httpx.get(path).raise_for_status()
+        httpx.get(f"{path}ajax-api/2.0/mlflow/experiments/search?max_results=5").raise_for_status()
+        told = httpx.get(f"{path}ajax-api/3.0/mlflow/ui-telemetry").json()
+    assert told["disable_ui_telemetry"] is True
+    assert (contacted.read_text(), files_in(home)) == ("", set())
 
 
 @pytest.mark.notebooks

@@ -7,7 +7,11 @@ from typing import Unpack
 import click
 
 from imgclf import ImgclfError, __version__
+<<<<<<< HEAD
 from imgclf.cli import output, projects, report, runs
+=======
+from imgclf.cli import history, output, projects, runs
+>>>>>>> b20467318551f41dcc36d54caaa7303d2b9965c3
 from imgclf.cli.group import Commands
 from imgclf.cli.output import ResultOptions, result_options
 from imgclf.service.limits import LEAST_MEMORY_MB, MB, Limits
@@ -22,7 +26,11 @@ def main() -> None:
     """
 
 
+<<<<<<< HEAD
 for command in (projects.new, projects.set_parameters, projects.lab, report.report, runs.runs_group):
+=======
+for command in (projects.new, projects.set_parameters, projects.lab, runs.runs_group, history.history):
+>>>>>>> b20467318551f41dcc36d54caaa7303d2b9965c3
     main.add_command(command)
 
 

@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import chdir, closing, suppress
+from contextlib import chdir, closing, contextmanager, suppress
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
@@ -118,39 +118,62 @@ def connect() -> Store:
     sqlite3.Error : the database is locked, damaged or cannot be written.
     """
     uri, folder = tracking.uri(), files.data_dir()
-    location = None if uri.startswith(("http:", "https:")) else (folder / tracking.ARTIFACTS).as_uri()
+    location = None if tracking.is_server() else (folder / tracking.ARTIFACTS).as_uri()
     if uri != tracking.own_uri():
         from mlflow import MlflowClient
 
         return Store(MlflowClient(uri), tracking.without_password(uri), location)
     database = folder / tracking.DATABASE
-    is_new = not database.exists() or not database.stat().st_size
-    # MLflow repeats for minutes what SQLite answers at once.
+    if is_new := not database.exists() or not database.stat().st_size:
+        _make_database(database)
+    with _exclusive(database) as connection:
+        _follow_folder(connection, (folder / tracking.ARTIFACTS).as_uri())
+    return Store(_client_of(database), uri, location, is_new)
+
+
+@contextmanager
+def _exclusive(database: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database to write into it; MLflow repeats for minutes what SQLite refuses at once."""
     with closing(sqlite3.connect(database, timeout=DATABASE_SECONDS, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        if not is_new:
-            _follow_folder(connection, location)
+        yield connection
         connection.execute("COMMIT")
+
+
+def _make_database(database: Path) -> None:
+    """Make an empty database of MLflow, as a whole: it does not repair one that a full disk cut short."""
+    temporary = database.with_name(f".{database.name}.part")
+    temporary.unlink(missing_ok=True)
+    try:
+        with _exclusive(temporary):
+            pass
+        _client_of(temporary)
+        os.replace(temporary, database)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _client_of(database: Path) -> "MlflowClient":
+    """Return a client whose tables are there."""
     from mlflow import MlflowClient
 
-    with chdir(folder):  # a path with "@" or "?" means something else in a URI
-        client = MlflowClient(f"sqlite:///{tracking.DATABASE}")
+    with chdir(database.parent):  # "@" or "?" in its path would mean something else in a URI
+        client = MlflowClient(f"sqlite:///{database.name}")
         client.search_experiments(max_results=1)
-    return Store(client, uri, location, is_new)
+    return client
 
 
-def _follow_folder(connection: sqlite3.Connection, location: str | None) -> None:
+def _follow_folder(connection: sqlite3.Connection, location: str) -> None:
     """Correct the paths of artefacts in a database whose data folder was moved or copied."""
-    with suppress(sqlite3.OperationalError):  # no such table: MLflow had no time to make them
-        stored = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
-        for (old,) in stored:
-            if old != location and old and old.endswith(f"/{tracking.ARTIFACTS}"):
-                for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                        f"WHERE substr({column}, 1, ?) = ?",
-                        (location, len(old) + 1, len(old), old),
-                    )
+    stored = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
+    for (old,) in stored:
+        if old != location and old and old.endswith(f"/{tracking.ARTIFACTS}"):
+            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                    (location, len(old) + 1, len(old), old),
+                )
 
 
 def hand_in(store: Store) -> str:
@@ -218,7 +241,8 @@ def _experiment(store: Store, dataset_name: str) -> str:
         name = dataset_name if number == 1 else f"{dataset_name} ({number})"
         found = store.client.get_experiment_by_name(name)
         if found is None:
-            return str(store.client.create_experiment(name, artifact_location=store.location))
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # else the page shows chats first
+            return str(store.client.create_experiment(name, store.location, kind))
         if found.lifecycle_stage == "active":
             return str(found.experiment_id)
     raise AssertionError  # the loop has no end

@@ -2,17 +2,26 @@
 
 import json
 import os
+import secrets
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
-from imgclf import files
+from imgclf import ImgclfError, files
 from imgclf.experiments import runs
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlflow_artifacts"  # in the data folder
 TO_DELETE = ".to_delete"  # below runs/: a file for each deleted run that MLflow still has
 SECONDS = 60  # that handing in may take
+START_SECONDS, STOP_SECONDS = 120, 10  # of MLflow's server
 INSTALL = "pip install 'imgclf[history]'"
 OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 # A server that is gone costs a few seconds, once; what it misses is handed in with the next run.
@@ -34,6 +43,11 @@ def uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or own_uri()
 
 
+def is_server() -> bool:
+    """Return whether runs are handed in to a server, which has a page already."""
+    return uri().startswith(("http:", "https:"))
+
+
 def without_password(text: str) -> str:
     """Return a URI without user name and password, as it may be shown and stored."""
     parts = urlsplit(text)
@@ -47,14 +61,14 @@ def environment() -> dict[str, str]:
     return {**PATIENCE, **os.environ, **OFF}
 
 
-def hand_in_all(*, seconds: float = SECONDS) -> str:
+def hand_in_all(*, seconds: float | None = SECONDS) -> str:
     """Hand in to MLflow what it lacks, and take over what a person changed on MLflow's page.
 
     New runs, deletions, and changed names, notes and tags. Without MLflow nothing is done.
 
     Parameters
     ----------
-    seconds : after which it is given up; what is done by then stays.
+    seconds : after which it is given up, or None; what is done by then stays.
 
     Returns
     -------
@@ -70,7 +84,7 @@ def hand_in_all(*, seconds: float = SECONDS) -> str:
     return f"MLflow: {reason}; the runs are kept as files in runs/ and handed in with the next one"
 
 
-def _hand_in(seconds: float) -> str:
+def _hand_in(seconds: float | None) -> str:
     """Return why something could not be handed in, or ""."""
     command = [sys.executable, "-m", "imgclf.experiments.mlflow_store"]
     try:
@@ -85,7 +99,7 @@ def _hand_in(seconds: float) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"not done after {seconds:g} s"
+        return f"not done after {seconds:g} s; imgclf history takes the time it needs"
     except OSError as error:
         return f"no process could be started ({error.strerror})"
     try:
@@ -103,3 +117,102 @@ def delete_later(run: runs.Run) -> None:
     """
     if run.handed_in:
         files.write_json(runs.root() / TO_DELETE / f"{run.id}.json", dict(run.handed_in))
+
+
+@contextmanager
+def page(port: int = 0) -> Iterator[str]:
+    """Serve MLflow's own page to this machine's user for the length of the block; gives its URL.
+
+    The server listens on 127.0.0.1 alone, and answers only below a path that nobody can guess: neither other
+    pages in the browser nor other users of the machine reach it. If `uri()` is a server, that is the page.
+
+    Parameters
+    ----------
+    port : to listen on; 0: any free one.
+
+    Raises
+    ------
+    ImgclfError : MLflow is not installed, the port is in use, or the server does not start.
+    """
+    if is_server():
+        yield without_password(uri())
+        return
+    if not is_installed():
+        raise ImgclfError(f"imgclf history needs the package mlflow; {INSTALL}")
+    if not runs.root().is_dir():
+        raise ImgclfError(f"no run in {files.data_dir()} yet; imgclf run makes one")
+    port, path = _free(port), f"/{secrets.token_urlsafe()}"
+    with tempfile.TemporaryFile() as log:
+        server = _start_server(port, path, log)
+        try:
+            _wait_for(f"http://127.0.0.1:{port}{path}/health", server, log)
+            yield f"http://127.0.0.1:{port}{path}/#/experiments"
+        finally:
+            _stop(server)
+
+
+def _free(port: int) -> int:
+    """Return a port that can be listened on."""
+    try:
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            return int(listener.getsockname()[1])
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise ImgclfError(f"--port {port}: {reason}; give another, or none for any free one") from error
+
+
+def _start_server(port: int, path: str, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """Start MLflow's server on a store; what others must not read of it is not in its arguments."""
+    store = f"sqlite:///{DATABASE}" if uri() == own_uri() else uri()
+    artifacts = (files.data_dir() / ARTIFACTS).as_uri()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    options = ["--workers", "1", "--no-serve-artifacts", "--default-artifact-root", artifacts]
+    settings = {
+        "MLFLOW_BACKEND_STORE_URI": store,
+        "MLFLOW_STATIC_PREFIX": path,
+        "MLFLOW_SERVER_ALLOWED_HOSTS": f"127.0.0.1:{port},localhost:{port}",
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port}",
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    return subprocess.Popen(
+        [*command, *options],
+        env=environment() | settings,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        cwd=files.data_dir(),  # "@" or "?" in its path would mean something else in a URI
+        start_new_session=True,  # Ctrl-C reaches this process alone, which then ends all of the server's
+    )
+
+
+def _wait_for(url: str, server: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
+    """Wait until the server answers.
+
+    Raises
+    ------
+    ImgclfError : it ended, or does not answer.
+    """
+    import httpx
+
+    deadline = time.monotonic() + START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        with suppress(httpx.HTTPError):
+            if httpx.get(url, trust_env=False).is_success:  # no proxy
+                return
+        time.sleep(0.1)
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    raise ImgclfError(f"MLflow's page did not start: {lines[-1] if lines else 'no answer'}")
+
+
+def _stop(server: "subprocess.Popen[bytes]") -> None:
+    """End a server and all processes that it has started."""
+    number = signal.SIGTERM
+    while server.poll() is None:
+        os.killpg(server.pid, number) if hasattr(os, "killpg") else server.kill()
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(STOP_SECONDS)
+        number = getattr(signal, "SIGKILL", number)
+    with suppress(OSError):  # what its group still has
+        os.killpg(server.pid, number) if hasattr(os, "killpg") else None
