@@ -1,11 +1,11 @@
-"""Parallel coordinates of the trials of a parameter sweep."""
+"""Charts of many trials or runs: parallel coordinates."""
 
 from collections.abc import Sequence
 
 import bqplot
 import numpy as np
 
-from imgclf.experiments.trials import Trial, as_text, ranked, varied
+from imgclf.experiments.trials import Coordinates, as_text
 from imgclf.parameters import Value
 from imgclf.plots import COLOURS
 from imgclf.widgets.charts import INK, Chart
@@ -18,36 +18,37 @@ Column = tuple[list[float], dict[float, str]]
 
 
 class ParallelCoordinates(Chart):
-    """Parallel coordinates of the trials that did not fail.
+    """Parallel coordinates of trials or runs.
 
-    Each trial is a line. Its axes are the parameters that vary, the accuracies and the run times; its tooltip
-    has its number in `trials.table`. The trial with the best held-out accuracy is blue.
+    Each one is a line, whose name is its tooltip. The axes are the parameters that vary, and the results. The
+    first line, the best, is blue.
 
     Source of the figure: A. Inselberg, "The plane with parallel coordinates", The Visual Computer 1 (1985),
     p. 69.
     """
 
-    def __init__(self, trials: Sequence[Trial]) -> None:
-        done = ranked(trials)
-        parameters = {name: _choices([trial.values[name] for trial in done]) for name in varied(done)}
-        columns = parameters | _outcomes(done)
+    def __init__(self, coordinates: Coordinates, *, what: str = "trials") -> None:
+        columns = {name: choices(values) for name, values in coordinates.parameters.items()} | {
+            name: _measured(values, shown) for name, (values, shown) in coordinates.results.items()
+        }
         places = list(range(len(columns)))
         along, up = bqplot.LinearScale(min=-0.3, max=len(columns) - 0.7), bqplot.LinearScale(min=0, max=1)
-        # The best trial is drawn last, above the others.
+        # The best one is drawn last, above the others.
         heights = np.array([height for height, _ in columns.values()]).T[::-1]
-        numbers = range(len(done), 0, -1)
         lines = [
             bqplot.Lines(
                 x=places,
                 y=line,
                 scales={"x": along, "y": up},
-                colors=[COLOURS[0] if number == 1 else OTHERS],
+                colors=[COLOURS[0] if number == len(heights) else OTHERS],
                 marker="circle",
-                stroke_width=4 if number == 1 else 2,
-                labels=[f"trial {number}"],
+                stroke_width=4 if number == len(heights) else 2,
+                labels=[name],
                 tooltip=bqplot.Tooltip(fields=["name"], labels=[""]),
             )
-            for number, line in zip(numbers, heights, strict=True)
+            for number, (name, line) in enumerate(
+                zip(reversed(coordinates.names), heights, strict=True), start=1
+            )
         ]
         names = bqplot.Axis(
             scale=along,
@@ -62,7 +63,7 @@ class ParallelCoordinates(Chart):
         super().__init__(
             marks=lines,
             axes=[names, *axes],
-            title=f"{len(done)} trials, the best on held-out images in blue",
+            title=f"{len(heights)} {what}, the best on held-out images in blue",
             # The shift puts the title above the names of the axes.
             title_style={"fill": INK, "font-size": "14px", "transform": "translate(0, -22px)"},
             fig_margin={"top": 70, "bottom": 20, "left": 40, "right": 40},
@@ -71,7 +72,7 @@ class ParallelCoordinates(Chart):
         )
 
 
-def _choices(values: Sequence[Value]) -> Column:
+def choices(values: Sequence[str | Value]) -> Column:
     """Return the values of a parameter, evenly spaced; numbers in ascending order."""
     texts = list(dict.fromkeys(map(as_text, values)))
     numbers = {as_text(value): value for value in values if isinstance(value, int | float)}
@@ -79,17 +80,6 @@ def _choices(values: Sequence[Value]) -> Column:
         texts = sorted(numbers, key=numbers.__getitem__)
     height = dict(zip(texts, _spaced(len(texts)), strict=True))
     return [height[as_text(value)] for value in values], {height[text]: text for text in texts}
-
-
-def _outcomes(done: Sequence[Trial]) -> dict[str, Column]:
-    accuracies = {
-        "held-out accuracy": [trial.held_out_evaluation.overall_accuracy.value for trial in done],
-        "test accuracy": [trial.test_evaluation.overall_accuracy.value for trial in done],
-    }
-    return {name: _measured(values, "{:.1%}") for name, values in accuracies.items()} | {
-        "seconds": _measured([sum(trial.seconds.values()) for trial in done], "{:.0f}"),
-        "ms per image": _measured([trial.milliseconds for trial in done], "{:.1f}"),
-    }
 
 
 def _measured(values: Sequence[float], shown: str) -> Column:
