@@ -147,7 +147,7 @@ def coordinates(runs: Iterable[Run]) -> Coordinates:
     }
     return Coordinates(
         [run.name for run in done],
-        {name: [_parameters(run).get(name, NOT_RECORDED) for run in done] for name in varied(done)},
+        {name: [value(run, name) for run in done] for name in varied(done)},
         {name: given for name, given in results.items() if not any(map(math.isnan, given[0]))},
     )
 
@@ -177,10 +177,9 @@ def varied(runs: Sequence[Run]) -> list[str]:
     return [name for name in names if len({json.dumps(values.get(name)) for values in each}) > 1]
 
 
-def parameter(run: Run, name: str) -> str:
-    """Return the value of a parameter as text; "not recorded" by a version that did not have it."""
-    values = _parameters(run)
-    return as_text(values.get(name, NOT_RECORDED))
+def value(run: Run, name: str) -> Value:
+    """Return the value of a parameter; "not recorded" by a version that did not have it."""
+    return _parameters(run).get(name, NOT_RECORDED)
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,7 @@ class Compared:
         """Return the parameters that differ, a row each, a column for each run."""
         import pandas as pd
 
-        rows = {name: [parameter(run, name) for run in self.runs] for name in varied(self.runs)}
+        rows = {name: [as_text(value(run, name)) for run in self.runs] for name in varied(self.runs)}
         return pd.DataFrame.from_dict(
             rows or {"none": [""] * len(self.runs)}, orient="index", columns=self.heads
         ).rename_axis("parameter")

@@ -1,16 +1,20 @@
-"""Charts of many trials or runs: parallel coordinates."""
+"""Charts of trials and runs: parallel coordinates, ROC curves in one picture, a metric over a parameter."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import bqplot
 import numpy as np
 
+from imgclf.experiments import comparing
+from imgclf.experiments.comparing import RocLine
+from imgclf.experiments.runs import Run
 from imgclf.experiments.trials import Coordinates, as_text
 from imgclf.parameters import Value
-from imgclf.plots import COLOURS
-from imgclf.widgets.charts import INK, Chart
+from imgclf.plots import COLOURS, short
+from imgclf.widgets.charts import INK, Chart, corners, labelled_axes
 
 OTHERS = "#888888"  # visible in the light and in the dark theme
+STYLES = ("solid", "dashed", "dotted", "dash_dotted")  # of the lines of runs
 MARGIN = 0.06  # of an axis, above its largest and below its smallest value
 
 # An axis: the height of each trial on it, 0 to 1, and the texts of its ticks by height.
@@ -110,3 +114,76 @@ def _axis(position: int, ticks: dict[float, str], along: bqplot.Scale, up: bqplo
         grid_lines="none",
         tick_style={"transform": "translate(0, -9px)"},  # above the lines that cross there
     )
+
+
+def roc_overlay(lines: Sequence[RocLine], colour: str, title: str) -> Chart:
+    """Return the ROC curves of runs in one colour; they differ by the style of their lines."""
+    x, y = bqplot.LinearScale(min=0, max=1), bqplot.LinearScale(min=0, max=1)
+    marks = [
+        bqplot.Lines(
+            **corners(line.false_positive_rate, line.true_positive_rate),
+            scales={"x": x, "y": y},
+            colors=[colour],
+            line_style=STYLES[k % len(STYLES)],
+            stroke_width=1.5 + 1.5 * (k // len(STYLES)),
+            labels=[f"{line.name}: area {line.area:.3f}"],
+            display_legend=True,
+        )
+        for k, line in enumerate(lines)
+    ]
+    return Chart(
+        marks=marks,
+        axes=labelled_axes(x, y, "false positive rate", "true positive rate"),
+        title=title,
+        legend_location="bottom-right",
+        legend_text={"fill": INK},
+        fig_margin={"top": 36, "bottom": 44, "left": 56, "right": 12},
+        min_aspect_ratio=1.2,
+        max_aspect_ratio=1.6,
+    )
+
+
+class RunScatter(Chart):
+    """A metric of runs over a parameter. A point is a run, its tooltip the name; chosen runs are blue."""
+
+    def __init__(self, on_click: Callable[[str], None]) -> None:
+        """Create an empty chart; `on_click` is called with the id of a run whose point is clicked."""
+        self._x = bqplot.LinearScale(min=0, max=1)
+        self._y = bqplot.LinearScale()
+        self._ids: list[str] = []
+        self._points = bqplot.Scatter(
+            x=[],
+            y=[],
+            scales={"x": self._x, "y": self._y},
+            default_size=90,
+            display_names=False,
+            stroke=INK,
+            tooltip=bqplot.Tooltip(fields=["name", "y"], formats=["", ".3f"], labels=["run", "value"]),
+        )
+        self._points.on_element_click(lambda _, message: on_click(self._ids[message["data"]["index"]]))
+        super().__init__(
+            marks=[self._points],
+            axes=labelled_axes(self._x, self._y, "", ""),
+            fig_margin={"top": 36, "bottom": 48, "left": 64, "right": 24},
+            min_aspect_ratio=1.6,
+            max_aspect_ratio=2.6,
+        )
+
+    def show(self, runs: Sequence[Run], parameter: str, metric: str, chosen: Sequence[str]) -> None:
+        """Show the runs that have the metric; the values of the parameter are evenly spaced.
+
+        Parameters
+        ----------
+        chosen : ids of the runs in blue.
+        """
+        runs = [run for run in runs if np.isfinite(comparing.metric(run, metric))]
+        heights, ticks = choices([comparing.value(run, parameter) for run in runs])
+        self._ids = [run.id for run in runs]
+        across, up = self.axes
+        across.label, up.label = parameter, metric
+        across.tick_values, across.tick_labels = list(ticks), {str(k): short(v, 16) for k, v in ticks.items()}
+        self.title = f"{metric} over {parameter}: {len(runs)} runs; click on a point to choose its run"
+        with self._points.hold_sync():
+            self._points.x, self._points.y = heights, [comparing.metric(run, metric) for run in runs]
+            self._points.names = [run.name for run in runs]
+            self._points.colors = [COLOURS[0] if run.id in chosen else OTHERS for run in runs] or [OTHERS]
