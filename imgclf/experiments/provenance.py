@@ -19,7 +19,7 @@ from imgclf import ImgclfError, __version__, engines, files, parameters
 from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, folders, layout, test_list
 from imgclf.evaluation import comparison, report
-from imgclf.experiments import notebooks
+from imgclf.experiments import notebooks, outputs
 from imgclf.features import Cache, is_whole
 from imgclf.finetuning import record
 from imgclf.parameters import SVM, Value
@@ -136,6 +136,7 @@ def begin(number: str, namespace: dict[str, Any]) -> None:
     ------
     ImgclfError : see `check`, and `parameters.announce`.
     """
+    outputs.watch()
     parameters.announce(namespace)
     values = _values(number, namespace)
     disk = _Disk(str(values["dataset_name"]))
