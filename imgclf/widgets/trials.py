@@ -107,7 +107,7 @@ def _spaced(count: int) -> list[float]:
 def _axis(position: int, ticks: dict[float, str], along: bqplot.Scale, up: bqplot.Scale) -> bqplot.Axis:
     return bqplot.Axis(
         scale=up,
-        orientation="vertical",
+        side="left",
         offset={"scale": along, "value": position},
         tick_values=list(ticks),
         tick_labels={str(height): text for height, text in ticks.items()},
