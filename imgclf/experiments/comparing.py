@@ -1,6 +1,5 @@
 """The history of runs as a table, and what differs between some of them."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from imgclf.data.split_check import TRAIN
 from imgclf.evaluation import comparison, curves
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.experiments import runs as history
-from imgclf.experiments.runs import Run
+from imgclf.experiments.run import ACCURACY, Run
 from imgclf.experiments.trials import Coordinates, as_text, values_as_text
 from imgclf.parameters import PARAMETERS, Value
 
@@ -42,7 +41,8 @@ WITH_COLUMNS = ("dataset_name", "images_dir", "classifier", "evaluate_on")  # th
 CAREFUL = "CAREFUL: training images"
 ENDS = (" low", " high")  # of the name of a metric: the ends of its 95 % interval
 IMAGES, SECONDS, HELD_OUT = "test images", "seconds", "held-out accuracy"
-ACCURACY = "overall accuracy"
+CLASS_AVERAGED = "class-averaged accuracy"
+MOST_PARAMETERS = 8  # of parallel coordinates
 NOT_RECORDED = "not recorded"  # a parameter, by a version that did not have it
 MACRO_AVERAGE = ""  # in place of a label
 
@@ -104,7 +104,7 @@ def cells(run: Run) -> dict[str, Cell]:
     found = {name: Cell(text, text.casefold()) for name, text in texts.items()} | {
         "when": Cell(f"{run.time:%Y-%m-%d %H:%M}", run.time.timestamp()),
         "overall accuracy": _accuracy(run, ACCURACY),
-        "class-averaged accuracy": _accuracy(run, "class-averaged accuracy"),
+        "class-averaged accuracy": _accuracy(run, CLASS_AVERAGED),
         "seconds": Cell("" if math.isnan(seconds) else f"{seconds:.0f}", _order(seconds)),
     }
     return {name: found[name] for name in COLUMNS}
@@ -131,12 +131,19 @@ def best(runs: Iterable[Run], *, most: int) -> list[Run]:
     Runs that failed, are still going on, or were evaluated on training images are left out.
     """
     done = [run for run in runs if run.status == history.FINISHED and not is_on_training_images(run)]
-    distinct = {json.dumps(_parameters(run), sort_keys=True): run for run in reversed(done)}
-    return sorted(distinct.values(), key=lambda run: -_order(metric(run, HELD_OUT)))[:most]
+    by_accuracy = sorted(done, key=lambda run: -_order(metric(run, HELD_OUT)))
+    found: list[Run] = []
+    for run in by_accuracy:
+        if len(found) < most and all(_parameters(run) != _parameters(each) for each in found):
+            found.append(run)
+    return found
 
 
 def coordinates(runs: Iterable[Run]) -> Coordinates:
-    """Return the runs with test accuracy, the `best` first: what differs in their parameters, and results."""
+    """Return the runs with test accuracy, the highest held-out accuracy first, with what differs and results.
+
+    Of the parameters that differ, at most `MOST_PARAMETERS` that all of them recorded are among it.
+    """
     done = sorted(
         (run for run in runs if ACCURACY in run.metrics and not is_on_training_images(run)),
         key=lambda run: -_order(metric(run, HELD_OUT)),
@@ -145,9 +152,10 @@ def coordinates(runs: Iterable[Run]) -> Coordinates:
         name: ([metric(run, name) for run in done], "{:.0f}" if name == SECONDS else "{:.1%}")
         for name in (HELD_OUT, ACCURACY, SECONDS)
     }
+    recorded = [name for name in varied(done) if all(name in _parameters(run) for run in done)]
     return Coordinates(
         [run.name for run in done],
-        {name: [value(run, name) for run in done] for name in varied(done)},
+        {name: [value(run, name) for run in done] for name in recorded[:MOST_PARAMETERS]},
         {name: given for name, given in results.items() if not any(map(math.isnan, given[0]))},
     )
 
@@ -167,14 +175,15 @@ def metric(run: Run, name: str) -> float:
 def metric_names(runs: Iterable[Run]) -> list[str]:
     """Return the names of the metrics that a run has, and `SECONDS`; without the ends of intervals."""
     names = dict.fromkeys(name for run in runs for name in run.metrics if not _is_end(run, name))
-    return [*names, SECONDS]
+    first = [name for name in (ACCURACY, CLASS_AVERAGED, HELD_OUT, IMAGES) if name in names]
+    return [*first, *(name for name in names if name not in first), SECONDS]
 
 
 def varied(runs: Sequence[Run]) -> list[str]:
     """Return the names of the parameters that differ between runs."""
     each = [_parameters(run) for run in runs]
     names = dict.fromkeys(name for parameters in each for name in parameters)
-    return [name for name in names if len({json.dumps(values.get(name)) for values in each}) > 1]
+    return [name for name in names if any(values.get(name) != each[0].get(name) for values in each)]
 
 
 def value(run: Run, name: str) -> Value:
@@ -253,7 +262,7 @@ class Compared:
         first, second = (self.evaluations[name] for name in (self.heads[0], head))
         for name, each in ((self.heads[0], first), (head, second)):
             if isinstance(each, str):
-                return f"{head} is not compared with {self.heads[0]}: {name} {each}"
+                return f"{head} is not compared with {self.heads[0]}: {name}, {each}"
         assert isinstance(first, Evaluation) and isinstance(second, Evaluation)
         common = comparison.on_common_images([first, second])
         count, counts = len(common[0].truth), [len(first.truth), len(second.truth)]
@@ -392,11 +401,11 @@ def _difference(first: Run, second: Run, name: str) -> str:
 def _scores(run: Run) -> Evaluation | str:
     """The scores of the test images, or why there are none."""
     if is_on_training_images(run):
-        return "was evaluated on its training images, which overestimates the accuracy"
+        return f"{run.name}: was evaluated on its training images, which overestimates the accuracy"
     try:
         return history.evaluation(run)
     except ImgclfError as error:
-        return f"has no scores of its test images ({error})"
+        return str(error)
 
 
 def _image(common: Sequence[Evaluation], row: int) -> Disagreement:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
-from ipywidgets import HTML, Button, Dropdown, HBox, Layout, SelectMultiple, Text, Textarea, VBox
+from ipywidgets import HTML, Button, Dropdown, HBox, Layout, Text, Textarea, ToggleButton, VBox
 
 from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations
@@ -23,7 +23,7 @@ from imgclf.widgets.trials import ParallelCoordinates, RunScatter
 
 ALL = ""  # in place of a data set
 NUMERIC = ("overall accuracy", "class-averaged accuracy", "seconds")
-AT_FIRST = tuple(name for name in COLUMNS if name not in ("data set", "tags", "kind", "id"))
+HIDDEN = ("when", "data set", "tags", "kind", "id")  # at first; a name begins with the time and the data set
 
 
 class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -64,14 +64,25 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _toolbar(self) -> HBox:
         self.dataset_name = Dropdown(options=[("all", ALL)], description="Data set")
         self.dataset_name.observe(lambda _: self._show_rows(), "value")
-        self.columns = SelectMultiple(options=COLUMNS, value=AT_FIRST, rows=4, description="Columns")
-        self.columns.tooltip = "Ctrl adds or removes a column"
-        self.columns.observe(lambda _: self._show_rows(), "value")
-        for field in (self.dataset_name, self.columns):
-            field.style.description_width = "auto"
+        self.dataset_name.style.description_width = "auto"
         refresh = self._button("Refresh", self.refresh, "Read the history again")
         none = self._button("Choose none", lambda: self.table.set_trait("selected", []), "Clear the choice")
-        return HBox([self.dataset_name, refresh, none, self.columns], layout=Layout(grid_gap="2px 10px"))
+        return HBox([self.dataset_name, refresh, none, *self._columns()], layout=_wrapping())
+
+    def _columns(self) -> list[ToggleButton | HBox]:
+        """Return a button that shows one button for each column."""
+        layout = Layout(width="auto", height="24px")
+        self.columns = {
+            name: ToggleButton(name not in HIDDEN, description=name, layout=layout) for name in COLUMNS
+        }
+        for button in self.columns.values():
+            button.observe(lambda _: self._show_rows(), "value")
+        choice = HBox([*self.columns.values()], layout=_wrapping(display="none"))
+        show = ToggleButton(description="Columns", tooltip="Choose columns", layout=Layout(width="auto"))
+        show.observe(
+            lambda change: setattr(choice.layout, "display", "" if change["new"] else "none"), "value"
+        )
+        return [show, choice]
 
     def _scatter(self) -> VBox:
         self.parameter, self.metric = Dropdown(description="Parameter"), Dropdown(description="Metric")
@@ -119,7 +130,7 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
         return [run for run in self._runs if run.id in self.table.selected]
 
     def _show_rows(self) -> None:
-        columns = [name for name in COLUMNS if name in self.columns.value]
+        columns = [name for name, button in self.columns.items() if button.value]
         rows = [
             {"id": run.id, "texts": [comparing.cells(run)[name].text for name in columns]}
             for run in self.listed
@@ -129,14 +140,14 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._show_plots()
 
     def _show_plots(self) -> None:
-        names = comparing.varied(self.listed)
-        self.parameter.options, self.metric.options = names, comparing.metric_names(self.listed)
-        is_varied = bool(names) and len(self.listed) > 1
-        self.plots.children = (
-            [heading("A metric over a parameter"), HBox([self.parameter, self.metric]), self.scatter]
-            if is_varied
-            else []
-        )
+        names, metrics = comparing.varied(self.listed), comparing.metric_names(self.listed)
+        for field, options in ((self.parameter, names), (self.metric, metrics)):
+            if list(field.options) != options:
+                chosen = field.value
+                field.options = options
+                field.value = chosen if chosen in options else next(iter(options), None)
+        shown = [heading("A metric over a parameter"), HBox([self.parameter, self.metric]), self.scatter]
+        self.plots.children = shown if names else []
         self._show_scatter()
 
     def _show_scatter(self) -> None:
@@ -158,7 +169,7 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _coordinates(self, runs: Sequence[Run]) -> list[HTML | ParallelCoordinates]:
         found = comparing.coordinates(runs)
-        if len(found.names) < 2:
+        if len(found.names) < 3:  # of two, the table of parameters says all
             return []
         return [heading("Parameters and results"), ParallelCoordinates(found, what="runs")]
 
@@ -171,22 +182,18 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
             "Load", lambda: self._load(run), "Its classifier and its review widget, as recorded"
         )
         values = {name: as_text(comparing.value(run, name)) for name in run.parameters}
-        parameters = pd.DataFrame.from_dict(values, orient="index", columns=["value"])
-        tables = [
-            VBox([heading("Parameters"), frame(parameters)]),
-            VBox([heading("Metrics"), frame(comparing.oldest_first([run]).metrics())]),
-            VBox(
-                [
-                    heading("About"),
-                    frame(pd.DataFrame.from_dict(dict(run.about), orient="index", columns=[""])),
-                ]
-            ),
-        ]
+        tables = {
+            "Parameters": pd.DataFrame.from_dict(values, orient="index"),
+            "Metrics": comparing.oldest_first([run]).metrics(),
+            "About": pd.DataFrame.from_dict(dict(run.about), orient="index"),
+        }
+        shown = [VBox([heading(name), frame(table, header=False)]) for name, table in tables.items()]
+        about = f"id {run.id}, {run.kind}, began {run.started}, {comparing.cells(run)['status'].text}"
         return VBox(
             [
-                text(f"{run.name}\nid {run.id}, {run.kind}, {comparing.cells(run)['status'].text}"),
+                text(about),
                 HBox([VBox([self.name, self.note, self.tags]), save, load], layout=Layout(grid_gap="10px")),
-                HBox(tables, layout=Layout(grid_gap="20px", flex_flow="row wrap")),
+                HBox(shown, layout=Layout(grid_gap="20px", flex_flow="row wrap")),
             ]
         )
 
@@ -215,3 +222,7 @@ def _review(run: Run, evaluation: Evaluation) -> ResultsBrowser:
     """Return the browser of recorded scores; what it relabels is the present data set."""
     found = dataset.read(run.dataset_name, str(run.parameters.get("images_dir", "")))
     return ResultsBrowser(evaluation, Annotations(found), sides=previous_split.read(run.dataset_name))
+
+
+def _wrapping(**layout: str) -> Layout:
+    return Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 10px", **layout)

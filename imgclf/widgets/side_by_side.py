@@ -122,6 +122,7 @@ def text(lines: str) -> HTML:
     return HTML(f"<div class='imgclf-text'>{escape(lines)}</div>")
 
 
-def frame(table: "pd.DataFrame") -> HTML:
-    """Return a table; texts are escaped."""
-    return HTML(f"<div class='imgclf-frame'>{table.rename_axis(None).to_html(border=0)}</div>")
+def frame(table: "pd.DataFrame", *, header: bool = True) -> HTML:
+    """Return a table, with the heads of its columns or without; texts are escaped."""
+    html = table.rename_axis(None).to_html(border=0, header=header)
+    return HTML(f"<div class='imgclf-frame'>{html}</div>")

@@ -89,7 +89,9 @@ def choices(values: Sequence[str | Value]) -> Column:
 def _measured(values: Sequence[float], shown: str) -> Column:
     """Return numbers on a linear axis, the smallest at the bottom."""
     low, high = min(values, default=0), max(values, default=0)
-    scaled = [MARGIN + (1 - 2 * MARGIN) * (value - low) / ((high - low) or 1) for value in values]
+    if low == high:
+        return [0.5] * len(values), {0.5: shown.format(low)}
+    scaled = [MARGIN + (1 - 2 * MARGIN) * (value - low) / (high - low) for value in values]
     return scaled, {
         height: shown.format(low + (high - low) * (height - MARGIN) / (1 - 2 * MARGIN))
         for height in _spaced(4)

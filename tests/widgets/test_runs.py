@@ -18,7 +18,9 @@ from support.evaluations import scored as scored_colours
 from support.runs import run, scored
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # of bqplot's own definitions, when it is first imported
+    warnings.simplefilter(
+        "ignore", DeprecationWarning
+    )  # of bqplot's own definitions, when it is first imported
     from imgclf.widgets.results import ResultsBrowser
     from imgclf.widgets.runs import RunsBrowser
     from imgclf.widgets.side_by_side import PER_PAGE, SideBySide
@@ -34,8 +36,12 @@ def three():
     """Two runs on "fruit", which disagree on two images, and one on another data set; the newest first."""
     return [
         run(3, dataset_name="clothes", name="the third", seconds={"02": 50.0}),
-        run(2, scored=scored(SECOND), parameters={"classifier": "svm", "input_size": 320}, seconds={"02": 9.0}),
-        run(1, scored=scored(FIRST), parameters={"classifier": "svm", "input_size": 240}, seconds={"02": 10.0}),
+        run(
+            2, scored=scored(SECOND), parameters={"classifier": "svm", "input_size": 320}, seconds={"02": 9.0}
+        ),
+        run(
+            1, scored=scored(FIRST), parameters={"classifier": "svm", "input_size": 240}, seconds={"02": 10.0}
+        ),
     ]
 
 
@@ -68,7 +74,8 @@ def test_one_data_set_is_listed_and_columns_are_chosen(three):
     browser = RunsBrowser(three)
     assert list(browser.dataset_name.options) == [("all", ""), ("clothes", "clothes"), ("fruit", "fruit")]
     browser.dataset_name.value = "clothes"
-    browser.columns.value = ("id", "name")
+    for name, button in browser.columns.items():
+        button.value = name in ("id", "name")
     assert browser.table.columns == ["name", "id"]  # in the order of the table
     assert browser.table.rows == [{"id": three[0].id, "texts": ["the third", three[0].short_id]}]
 
@@ -85,11 +92,23 @@ def test_two_chosen_runs_are_shown_side_by_side_the_older_as_run_1(three):
     choose(browser, three[1], three[2])
     shown = htmls(browser.chosen)
     assert f"run 1: {three[2].name}" in shown
-    for piece in ("<td>240</td>", "<td>320</td>", "+50.0 points", "Is run 2 better than run 1? Not significant"):
+    for piece in (
+        "<td>240</td>",
+        "<td>320</td>",
+        "+50.0 points",
+        "Is run 2 better than run 1? Not significant",
+    ):
         assert piece in shown
-    assert isinstance(browser.chosen.children[-1], ParallelCoordinates)
     choose(browser)
     assert browser.chosen.children == ()
+
+
+def test_of_three_runs_with_results_parallel_coordinates_are_drawn(three):
+    browser = RunsBrowser([run(4, scored=scored(SECOND), parameters={"input_size": 120}), *three])
+    choose(browser, *browser.listed)
+    drawn = browser.chosen.children[-1]
+    assert isinstance(drawn, ParallelCoordinates) and len(drawn.marks) == 3
+    assert drawn.title == "3 runs, the best on held-out images in blue"
 
 
 def test_a_chosen_run_of_a_data_set_that_is_not_listed_stays_chosen(three):
@@ -117,7 +136,10 @@ def test_images_on_which_runs_disagree_have_all_predictions_and_say_if_the_file_
 def test_pictures_come_from_the_folder_of_the_data_set_in_pages(colour_folder, data_dir):
     (data_dir / "images").mkdir(parents=True)
     colour_folder.rename(data_dir / "images" / "fruit")
-    paths = [f"red/{path.name}" for path in (data_dir / "images" / "fruit" / "red").iterdir()] + ["red/a", "red/b"]
+    paths = [f"red/{path.name}" for path in (data_dir / "images" / "fruit" / "red").iterdir()] + [
+        "red/a",
+        "red/b",
+    ]
     chosen = [run(k, scored=_red(paths, right)) for k, right in ((1, True), (2, False))]
     shown = SideBySide(comparing.oldest_first(chosen))
     assert len(paths) == PER_PAGE + 2 and shown.pictures.value.count("<figure") == PER_PAGE
@@ -134,7 +156,9 @@ def _red(paths, is_right):
 
 
 def test_names_notes_and_paths_stay_text(three):
-    odd = run(4, name=NAUGHTY, note=NAUGHTY, scored=scored({f"pear/{NAUGHTY}": 0.9, "apple/1": 0.2}), kind=NAUGHTY)
+    odd = run(
+        4, name=NAUGHTY, note=NAUGHTY, scored=scored({f"pear/{NAUGHTY}": 0.9, "apple/1": 0.2}), kind=NAUGHTY
+    )
     other = run(5, name=NAUGHTY, scored=scored({f"pear/{NAUGHTY}": 0.2, "apple/1": 0.2}))
     browser = RunsBrowser([odd, other])
     choose(browser, odd)
@@ -148,16 +172,18 @@ def test_names_notes_and_paths_stay_text(three):
 def test_a_run_without_scores_is_shown_with_the_reason(three):
     browser = RunsBrowser(three)
     choose(browser, three[0], three[1])
-    assert "is not compared with run 1: run 2 has no scores of its test images" in htmls(browser.chosen)
-    assert browser.chosen.children[-1] is side_by_side(browser)  # one run with results needs no coordinates
+    assert "is not compared with run 1: run 2, the third: has no scores" in htmls(browser.chosen)
 
 
 def test_points_of_the_scatter_are_runs_and_a_click_chooses_one(three):
     browser = RunsBrowser(three)
     browser.dataset_name.value = "fruit"
-    browser.parameter.value, browser.metric.value = "input_size", "overall accuracy"
+    assert (browser.parameter.value, browser.metric.value) == ("input_size", "overall accuracy")
     points = browser.scatter.marks[0]
-    assert points.y.tolist() == [1.0, 0.5] and points.x[0] > points.x[1]
+    assert (points.y.tolist(), points.names.tolist()) == (
+        [1.0, 0.5],
+        [three[1].name, three[2].name],
+    ) and points.x[0] > points.x[1]
     points._handle_custom_msg({"event": "element_click", "data": {"index": 1}}, [])
     assert browser.selected == [three[2]] and points.colors[1] != points.colors[0]
     points._handle_custom_msg({"event": "element_click", "data": {"index": 1}}, [])
@@ -195,7 +221,11 @@ def history(distinct_folder, data_dir, tiny_network):
     storage.store(path, finished[0].folder, runs.root() / runs.WEIGHTS)
     sha256 = files.sha256(path)
     path.unlink()
-    return [runs.finish(each, about={"evaluated_on": "test"}) for each in reversed(finished)], evaluation, sha256
+    return (
+        [runs.finish(each, about={"evaluated_on": "test"}) for each in reversed(finished)],
+        evaluation,
+        sha256,
+    )
 
 
 def load(browser: RunsBrowser, chosen: runs.Run) -> None:
