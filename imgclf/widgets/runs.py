@@ -23,6 +23,7 @@ from imgclf.widgets.trials import ParallelCoordinates, RunScatter
 
 ALL = ""  # in place of a data set
 NUMERIC = ("overall accuracy", "class-averaged accuracy", "seconds")
+MOST_SIDE_BY_SIDE = 8
 HIDDEN = ("when", "data set", "tags", "kind", "id")  # at first; a name begins with the time and the data set
 
 
@@ -161,7 +162,10 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _show_chosen(self) -> None:
         self._say("")
         runs = self.selected
-        if len(runs) > 1:
+        if len(runs) > MOST_SIDE_BY_SIDE:
+            note = text(f"{len(runs)} runs are chosen; up to {MOST_SIDE_BY_SIDE} are shown side by side")
+            self.chosen.children = [note, *self._coordinates(runs)]
+        elif len(runs) > 1:
             self.chosen.children = [SideBySide(comparing.oldest_first(runs)), *self._coordinates(runs)]
         else:
             self.chosen.children = [self._details(run) for run in runs]

@@ -178,14 +178,18 @@ class RunScatter(Chart):
         ----------
         chosen : ids of the runs in blue.
         """
-        runs = [run for run in runs if np.isfinite(comparing.metric(run, metric))]
+        measured = [run for run in runs if np.isfinite(comparing.metric(run, metric))]
+        runs = sorted(measured, key=lambda run: run.id in chosen)  # the chosen ones are drawn above others
         heights, ticks = choices([comparing.value(run, parameter) for run in runs])
         self._ids = [run.id for run in runs]
         across, up = self.axes
         across.label, up.label = parameter, metric
         across.tick_values, across.tick_labels = list(ticks), {str(k): short(v, 16) for k, v in ticks.items()}
         self.title = f"{metric} over {parameter}: {len(runs)} runs; click on a point to choose its run"
+        values = [comparing.metric(run, metric) for run in runs]
+        margin = 0.1 * (max(values, default=1) - min(values, default=0)) or 0.05
+        self._y.min, self._y.max = min(values, default=0) - margin, max(values, default=1) + margin
         with self._points.hold_sync():
-            self._points.x, self._points.y = heights, [comparing.metric(run, metric) for run in runs]
+            self._points.x, self._points.y = heights, values
             self._points.names = [run.name for run in runs]
             self._points.colors = [COLOURS[0] if run.id in chosen else OTHERS for run in runs] or [OTHERS]

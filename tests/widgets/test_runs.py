@@ -186,6 +186,7 @@ def test_points_of_the_scatter_are_runs_and_a_click_chooses_one(three):
     ) and points.x[0] > points.x[1]
     points._handle_custom_msg({"event": "element_click", "data": {"index": 1}}, [])
     assert browser.selected == [three[2]] and points.colors[1] != points.colors[0]
+    assert points.names[1] == three[2].name  # drawn last, above others
     points._handle_custom_msg({"event": "element_click", "data": {"index": 1}}, [])
     assert browser.selected == []
 
@@ -198,6 +199,8 @@ def test_200_runs_are_listed(three):
     given = [run(k % 24, name=f"run {k}") for k in range(200)]
     browser = RunsBrowser(given)
     assert len(browser.table.rows) == 200
+    choose(browser, *given)
+    assert "runs are chosen; up to 8 are shown side by side" in htmls(browser.chosen)
 
 
 def test_the_text_representation_is_the_same_in_every_run(three):
