@@ -41,7 +41,7 @@ from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, scan, split
 from imgclf.data.journal import NAME as JOURNAL
 from imgclf.evaluation import report
-from imgclf.experiments import notebooks, sweep
+from imgclf.experiments import cost, notebooks, provenance, recording, sweep
 from imgclf.finetuning import finetune, recipe
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
@@ -261,7 +261,9 @@ def state() -> dict[str, Any]:
             found[name] = sorted(path.read_text().splitlines())
         elif path.name == files.TRIAL_RECORD:
             found[name] = {**json.loads(path.read_text()), "milliseconds": 0}
-        else:
+        elif path.parent.name == provenance.FOLDER:
+            found[name] = {**json.loads(path.read_text()), **cost.UNKNOWN}
+        elif path.name != recording.REPORT:  # it says when it was made
             found[name] = path.read_bytes()
     return found
 

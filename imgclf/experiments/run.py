@@ -4,12 +4,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from imgclf import ImgclfError, files
+from imgclf.data.split_check import TRAIN
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"  # status
 BY_RUN, BY_HAND, TRIAL, IMPORTED = "imgclf run", "by hand", "trial", "imported"  # kind
@@ -120,15 +121,17 @@ def write(run: Run) -> Run:
         for name, points in run.curves.items()
     }
     run = replace(run, metrics=metrics, curves=curves)
-    files.write_json(run.folder / RECORD, {k: v for k, v in asdict(run).items() if k != "folder"})
+    files.write_json(run.folder / RECORD, {key: value for key, value in vars(run).items() if key != "folder"})
     return run
 
 
 def folder_name(run: Run) -> str:
-    """Return what the folder of a run is called: time, data set, classifier, values of a trial."""
+    """Return what the folder of a run is called: time, data set, classifier and the like."""
     from imgclf.experiments import trials  # here, since it loads all that evaluates
 
     words = [f"{run.time:%Y-%m-%d %H%M}", run.dataset_name, str(run.parameters.get("classifier", ""))]
+    if run.about.get("evaluated_on") == TRAIN:
+        words.append("on training images")
     values = {name: value for name, value in run.values.items() if name != "classifier"}
     if values:
         words.append(trials.values_as_text(values))

@@ -100,7 +100,7 @@ def finish(run: Run, **changes: Any) -> Run:
     ImgclfError : the folder cannot be written.
     """
     with _changes():
-        run = write(replace(_now(run), **changes, status=FINISHED, error=""))
+        run = write(replace(reread(run), **changes, status=FINISHED, error=""))
         _release(run)
         return _renamed(run)
 
@@ -113,9 +113,22 @@ def fail(run: Run, error: str) -> Run:
     ImgclfError : the folder cannot be written.
     """
     with _changes():
-        run = write(replace(_now(run), status=FAILED, error=error))
+        run = write(replace(reread(run), status=FAILED, error=error))
         _release(run)
         return run
+
+
+@contextmanager
+def attempt(run: Run) -> Iterator[None]:
+    """Write that a run failed if the block raises and the run has not finished; the error passes."""
+    try:
+        yield
+    except BaseException as error:
+        reason = "stopped" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        with suppress(OSError, ImgclfError):
+            if reread(run).status == RUNNING:
+                fail(run, reason)
+        raise
 
 
 def update(run: Run, **changes: Any) -> Run:
@@ -126,7 +139,21 @@ def update(run: Run, **changes: Any) -> Run:
     ImgclfError : the folder cannot be written, or the run was deleted.
     """
     with _changes():
-        return write(replace(_now(run), **changes))
+        return write(replace(reread(run), **changes))
+
+
+def reread(run: Run) -> Run:
+    """Return a run as it is on disk now, where another process may have renamed its folder.
+
+    Raises
+    ------
+    ImgclfError : it was deleted, or is damaged.
+    """
+    for folder in (run.folder, *_folders()):
+        with suppress(ValueError):
+            if (folder / RECORD).exists() and (found := read(folder)).id == run.id:
+                return found
+    raise ImgclfError(f"{run.name}: its {RECORD} is gone or damaged; imgclf runs lists the others")
 
 
 def change(
@@ -154,7 +181,7 @@ def note_handed_in(run: Run, uri: str, mlflow_run_id: str) -> Run:
     ImgclfError : the folder cannot be written, or the run was deleted.
     """
     with _changes():
-        now = _now(run)
+        now = reread(run)
         return write(replace(now, handed_in={**now.handed_in, uri: mlflow_run_id}))
 
 
@@ -168,7 +195,7 @@ def delete(run: Run) -> None:
     from imgclf.classifier import storage
 
     with _changes():
-        run = _now(run)
+        run = reread(run)
         if run.status == RUNNING and not _was_killed(run):
             raise ImgclfError(f"{run.name}: is running; stop it first, or delete it when it has finished")
         with files.writable(run.folder):
@@ -263,6 +290,19 @@ def evaluation(run: Run) -> "Evaluation":
     return report.read_scores(run.folder / files.SCORES)
 
 
+def keep_classifier(run: Run, path: Path) -> None:
+    """Store a `classifier.onnx` in a run, but for the weights, which all runs share.
+
+    Raises
+    ------
+    ImgclfError : the file cannot be read, or not be written.
+    """
+    from imgclf.classifier import storage
+
+    with _changes():  # so that no weights are removed that are not in a recipe yet
+        storage.store(path, run.folder, root() / WEIGHTS)
+
+
 def classifier(run: Run) -> Path:
     """Return the path of a run's `classifier.onnx`, put together again byte for byte, with verified sha256.
 
@@ -323,20 +363,6 @@ def _folders() -> list[Path]:
     ]
 
 
-def _now(run: Run) -> Run:
-    """Return a run as it is on disk now, where another process may have renamed its folder.
-
-    Raises
-    ------
-    ImgclfError : it was deleted, or is damaged.
-    """
-    for folder in (run.folder, *_folders()):
-        with suppress(ValueError):
-            if (folder / RECORD).exists() and (found := read(folder)).id == run.id:
-                return found
-    raise ImgclfError(f"{run.name}: its {RECORD} is gone or damaged; imgclf runs lists the others")
-
-
 def _unused(name: str, ending: str = "") -> Path:
     """Return a path below `runs/` that does not exist yet, for a name that any file system takes."""
     name = REFUSED.sub("-", name)
@@ -385,7 +411,7 @@ def _marked_if_killed(run: Run) -> Run:
     if run.status != RUNNING or not _was_killed(run):
         return run
     with suppress(OSError, ImgclfError), _changes():
-        now = _now(run)
+        now = reread(run)
         return write(replace(now, status=FAILED, error=KILLED)) if now.status == RUNNING else now
     return replace(run, status=FAILED, error=KILLED)
 

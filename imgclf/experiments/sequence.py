@@ -18,6 +18,7 @@ from imgclf.experiments import notebooks, plan
 from imgclf.experiments.execution import execute
 from imgclf.finetuning import learning_curve, record
 from imgclf.parameters import SVM, Value
+from imgclf.parameters.precedence import NOTEBOOK
 
 UP_TO_DATE = "none: all results are up to date; imgclf run --from 00 runs all again"
 RESTART_LINE = "\r\x1b[K"  # on a terminal: overwrite the line
@@ -49,7 +50,7 @@ def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[
     KeyboardInterrupt : Ctrl-C or SIGTERM; the message says how to go on.
     """
     left_out, chosen = _divided(start_from)
-    set_values = {**notebooks.read(chosen[0]), **values}
+    set_values = {**plan.wanted(chosen[0], values), **values}
     parameters.check_together(set_values)
     dataset_name, images_dir = str(set_values["dataset_name"]), str(set_values["images_dir"])
     values = plan.with_known_folder(values, dataset_name, images_dir)
@@ -138,46 +139,52 @@ def _images_line(values: Mapping[str, Value]) -> str:
 
 
 def _other_folder(set_values: Mapping[str, Value], values: Mapping[str, Value]) -> list[str]:
-    """Return a line if a run of another data set takes the folder that the notebooks' cells name."""
+    """Return a line if a run of another data set takes the folder that is set for the notebooks."""
     if not set_values["images_dir"] or "images_dir" in values or "dataset_name" not in values:
         return []
     return [
-        f"CAREFUL: images_dir is that of the notebooks' cells, and the images are called "
+        f"CAREFUL: images_dir is still {set_values['images_dir']}, and its images are called "
         f"{set_values['dataset_name']}; add -p images_dir= to use those in {files.data_dir() / 'images'}"
     ]
 
 
 def changed_parameters(chosen: Sequence[Path], values: Mapping[str, Value]) -> list[str]:
-    """Return a line for each parameter that is not default in a notebook of a run.
+    """Return a line with source for each parameter that is not default in a notebook of a run.
 
     Parameters
     ----------
     values : given to all notebooks. Values in their own cells may differ between them.
     """
-    used: dict[str, dict[str, list[str]]] = {}  # parameter -> value as code -> numbers of notebooks
+    used: dict[str, dict[tuple[str, str], list[str]]] = {}  # name -> value as code, source -> notebooks
+    shown = set()
     for path in chosen:
-        number = path.name[:2]
-        for name, value in {**notebooks.read(path), **values}.items():
-            if name in parameters.PARAMETERS and number in parameters.PARAMETERS[name].notebooks:
-                used.setdefault(name, {}).setdefault(parameters.code(value), []).append(number)
+        for name, setting in plan.settings(path, values).items():
+            key = parameters.code(setting.value), setting.source
+            used.setdefault(name, {}).setdefault(key, []).append(path.name[:2])
+            if not setting.is_default:
+                shown.add(name)
     return [
-        f"{name} = {value}" + (f" in {', '.join(numbers)}" if len(used[name]) > 1 else "")
+        f"{name} = {value} ({_source(source, numbers, is_one=len(used[name]) == 1)})"
         for name in used
-        for value, numbers in used[name].items()
-        if len(used[name]) > 1 or value != parameters.code(parameters.PARAMETERS[name].default)
+        if name in shown
+        for (value, source), numbers in used[name].items()
     ]
+
+
+def _source(source: str, numbers: Sequence[str], *, is_one: bool) -> str:
+    if source == NOTEBOOK:
+        return f"the cell of {', '.join(numbers)}"
+    return source if is_one else f"{source}, in {', '.join(numbers)}"
 
 
 def without_effect(chosen: Sequence[Path], values: Mapping[str, Value]) -> list[str]:
     """Return a line for each parameter that is given or changed, but does not change the classifier."""
-    cells = [notebooks.read(path) for path in chosen]
-    merged = {name: value for cell in [*cells, values] for name, value in cell.items()}
-    default = parameters.PARAMETERS
+    settings = {name: each for path in chosen for name, each in plan.settings(path, values).items()}
+    merged = {**{name: setting.value for name, setting in settings.items()}, **values}
     return [
         sentence
         for name in merged
-        if (sentence := parameters.idle(name, merged))
-        and (name in values or merged[name] != default[name].default)
+        if (sentence := parameters.idle(name, merged)) and (name in values or not settings[name].is_default)
     ]
 
 
@@ -230,7 +237,7 @@ def closing_report(dataset_name: str, folder: Path | None, values: Mapping[str, 
     folder : of the executed notebooks; None if all results were up to date.
     """
     proc = files.proc_dir(dataset_name)
-    evaluated_on = {**notebooks.read(_divided(LAST)[1][0]), **values}.get("evaluate_on")
+    evaluated_on = plan.wanted(_divided(LAST)[1][0], values)["evaluate_on"]
     results = report.results_folder(proc, str(evaluated_on))
     scanned = dataset.read(dataset_name)
     notes = [f"left out: {image.path}: {image.excluded}" for image in scanned.excluded]

@@ -16,7 +16,7 @@ from imgclf.classifier.model import Classifier
 from imgclf.data import dataset, folders, split, split_check
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
-from imgclf.experiments import notebooks, provenance, sequence, trials
+from imgclf.experiments import notebooks, plan, provenance, sequence, trials
 from imgclf.experiments.execution import execute
 from imgclf.experiments.trials import Trial
 from imgclf.features import copy_detection
@@ -44,7 +44,7 @@ def run(
 
     Parameters
     ----------
-    grid : parameter grid, as `trials.parse_grid` reads it.
+    grid : parameter grid, as `trials.parse_grid` reads it; empty for no trials.
     progress : called before and after each notebook with the number of notebooks that were run, and of those
         and the ones to come; trials that are kept count for neither.
 
@@ -52,6 +52,9 @@ def run(
     ------
     ImgclfError : there are no images to train on, or the grid is invalid, or all trials failed.
     """
+    if not grid.strip():
+        print("the grid is empty: no trials")
+        return []
     combinations = trials.combinations(trials.parse_grid(grid))
     check_distinct(combinations)
     for name, value in trials.FIXED_VALUES.items():
@@ -95,7 +98,8 @@ def run_headless(values: Mapping[str, Value]) -> str:
     grid = trials.parse_grid(str(values["grid"]))
     path = next(path for path in notebooks.paths() if path.name.startswith(NOTEBOOK))
     # The notebook runs in another folder, so it gets the grid as parsed: with absolute paths.
-    set_values = {**notebooks.read(path), **values, "grid": trials.grid_as_text(grid)}
+    given = {**values, "grid": trials.grid_as_text(grid)}
+    set_values = plan.wanted(path, given)
     parameters.check_together(set_values)
     check_distinct(trials.combinations(grid))
     dataset_name = str(set_values["dataset_name"])
@@ -103,7 +107,7 @@ def run_headless(values: Mapping[str, Value]) -> str:
     folder = sequence.new_folder()
     try:
         with sequence.stoppable():
-            execute(path, folder, set_values, output=sys.stdout)
+            execute(path, folder, given, output=sys.stdout)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             "stopped; run the same sweep again to go on: finished trials are kept"
@@ -207,9 +211,9 @@ def _settings(values: Mapping[str, Value]) -> dict[str, Any]:
 
 
 def _cells() -> dict[str, Value]:
-    """The values in the parameters cells of notebooks 01 to 05."""
+    """The values of notebooks 01 to 05 without a trial: of their cells, the project, or the defaults."""
     stages = [path for path in notebooks.paths() if path.name[:2] in trials.STAGES]
-    return {name: value for path in stages for name, value in notebooks.read(path).items()}
+    return {name: value for path in stages for name, value in plan.wanted(path, {}).items()}
 
 
 def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:

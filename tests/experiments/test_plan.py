@@ -15,7 +15,7 @@ from imgclf.downloads import TRANSIENT, DownloadError
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, plan, provenance, sequence
 from imgclf.images import decoding
-from support import in_process
+from support import cells, in_process
 from support.networks import write_tiny_network
 from support.pictures import picture, write_colours
 
@@ -157,7 +157,7 @@ class TestWithoutFrom:
     def test_values_in_the_cells_count_as_those_that_are_given(self, folder, ran, tmp_path, monkeypatch):
         own = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "own", ignore=shutil.ignore_patterns(".*"))
         monkeypatch.setattr(notebooks, "NOTEBOOKS", own)
-        notebooks.change_defaults(folder.values | {"l2_normalize": False})
+        cells.edit(**folder.values | {"l2_normalize": False})
         sequence.run({})
         assert ran == ["04_train_svm", "05_evaluate"]
 

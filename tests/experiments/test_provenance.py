@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -334,3 +335,13 @@ class TestTheTableOfFiles:
                 if name.endswith(".png")
             }
             assert set(saved) == in_table
+
+
+def test_a_record_has_the_run_time_and_the_peak_memory_and_earlier_ones_without_them_are_read(folder):
+    folder.run("05")
+    made = provenance.read("colours", "05")
+    assert 0 < made.seconds < 60 and 50 < made.peak_memory_mb < 100_000
+    path = folder.proc / "made_with" / "05.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in stored.items() if k not in ("seconds", "peak_memory_mb")}))
+    assert provenance.read("colours", "05") == replace(made, seconds=0.0, peak_memory_mb=0.0)
