@@ -150,21 +150,12 @@ class RunScatter(Chart):
 
     def __init__(self, on_click: Callable[[str], None]) -> None:
         """Create an empty chart; `on_click` is called with the id of a run whose point is clicked."""
-        self._x = bqplot.LinearScale(min=0, max=1)
-        self._y = bqplot.LinearScale()
-        self._ids: list[str] = []
-        self._points = bqplot.Scatter(
-            x=[],
-            y=[],
-            scales={"x": self._x, "y": self._y},
-            default_size=90,
-            display_names=False,
-            stroke=INK,
-            tooltip=bqplot.Tooltip(fields=["name", "y"], formats=["", ".3f"], labels=["run", "value"]),
-        )
-        self._points.on_element_click(lambda _, message: on_click(self._ids[message["data"]["index"]]))
+        self._ids: dict[bqplot.Scatter, list[str]] = {}
+        self._x, self._y = bqplot.LinearScale(min=0, max=1), bqplot.LinearScale()
+        # Two marks: bqplot gives the colours of one mark to the wrong points if their order changes.
+        self.others, self.chosen = (self._points(colour, on_click) for colour in (OTHERS, COLOURS[0]))
         super().__init__(
-            marks=[self._points],
+            marks=[self.others, self.chosen],
             axes=labelled_axes(self._x, self._y, "", ""),
             fig_margin={"top": 36, "bottom": 48, "left": 64, "right": 24},
             min_aspect_ratio=1.6,
@@ -179,17 +170,31 @@ class RunScatter(Chart):
         chosen : ids of the runs in blue.
         """
         measured = [run for run in runs if np.isfinite(comparing.metric(run, metric))]
-        runs = sorted(measured, key=lambda run: run.id in chosen)  # the chosen ones are drawn above others
-        heights, ticks = choices([comparing.value(run, parameter) for run in runs])
-        self._ids = [run.id for run in runs]
-        across, up = self.axes
-        across.label, up.label = parameter, metric
-        across.tick_values, across.tick_labels = list(ticks), {str(k): short(v, 16) for k, v in ticks.items()}
-        self.title = f"{metric} over {parameter}: {len(runs)} runs; click on a point to choose its run"
-        values = [comparing.metric(run, metric) for run in runs]
-        margin = 0.1 * (max(values, default=1) - min(values, default=0)) or 0.05
-        self._y.min, self._y.max = min(values, default=0) - margin, max(values, default=1) + margin
-        with self._points.hold_sync():
-            self._points.x, self._points.y = heights, values
-            self._points.names = [run.name for run in runs]
-            self._points.colors = [COLOURS[0] if run.id in chosen else OTHERS for run in runs] or [OTHERS]
+        across, ticks = choices([comparing.value(run, parameter) for run in measured])
+        up = [comparing.metric(run, metric) for run in measured]
+        margin = 0.1 * (max(up, default=1) - min(up, default=0)) or 0.05
+        self._y.min, self._y.max = min(up, default=0) - margin, max(up, default=1) + margin
+        self.axes[0].label, self.axes[1].label = parameter, metric
+        self.axes[0].tick_values = list(ticks)
+        self.axes[0].tick_labels = {str(place): short(text, 16) for place, text in ticks.items()}
+        self.title = f"{metric} over {parameter}: {len(measured)} runs; click on a point to choose its run"
+        for mark, is_chosen in ((self.others, False), (self.chosen, True)):
+            rows = [row for row, run in enumerate(measured) if (run.id in chosen) == is_chosen]
+            self._ids[mark] = [measured[row].id for row in rows]
+            with mark.hold_sync():
+                mark.x, mark.y = [across[row] for row in rows], [up[row] for row in rows]
+                mark.names = [measured[row].name for row in rows]
+
+    def _points(self, colour: str, on_click: Callable[[str], None]) -> bqplot.Scatter:
+        mark = bqplot.Scatter(
+            x=[],
+            y=[],
+            scales={"x": self._x, "y": self._y},
+            colors=[colour],
+            default_size=90,
+            display_names=False,
+            stroke=INK,
+            tooltip=bqplot.Tooltip(fields=["name", "y"], formats=["", ".3f"], labels=["run", "value"]),
+        )
+        mark.on_element_click(lambda _, message: on_click(self._ids[mark][message["data"]["index"]]))
+        return mark

@@ -10,12 +10,12 @@ from imgclf import files
 from imgclf.annotation.annotations import Annotations
 from imgclf.classifier import storage
 from imgclf.data import dataset, scan
-from imgclf.evaluation import metrics, report
+from imgclf.evaluation import metrics
 from imgclf.experiments import comparing, runs
 from support.classifiers import trained
 from support.evaluations import LABELS
 from support.evaluations import scored as scored_colours
-from support.runs import run, scored
+from support.runs import recorded, run, scored
 
 with warnings.catch_warnings():
     warnings.simplefilter(
@@ -179,16 +179,18 @@ def test_points_of_the_scatter_are_runs_and_a_click_chooses_one(three):
     browser = RunsBrowser(three)
     browser.dataset_name.value = "fruit"
     assert (browser.parameter.value, browser.metric.value) == ("input_size", "overall accuracy")
-    points = browser.scatter.marks[0]
-    assert (points.y.tolist(), points.names.tolist()) == (
-        [1.0, 0.5],
-        [three[1].name, three[2].name],
-    ) and points.x[0] > points.x[1]
-    points._handle_custom_msg({"event": "element_click", "data": {"index": 1}}, [])
-    assert browser.selected == [three[2]] and points.colors[1] != points.colors[0]
-    assert points.names[1] == three[2].name  # drawn last, above others
-    points._handle_custom_msg({"event": "element_click", "data": {"index": 1}}, [])
+    others, chosen = browser.scatter.others, browser.scatter.chosen
+    assert (others.y.tolist(), others.names.tolist()) == ([1.0, 0.5], [three[1].name, three[2].name])
+    assert others.x[0] > others.x[1] and len(chosen.x) == 0
+    click(others, 1)
+    assert browser.selected == [three[2]]
+    assert (others.names.tolist(), chosen.names.tolist()) == ([three[1].name], [three[2].name])
+    click(chosen, 0)
     assert browser.selected == []
+
+
+def click(points, index: int) -> None:
+    points._handle_custom_msg({"event": "element_click", "data": {"index": index}}, [])
 
 
 def test_without_runs_or_differences_there_is_no_scatter(three):
@@ -215,20 +217,10 @@ def history(distinct_folder, data_dir, tiny_network):
     found = scan.scan_folder("colours", distinct_folder.rename(folder))
     dataset.write(found)
     evaluation = scored_colours(Annotations(found))
-    finished = []
-    for _ in range(2):
-        started = runs.start(runs.BY_HAND, "colours", {"dataset_name": "colours", "images_dir": ""})
-        report.write_scores(evaluation, started.folder / files.SCORES)
-        finished.append(started)
+    older, newer = (recorded(evaluation, name=name) for name in ("older", "newer"))
     path = trained(tiny_network, folder)
-    storage.store(path, finished[0].folder, runs.root() / runs.WEIGHTS)
-    sha256 = files.sha256(path)
-    path.unlink()
-    return (
-        [runs.finish(each, about={"evaluated_on": "test"}) for each in reversed(finished)],
-        evaluation,
-        sha256,
-    )
+    storage.store(path, older.folder, runs.root() / runs.WEIGHTS)
+    return [newer, older], evaluation, files.sha256(path)
 
 
 def load(browser: RunsBrowser, chosen: runs.Run) -> None:
