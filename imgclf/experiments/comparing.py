@@ -110,19 +110,25 @@ def cells(run: Run) -> dict[str, Cell]:
     return {name: found[name] for name in COLUMNS}
 
 
+def texts(run: Run, columns: Iterable[str]) -> list[str]:
+    """Return the texts of some of the `cells` of a run."""
+    found = cells(run)
+    return [found[name].text for name in columns]
+
+
 def ordered(runs: Iterable[Run], column: str, *, descending: bool = False) -> list[Run]:
     """Return the runs sorted by a column of the table; equal ones keep their order."""
     return sorted(runs, key=lambda run: cells(run)[column].order, reverse=descending)
 
 
 def table(runs: Sequence[Run], columns: Sequence[str] = COLUMNS) -> "pd.DataFrame":
-    """Return the texts of the `cells` of runs, numbered from 1; those of "no runs" without any."""
+    """Return the texts of the `cells` of runs, numbered from 1; without any, how to make one."""
     import pandas as pd
 
     if not runs:
         return pd.DataFrame({"run": ["no runs yet: 05_evaluate and imgclf run record one each"]})
-    rows = [{name: cells(run)[name].text for name in columns} for run in runs]
-    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="run"))
+    index = pd.RangeIndex(1, len(runs) + 1, name="run")
+    return pd.DataFrame([texts(run, columns) for run in runs], columns=list(columns), index=index)
 
 
 def best(runs: Iterable[Run], *, most: int) -> list[Run]:

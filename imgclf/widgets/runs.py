@@ -132,10 +132,7 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _show_rows(self) -> None:
         columns = [name for name, button in self.columns.items() if button.value]
-        rows = [
-            {"id": run.id, "texts": [comparing.cells(run)[name].text for name in columns]}
-            for run in self.listed
-        ]
+        rows = [{"id": run.id, "texts": comparing.texts(run, columns)} for run in self.listed]
         with self.table.hold_sync():
             self.table.columns, self.table.rows = columns, rows
         self._show_plots()
@@ -192,7 +189,7 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
             "About": pd.DataFrame.from_dict(dict(run.about), orient="index"),
         }
         shown = [VBox([heading(name), frame(table, header=False)]) for name, table in tables.items()]
-        about = f"id {run.id}, {run.kind}, began {run.started}, {comparing.cells(run)['status'].text}"
+        about = f"id {run.id}, {run.kind}, began {run.started}, {comparing.texts(run, ['status'])[0]}"
         return VBox(
             [
                 text(about),
