@@ -49,6 +49,20 @@ def wanted(path: Path, values: Mapping[str, Value]) -> Wanted:
     return {name: setting.value for name, setting in settings(path, values).items()}
 
 
+def made_with(dataset_name: str) -> str:
+    """Return a sentence with the parameters that decided the results on disk and are not default."""
+    records = [made for number in provenance.NAMES if (made := provenance.read(dataset_name, number))]
+    changed = {
+        name: f"{name} = {parameters.code(value)}"
+        for made in records
+        for name, value in made.parameters.items()
+        if name in parameters.PARAMETERS and value != parameters.PARAMETERS[name].default
+    }
+    if not changed:
+        return "All parameters have their defaults."
+    return f"Parameters that are not default: {', '.join(changed.values())}."
+
+
 def make(paths: Iterable[Path], values: Mapping[str, Value]) -> list[Step]:
     """Return a step for each notebook; 00_get_images has none if the images come from no manifest.
 

@@ -15,7 +15,7 @@ from imgclf.classifier.model import read_metadata
 from imgclf.data import dataset, split
 from imgclf.data.split_check import TEST, TRAIN
 from imgclf.evaluation import report
-from imgclf.experiments import cost, environment, notebooks, outputs, provenance, runs
+from imgclf.experiments import cost, environment, html_report, notebooks, outputs, provenance, runs
 from imgclf.experiments.run import Run
 from imgclf.finetuning import record as finetuning
 from imgclf.parameters import DNN, SVM, Value
@@ -66,17 +66,15 @@ def record(namespace: Mapping[str, Any]) -> None:
         line = "recorded in the run history"
     except (OSError, ImgclfError) as error:
         line = f"not recorded in the run history: {error}"
-    print("; ".join(filter(None, [line, report_line])))
+    print(f"{line}; {report_line}")
     if not executing and (sentence := hand_in_all()):
         print(sentence)
 
 
 def _write_report(executed: "NotebookNode", path: Path) -> str:
     """Write the report, and say where it is, or why there is none."""
-    if not find_spec("imgclf.experiments.html_report"):
-        return ""
     try:
-        import_module("imgclf.experiments.html_report").write(executed, path)
+        html_report.write(executed, path)
         return f"report: {files.display_path(path)}"
     except (OSError, ImgclfError) as error:
         with suppress(OSError):
@@ -99,18 +97,22 @@ def report_path(values: Mapping[str, Any]) -> Path:
 def finish(run: Run, values: Mapping[str, Any]) -> Run:
     """Finish a run whose notebooks were executed, with what each of them took.
 
+    On a full disk, or without permission to write, a line says what was not recorded.
+
     Parameters
     ----------
     values : parameters of 05_evaluate. If it was up to date and did not run, its evaluation is recorded now.
-
-    Raises
-    ------
-    ImgclfError : a file of the run cannot be written, or one of the evaluation not be read.
     """
     values = _with_defaults(values)
-    if not runs.reread(run).metrics:
-        write(run, values)
-    return runs.finish(run, **_costs(str(values["dataset_name"])))
+    try:
+        if not runs.reread(run).metrics:
+            write(run, values)
+        return runs.finish(run, **_costs(str(values["dataset_name"])))
+    except (OSError, ImgclfError) as error:
+        print(f"not recorded in the run history: {error}")
+        with suppress(OSError, ImgclfError):
+            return runs.fail(run, f"not recorded: {error}")
+        return run
 
 
 def write(run: Run, values: Mapping[str, Any]) -> Run:

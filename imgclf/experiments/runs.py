@@ -303,10 +303,13 @@ def keep_classifier(run: Run, path: Path) -> None:
         storage.store(path, run.folder, root() / WEIGHTS)
 
 
-def classifier(run: Run) -> Path:
+def classifier(run: Run, path: Path | None = None) -> Path:
     """Return the path of a run's `classifier.onnx`, put together again byte for byte, with verified sha256.
 
-    The file is a copy below `runs/restored/`, which a later call removes after a day.
+    Parameters
+    ----------
+    path : of the file to write. By default it is below `runs/restored/`, where a later call removes it after
+        a day.
 
     Raises
     ------
@@ -320,7 +323,7 @@ def classifier(run: Run) -> Path:
         with suppress(OSError):
             if time.time() - old.stat().st_mtime > files.STALE_SECONDS:
                 shutil.rmtree(old)
-    path = root() / RESTORED / run.id / files.CLASSIFIER
+    path = path or root() / RESTORED / run.id / files.CLASSIFIER
     storage.restore(run.folder, root() / WEIGHTS, path)
     return path
 

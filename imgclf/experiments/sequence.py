@@ -7,14 +7,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 
 from imgclf import ImgclfError, files, parameters
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
-from imgclf.experiments import notebooks, plan
+from imgclf.experiments import notebooks, plan, recording, runs
 from imgclf.experiments.execution import execute
 from imgclf.finetuning import learning_curve, record
 from imgclf.parameters import SVM, Value
@@ -41,7 +41,8 @@ def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[
 
     Returns
     -------
-    The name of the data set, and the folder of the executed notebooks; None if all were up to date.
+    The name of the data set, and the folder of the run in the history, with the executed notebooks; None if
+    all were up to date.
 
     Raises
     ------
@@ -71,30 +72,42 @@ def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[
             print(f"\n{plan.text(steps)}")
             chosen = [step.path for step in steps]
             plan.check_used(chosen, values)
-        return dataset_name, _execute(chosen, values, is_planned=not start_from)
+        return dataset_name, _execute(dataset_name, chosen, values, is_planned=not start_from)
 
 
-def _execute(chosen: Sequence[Path], values: Mapping[str, Value], *, is_planned: bool) -> Path | None:
-    """Execute notebooks, or those that are not up to date; return the folder of the executed ones."""
-    folder = None
-    for path in chosen:
-        if is_planned and not plan.make([path], values)[0].reason:
-            continue
-        if folder is None:
-            folder = new_folder()
-            print()
-        print(f"{path.stem:<18}", end="", flush=True)
-        try:
-            seconds = execute(path, folder, values, progress=_progress_line(path.stem))
-        except ImgclfError:
-            _end_line(path.stem, "failed")
-            raise
-        except KeyboardInterrupt:
-            _end_line(path.stem, "stopped")
-            again = command("" if is_planned else path.stem[:2], values)
-            raise KeyboardInterrupt(f"stopped in {path.stem}; to go on: {again}") from None
-        _end_line(path.stem, f"{seconds:6.1f} s")
-    return folder
+def _execute(
+    dataset_name: str, chosen: Sequence[Path], values: Mapping[str, Value], *, is_planned: bool
+) -> Path | None:
+    """Execute notebooks, or those that are not up to date, as one run of the history; return its folder."""
+    # Whether one is up to date is known when those before it have run.
+    outdated = (path for path in chosen if not is_planned or plan.make([path], values)[0].reason)
+    if (first := next(outdated, None)) is None:
+        return None
+    stages = [plan.wanted(path, values) for path in notebooks.paths() if "01" <= path.name[:2] <= LAST]
+    run = runs.start(runs.BY_RUN, dataset_name, {name: each[name] for each in stages for name in each})
+    print()
+    with runs.attempt(run), runs.executing(run):
+        for path in chain([first], outdated):
+            _execute_one(path, run.folder, values, is_planned=is_planned)
+    run = recording.finish(run, stages[-1])
+    if sentence := recording.hand_in_all():
+        print(f"\n{sentence}")
+    return run.folder
+
+
+def _execute_one(path: Path, folder: Path, values: Mapping[str, Value], *, is_planned: bool) -> None:
+    """Execute one notebook, and print its line."""
+    print(f"{path.stem:<18}", end="", flush=True)
+    try:
+        seconds = execute(path, folder, values, progress=_progress_line(path.stem))
+    except ImgclfError:
+        _end_line(path.stem, "failed")
+        raise
+    except KeyboardInterrupt:
+        _end_line(path.stem, "stopped")
+        again = command("" if is_planned else path.stem[:2], values)
+        raise KeyboardInterrupt(f"stopped in {path.stem}; to go on: {again}") from None
+    _end_line(path.stem, f"{seconds:6.1f} s")
 
 
 @contextmanager
@@ -216,25 +229,12 @@ def _divided(start_from: str | None) -> tuple[list[Path], list[Path]]:
     )
 
 
-def new_folder() -> Path:
-    """Create a new folder for a run, also for two runs in one second."""
-    runs = files.data_dir() / "runs"
-    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    with files.writable(runs):
-        for number in range(1, 1000):
-            folder = runs / (name if number == 1 else f"{name}_{number}")
-            if not folder.exists():
-                folder.mkdir(parents=True)
-                return folder
-    raise ImgclfError(f"{runs}: 1,000 runs in one second; wait a moment")
-
-
 def closing_report(dataset_name: str, folder: Path | None, values: Mapping[str, Value] = NO_VALUES) -> str:
     """Return the accuracies of a run with these parameters and the paths of its files, as text.
 
     Parameters
     ----------
-    folder : of the executed notebooks; None if all results were up to date.
+    folder : of the run, with the executed notebooks; None if all results were up to date.
     """
     proc = files.proc_dir(dataset_name)
     evaluated_on = plan.wanted(_divided(LAST)[1][0], values)["evaluate_on"]
@@ -256,6 +256,8 @@ def closing_report(dataset_name: str, folder: Path | None, values: Mapping[str, 
         notes.append(f"fine-tuning, validated on {validation} images: {curve}")
     if notes:
         notes.append("")
+    if (page := results / recording.REPORT).exists():
+        notes.append(f"the report           {page}")
     return "\n".join(
         [
             report.table(figures),

@@ -16,7 +16,7 @@ from imgclf.classifier.model import Classifier
 from imgclf.data import dataset, folders, split, split_check
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
-from imgclf.experiments import notebooks, plan, provenance, sequence, trials
+from imgclf.experiments import notebooks, plan, provenance, recording, runs, sequence, trials
 from imgclf.experiments.execution import execute
 from imgclf.experiments.trials import Trial
 from imgclf.features import copy_detection
@@ -78,6 +78,8 @@ def run(
         scanned = scans[_settings(values)["near_duplicates"]]
         results.append(_trial(scanned, values, show))
         print(results[-1], flush=True)
+    if sentence := recording.hand_in_all():
+        print(sentence)
     if all(trial.error for trial in results):
         reasons = "; ".join(dict.fromkeys(trial.error for trial in results))
         which = f"all {len(results)} trials" if len(results) > 1 else "the only trial"
@@ -104,7 +106,7 @@ def run_headless(values: Mapping[str, Value]) -> str:
     check_distinct(trials.combinations(grid))
     dataset_name = str(set_values["dataset_name"])
     _images_folder(dataset_name, str(set_values["images_dir"]))  # fails before a kernel starts
-    folder = sequence.new_folder()
+    folder = runs.new_folder(f"{dataset_name} sweep")
     try:
         with sequence.stoppable():
             execute(path, folder, given, output=sys.stdout)
@@ -196,8 +198,17 @@ def _trial(scanned: Dataset, values: dict[str, Value], progress: Callable[[int],
             return earlier
         trial = Trial(name, values, fingerprint, {}, error=UNFINISHED)
         trials.write(trial)
+        given = {
+            **settings,
+            **trials.FIXED_VALUES,
+            "dataset_name": scanned.name,
+            "images_dir": str(scanned.folder),
+        }
+        run = runs.start(runs.TRIAL, scanned.name, given, values=values)
         try:
-            trial = _run(trial, scanned, parts, progress)
+            with runs.attempt(run), runs.executing(run):
+                trial = _run(trial, run.folder, scanned, parts, progress)
+            recording.finish(run, {**given, "dataset_name": name})
         except ImgclfError as error:
             trial = replace(trial, error=str(error))
         trials.write(trial)
@@ -227,7 +238,10 @@ def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _run(trial: Trial, scanned: Dataset, parts: Split, progress: Callable[[int], None]) -> Trial:
+def _run(
+    trial: Trial, folder: Path, scanned: Dataset, parts: Split, progress: Callable[[int], None]
+) -> Trial:
+    """Run the notebooks of a trial; `folder` is for the executed ones."""
     own = replace(scanned, name=trial.name)
     dataset.write(own)
     split.write(own, parts)
@@ -238,7 +252,6 @@ def _run(trial: Trial, scanned: Dataset, parts: Split, progress: Callable[[int],
         "images_dir": str(scanned.folder),
     }
     provenance.write("01", {**_settings(trial.values), **given})  # as notebook 01 would
-    folder = sequence.new_folder()
     seconds: dict[str, float] = {}
     for path in notebooks.paths():
         if path.name[:2] in NOTEBOOKS:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgclf import ImgclfError, files
+from imgclf import files
 from imgclf.classifier import storage
 from imgclf.classifier.model import Classifier
 from imgclf.data import dataset, split
@@ -243,7 +243,8 @@ class TestCircumstances:
         assert "git commit" not in environment.described()
 
 
-def test_a_run_without_files_of_the_evaluation_is_refused_by_name(folder):
+def test_a_run_whose_evaluation_is_missing_says_so_and_fails(folder, capsys):
     run = runs.start(runs.BY_RUN, "other", {})
-    with pytest.raises(ImgclfError, match=r"other/evaluation\.json: no evaluation yet"):
-        recording.finish(run, {**folder.values, "dataset_name": "other"})
+    failed = recording.finish(run, {**folder.values, "dataset_name": "other"})
+    assert failed.status == runs.FAILED and "other/evaluation.json: no evaluation yet" in failed.error
+    assert capsys.readouterr().out.startswith("not recorded in the run history: ")
