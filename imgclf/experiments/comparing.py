@@ -158,7 +158,7 @@ def coordinates(runs: Iterable[Run]) -> Coordinates:
         name: ([metric(run, name) for run in done], "{:.0f}" if name == SECONDS else "{:.1%}")
         for name in (HELD_OUT, ACCURACY, SECONDS)
     }
-    recorded = [name for name in varied(done) if all(name in _parameters(run) for run in done)]
+    recorded = [name for name in varied(done) if all(value(run, name) != NOT_RECORDED for run in done)]
     return Coordinates(
         [run.name for run in done],
         {name: [value(run, name) for run in done] for name in recorded[:MOST_PARAMETERS]},
@@ -185,11 +185,13 @@ def metric_names(runs: Iterable[Run]) -> list[str]:
     return [*first, *(name for name in names if name not in first), SECONDS]
 
 
-def varied(runs: Sequence[Run]) -> list[str]:
-    """Return the names of the parameters that differ between runs."""
-    each = [_parameters(run) for run in runs]
-    names = dict.fromkeys(name for parameters in each for name in parameters)
-    return [name for name in names if any(values.get(name) != each[0].get(name) for values in each)]
+def varied(runs: Iterable[Run]) -> list[str]:
+    """Return the names of the parameters of which the runs recorded different values."""
+    values: dict[str, list[Value]] = {}
+    for run in runs:
+        for name, recorded in _parameters(run).items():
+            values.setdefault(name, []).append(recorded)
+    return [name for name, recorded in values.items() if any(each != recorded[0] for each in recorded)]
 
 
 def value(run: Run, name: str) -> Value:
@@ -239,7 +241,13 @@ class Compared:
         """Return the parameters that differ, a row each, a column for each run."""
         import pandas as pd
 
-        rows = {name: [as_text(value(run, name)) for run in self.runs] for name in varied(self.runs)}
+        names = dict.fromkeys(name for run in self.runs for name in _parameters(run))
+        values = {name: [value(run, name) for run in self.runs] for name in names}
+        rows = {
+            name: [as_text(each) for each in row]
+            for name, row in values.items()
+            if any(each != row[0] for each in row)
+        }
         return pd.DataFrame.from_dict(
             rows or {"none": [""] * len(self.runs)}, orient="index", columns=self.heads
         ).rename_axis("parameter")
@@ -343,9 +351,12 @@ class Compared:
         }
 
 
-def oldest_first(runs: Iterable[Run]) -> Compared:
-    """Return the runs side by side, the oldest as run 1, so that differences are later minus earlier."""
-    return Compared(tuple(ordered(runs, "when")))
+def oldest_first(runs: Sequence[Run]) -> Compared:
+    """Return the runs side by side, the oldest as run 1, so that differences are later minus earlier.
+
+    Of runs of the same second, the last is the oldest, as in the history.
+    """
+    return Compared(tuple(ordered(reversed(runs), "when")))
 
 
 def _parameters(run: Run) -> dict[str, Value]:

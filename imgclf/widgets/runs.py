@@ -100,7 +100,8 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _execute(self, command: Callable[[], object]) -> None:
         """Execute a command, and show its result or error."""
         try:
-            self._say(str(command() or ""))
+            if result := command():
+                self._say(str(result))
         except ImgclfError as error:
             self._say(f"Not done: {error}")
 
@@ -109,7 +110,7 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def refresh(self) -> None:
         """Read the history again, and show it; chosen runs that are still there stay chosen."""
-        self._runs = history.all_runs() if self._given is None else list(self._given)
+        self._runs, damaged = history.listing() if self._given is None else (list(self._given), [])
         names = list(dict.fromkeys(run.dataset_name for run in self._runs))
         chosen = self.dataset_name.value
         self.dataset_name.options = [("all", ALL), *((name, name) for name in names)]
@@ -118,6 +119,7 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.table.selected = [run_id for run_id in self.table.selected if run_id in there]
         self._show_rows()
         self._show_chosen()
+        self._say("\n".join(f"left out: {path}: damaged; delete its folder" for path in damaged))
 
     @property
     def listed(self) -> list[Run]:

@@ -163,13 +163,14 @@ class RunScatter(Chart):
         )
 
     def show(self, runs: Sequence[Run], parameter: str, metric: str, chosen: Sequence[str]) -> None:
-        """Show the runs that have the metric; the values of the parameter are evenly spaced.
+        """Show the runs that have the metric and the parameter; the values of the parameter are evenly spaced.
 
         Parameters
         ----------
         chosen : ids of the runs in blue.
         """
-        measured = [run for run in runs if np.isfinite(comparing.metric(run, metric))]
+        recorded = [run for run in runs if comparing.value(run, parameter) != comparing.NOT_RECORDED]
+        measured = [run for run in recorded if np.isfinite(comparing.metric(run, metric))]
         across, ticks = choices([comparing.value(run, parameter) for run in measured])
         up = [comparing.metric(run, metric) for run in measured]
         margin = 0.1 * (max(up, default=1) - min(up, default=0)) or 0.05

@@ -205,3 +205,9 @@ def test_coordinates_have_the_runs_with_test_accuracy_the_best_on_held_out_image
         5.5,
         5.5,
     ]
+
+
+def test_parameters_vary_if_different_values_were_recorded():
+    old, new = run(1, parameters={"input_size": 240}), run(2, parameters={"input_size": 320, "epochs": 5})
+    assert comparing.varied([old, new]) == ["input_size"]
+    assert comparing.varied([run(1, parameters={"svm_c": [1]}), run(2, parameters={"svm_c": [1.0]})]) == []

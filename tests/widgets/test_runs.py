@@ -282,3 +282,11 @@ def test_refresh_lists_runs_that_were_recorded_meanwhile(history):
     runs.delete(older)
     press(browser, "Refresh")
     assert browser.selected == [newer] and len(browser.table.rows) == 1
+
+
+def test_damaged_runs_are_named(history):
+    (newer, older), *_ = history
+    (older.folder / "run.json").write_text("{")
+    browser = RunsBrowser()
+    assert f"left out: {older.folder / 'run.json'}: damaged" in browser.status.value
+    assert column(browser, "name") == [newer.name]
