@@ -15,6 +15,7 @@ from imgclf.widgets.charts import INK, Chart, corners, labelled_axes
 
 OTHERS = "#888888"  # visible in the light and in the dark theme
 STYLES = ("solid", "dashed", "dotted", "dash_dotted")  # of the lines of runs
+MOST_TICKS = 12  # of the axis of a parameter
 MARGIN = 0.06  # of an axis, above its largest and below its smallest value
 
 # An axis: the height of each trial on it, 0 to 1, and the texts of its ticks by height.
@@ -163,7 +164,7 @@ class RunScatter(Chart):
         )
 
     def show(self, runs: Sequence[Run], parameter: str, metric: str, chosen: Sequence[str]) -> None:
-        """Show the runs that have the metric and the parameter; the values of the parameter are evenly spaced.
+        """Show the runs that have the metric and the parameter, whose values are evenly spaced.
 
         Parameters
         ----------
@@ -176,7 +177,7 @@ class RunScatter(Chart):
         margin = 0.1 * (max(up, default=1) - min(up, default=0)) or 0.05
         self._y.min, self._y.max = min(up, default=0) - margin, max(up, default=1) + margin
         self.axes[0].label, self.axes[1].label = parameter, metric
-        self.axes[0].tick_values = list(ticks)
+        self.axes[0].tick_values = list(ticks)[:: 1 + len(ticks) // MOST_TICKS]
         self.axes[0].tick_labels = {str(place): short(text, 16) for place, text in ticks.items()}
         self.title = f"{metric} over {parameter}: {len(measured)} runs; click on a point to choose its run"
         for mark, is_chosen in ((self.others, False), (self.chosen, True)):
