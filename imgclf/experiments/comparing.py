@@ -11,6 +11,7 @@ import numpy as np
 
 from imgclf import ImgclfError
 from imgclf.data import dataset
+from imgclf.data.confinement import is_plain
 from imgclf.data.split_check import TRAIN
 from imgclf.evaluation import comparison, curves
 from imgclf.evaluation.metrics import Evaluation
@@ -334,7 +335,8 @@ class Compared:
     def image_files(self) -> dict[str, Path]:
         """Return the present path of each of the `disagreements` by `Disagreement.path`.
 
-        An image that was moved before the latest scan of 01_prepare_data is found by its content.
+        An image that was moved before the latest scan of 01_prepare_data is found by its content. One whose
+        recorded path leads out of the data set's folder is left out.
         """
         first = next(run for head, run in zip(self.heads, self.runs, strict=True) if head in self.scored)
         name = first.dataset_name
@@ -348,6 +350,7 @@ class Compared:
         return {
             image.path: folder / (scanned[image.sha256].path if image.sha256 in scanned else image.path)
             for image in self.disagreements()
+            if is_plain(image.path)
         }
 
 

@@ -89,7 +89,7 @@ class SideBySide(VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _show_page(self) -> None:
         first = self.page * PER_PAGE
         shown = self._images[first : first + PER_PAGE]
-        pairs = [(image.path, self._files[image.path]) for image in shown]
+        pairs = [(image.path, self._files[image.path]) for image in shown if image.path in self._files]
         pictures = self._pictures.ready(pairs, seconds=WAIT_SECONDS)
         figures = "".join(self._figure(image, pictures.get(image.path, b"")) for image in shown)
         self.pictures.value = f"<div class='imgclf-figures'>{figures}</div>"

@@ -39,7 +39,7 @@ def browser_of_runs(lab, scored, other):
     lab.viewport(1280, 900)
     lab.hide_sidebar()
     lab.run_all()
-    found = lab.page.locator(".imgclf-panel").last
+    found = lab.page.locator(".imgclf-panel").first  # the review widget is another one, inside it
     found.scroll_into_view_if_needed()
     yield found
     assert (lab.errors(), lab.stderr(), lab.javascript_errors) == ([], "", [])
@@ -69,9 +69,9 @@ def test_runs_are_sorted_chosen_by_keys_and_shown_side_by_side(lab, browser_of_r
     lab.expect(browser_of_runs).to_contain_text("run 1: small")
     lab.expect(browser_of_runs).to_contain_text(f"run 2: {MARKUP}")
     lab.expect(row(table, "small").locator("input")).to_be_focused()
-    lab.expect(browser_of_runs.locator(".imgclf-frame").first).to_have_text("run 1run 2input_size6496")
+    lab.expect(browser_of_runs.locator(".imgclf-frame").first.locator("td")).to_have_text(["64", "96"])
     lab.expect(browser_of_runs).to_contain_text("Is run 2 better than run 1?")
-    disagree = (scored.predicted != other.predicted).sum()
+    disagree = int((scored.predicted != other.predicted).sum())
     lab.expect(browser_of_runs).to_contain_text(f"Images on which they disagree: {disagree}")
     lab.expect(browser_of_runs.locator("figure img")).to_have_count(disagree)
     assert page.evaluate("document.querySelector('.imgclf-figures img').naturalWidth") > 0
@@ -85,7 +85,7 @@ def test_a_point_chooses_its_run_which_is_loaded_with_its_review_widget(
 ):
     table = browser_of_runs.locator(".imgclf-table")
     browser_of_runs.get_by_label("Parameter", exact=True).select_option("input_size")
-    point = browser_of_runs.locator(".dot_grp path").last
+    point = browser_of_runs.locator(".object_grp path.element").last
     point.scroll_into_view_if_needed()
     point.click()
     lab.expect(table.locator("tbody tr.imgclf-chosen")).to_have_count(1)

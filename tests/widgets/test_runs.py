@@ -150,6 +150,17 @@ def test_pictures_come_from_the_folder_of_the_data_set_in_pages(colour_folder, d
     assert (shown.back.disabled, shown.forward.disabled) == (False, True)
 
 
+def test_a_recorded_path_out_of_the_data_set_is_not_read(colour_folder, data_dir):
+    (data_dir / "images").mkdir(parents=True)
+    (colour_folder / "red").rename(data_dir / "images" / "red")
+    picture = next((data_dir / "images" / "red").iterdir()).name
+    paths = [f"../red/{picture}", f"{data_dir}/images/red/{picture}"]
+    compared = comparing.oldest_first(
+        [run(k, scored=_red(paths, right)) for k, right in ((1, True), (2, False))]
+    )
+    assert SideBySide(compared).pictures.value.count("the image is no longer there") == 2
+
+
 def _red(paths, is_right):
     probabilities = np.tile(np.float32([[0.1, 0.2, 0.7] if is_right else [0.7, 0.2, 0.1]]), (len(paths), 1))
     return metrics.evaluate(LABELS, paths, ["red"] * len(paths), probabilities, probabilities)
