@@ -1,6 +1,7 @@
 """Whether one classifier is better than another: McNemar's test on the same test images."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,36 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
         permutation_p_value(difference.astype(int)),
         source.clusters,
         float(max(1, difference @ difference / max(1, (gained | lost).sum()))),
+    )
+
+
+def on_common_images(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Return the evaluations of the images that all have scored, by content and label, in one order.
+
+    It is that of the first evaluation.
+    """
+    rows = [{key: row for row, key in enumerate(_keys(evaluation))} for evaluation in evaluations]
+    common = [key for key in rows[0] if all(key in others for others in rows[1:])] if rows else []
+    return [
+        _of_rows(evaluation, [row[key] for key in common])
+        for evaluation, row in zip(evaluations, rows, strict=True)
+    ]
+
+
+def _of_rows(evaluation: Evaluation, rows: list[int]) -> Evaluation:
+    def chosen(values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(values[row] for row in rows) if values else ()
+
+    return replace(
+        evaluation,
+        paths=chosen(evaluation.paths),
+        sha256=chosen(evaluation.sha256),
+        cluster=chosen(evaluation.cluster),
+        truth=evaluation.truth[rows],
+        scores=evaluation.scores[rows],
+        probabilities=evaluation.probabilities[rows],
+        missing=(),
+        missing_labels=(),
     )
 
 

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -70,6 +70,22 @@ class Trial:
         if self.error:
             return f"failed: {self.error}"
         return f"held-out accuracy {self.held_out_evaluation.overall_accuracy}"
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """What parallel coordinates show: parameters and results of trials or runs, the best one first.
+
+    Attributes
+    ----------
+    names : of the lines.
+    parameters : the value of each line, by the name of the parameter.
+    results : the number of each line, by its name; and how it is formatted.
+    """
+
+    names: list[str]
+    parameters: dict[str, list[str | Value]]
+    results: dict[str, tuple[list[float], str]]
 
 
 def parse_grid(text: str) -> dict[str, list[Value]]:
@@ -182,11 +198,8 @@ def table(trials: Sequence[Trial]) -> "pd.DataFrame":
     Column `p` is the p-value of McNemar's exact test against the first trial, on the test images; empty if
     the two were tested on different images.
     """
-    import pandas as pd
-
     done = ranked(trials)
-    rows = [{**_varied_values(trial, trials), **_accuracies(trial, done[0])} for trial in done]
-    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="trial"))
+    return _numbered([{**_varied_values(trial, trials), **_accuracies(trial, done[0])} for trial in done])
 
 
 def times(trials: Sequence[Trial]) -> "pd.DataFrame":
@@ -194,8 +207,6 @@ def times(trials: Sequence[Trial]) -> "pd.DataFrame":
 
     The columns are the seconds of notebooks 02 to 05, and the milliseconds per image at inference.
     """
-    import pandas as pd
-
     rows = [
         {
             **_varied_values(trial, trials),
@@ -205,7 +216,31 @@ def times(trials: Sequence[Trial]) -> "pd.DataFrame":
         }
         for trial in ranked(trials)
     ]
+    return _numbered(rows)
+
+
+def _numbered(rows: list[dict[str, Any]]) -> "pd.DataFrame":
+    """Return the rows numbered from 1; without any, a row that says so."""
+    import pandas as pd
+
+    if not rows:
+        return pd.DataFrame({"trial": ["none has finished"]})
     return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="trial"))
+
+
+def coordinates(trials: Sequence[Trial]) -> Coordinates:
+    """Return the `ranked` trials with the parameters that vary, their accuracies and their times."""
+    done = ranked(trials)
+    return Coordinates(
+        [f"trial {number}" for number in range(1, len(done) + 1)],
+        {name: [trial.values[name] for trial in done] for name in varied(done)},
+        {
+            "held-out accuracy": ([t.held_out_evaluation.overall_accuracy.value for t in done], "{:.1%}"),
+            "test accuracy": ([t.test_evaluation.overall_accuracy.value for t in done], "{:.1%}"),
+            "seconds": ([sum(trial.seconds.values()) for trial in done], "{:.0f}"),
+            "ms per image": ([trial.milliseconds for trial in done], "{:.1f}"),
+        },
+    )
 
 
 def _varied_values(trial: Trial, trials: Sequence[Trial]) -> dict[str, str]:

@@ -34,7 +34,8 @@ class Chart(bqplot.Figure):  # type: ignore[misc]  # bqplot has no types
         return f"[interactive chart: {self.title}; run this cell to use it]"
 
 
-def _axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
+def labelled_axes(x: bqplot.Scale, y: bqplot.Scale, x_label: str, y_label: str) -> list[bqplot.Axis]:
+    """Return the two axes of a chart."""
     return [
         bqplot.Axis(scale=x, label=x_label, grid_lines="dashed", label_color=INK),
         bqplot.Axis(
@@ -88,7 +89,7 @@ def feature_map(
     ]
     return Chart(
         marks=marks,
-        axes=_axes(x, y, "first principal component", "second principal component"),
+        axes=labelled_axes(x, y, "first principal component", "second principal component"),
         legend_location="top-right",
         title=title,
     )
@@ -298,7 +299,7 @@ class ThresholdRoc(Chart):
         ]
         lines = [
             bqplot.Lines(
-                **_corners(curve),
+                **corners(curve.false_positive_rate, curve.true_positive_rate),
                 scales=scales,
                 colors=[colour(labels, label)],
                 stroke_width=1.5,
@@ -326,7 +327,7 @@ class ThresholdRoc(Chart):
         self.set_threshold(0.0)
         super().__init__(
             marks=[*lines, self._points],
-            axes=_axes(x, y, "false positive rate", "true positive rate"),
+            axes=labelled_axes(x, y, "false positive rate", "true positive rate"),
             display_toolbar=False,
             fig_margin={"top": top, "bottom": 44, "left": 56, "right": 12},
             **traits,
@@ -341,9 +342,9 @@ class ThresholdRoc(Chart):
             self._points.x, self._points.y = rates[:, 0], rates[:, 1]
 
 
-def _corners(curve: curves.ProbabilityRoc) -> dict[str, np.ndarray]:
+def corners(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     """Return the ends and corners of a curve. They draw the same line with a small part of the points."""
-    points = np.stack([curve.false_positive_rate, curve.true_positive_rate], axis=1)
+    points = np.stack([x, y], axis=1)
     turns = np.abs(np.diff(points, n=2, axis=0)).max(axis=1, initial=0) > 1e-9
     x, y = points[np.concatenate([[True], turns, [True]])].T
     return {"x": x, "y": y}
@@ -370,7 +371,7 @@ def training_curve(epochs: Sequence[Epoch]) -> Chart:
     ]
     chart = Chart(
         marks=marks,
-        axes=_axes(x, y, "epoch (0: only the new last layer is trained)", "error (share of images)"),
+        axes=labelled_axes(x, y, "epoch (0: only the new last layer is trained)", "error (share of images)"),
         legend_location="top-right",
     )
     set_epochs(chart, epochs)

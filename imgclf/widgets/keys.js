@@ -43,6 +43,7 @@ function listen(panel, model, { signal, count }) {
     model.send(message);
   };
   const focus = () => panel.focus({ preventScroll: true });
+  const isOwn = (event) => event.target.closest(PANEL) === panel; // and not of a panel inside this one
   const onKeyDown = (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s") return passToNotebook(panel);
     event.stopPropagation();
@@ -54,8 +55,10 @@ function listen(panel, model, { signal, count }) {
   panel.tabIndex = 0;
   panel.setAttribute("data-lm-suppress-shortcuts", "true");
   panel.addEventListener("keydown", onKeyDown, { signal });
-  panel.addEventListener("click", (event) => event.target.closest(KEEPS_FOCUS) || focus(), { signal });
-  panel.addEventListener("change", (event) => event.target.matches(CHOSEN_AT_ONCE) && focus(), { signal });
+  const onClick = (event) => isOwn(event) && (event.target.closest(KEEPS_FOCUS) || focus());
+  const onChange = (event) => isOwn(event) && event.target.matches(CHOSEN_AT_ONCE) && focus();
+  panel.addEventListener("click", onClick, { signal });
+  panel.addEventListener("change", onChange, { signal });
   watchIdle(panel, model, { signal, count });
 }
 

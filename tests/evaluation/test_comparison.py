@@ -172,3 +172,19 @@ def test_a_baseline_on_another_split_is_not_compared(tmp_path):
     assert comparison.compare_with_baseline(tmp_path, "dnn", evaluated([True, True])).startswith(
         "not compared: the two were tested on different images"
     )
+
+
+def test_common_images_are_in_one_order_with_their_own_scores_and_clusters():
+    first = evaluated([True, False, True], names=["x", "y", "z"], cluster=["1", "2", "1"])
+    second = evaluated([False, True], names=["z", "x"])
+    left, right = comparison.on_common_images([first, second])
+    assert (left.paths, right.paths, left.cluster) == (("x", "z"), ("x", "z"), ("1", "1"))
+    assert (left.correct.tolist(), right.correct.tolist()) == ([True, True], [True, False])
+
+
+def test_an_image_under_another_label_is_not_common():
+    other = evaluated([True], names=["x"], truth="b")
+    assert [
+        len(each.truth) for each in comparison.on_common_images([evaluated([True], names=["x"]), other])
+    ] == [0, 0]
+    assert comparison.on_common_images([]) == []

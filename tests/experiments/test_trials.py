@@ -121,8 +121,25 @@ def test_trials_on_other_test_images_have_no_p_value():
     assert list(table["p"]) == ["", ""]
 
 
-def test_without_a_finished_trial_the_tables_are_empty():
-    assert trials.table([]).empty and trials.times([Trial("a@b", {}, "", {}, error="x")]).empty
+def test_without_a_finished_trial_the_tables_say_so():
+    failed = Trial("a@b", {}, "", {}, error="x")
+    assert trials.table([]).squeeze() == trials.times([failed]).squeeze() == "none has finished"
+
+
+def test_coordinates_have_the_trials_by_rank_with_what_varies_and_their_results():
+    found = trials.coordinates(
+        [
+            write_trial(4.0, 90, held_out=30, input_size=120, epochs=5),
+            write_trial(6.0, 80, held_out=40, input_size=240, epochs=5),
+        ]
+    )
+    assert (found.names, found.parameters) == (["trial 1", "trial 2"], {"input_size": [240, 120]})
+    assert {name: values for name, (values, _) in found.results.items()} == {
+        "held-out accuracy": [0.8, 0.6],
+        "test accuracy": [0.8, 0.9],
+        "seconds": [12.0, 10.0],
+        "ms per image": [12.5, 12.5],
+    }
 
 
 def test_a_record_round_trips():
