@@ -7,9 +7,10 @@ from typing import Unpack
 import click
 
 from imgclf import ImgclfError, __version__
-from imgclf.cli import output, projects
+from imgclf.cli import output
 from imgclf.cli.group import Commands
 from imgclf.cli.output import ResultOptions, result_options
+from imgclf.cli.projects import lab, new, set_parameters
 from imgclf.service.limits import LEAST_MEMORY_MB, MB, Limits
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     """
 
 
-for command in (projects.new, projects.set_parameters, projects.lab):
+for command in (new, set_parameters, lab):
     main.add_command(command)
 
 
@@ -51,9 +52,11 @@ def run(assignments: tuple[str, ...], start_from: str | None) -> None:
     Example: imgclf run -p dataset_name=fruit -p images_dir=~/pictures/fruit
     """
     from imgclf import parameters
-    from imgclf.experiments import sequence
+    from imgclf.experiments import projects, sequence
 
     values = parameters.parse(assignments)
+    if note := projects.outdated():
+        click.echo(note, err=True)
     dataset_name, folder = sequence.run(values, start_from=start_from)
     click.echo("\n" + sequence.closing_report(dataset_name, folder, values))
 

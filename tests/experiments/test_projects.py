@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from imgclf import ImgclfError, cli, files
 from imgclf.experiments import notebooks, plan, projects, sequence, sweep
 from imgclf.experiments.execution import execute
+from imgclf.parameters import project_file
 from support.pictures import write_colours
 
 ANNOUNCE = "from imgclf import parameters\nparameters.announce(globals())"
@@ -168,6 +169,17 @@ def test_an_update_brings_new_notebooks_and_keeps_copies_of_those_that_were_chan
     assert len(notebooks.paths()) == 8  # copies are no notebooks of the project
 
 
+def test_a_run_names_the_notebooks_that_have_a_new_version(project, later_version, monkeypatch):
+    edit(project / "notebooks" / "02_refine_dnn.ipynb", "# mine")
+    monkeypatch.setattr(sequence, "run", lambda *_, **__: ("fruit", None))
+    monkeypatch.setattr(sequence, "closing_report", lambda *_: "")
+    note = imgclf("run").stderr
+    assert note.startswith("02_refine_dnn, 04_train_svm: imgclf ") and f"'{project}' --update brings" in note
+    imgclf("new", project, "--update")
+    edit(project / "notebooks" / "02_refine_dnn.ipynb", "# mine again")
+    assert imgclf("run").stderr == ""
+
+
 def test_an_update_replaces_a_damaged_notebook_and_keeps_its_copy(project, later_version):
     (project / "notebooks" / "03_run_dnn.ipynb").write_text("{")
     assert "03_run_dnn: new version; you had changed it" in imgclf("new", project, "--update").stdout
@@ -181,6 +193,14 @@ def test_an_update_adds_new_parameters_and_keeps_values_and_comments(project):
     )
     text = (project / "imgclf.toml").read_text()
     assert text.startswith("# mine\ndataset_name = 'fruit'\nseed = 5 # ours\n") and "\n# epochs = 5\n" in text
+
+
+def test_a_data_folder_becomes_a_project_by_an_empty_file_and_an_update(data_dir):
+    (data_dir / "proc").mkdir(parents=True)
+    (data_dir / "imgclf.toml").touch()
+    assert imgclf("new", data_dir, "--update").stdout.count(": added\n") == 8
+    assert (data_dir / "imgclf.toml").read_text() == project_file.new({})
+    assert notebooks.paths() == sorted((data_dir / "notebooks").iterdir())
 
 
 def test_the_notebooks_of_a_project_come_before_those_of_imgclf(project, monkeypatch):
