@@ -223,4 +223,5 @@ def lab_options() -> list[str]:
 def _has_images() -> bool:
     stored = project_file.read()
     name = str(stored.get("dataset_name", PARAMETERS["dataset_name"].default))
-    return dataset.images_folder(name, str(stored.get("images_dir", ""))).is_dir()
+    folder = dataset.images_folder(name, str(stored.get("images_dir", "")))
+    return folder.is_dir() and any(folder.iterdir())

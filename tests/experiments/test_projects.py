@@ -354,6 +354,8 @@ def test_jupyterlab_opens_the_project_at_its_first_notebook(project, tmp_path, m
     ]
     (project / "imgclf.toml").write_text("")  # the demo set, whose images are not there yet
     assert projects.lab_options()[1].endswith("/notebooks/00_get_images.ipynb")
+    (project / "images" / "fashion_texture").mkdir(parents=True)
+    assert projects.lab_options()[1].endswith("/notebooks/00_get_images.ipynb")
     monkeypatch.chdir(tmp_path)
     assert projects.lab_options() == [f"--ServerApp.root_dir={notebooks.NOTEBOOKS}"]
     monkeypatch.setattr(files, "CLONE", None)
