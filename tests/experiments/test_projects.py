@@ -278,6 +278,20 @@ def test_trials_use_the_values_of_the_project(project):
     assert sweep._settings({"epochs": 3})["seed"] == 5
 
 
+def test_a_sweep_takes_images_and_values_of_the_project(project, monkeypatch):
+    given = []
+
+    def remember(path, folder, values, **_):
+        given.append(values)
+        raise ImgclfError("no kernel in this test")
+
+    monkeypatch.setattr(sweep, "execute", remember)
+    assert "epochs = 2 has no effect" in error_line("sweep", "-p", "epochs=1,2")
+    imgclf("set", "classifier=dnn")
+    assert error_line("sweep", "-p", "epochs=1,2") == "no kernel in this test"
+    assert given == [{"grid": "epochs: 1, 2"}]
+
+
 def announcing(folder: Path, **values: object) -> Path:
     """A notebook that announces the parameters of 02, with these in its cell."""
     first = new_code_cell(notebooks.cell_source("02", values), metadata={"tags": ["parameters"]})
