@@ -19,6 +19,7 @@ from imgclf.data import dataset, previous_split, scan, split
 from imgclf.evaluation import report
 from imgclf.experiments import sequence, trials
 from imgclf.finetuning import checkpoint, record
+from imgclf.parameters import PARAMETERS, project_file
 from imgclf.service.scoring import Model
 from support.mutations import JSON_VALUES, TEXT, TEXTS, damaged
 from support.project import ROOT
@@ -291,3 +292,29 @@ def test_manifests(fuzz, tmp_path):
         assert manifest.read(path) == entries
 
     fuzz((damaged(real, TEXT) | table).map(lambda content: {"x.tsv": content}), survives_a_round_trip)
+
+
+def test_project_file(fuzz, data_dir):
+    data_dir.mkdir()
+    path = data_dir / files.PROJECT_FILE
+    real = [project_file.new({}).encode(), project_file.new({"epochs": 9, "svm_c": [0.1, 1.0]}).encode()]
+    name = st.sampled_from([*PARAMETERS, "[epochs]", "a.b", "'seed'"])
+    value = st.sampled_from(["1", "0.5", "'x'", "true", "[1, 0.5]", "[\n1, # one\n2\n]", "{a = 1}", "inf"])
+    value |= st.sampled_from(['"""a\n"""', "1979-05-27", "0,1", "0xffffffffffffffffff", "[[]]", "-1"]) | TEXTS
+    line = st.builds(
+        lambda sign, name, value: f"{sign}{name} = {value}", st.sampled_from(["", "# ", "#"]), name, value
+    )
+    text = st.lists(line, max_size=6).map(lambda lines: "\n".join(lines).encode(errors="surrogatepass"))
+
+    def values_are_kept(inputs: dict[str, bytes]) -> None:
+        path.write_bytes(inputs[path.name])
+        before = project_file.read()
+        changes = {"dataset_name": "fruit", "epochs": 7}
+        project_file.change(changes)
+        assert project_file.read() == before | changes
+        project_file.add_missing(data_dir)
+        assert project_file.read() == before | changes
+        project_file.change(None)
+        assert project_file.read().keys() <= set(project_file.IMAGES)
+
+    fuzz((text | damaged(real, TEXT)).map(lambda content: {path.name: content}), values_are_kept)

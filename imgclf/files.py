@@ -117,10 +117,12 @@ def _project_above() -> Path | None:
         here = Path.cwd()
     except OSError:  # the working directory was deleted
         return None
-    found = next(filter(_is_project, (here, *here.parents)), None)
+    if found := next(filter(_is_project, (here, *here.parents)), None):
+        return found
     logical = Path(os.environ.get("PWD", ""))  # with the links by which a shell came here
-    if not found and logical.is_absolute() and os.path.realpath(logical) == str(here):
-        found = next(filter(_is_project, logical.parents), None)
+    if not logical.is_absolute() or os.path.realpath(logical) != str(here):
+        return None
+    found = next(filter(_is_project, logical.parents), None)
     return found.resolve() if found else None
 
 

@@ -7,11 +7,7 @@ from typing import Unpack
 import click
 
 from imgclf import ImgclfError, __version__
-<<<<<<< HEAD
-from imgclf.cli import output, projects, report, runs
-=======
-from imgclf.cli import history, output, projects, runs
->>>>>>> b20467318551f41dcc36d54caaa7303d2b9965c3
+from imgclf.cli import history, output, projects, report, runs
 from imgclf.cli.group import Commands
 from imgclf.cli.output import ResultOptions, result_options
 from imgclf.service.limits import LEAST_MEMORY_MB, MB, Limits
@@ -26,11 +22,14 @@ def main() -> None:
     """
 
 
-<<<<<<< HEAD
-for command in (projects.new, projects.set_parameters, projects.lab, report.report, runs.runs_group):
-=======
-for command in (projects.new, projects.set_parameters, projects.lab, runs.runs_group, history.history):
->>>>>>> b20467318551f41dcc36d54caaa7303d2b9965c3
+for command in (
+    projects.new,
+    projects.set_parameters,
+    projects.lab,
+    runs.runs_group,
+    report.report,
+    history.history,
+):
     main.add_command(command)
 
 
@@ -59,9 +58,11 @@ def run(assignments: tuple[str, ...], start_from: str | None) -> None:
     Example: imgclf run -p dataset_name=fruit -p images_dir=~/pictures/fruit
     """
     from imgclf import parameters
-    from imgclf.experiments import sequence
+    from imgclf.experiments import projects, sequence
 
     values = parameters.parse(assignments)
+    if note := projects.outdated():
+        click.echo(note, err=True)
     dataset_name, folder = sequence.run(values, start_from=start_from)
     click.echo("\n" + sequence.closing_report(dataset_name, folder, values))
 

@@ -37,8 +37,8 @@ def new(folder: str, images: str | None, name: str, is_update: bool) -> None:
             raise click.UsageError("--update takes neither --images nor --name; change them with imgclf set")
         click.echo("\n".join(projects.update(path)) or "nothing to update")
         return
-    given = files.absolute(images, source="--images").resolve() if images else None
-    values = projects.create(path.resolve(), images=given, name=name)
+    given = files.absolute(images, source="--images") if images else None
+    values = projects.create(path, images=given, name=name)
     click.echo(f"made {path}\n\n{projects.next_steps(path, values)}")
 
 

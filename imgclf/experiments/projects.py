@@ -122,6 +122,21 @@ def update(folder: Path) -> list[str]:
     return said
 
 
+def outdated() -> str:
+    """Return a sentence if this version has other notebooks than those from which the project was made."""
+    project = files.project_dir()
+    paths = (
+        [(path, project / notebooks.FOLDER / path.name) for path in notebooks.shipped()] if project else []
+    )
+    old = [path.stem for path, own in paths if own.exists() and _state(path)[0] not in _state(own)]
+    if not old:
+        return ""
+    return (
+        f"{', '.join(old)}: imgclf {__version__} has a new version; "
+        f"imgclf new {shlex.quote(str(project))} --update brings it, and keeps a copy of what you changed"
+    )
+
+
 def _bring(shipped: Path, folder: Path) -> str:
     """Write a notebook of this version into the folder of a project, if it is newer; say what was done."""
     import nbformat
@@ -208,4 +223,5 @@ def lab_options() -> list[str]:
 def _has_images() -> bool:
     stored = project_file.read()
     name = str(stored.get("dataset_name", PARAMETERS["dataset_name"].default))
-    return dataset.images_folder(name, str(stored.get("images_dir", ""))).is_dir()
+    folder = dataset.images_folder(name, str(stored.get("images_dir", "")))
+    return folder.is_dir() and any(folder.iterdir())

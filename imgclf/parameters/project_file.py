@@ -86,7 +86,7 @@ def add_missing(folder: Path) -> list[str]:
     missing = [name for name in PARAMETERS if name not in stored and not _comment(name).search(text)]
     if missing:
         added = "".join(_entry(name, None) for name in missing)
-        files.write_text(folder / files.PROJECT_FILE, text.rstrip() + "\n" + added)
+        files.write_text(folder / files.PROJECT_FILE, (text.rstrip() or HEAD.rstrip()) + "\n" + added)
     return missing
 
 

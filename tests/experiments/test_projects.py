@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from imgclf import ImgclfError, cli, files
 from imgclf.experiments import notebooks, plan, projects, sequence, sweep
 from imgclf.experiments.execution import execute
+from imgclf.parameters import project_file
 from support.pictures import write_colours
 
 ANNOUNCE = "from imgclf import parameters\nparameters.announce(globals())"
@@ -168,6 +169,17 @@ def test_an_update_brings_new_notebooks_and_keeps_copies_of_those_that_were_chan
     assert len(notebooks.paths()) == 8  # copies are no notebooks of the project
 
 
+def test_a_run_names_the_notebooks_that_have_a_new_version(project, later_version, monkeypatch):
+    edit(project / "notebooks" / "02_refine_dnn.ipynb", "# mine")
+    monkeypatch.setattr(sequence, "run", lambda *_, **__: ("fruit", None))
+    monkeypatch.setattr(sequence, "closing_report", lambda *_: "")
+    note = imgclf("run").stderr
+    assert note.startswith("02_refine_dnn, 04_train_svm: imgclf ") and f"'{project}' --update brings" in note
+    imgclf("new", project, "--update")
+    edit(project / "notebooks" / "02_refine_dnn.ipynb", "# mine again")
+    assert imgclf("run").stderr == ""
+
+
 def test_an_update_replaces_a_damaged_notebook_and_keeps_its_copy(project, later_version):
     (project / "notebooks" / "03_run_dnn.ipynb").write_text("{")
     assert "03_run_dnn: new version; you had changed it" in imgclf("new", project, "--update").stdout
@@ -181,6 +193,14 @@ def test_an_update_adds_new_parameters_and_keeps_values_and_comments(project):
     )
     text = (project / "imgclf.toml").read_text()
     assert text.startswith("# mine\ndataset_name = 'fruit'\nseed = 5 # ours\n") and "\n# epochs = 5\n" in text
+
+
+def test_a_data_folder_becomes_a_project_by_an_empty_file_and_an_update(data_dir):
+    (data_dir / "proc").mkdir(parents=True)
+    (data_dir / "imgclf.toml").touch()
+    assert imgclf("new", data_dir, "--update").stdout.count(": added\n") == 8
+    assert (data_dir / "imgclf.toml").read_text() == project_file.new({})
+    assert notebooks.paths() == sorted((data_dir / "notebooks").iterdir())
 
 
 def test_the_notebooks_of_a_project_come_before_those_of_imgclf(project, monkeypatch):
@@ -258,6 +278,20 @@ def test_trials_use_the_values_of_the_project(project):
     assert sweep._settings({"epochs": 3})["seed"] == 5
 
 
+def test_a_sweep_takes_images_and_values_of_the_project(project, monkeypatch):
+    given = []
+
+    def remember(path, folder, values, **_):
+        given.append(values)
+        raise ImgclfError("no kernel in this test")
+
+    monkeypatch.setattr(sweep, "execute", remember)
+    assert "epochs = 2 has no effect" in error_line("sweep", "-p", "epochs=1,2")
+    imgclf("set", "classifier=dnn")
+    assert error_line("sweep", "-p", "epochs=1,2") == "no kernel in this test"
+    assert given == [{"grid": "epochs: 1, 2"}]
+
+
 def announcing(folder: Path, **values: object) -> Path:
     """A notebook that announces the parameters of 02, with these in its cell."""
     first = new_code_cell(notebooks.cell_source("02", values), metadata={"tags": ["parameters"]})
@@ -333,6 +367,8 @@ def test_jupyterlab_opens_the_project_at_its_first_notebook(project, tmp_path, m
         "--LabApp.default_url=/lab/tree/notebooks/01_prepare_data.ipynb",
     ]
     (project / "imgclf.toml").write_text("")  # the demo set, whose images are not there yet
+    assert projects.lab_options()[1].endswith("/notebooks/00_get_images.ipynb")
+    (project / "images" / "fashion_texture").mkdir(parents=True)
     assert projects.lab_options()[1].endswith("/notebooks/00_get_images.ipynb")
     monkeypatch.chdir(tmp_path)
     assert projects.lab_options() == [f"--ServerApp.root_dir={notebooks.NOTEBOOKS}"]

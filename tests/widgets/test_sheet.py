@@ -1,6 +1,5 @@
 """A sheet sends its state and pictures to the browser, and clicks and choices to Python."""
 
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ from imgclf.images import decoding
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets import keys as keys_module
 from imgclf.widgets.sheet import Sheet
-from support.project import ROOT
 
 
 def tile(key, label="dotted", **changes):
@@ -124,14 +122,6 @@ def test_the_browser_gets_the_state_the_script_and_the_style():
 
 def test_the_text_representation_has_the_number_of_images():
     assert repr(sheet("a", "b")) == "[page of 2 images: run this cell to use it]"
-
-
-def test_scripts_and_styles_are_installed_with_the_package():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = project["tool"]["setuptools"]["package-data"]["imgclf.widgets"]
-    folder = Path(keys_module.__file__).parent
-    others = {path for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
-    assert others == {path for pattern in patterns for path in folder.glob(pattern)}
 
 
 def test_scripts_and_styles_load_nothing_from_other_servers():
