@@ -199,7 +199,7 @@ def read_test_scores(folder: Path) -> Evaluation:
 
 
 def read_last_test_scores(folder: Path) -> Evaluation:
-    """Read the scores of the test images that 05_evaluate wrote last, perhaps of an earlier `classifier.onnx`.
+    """Read the scores of the test images that 05_evaluate wrote last, perhaps of an earlier classifier.
 
     Raises
     ------
