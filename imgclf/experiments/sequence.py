@@ -207,6 +207,11 @@ def _is_live() -> bool:
     return sys.stdout.isatty() or LIVE in os.environ
 
 
+def as_shown(printed: str) -> str:
+    """Return what a terminal shows of the output of a run: without the lines that were overwritten."""
+    return "\n".join(line.rpartition(RESTART_LINE)[2] for line in printed.split("\n"))
+
+
 def _divided(start_from: str | None) -> tuple[list[Path], list[Path]]:
     """Return the notebooks before the one of this number or name, and the others; None for the first."""
     paths = [path for path in notebooks.paths() if path.name[:2] <= LAST]
