@@ -444,9 +444,9 @@ def cached_images(name: str) -> dict[str, Image]:
 
     A scan of version 0.1.0 is none: it did not scale samples of 12 bits, so that their hashes differ.
     """
-    if not _table(name).exists() or "depth" not in tables.header(_table(name)):
-        return {}
-    return {image.sha256: image for image in scanned_images(name)}
+    images = scanned_images(name)
+    is_cache = images and "depth" in tables.header(_table(name))
+    return {image.sha256: image for image in images} if is_cache else {}
 
 
 def scanned_images(name: str) -> tuple[Image, ...]:
