@@ -18,6 +18,7 @@ from imgclf.data.dataset import (
     Dataset,
     Image,
     is_current,
+    scanned_images,
 )
 from imgclf.data.journal import Journal
 from imgclf.data.label_names import label_fault
@@ -467,11 +468,9 @@ def consequences(annotations: Annotations, sides: PreviousSplit) -> str:
     """
     if is_current(annotations.dataset, annotations.journal):
         return ""
-    pairs = zip(annotations.dataset.files, annotations.images, strict=True)
-    changed = sum(
-        before.label != now.label or (before.excluded == BY_HAND) != (now.excluded == BY_HAND)
-        for before, now in pairs
-    )
+    # Not `annotations.dataset`: another process may have scanned the images since, as Train again does.
+    scanned = _states(scanned_images(annotations.dataset.name))
+    changed = (_states(annotations.images) - scanned).total()
     text = f"{changed} image{'' if changed == 1 else 's'} changed since 01_prepare_data ran"
     if sides.subset_of:
         try:
@@ -480,3 +479,8 @@ def consequences(annotations: Annotations, sides: PreviousSplit) -> str:
         except ImgclfError as error:
             text += f"; a new split is not possible: {error}"
     return f"{text}. Run 01_prepare_data to 05_evaluate again (cached features are reused)."
+
+
+def _states(images: Iterable[Image]) -> Counter[tuple[str, str, bool]]:
+    """Count the images by content, label, and whether a person excluded them."""
+    return Counter((image.sha256, image.label, image.excluded == BY_HAND) for image in images)

@@ -48,7 +48,13 @@ for command in (
     metavar="NUMBER",
     help="Run this notebook, 00 to 05, and all later ones. Default: those that are not up to date.",
 )
-def run(assignments: tuple[str, ...], start_from: str | None) -> None:
+@click.option(
+    "--changed",
+    is_flag=True,
+    help="Train again after labels or images were changed: with the parameters of the last results, and a "
+    "comparison of the accuracy before and after.",
+)
+def run(assignments: tuple[str, ...], start_from: str | None, changed: bool) -> None:
     """Run the notebooks in order.
 
     Without --from, those run whose parameters, code or inputs changed since they ran last; a plan says which,
@@ -58,11 +64,21 @@ def run(assignments: tuple[str, ...], start_from: str | None) -> None:
     Example: imgclf run -p dataset_name=fruit -p images_dir=~/pictures/fruit
     """
     from imgclf import parameters
-    from imgclf.experiments import projects, sequence
+    from imgclf.experiments import projects, retraining, sequence
 
     values = parameters.parse(assignments)
     if note := projects.outdated():
         click.echo(note, err=True)
+    if changed:
+        if start_from:
+            raise click.UsageError("--changed chooses the notebooks itself; leave out --from")
+        if others := [name for name in values if name != "dataset_name"]:
+            raise click.UsageError(
+                f"--changed takes the parameters of the last results; leave out {', '.join(others)}, "
+                "or leave out --changed"
+            )
+        click.echo("\n" + retraining.run(str(values.get("dataset_name", ""))))
+        return
     dataset_name, folder = sequence.run(values, start_from=start_from)
     click.echo("\n" + sequence.closing_report(dataset_name, folder, values))
 

@@ -444,11 +444,19 @@ def cached_images(name: str) -> dict[str, Image]:
 
     A scan of version 0.1.0 is none: it did not scale samples of 12 bits, so that their hashes differ.
     """
-    table = _table(name)
-    if not table.exists():
-        return {}
-    images = _read_images(table)
-    return {image.sha256: image for image in images} if "depth" in tables.header(table) else {}
+    images = scanned_images(name)
+    is_cache = images and "depth" in tables.header(_table(name))
+    return {image.sha256: image for image in images} if is_cache else {}
+
+
+def scanned_images(name: str) -> tuple[Image, ...]:
+    """Return the images of the last scan, also if labels were changed since; none without one.
+
+    Raises
+    ------
+    ImgclfError : `images.tsv` is damaged.
+    """
+    return _read_images(_table(name)) if _table(name).exists() else ()
 
 
 def _read_metadata(name: str) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Whether one classifier is better than another: McNemar's test on the same test images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, first_few
 from imgclf.evaluation import report
-from imgclf.evaluation.metrics import Evaluation
+from imgclf.evaluation.metrics import Accuracy, Evaluation
 from imgclf.parameters import SVM
 
 SIGNIFICANCE = 0.05  # largest p-value that counts as a real difference
@@ -79,6 +79,58 @@ class Comparison:
         )
 
 
+@dataclass(frozen=True)
+class AfterChanges:
+    """The evaluation before and the one after labels or images were changed, each with its own classifier.
+
+    Attributes
+    ----------
+    before, after : accuracy as it was measured, on the test images and with the labels of its time.
+    comparison : of the two on the test images of both, with the labels of now; None without such images.
+    relabelled : how many of these have another label than before.
+    renamed : for each label that is gone, the one label that all its images have now.
+    unknown : labels of these images that the earlier classifier did not know.
+    left, joined : paths of the test images that only the earlier, only the later evaluation has.
+    """
+
+    before: Accuracy
+    after: Accuracy
+    comparison: Comparison | None
+    relabelled: int
+    renamed: Mapping[str, str]
+    unknown: tuple[str, ...]
+    left: tuple[str, ...]
+    joined: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            f"overall accuracy before: {self.before}, with the labels of then",
+            f"overall accuracy now:    {self.after}",
+        ]
+        if self.comparison is None:
+            lines.append("not compared: no test image of before is one now")
+        else:
+            images = self.comparison.images
+            lines += [
+                f"on the {images} test images of both, with the labels of now: "
+                f"{self.comparison.before:.1%} before, {self.comparison.after:.1%} now",
+                f"Did it help? {self.comparison}",
+            ]
+        if self.relabelled:
+            lines.append(f"test images with another label than before: {self.relabelled}")
+        if self.renamed:
+            names = ", ".join(f"{old} is now {new}" for old, new in self.renamed.items())
+            lines.append(f"renamed labels, also in the earlier predictions: {names}")
+        if self.unknown:
+            lines.append(
+                f"labels that the earlier classifier did not know, and so missed: {', '.join(self.unknown)}"
+            )
+        for paths, what in ((self.left, "are no test images any more"), (self.joined, "are new")):
+            if paths:
+                lines.append(f"{len(paths)} test images {what}: {first_few(paths)}")
+        return "\n".join(lines)
+
+
 def compare(before: Evaluation, after: Evaluation) -> Comparison:
     """Compare two classifiers by McNemar's exact test, which permutes whole clusters of images.
 
@@ -93,26 +145,68 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
     ------
     ImgclfError : the two evaluations hold different images, or different labels for them.
     """
-    if set(_keys(before)) != set(_keys(after)):
+    of_before, of_after = _contents(before, after)
+    if {*zip(of_before, _labels(before), strict=True)} != {*zip(of_after, _labels(after), strict=True)}:
         raise ImgclfError(
             f"the two were tested on different images or labels ({len(before.truth)} and {len(after.truth)} "
             "images); run both again, from 03_run_dnn on, with the same split"
         )
-    was_correct = dict(zip(_keys(before), before.correct.tolist(), strict=True))
-    first = np.array([was_correct[key] for key in _keys(after)])
-    gained, lost = ~first & after.correct, first & ~after.correct
-    source = after if after.cluster else before  # scores of version 0.1.0 have no clusters
-    cluster_of = dict(zip(_keys(source), source.cluster_number.tolist(), strict=True))
-    cluster = np.array([cluster_of[key] for key in _keys(after)])
-    difference = np.bincount(cluster, gained) - np.bincount(cluster, lost)
+    return _compare(before, after, np.arange(len(of_after)), {})
+
+
+def compare_after_changes(before: Evaluation, after: Evaluation) -> AfterChanges:
+    """Compare the evaluations before and after labels or images were changed.
+
+    The two are compared on the test images of both, recognized by their content, with the labels of `after`.
+    An earlier prediction is correct if it is the label of now. Of a label that was renamed, or merged into
+    another one, the earlier predictions count as predictions of the new name.
+    """
+    of_before, of_after = _contents(before, after)
+    then, now = _labels_of(before, of_before), _labels_of(after, of_after)
+    renamed = _renamed(before, after, then, now)
+    rows = [row for row, content in enumerate(of_after) if content in then]
+    truth = _labels(after)
+    return AfterChanges(
+        before.overall_accuracy,
+        after.overall_accuracy,
+        _compare(before, after, np.array(rows), renamed) if rows else None,
+        sum(truth[row] not in {renamed.get(label, label) for label in then[of_after[row]]} for row in rows),
+        renamed,
+        tuple(sorted({truth[row] for row in rows} - {*before.labels} - {*renamed.values()})),
+        tuple(path for path, content in zip(before.paths, of_before, strict=True) if content not in now),
+        tuple(path for path, content in zip(after.paths, of_after, strict=True) if content not in then),
+    )
+
+
+def _compare(
+    before: Evaluation, after: Evaluation, rows: np.ndarray, renamed: Mapping[str, str]
+) -> Comparison:
+    """Compare two classifiers on images of `after`, which both have scored, with the labels of `after`.
+
+    Parameters
+    ----------
+    rows : (m,) int, of `after`. renamed : the present names of earlier labels.
+    """
+    of_before, of_after = _contents(before, after)
+    names = [renamed.get(label, label) for label in before.labels]
+    predicted = {content: names[k] for content, k in zip(of_before, before.predicted, strict=True)}
+    truth = _labels(after)
+    first = np.array([predicted[of_after[row]] == truth[row] for row in rows])
+    second = after.correct[rows]
+    gained, lost = ~first & second, first & ~second
+    cluster = after.cluster_number[rows]
+    if before.cluster and not after.cluster:  # scores of version 0.1.0 have no clusters
+        of_content = dict(zip(of_before, before.cluster_number.tolist(), strict=True))
+        cluster = np.array([of_content[of_after[row]] for row in rows])
+    difference = (np.bincount(cluster, gained) - np.bincount(cluster, lost)).astype(int)
     return Comparison(
-        len(first),
+        len(rows),
         float(first.mean()),
-        float(after.correct.mean()),
+        float(second.mean()),
         int(gained.sum()),
         int(lost.sum()),
-        permutation_p_value(difference.astype(int)),
-        source.clusters,
+        permutation_p_value(difference),
+        len(np.unique(cluster)),
         float(max(1, difference @ difference / max(1, (gained | lost).sum()))),
     )
 
@@ -145,6 +239,36 @@ def _of_rows(evaluation: Evaluation, rows: list[int]) -> Evaluation:
         missing=(),
         missing_labels=(),
     )
+def _contents(before: Evaluation, after: Evaluation) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what identifies each image in both: its content, or its path where one of them lacks it."""
+    if before.sha256 and after.sha256:
+        return before.sha256, after.sha256
+    return before.paths, after.paths
+
+
+def _labels(evaluation: Evaluation) -> list[str]:
+    """Return the true label of each image."""
+    return [evaluation.labels[k] for k in evaluation.truth]
+
+
+def _labels_of(evaluation: Evaluation, contents: Sequence[str]) -> dict[str, set[str]]:
+    """Return the true labels of each content; copies under two labels have two."""
+    found: dict[str, set[str]] = {}
+    for content, label in zip(contents, _labels(evaluation), strict=True):
+        found.setdefault(content, set()).add(label)
+    return found
+
+
+def _renamed(
+    before: Evaluation, after: Evaluation, then: Mapping[str, set[str]], now: Mapping[str, set[str]]
+) -> dict[str, str]:
+    """Return the new name of each label that is gone, if its images have one label now."""
+    found = {}
+    for label in [label for label in before.labels if label not in after.labels]:
+        names = [now[content] for content, labels in then.items() if labels == {label} and content in now]
+        if len(together := set().union(*names)) == 1:
+            found[label] = together.pop()
+    return found
 
 
 def permutation_p_value(difference: np.ndarray) -> float:
@@ -158,14 +282,6 @@ def permutation_p_value(difference: np.ndarray) -> float:
         share = (np.pad(share, (size, 0)) + np.pad(share, (0, size))) / 2
     sums = 2 * np.arange(len(share)) - sizes.sum()
     return float(min(1, share[np.abs(sums) >= abs(difference.sum())].sum()))
-
-
-def _keys(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """What identifies each image in both evaluations: its content, or its path where that is unknown, and its
-    label: copies under two labels are two images.
-    """
-    labels = (evaluation.labels[k] for k in evaluation.truth)
-    return list(zip(evaluation.sha256 or evaluation.paths, labels, strict=True))
 
 
 def scores_file(folder: Path, classifier: str) -> Path:

@@ -192,18 +192,29 @@ def read_test_scores(folder: Path) -> Evaluation:
 
     Raises
     ------
-    ImgclfError : one of the two files does not exist or is damaged; or they are of two runs, of another
-        `classifier.onnx` than is there now, or of training images, which earlier versions wrote there too.
+    ImgclfError : see `read_last_test_scores`; or they are of another `classifier.onnx` than is there now.
+    """
+    found, classifier = read_last_test_scores(folder), folder / files.CLASSIFIER
+    evaluated = read(folder).get("classifier_sha256")  # not in 0.1.0
+    if evaluated and classifier.exists() and files.sha256(classifier) != evaluated:
+        raise ImgclfError(
+            f"{folder / files.SCORES}: is of another {files.CLASSIFIER} than there is now; run 05_evaluate "
+            f"with evaluate_on={TEST}"
+        )
+    return found
+
+
+def read_last_test_scores(folder: Path) -> Evaluation:
+    """Read the scores of the test images that 05_evaluate wrote last, perhaps of an earlier classifier.
+
+    Raises
+    ------
+    ImgclfError : `scores.npz` or `evaluation.json` does not exist or is damaged; or they are of two runs, or
+        of training images, which earlier versions wrote there too.
     """
     figures, path = read(folder), folder / files.SCORES
     if figures.get("evaluated_on") != TEST:
         raise ImgclfError(f"{path}: its images are not test images; run 05_evaluate with evaluate_on={TEST}")
-    classifier, evaluated = folder / files.CLASSIFIER, figures.get("classifier_sha256")  # not in 0.1.0
-    if evaluated and classifier.exists() and files.sha256(classifier) != evaluated:
-        raise ImgclfError(
-            f"{path}: is of another {files.CLASSIFIER} than there is now; run 05_evaluate with "
-            f"evaluate_on={TEST}"
-        )
     found = read_scores(path)
     if figures["confusion"] != found.confusion.tolist():
         raise ImgclfError(f"{path}: is of another run than {files.EVALUATION}; run 05_evaluate again")

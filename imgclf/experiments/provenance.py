@@ -77,6 +77,7 @@ REUSED = {"01": "images.tsv", "03": FEATURES}
 IMAGES, TEST_LIST, MANIFEST, BACKBONE = "images", "list of test images", "manifest", "file of the backbone"
 FETCHED, ALL = "images fetched", "all"  # in the outputs of 00
 NONE = "none"
+_begun: dict[Path, "Record"] = {}  # of this process; a run in another one may have replaced those on disk
 WITHOUT_EFFECT = ("dataset_name", "images_dir", "inference_batch_size")  # on the results
 OF_PRETRAINED = ("classifier", "backbone", "input_size")  # what 02 needs with classifier="svm"
 
@@ -153,6 +154,7 @@ def begin(number: str, namespace: dict[str, Any]) -> None:
         relevant_parameters(number, values), _inputs(number, values, disk), earlier.outputs if earlier else {}
     )
     _write(disk.name, number, made)
+    _begun[_path(disk.name, number)] = made
 
 
 def end(number: str, namespace: Mapping[str, Any]) -> None:
@@ -164,8 +166,9 @@ def end(number: str, namespace: Mapping[str, Any]) -> None:
     """
     values = _values(number, namespace)
     disk = _Disk(str(values["dataset_name"]))
-    begun, now = read(disk.name, number), _inputs(number, values, disk)
-    if begun is None or begun.parameters != relevant_parameters(number, values):
+    begun, on_disk = _begun.get(_path(disk.name, number)), read(disk.name, number)
+    now, wanted = _inputs(number, values, disk), relevant_parameters(number, values)
+    if begun is None or on_disk is None or not begun.parameters == on_disk.parameters == wanted:
         raise ImgclfError(f"{NAMES[number]}: its parameters were changed after its first cell; run all cells")
     changed = [name for name in {**begun.inputs, **now} if begun.inputs.get(name) != now.get(name)]
     if IMAGES in changed:  # in the annotator, perhaps; which of the two states was scanned is unknown
@@ -173,8 +176,8 @@ def end(number: str, namespace: Mapping[str, Any]) -> None:
         now[IMAGES] = ""
     if changed:
         raise ImgclfError(
-            f"{NAMES[number]}: {', '.join(changed)} changed while it ran, as by a run in another window; "
-            "run all cells again"
+            f"{NAMES[number]}: {', '.join(changed)} changed while it ran, as by Train again or a run in "
+            "another window; run all cells again, to go on with the new results"
         )
     _finish(number, values, now, disk, code=_code_sha256(number, namespace))
 

@@ -1,5 +1,6 @@
 """Executing the notebooks in order through papermill, without a browser."""
 
+import os
 import shlex
 import shutil
 import signal
@@ -22,11 +23,14 @@ from imgclf.parameters.precedence import NOTEBOOK
 
 UP_TO_DATE = "none: all results are up to date; imgclf run --from 00 runs all again"
 RESTART_LINE = "\r\x1b[K"  # on a terminal: overwrite the line
+LIVE = "IMGCLF_LIVE"  # environment variable of a command whose output is shown as a terminal shows it
 NO_VALUES: Mapping[str, Value] = {}
 LAST = "05"  # last notebook of a run; later ones are executed on their own
 
 
-def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[str, Path | None]:
+def run(
+    values: Mapping[str, Value], *, start_from: str | None = None, fetches: bool = True
+) -> tuple[str, Path | None]:
     """Execute the notebooks through papermill, up to 05_evaluate; stop at the first failure.
 
     Prints the images and the parameters that it runs with, without `start_from` also the plan; then a line
@@ -38,6 +42,7 @@ def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[
     values : parameters; each notebook gets those that it takes.
     start_from : the first notebook, by its number or name; it and all later ones run. By default, those run
         whose results are not up to date, see `provenance.outdated`.
+    fetches : whether 00_get_images may run, too.
 
     Returns
     -------
@@ -51,6 +56,7 @@ def run(values: Mapping[str, Value], *, start_from: str | None = None) -> tuple[
     KeyboardInterrupt : Ctrl-C or SIGTERM; the message says how to go on.
     """
     left_out, chosen = _divided(start_from)
+    chosen = chosen if fetches else [path for path in chosen if path.name[:2] != "00"]
     set_values = {**plan.wanted(chosen[0], values), **values}
     parameters.check_together(set_values)
     dataset_name, images_dir = str(set_values["dataset_name"]), str(set_values["images_dir"])
@@ -203,7 +209,7 @@ def without_effect(chosen: Sequence[Path], values: Mapping[str, Value]) -> list[
 
 def _progress_line(name: str) -> Callable[[str], None] | None:
     """Return a function that shows the progress of a notebook in its line; None if that is no terminal."""
-    if not sys.stdout.isatty():
+    if not _is_live():
         return None
 
     def show(progress: str) -> None:
@@ -214,7 +220,16 @@ def _progress_line(name: str) -> Callable[[str], None] | None:
 
 
 def _end_line(name: str, text: str) -> None:
-    print(f"{RESTART_LINE}{name:<18}{text}" if sys.stdout.isatty() else text, flush=True)
+    print(f"{RESTART_LINE}{name:<18}{text}" if _is_live() else text, flush=True)
+
+
+def _is_live() -> bool:
+    return sys.stdout.isatty() or LIVE in os.environ
+
+
+def as_shown(printed: str) -> str:
+    """Return what a terminal shows of the output of a run: without the lines that were overwritten."""
+    return "\n".join(line.rpartition(RESTART_LINE)[2] for line in printed.split("\n"))
 
 
 def _divided(start_from: str | None) -> tuple[list[Path], list[Path]]:

@@ -12,10 +12,12 @@ from ipywidgets import HTML, Box, Button, Layout, VBox, Widget
 from imgclf import ImgclfError, plots
 from imgclf.annotation.annotations import Annotations, consequences
 from imgclf.annotation.gallery import DIGITS
+from imgclf.data import previous_split
 from imgclf.data.dataset import UNLABELLED, Image
 from imgclf.data.previous_split import PreviousSplit
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets.keys import Keys
+from imgclf.widgets.train_again import TrainAgain
 
 WAIT_SECONDS = 0.06  # for pictures, at most; slower ones appear later
 WAIT_SECONDS_AT_START = 2.0  # for the first ones: the browser cannot ask for them until all cells have run
@@ -33,6 +35,7 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
     keyboard : sends the key presses in the panel.
     status : the result of the latest command.
     next_steps : the consequences of all changes; updated when the user pauses.
+    train_again : the button that carries them out.
     zoom : the enlarged picture.
     """
 
@@ -54,6 +57,7 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
         super().__init__()
         self.annotations, self.sides = annotations, sides
         self.status, self.next_steps = HTML(), HTML()
+        self.train_again = TrainAgain(annotations.dataset, on_end=self._on_trained)
         self.keyboard = Keys(captured=list(captured))
         self.keyboard.on_key(lambda key, shift, ctrl: self._execute(lambda: self._press(key, shift)))
         self.keyboard.on_idle(self._sync)
@@ -65,8 +69,9 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._buttons: dict[str, Button] = {}
 
     def _build(self, parts: Sequence[Widget], keys: Sequence[tuple[str, str]]) -> None:
-        """Show the parts, and below them the status and the legend of the keys."""
-        self.children = [*parts, self.status, self.next_steps, _key_legend(keys), self.keyboard]
+        """Show the parts, and below them the status, the button Train again and the legend of the keys."""
+        below = [self.status, self.next_steps, self.train_again, _key_legend(keys), self.keyboard]
+        self.children = [*parts, *below]
         for widget, name in ((self, "panel"), (self.status, "status"), (self.next_steps, "next-steps")):
             widget.add_class(f"imgclf-{name}")
         self.annotations.observers.append(self._on_change)
@@ -141,6 +146,11 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
         except ImgclfError as error:
             self._show_error(error)
         self.refresh()
+
+    def _on_trained(self) -> None:
+        """Take the new split as the last one; what is said about the one before is past."""
+        self.sides = previous_split.read(self.annotations.dataset.name)
+        self.next_steps.value = ""
 
     def _on_user_choice(self, field: Widget, choose: Callable[[Any], object]) -> None:
         """Call `choose(value)` when the user, and not `refresh`, sets a field."""

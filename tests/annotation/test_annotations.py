@@ -643,6 +643,10 @@ def test_later_stages_refuse_a_list_of_images_that_is_older_than_the_labels(anno
     annotations.exclude([0])
     dataset.write(scan.scan_folder("colours", annotations.dataset.folder))
     assert consequences(annotations, previous_split.PreviousSplit({})) == ""  # 01 has run again
+    annotations.relabel([position(annotations, "unlabelled/x.jpg")], "red")  # the exclusion was scanned
+    assert "1 image changed since 01_prepare_data ran." in consequences(
+        annotations, previous_split.PreviousSplit({})
+    )
 
 
 def test_is_changed_ignores_confirmations_undone_changes_and_other_days(annotations):

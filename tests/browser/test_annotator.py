@@ -9,7 +9,7 @@ import pytest
 
 from imgclf.annotation.annotations import Annotations
 from imgclf.data import scan
-from support.lab import DATASET, Lab
+from support.lab import DATASET, RUN_SECONDS, Lab
 
 
 @pytest.fixture
@@ -232,3 +232,18 @@ def test_the_first_page_is_shown_while_the_cells_below_still_run(lab, server):
     lab.expect(".imgclf-tile img:not(.imgclf-absent)").to_have_count(15)
     lab.expect(".imgclf-panel img.widget-image:visible").to_have_count(1)
     assert "application/vnd.jupyter.widget-view+json" in lab.outputs()[-1]["data"]  # no cell below has run
+
+
+def test_train_again_compares_the_accuracy_before_and_after_a_key_press(annotator, data_dir):
+    press(annotator, "2", status="green/blue_00.jpg: label set to 'green'")
+    annotator.page.get_by_role("button", name="Train again").click()
+    panel = annotator.page.locator(".imgclf-train-again")
+    annotator.expect(panel.locator("pre")).to_contain_text("01_prepare_data   runs: ")
+    annotator.expect(annotator.page.get_by_role("button", name="Train again")).to_be_disabled()
+    tile(annotator, 3).click()  # the kernel is free
+    annotator.expect(".imgclf-details").to_contain_text("blue/blue_03.jpg")
+    panel.get_by_text("Did it help?").wait_for(timeout=1000 * RUN_SECONDS)
+    annotator.expect(panel).to_contain_text("overall accuracy before: ")
+    annotator.expect(annotator.page.get_by_role("button", name="Train again")).to_be_enabled()
+    annotator.run_all()  # the cells of the notebook go on
+    assert annotator.errors() == [] and annotator.javascript_errors == []

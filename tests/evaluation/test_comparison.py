@@ -1,6 +1,7 @@
 """McNemar's test: the images on which two classifiers differ decide whether fine-tuning helped."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -188,3 +189,100 @@ def test_an_image_under_another_label_is_not_common():
         len(each.truth) for each in comparison.on_common_images([evaluated([True], names=["x"]), other])
     ] == [0, 0]
     assert comparison.on_common_images([]) == []
+def labelled(
+    rows: dict[str, tuple[str, str]], *, labels: str = "ab", cluster: str = ""
+) -> metrics.Evaluation:
+    """An evaluation of images, by their contents, each with its label and its prediction."""
+    scores = np.array([[float(label == predicted) for label in labels] for _, predicted in rows.values()])
+    truth = [label for label, _ in rows.values()]
+    paths = [f"{label}/{name}.jpg" for (label, _), name in zip(rows.values(), rows, strict=True)]
+    return metrics.evaluate(
+        [*labels], paths, truth, scores, scores, sha256=[*rows], cluster=[*cluster] if cluster else ()
+    )
+
+
+class TestAfterChangedLabels:
+    def test_earlier_predictions_are_scored_with_the_labels_of_now(self):
+        before = labelled({"1": ("a", "a"), "2": ("a", "b"), "3": ("b", "a"), "4": ("b", "b")})
+        after = labelled({"1": ("a", "a"), "2": ("b", "b"), "3": ("b", "b"), "4": ("b", "b")})
+        result = comparison.compare_after_changes(before, after)
+        assert (result.before.value, result.after.value) == (0.5, 1.0)
+        # Image 2 was right all along.
+        assert (result.comparison.before, result.comparison.after) == (0.75, 1.0)
+        assert (result.comparison.gained, result.comparison.lost, result.relabelled) == (1, 0, 1)
+        assert str(result).splitlines() == [
+            f"overall accuracy before: {result.before}, with the labels of then",
+            f"overall accuracy now:    {result.after}",
+            "on the 4 test images of both, with the labels of now: 75.0% before, 100.0% now",
+            "Did it help? Not significant: +25.0 points: of 4 test images, 1 are correct only after the change, 0 "
+            "only before. McNemar's exact test: p = 1: chance alone often makes such a difference. If it is real, "
+            f"detecting it takes about {result.comparison.required_sample_size} test images.",
+            "test images with another label than before: 1",
+        ]
+
+    def test_images_that_left_or_joined_the_test_set_are_named_and_not_compared(self):
+        before = labelled({"1": ("a", "a"), "2": ("a", "b"), "3": ("b", "a")})
+        after = labelled({"4": ("a", "b"), "3": ("b", "b"), "1": ("a", "a"), "5": ("b", "b")})
+        result = comparison.compare_after_changes(before, after)
+        assert (result.left, result.joined) == (("a/2.jpg",), ("a/4.jpg", "b/5.jpg"))
+        assert (result.comparison.images, result.comparison.before, result.comparison.after) == (2, 0.5, 1.0)
+        assert str(result).splitlines()[-2:] == [
+            "1 test images are no test images any more: a/2.jpg",
+            "2 test images are new: a/4.jpg, b/5.jpg",
+        ]
+
+    def test_without_a_common_test_image_it_says_so(self):
+        result = comparison.compare_after_changes(
+            labelled({"1": ("a", "a"), "2": ("b", "b")}), labelled({"3": ("a", "a"), "4": ("b", "b")})
+        )
+        assert result.comparison is None
+        assert "not compared: no test image of before is one now" in str(result)
+
+    def test_a_renamed_and_a_merged_label_keep_their_predictions(self):
+        before = labelled(
+            {"1": ("a", "a"), "2": ("a", "b"), "3": ("b", "b"), "4": ("c", "c"), "5": ("c", "b")},
+            labels="abc",
+        )
+        after = labelled(
+            {"1": ("d", "d"), "2": ("d", "d"), "3": ("b", "b"), "4": ("b", "b"), "5": ("b", "d")}, labels="bd"
+        )
+        result = comparison.compare_after_changes(before, after)
+        assert (result.renamed, result.relabelled, result.unknown) == ({"a": "d", "c": "b"}, 0, ())
+        assert (result.comparison.before, result.comparison.after) == (0.8, 0.8)  # 2 was wrong, 5 is
+        assert "renamed labels, also in the earlier predictions: a is now d, c is now b" in str(result)
+
+    def test_a_label_whose_images_went_to_several_is_not_renamed(self):
+        before = labelled({"1": ("a", "a"), "2": ("a", "a"), "3": ("b", "b")})
+        after = labelled({"1": ("c", "c"), "2": ("d", "d"), "3": ("b", "b")}, labels="bcd")
+        result = comparison.compare_after_changes(before, after)
+        assert (result.renamed, result.relabelled, result.unknown) == ({}, 2, ("c", "d"))
+        assert result.comparison.before == pytest.approx(1 / 3)
+        assert "labels that the earlier classifier did not know, and so missed: c, d" in str(result)
+
+    def test_a_new_label_beside_the_others_is_one_that_the_earlier_classifier_missed(self):
+        before = labelled({"1": ("a", "a"), "2": ("a", "a"), "3": ("b", "b")})
+        after = labelled({"1": ("a", "a"), "2": ("c", "c"), "3": ("b", "b")}, labels="abc")
+        result = comparison.compare_after_changes(before, after)
+        assert (result.unknown, result.comparison.gained) == (("c",), 1)
+
+    def test_copies_under_two_labels_stay_two_images(self):
+        before = metrics.evaluate(
+            ["a", "b"], ["a/1", "b/1"], ["a", "b"], *2 * [np.eye(2)[[0, 0]]], sha256=["x", "x"]
+        )
+        result = comparison.compare_after_changes(before, before)
+        assert (result.comparison.images, result.comparison.before, result.relabelled) == (2, 0.5, 0)
+
+    def test_whole_clusters_of_the_common_images_are_permuted(self):
+        wrong, right = ({str(i): ("a", one) for i in range(first, 20)} for first, one in ((0, "b"), (4, "a")))
+        after = labelled(right, cluster="".join(str(i // 4) for i in range(4, 20)))
+        result = comparison.compare_after_changes(labelled(wrong), after)
+        assert (result.comparison.images, result.comparison.clusters, len(result.left)) == (16, 4, 4)
+        assert result.comparison.p_value == pytest.approx(2 / 2**4)
+
+    def test_images_are_recognized_by_their_paths_where_an_evaluation_lacks_their_contents(self):
+        before, after = (
+            labelled({"1": ("a", "b"), "2": ("a", "a")}),
+            labelled({"2": ("a", "a"), "1": ("a", "a")}),
+        )
+        result = comparison.compare_after_changes(replace(before, sha256=()), after)
+        assert (result.comparison.images, result.comparison.gained, result.left) == (2, 1, ())

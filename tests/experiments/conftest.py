@@ -7,22 +7,12 @@ import pytest
 
 from support import in_process
 from support.in_process import Folder
-from support.networks import write_tiny_network
-from support.pictures import write_colours
 
 
 @pytest.fixture(scope="package")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """01 to 05 have run on the colours, with the tiny network beside the data folder. It is read-only."""
-    data = tmp_path_factory.mktemp("finished") / "data"
-    write_colours(data / "images" / "colours")
-    write_tiny_network(data.parent / "tiny.onnx")
-    folder = Folder(data, in_process.given(data.parent / "tiny.onnx"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IMGCLF_DATA", str(data))
-        in_process.leave_out_what_is_shown(patch)
-        folder.run("01", "05")
-    return folder
+    return in_process.finished(tmp_path_factory.mktemp("finished") / "data")
 
 
 @pytest.fixture

@@ -209,6 +209,37 @@ class TestAnUnfinishedStage:
         with pytest.raises(ImgclfError, match="its parameters were changed after its first cell; run all"):
             provenance.end("04", values | {"seed": 7})
 
+    def test_is_one_whose_results_another_process_made_anew_meanwhile(self, folder, monkeypatch):
+        values = plan.wanted(notebooks.paths()[5], folder.values)
+        provenance.begin("05", dict(values))
+        with monkeypatch.context() as another_process:
+            another_process.setattr(provenance, "_begun", {})
+            Annotations(dataset.read("colours")).relabel([0], "green")
+            folder.run("01", "05")
+        with pytest.raises(
+            ImgclfError,
+            match=r"^05_evaluate: .*images\.tsv.* changed while it ran, as by Train again or a run in another "
+            "window; run all cells again, to go on with the new results$",
+        ):
+            provenance.end("05", values)
+        assert provenance.outdated("05", values) == ""  # the record is that of the other run
+
+    def test_is_not_01_whose_annotator_trained_again_before_its_last_cells_ran(self, folder, monkeypatch):
+        path = notebooks.paths()[1]
+        cells = [cell.source for cell in in_process.code_cells(path)]
+        begin = next(k for k, cell in enumerate(cells) if "Annotator(" in cell) + 1
+        namespace = dict(folder.values)
+        exec("\n".join([*cells[:1], "dataset_name = 'colours'", *cells[1:begin]]), namespace)
+        with monkeypatch.context() as another_process:
+            another_process.setattr(provenance, "_begun", {})
+            Annotations(dataset.read("colours")).relabel([0], "green")
+            folder.run("01", "05")
+        exec("\n".join(cells[begin:]), namespace)
+        assert [
+            provenance.outdated(each.name[:2], plan.wanted(each, folder.values))
+            for each in notebooks.paths()[2:6]
+        ] == [""] * 4
+
     def test_a_notebook_that_has_not_run_is_named(self, data_dir):
         with pytest.raises(
             ImgclfError, match="colours: 01_prepare_data has not run yet; run the notebooks from 01"

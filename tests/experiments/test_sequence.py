@@ -259,6 +259,15 @@ def test_progress_overwrites_the_line_of_the_notebook_on_a_terminal_alone(monkey
     )
 
 
+def test_a_command_whose_output_is_shown_elsewhere_overwrites_its_lines_too(monkeypatch, capsys):
+    monkeypatch.setenv(sequence.LIVE, "1")
+    print("02_refine_dnn     ", end="")
+    sequence._progress_line("02_refine_dnn")("3 of 10 images")
+    assert sequence.as_shown(text := capsys.readouterr().out) == "02_refine_dnn     3 of 10 images"
+    sequence._end_line("02_refine_dnn", "   4.0 s")
+    assert sequence.as_shown(text + capsys.readouterr().out) == "02_refine_dnn        4.0 s\n"
+
+
 def test_unknown_notebook_is_refused():
     run = CliRunner().invoke(cli.main, ["run", "--from", "9"])
     assert (run.exit_code, run.stdout) == (1, "")

@@ -14,6 +14,8 @@ import pytest
 
 from imgclf import plots
 from imgclf.experiments import notebooks, tracking
+from support.networks import write_tiny_network
+from support.pictures import write_colours
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of bqplot's definitions, when it is first imported
@@ -102,6 +104,18 @@ class Folder:
     def images(self) -> Path:
         """Folder of the images."""
         return self.data / "images" / "colours"
+
+
+def finished(data: Path) -> Folder:
+    """Run 01 to 05 on the colours in a new data folder, with a tiny network beside it."""
+    write_colours(data / "images" / "colours")
+    write_tiny_network(data.parent / "tiny.onnx")
+    folder = Folder(data, given(data.parent / "tiny.onnx"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMGCLF_DATA", str(data))
+        leave_out_what_is_shown(patch)
+        folder.run("01", "05")
+    return folder
 
 
 def code_cells(path: Path) -> Iterator[nbformat.NotebookNode]:
