@@ -216,7 +216,10 @@ def on_common_images(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 
     It is that of the first evaluation.
     """
-    rows = [{key: row for row, key in enumerate(_keys(evaluation))} for evaluation in evaluations]
+    rows = [
+        {key: row for row, key in enumerate(zip(contents, _labels(evaluation), strict=True))}
+        for contents, evaluation in zip(_contents(*evaluations), evaluations, strict=True)
+    ]
     common = [key for key in rows[0] if all(key in others for others in rows[1:])] if rows else []
     return [
         _of_rows(evaluation, [row[key] for key in common])
@@ -239,11 +242,13 @@ def _of_rows(evaluation: Evaluation, rows: list[int]) -> Evaluation:
         missing=(),
         missing_labels=(),
     )
-def _contents(before: Evaluation, after: Evaluation) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what identifies each image in both: its content, or its path where one of them lacks it."""
-    if before.sha256 and after.sha256:
-        return before.sha256, after.sha256
-    return before.paths, after.paths
+
+
+def _contents(*evaluations: Evaluation) -> list[tuple[str, ...]]:
+    """Return what identifies each image in all: its content, or its path where one of them lacks it."""
+    if all(evaluation.sha256 for evaluation in evaluations):
+        return [evaluation.sha256 for evaluation in evaluations]
+    return [evaluation.paths for evaluation in evaluations]
 
 
 def _labels(evaluation: Evaluation) -> list[str]:

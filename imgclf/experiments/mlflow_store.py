@@ -171,7 +171,8 @@ def _follow_folder(connection: sqlite3.Connection, location: str) -> None:
         if old != location and old and old.endswith(f"/{tracking.ARTIFACTS}"):
             for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
                 connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE substr({column}, 1, ?) = ?",
                     (location, len(old) + 1, len(old), old),
                 )
 

@@ -189,6 +189,8 @@ def test_an_image_under_another_label_is_not_common():
         len(each.truth) for each in comparison.on_common_images([evaluated([True], names=["x"]), other])
     ] == [0, 0]
     assert comparison.on_common_images([]) == []
+
+
 def labelled(
     rows: dict[str, tuple[str, str]], *, labels: str = "ab", cluster: str = ""
 ) -> metrics.Evaluation:
