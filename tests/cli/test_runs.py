@@ -162,6 +162,8 @@ def test_two_hundred_runs_are_printed_within_two_seconds_and_nothing_heavy_is_lo
     for k in range(199):
         (runs.root() / f"run {k}").mkdir()
         (runs.root() / f"run {k}" / "run.json").write_text(json.dumps({**stored, "id": f"{k:032x}"}))
+    runs.new_folder("fruit sweep")
+    (runs.root() / "2026-11-25_17-04-02").mkdir()  # of version 0.1.0, without a notebook
     code = (
         "import sys; from imgclf.cli import main; main(['runs'], standalone_mode=False); "
         "print([name for name in ('mlflow', 'torch', 'sklearn', 'onnx', 'pandas', 'scipy', 'nbformat') "
