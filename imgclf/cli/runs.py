@@ -112,7 +112,8 @@ def tag_run(text: str, tags: tuple[str, ...], remove: bool) -> None:
 @click.argument("texts", nargs=-1, required=True, metavar="ID...")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete_runs(texts: tuple[str, ...], yes: bool) -> None:
-    """Delete runs: their folders, and the weights that no other run needs. Results in proc/ stay.
+    """Delete runs: their folders, the weights that no other run needs, and with the next run their copies in
+    MLflow. Results in proc/ stay.
 
     Example: imgclf runs delete 3fa1 77c0
     """
