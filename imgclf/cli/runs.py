@@ -149,6 +149,7 @@ def write_classifier(text: str, target: Path, replace: bool) -> None:
 
 def _row(run: "Run") -> Sequence[str]:
     from imgclf.experiments import runs
+    from imgclf.experiments.run import circumstances
 
     accuracy = run.metrics.get("overall accuracy")
     low, high = (run.metrics.get(f"overall accuracy {end}") for end in ("low", "high"))
@@ -158,7 +159,11 @@ def _row(run: "Run") -> Sequence[str]:
     words = ["" if run.status == runs.FINISHED else run.status]
     if run.error:
         words = [f"failed: {run.error[:LONGEST_ERROR]}{'…' * (len(run.error) > LONGEST_ERROR)}"]
-    words += [run.name if run.name != run.folder.name else "", *(f"#{tag}" for tag in run.tags)]
+    words += [
+        circumstances(run),
+        run.name if run.name != run.folder.name else "",
+        *(f"#{tag}" for tag in run.tags),
+    ]
     when, classifier = f"{run.time:%Y-%m-%d %H:%M}", str(run.parameters.get("classifier", ""))
     return run.short_id, when, run.dataset_name, classifier, shown, " ".join(filter(None, words))
 

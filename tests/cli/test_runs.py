@@ -46,6 +46,13 @@ def test_the_table_has_a_line_for_each_run_newest_first():
     assert call("--dataset", "fruit").stdout.splitlines()[1:] == [" ".join(lines[2].split(" "))]
 
 
+def test_an_accuracy_on_training_images_and_the_values_of_a_trial_are_named():
+    finished(about={"evaluated_on": "train"})
+    runs.finish(runs.start(runs.TRIAL, "fruit", {"classifier": "dnn"}, values={"epochs": 5}), metrics=METRICS)
+    listed = call().stdout.splitlines()
+    assert sorted(line.partition(")")[2] for line in listed[1:]) == ["  epochs=5", "  on training images"]
+
+
 def test_without_runs_it_says_how_to_make_one():
     listed = call()
     assert (listed.exit_code, listed.stdout) == (0, "")
