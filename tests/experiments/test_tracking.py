@@ -248,6 +248,27 @@ def test_a_run_deleted_here_is_deleted_in_mlflow():
     assert [*(runs.root() / tracking.TO_DELETE).iterdir()] == []
 
 
+def test_a_deletion_waits_until_the_database_can_be_written():
+    run = finished()
+    tracking.hand_in_all()
+    runs.delete(runs.find(run.id))
+    with closing(sqlite3.connect(files.data_dir() / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert "the database is locked" in tracking.hand_in_all()
+    assert tracking.hand_in_all() == "" and [copy["stage"] for copy in copies()] == ["deleted"]
+
+
+def test_a_database_that_names_another_folder_has_nothing_deleted_there(tmp_path):
+    (tmp_path / "mine" / "artifacts").mkdir(parents=True)
+    run = finished()
+    tracking.hand_in_all()
+    with closing(sqlite3.connect(files.data_dir() / "mlflow.db")) as database, database:
+        location = (files.data_dir() / "mlflow_artifacts").as_uri() + "/../../mine/artifacts"
+        database.execute("UPDATE runs SET artifact_uri = ?", (location,))
+    runs.delete(runs.find(run.id))
+    assert tracking.hand_in_all() == "" and (tmp_path / "mine" / "artifacts").exists()
+
+
 def test_a_run_deleted_on_mlflows_page_stays_as_files_and_is_not_handed_in_again():
     run = finished()
     tracking.hand_in_all()
@@ -336,6 +357,9 @@ def test_what_an_unreachable_server_misses_is_handed_in_when_it_is_there(tmp_pat
         assert len(found[other.id]["metrics"]) > 900
         runs.change(runs.find(run.id), note="later")
         runs.delete(runs.find(other.id))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{mlflow_copies.free_port()}")
+        assert "no connection" in tracking.hand_in_all()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert tracking.hand_in_all() == ""
         found = {copy["tags"]["imgclf.id"]: copy for copy in copies(uri)}
         assert found[run.id]["tags"]["mlflow.note.content"] == "later"
