@@ -7,7 +7,7 @@ from typing import Unpack
 import click
 
 from imgclf import ImgclfError, __version__
-from imgclf.cli import history, output, projects, runs
+from imgclf.cli import history, output, projects, report, runs
 from imgclf.cli.group import Commands
 from imgclf.cli.output import ResultOptions, result_options
 from imgclf.service.limits import LEAST_MEMORY_MB, MB, Limits
@@ -22,7 +22,14 @@ def main() -> None:
     """
 
 
-for command in (projects.new, projects.set_parameters, projects.lab, runs.runs_group, history.history):
+for command in (
+    projects.new,
+    projects.set_parameters,
+    projects.lab,
+    report.report,
+    runs.runs_group,
+    history.history,
+):
     main.add_command(command)
 
 

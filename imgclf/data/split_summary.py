@@ -41,16 +41,16 @@ def _groups(dataset: Dataset, split: Split) -> str:
 def _duplicates(dataset: Dataset, split: Split) -> str:
     reasons = Counter(image.excluded.split(" of ")[0] for image in dataset.excluded)
     exact, near = (reasons[kind.removesuffix(" of ")] for kind in COPY)
-    sentences = [f"Left out: {exact:,} exact copies of other images."] if exact else []
+    sentences = [f"Exact copies of other images are left out ({exact:,})."] if exact else []
     if dataset.near_duplicates == IGNORED:
         sentences.append("Near-duplicates were not looked for; any in both sets make the accuracy too high.")
     elif dataset.near_duplicates == LEFT_OUT:
-        sentences.append(f"Left out: {near:,} near-duplicates.")
+        sentences.append(f"Near-duplicates are left out ({near:,}).")
     elif not split.divided:
         pairs = sum(not pair.is_exact for pair in dataset.duplicates)
-        sentences.append(f"Near-duplicates ({pairs:,} pairs) stay in one set.")
+        sentences.append(f"Near-duplicates stay in one set ({pairs:,} pairs).")
     if split.excluded:
         sentences.append(
-            f"Left out: {len(split.excluded):,} training images that are duplicates of test images."
+            f"Training images that are duplicates of test images are left out ({len(split.excluded):,})."
         )
     return " ".join(sentences)

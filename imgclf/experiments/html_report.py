@@ -13,12 +13,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgclf import files
-from imgclf.experiments import outputs
+from imgclf import ImgclfError, files
+from imgclf.experiments import outputs, runs
+from imgclf.experiments.run import FINISHED, Run
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+NOTEBOOK, REPORT = "05_evaluate.ipynb", "report.html"  # in the folder of a run
 TEMPLATE = Path(__file__).with_name("report")
 TAG, TITLE_TAG = "report", "report-title"
 KINDS = ("image/png", "image/jpeg", "text/html", "text/plain")  # of an output the first that it has is shown
@@ -45,6 +47,50 @@ TAGS = (
     *("h2", "h3", "h4", "h5", "h6", "ol", "p", "pre", "s", "span", "strong", "sub", "sup", "ul"),
     *("table", "tbody", "td", "tfoot", "th", "thead", "tr"),
 )
+
+
+def newest() -> Run:
+    """Return the newest run with an evaluation.
+
+    Raises
+    ------
+    ImgclfError : there is none.
+    """
+    for run in runs.all_runs():
+        if run.status == FINISHED and any((run.folder / name).exists() for name in (NOTEBOOK, REPORT)):
+            return run
+    raise ImgclfError(f"{runs.root()}: no run with an evaluation yet; imgclf run makes one")
+
+
+def write_of(run: Run, path: Path | None = None) -> Path:
+    """Write the report of a run from its executed notebook; return its path.
+
+    Parameters
+    ----------
+    path : of the report; by default in the folder of the run.
+
+    Raises
+    ------
+    ImgclfError : the run has no executed 05_evaluate and no report, or the file is damaged.
+    """
+    import nbformat
+
+    path, source = path or run.folder / REPORT, run.folder / NOTEBOOK
+    if not source.exists() and (run.folder / REPORT).exists():  # 05 was up to date, and did not run again
+        if path != run.folder / REPORT:
+            files.write_text(path, files.read_text(run.folder / REPORT))
+        return path
+    try:
+        notebook = nbformat.read(source, as_version=4)
+    except FileNotFoundError as error:
+        raise ImgclfError(f"{run.name}: has no executed {NOTEBOOK}; choose another run") from error
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        raise ImgclfError(f"{source}: damaged; choose another run") from error
+    version = {"version": run.about["imgclf version"]} if "imgclf version" in run.about else {}
+    by_papermill = notebook.metadata.get("papermill", {}).get("end_time")
+    notebook.metadata.setdefault(outputs.METADATA, {"ended": by_papermill or run.started, **version})
+    write(notebook, path)
+    return path
 
 
 def write(notebook: "NotebookNode", path: Path) -> None:
@@ -88,11 +134,10 @@ def _title(notebook: "NotebookNode") -> tuple[str, list[str]]:
 
 def _made(notebook: "NotebookNode") -> str:
     """Return when the notebook ran, and the version that ran it; empty if it does not say."""
-    by_papermill = notebook.metadata.get("papermill", {}).get("end_time")
-    about = notebook.metadata.get(outputs.METADATA, {"ended": by_papermill})
-    if not about.get("ended"):
+    about = notebook.metadata.get(outputs.METADATA)
+    if not about:
         return ""
-    ended = f"{datetime.fromisoformat(about['ended']):%Y-%m-%d %H:%M}"
+    ended = f"{datetime.fromisoformat(about['ended']).astimezone():%Y-%m-%d %H:%M}"
     return f"{ended}, imgclf {about['version']}" if "version" in about else ended
 
 

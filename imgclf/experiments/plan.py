@@ -50,7 +50,7 @@ def wanted(path: Path, values: Mapping[str, Value]) -> Wanted:
 
 
 def made_with(dataset_name: str) -> str:
-    """Return a sentence with the parameters that decided the results on disk and are not default."""
+    """Return what decided the results on disk: parameters that are not default, and an edited split."""
     records = [made for number in provenance.NAMES if (made := provenance.read(dataset_name, number))]
     changed = {
         name: f"{name} = {parameters.code(value)}"
@@ -58,9 +58,12 @@ def made_with(dataset_name: str) -> str:
         for name, value in made.parameters.items()
         if name in parameters.PARAMETERS and value != parameters.PARAMETERS[name].default
     }
-    if not changed:
-        return "All parameters have their defaults."
-    return f"Parameters that are not default: {', '.join(changed.values())}."
+    text = "All parameters have their defaults."
+    if changed:
+        text = f"Parameters that are not default: {', '.join(changed.values())}."
+    if provenance.is_edited(dataset_name):
+        text += "\nThe split was edited by hand, in split.tsv."
+    return text
 
 
 def make(paths: Iterable[Path], values: Mapping[str, Value]) -> list[Step]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError, files, parameters
 from imgclf.data.split_check import TRAIN
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"  # status
@@ -102,6 +102,8 @@ def read(folder: Path) -> Run:
         wrong = [key for key, kind in KINDS.items() if not _is_of(getattr(run, key), kind)]
         if wrong or not re.fullmatch("[0-9a-f]{32}", run.id) or run.time.tzinfo is None:
             raise ValueError(f"{', '.join(wrong) or 'id or time'} of another type")
+        if run.dataset_name:  # of somebody else it may name another folder
+            parameters.check("dataset_name", run.dataset_name)
         if not all(len(point) == 2 for curve in run.curves.values() for point in curve):
             raise ValueError("a point of a curve has two numbers")
         return replace(run, tags=tuple(run.tags))
@@ -132,7 +134,11 @@ def folder_name(run: Run) -> str:
     words = [f"{run.time:%Y-%m-%d %H%M}", run.dataset_name, str(run.parameters.get("classifier", ""))]
     if run.about.get("evaluated_on") == TRAIN:
         words.append("on training images")
-    values = {name: value for name, value in run.values.items() if name != "classifier"}
+    values = {
+        name: value.rpartition("/")[2] if isinstance(value, str) else value  # of a path, the file
+        for name, value in run.values.items()
+        if name != "classifier"
+    }
     if values:
         words.append(trials.values_as_text(values))
     return " ".join(filter(None, words))

@@ -40,6 +40,21 @@ def planned(capsys: pytest.CaptureFixture) -> dict[str, str]:
     return dict(re.findall(r"^(0\d_\w+) +(runs.*|up to date.*)$", capsys.readouterr().out, re.MULTILINE))
 
 
+class TestMadeWith:
+    def test_parameters_that_are_not_default_are_named_if_they_decided_the_results(self, folder):
+        text = plan.made_with("colours")
+        assert text.startswith("Parameters that are not default: ") and "svm_c = [0.1, 1.0]" in text
+        assert "\n" not in text and "dataset_name" not in text and "epochs" not in text
+
+    def test_defaults_are_called_so(self, data_dir):
+        assert plan.made_with("colours") == "All parameters have their defaults."
+
+    def test_an_edited_split_is_named(self, folder):
+        with (folder.proc / "split.tsv").open("a") as file:
+            file.write("\n")
+        assert plan.made_with("colours").endswith("\nThe split was edited by hand, in split.tsv.")
+
+
 class TestWithoutFrom:
     def test_a_run_that_is_up_to_date_runs_nothing_and_ends_with_the_results(self, folder, ran):
         before = (folder.proc / "evaluation.json").stat().st_mtime_ns
