@@ -225,7 +225,7 @@ def _user() -> str:
 def _experiment(store: Store, dataset_name: str) -> str:
     """Return the id of a data set's experiment; a new one if it was deleted on MLflow's page."""
     for number in itertools.count(1):
-        name = dataset_name if number == 1 else f"{dataset_name} ({number})"
+        name = (dataset_name or "no data set") + (f" ({number})" if number > 1 else "")
         found = store.client.get_experiment_by_name(name)
         if found is None:
             kind = {"mlflow.experimentKind": "custom_model_development"}  # else the page shows chats first

@@ -67,7 +67,7 @@ def handed_in_by(uri: str = "") -> list[str]:
 
 def test_a_copy_has_all_that_was_recorded():
     run = finished(values={"epochs": 5})
-    run = runs.change(run, note="a *new* lamp", tags=["good", "lamp=new", "sehr gut!"])
+    run = runs.change(run, note="a *new* lamp", tags=["good", "lamp=new", "sehr gut!", "..", "=x"])
     assert tracking.hand_in_all() == ""
     (copy,) = copies()
     (noted,) = runs.all_runs()
@@ -96,17 +96,19 @@ def test_a_copy_has_all_that_was_recorded():
     tags = copy["tags"]
     assert tags["mlflow.note.content"] == "a *new* lamp" and tags["mlflow.source.git.commit"] == "1234abcd"
     assert (tags["good"], tags["lamp"], tags["sehr gut_"]) == ("", "new", "sehr gut!")
+    assert (tags["_.."], tags["_"]) == ("..", "=x")
     assert (tags["imgclf.id"], tags["imgclf.python"]) == (run.id, "3.11.7")
     assert (tags["imgclf.values"], tags["imgclf.kind"]) == ("epochs=5", "imgclf run")
     assert copy["artifacts"] == ["evaluation.json", "notebooks/05_evaluate.ipynb"]
 
 
 def test_a_failed_run_is_handed_in_as_failed_and_one_in_progress_is_not():
-    runs.fail(runs.start(runs.BY_RUN, "fruit", {}), "no images")
+    runs.fail(runs.start(runs.BY_RUN, "", {}), "no images")
     runs.start(runs.BY_RUN, "fruit", {})
     assert tracking.hand_in_all() == ""
     (copy,) = copies()
     assert (copy["status"], copy["tags"]["imgclf.error"]) == ("FAILED", "no images")
+    assert copy["experiment"] == "no data set"
 
 
 def test_thousands_of_labels_and_long_texts_fit():
