@@ -3,16 +3,14 @@
 MLflow is loaded by functions alone, after `tracking` has set the environment.
 """
 
-import hashlib
 import itertools
 import json
-import math
 import os
 import re
 import shutil
 import sqlite3
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import chdir, closing, contextmanager, suppress
 from dataclasses import dataclass
 from getpass import getuser
@@ -22,23 +20,19 @@ from typing import TYPE_CHECKING, Any
 from filelock import Timeout
 
 from imgclf import ImgclfError, files
+from imgclf.experiments import mlflow_terms, runs, tracking
 from imgclf.experiments import run as records
-from imgclf.experiments import runs, tracking
 from imgclf.experiments.run import Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
     from mlflow.entities import Run as Copy
 
 LOCK = ".mlflow.lock"  # in the data folder; SQLite and many writers do not mix
 LOCK_SECONDS, DATABASE_SECONDS = 30, 10  # to wait for another process
-LONGEST_KEY, LONGEST_NAME, LONGEST_PARAMETER, LONGEST_TAG = 250, 250, 6000, 8000  # letters
-MOST_PARAMETERS, MOST_METRICS, PAGE = 100, 400, 100  # of one request
-ID, STATE = "imgclf.id", "imgclf.handed_in"  # tags: which run it is a copy of; hashes of what people change
+MOST_PARAMETERS, MOST_METRICS, MOST_COPIES = 100, 400, 20  # of one request
+COMPARE_SECONDS = 5  # hundreds of runs, unless each has thousands of metrics
 WEIGHTS, WEIGHTS_IN = "imgclf.weights_sha256", "imgclf.weights_in_run"
-NOTE = "mlflow.note.content"
-NOT_OF_PEOPLE = ("mlflow.", "imgclf.")  # beginnings of tags
 
 MADE_AGAIN = "delete it, and it is made again from runs/"
 # What people read, by a part of the message of SQLite, of a disk, or of a server.
@@ -170,11 +164,8 @@ def _follow_folder(connection: sqlite3.Connection, location: str) -> None:
     for (old,) in stored:
         if old != location and old and old.endswith(f"/{tracking.ARTIFACTS}"):
             for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-                connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                    f"WHERE substr({column}, 1, ?) = ?",
-                    (location, len(old) + 1, len(old), old),
-                )
+                moved = f"{column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
+                connection.execute(f"UPDATE {table} SET {moved}", (location, len(old) + 1, len(old), old))
 
 
 def hand_in(store: Store) -> str:
@@ -202,8 +193,8 @@ def hand_in(store: Store) -> str:
 
 
 def _is_of_one_run(error: Exception) -> bool:
-    """Whether other runs may be handed in: this one was deleted meanwhile, or MLflow refuses it."""
-    refused = getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE"
+    """Whether it is an error of this run alone: it was deleted meanwhile, or MLflow refuses it."""
+    refused = getattr(error, "error_code", "") in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
     return refused or isinstance(error, FileNotFoundError | ImgclfError)
 
 
@@ -212,21 +203,16 @@ def _hand_in_one(store: Store, run: Run) -> None:
     experiment = _experiment(store, run.dataset_name)
     copy = _copy_of(store, experiment, run) or store.client.create_run(
         experiment,
-        start_time=_milliseconds(run),
-        run_name=run.name[:LONGEST_NAME],
-        tags={ID: run.id, "mlflow.user": _user()},
+        start_time=mlflow_terms.milliseconds(run),
+        run_name=mlflow_terms.Edited.of(run).name,
+        tags={mlflow_terms.ID: run.id, "mlflow.user": _user()},
     )
     if copy.info.status == "RUNNING":
         _log(store.client, copy.info.run_id, run)
         _store_files(store.client, copy, run)
-        ended = _milliseconds(run) + round(1000 * sum(run.seconds.values()))
+        ended = mlflow_terms.milliseconds(run) + round(1000 * sum(run.seconds.values()))
         store.client.set_terminated(copy.info.run_id, run.status.upper(), ended)
     runs.note_handed_in(run, store.uri, copy.info.run_id)
-
-
-def _milliseconds(run: Run) -> int:
-    """Return when a run started, as MLflow counts."""
-    return round(1000 * run.time.timestamp())
 
 
 def _user() -> str:
@@ -239,7 +225,7 @@ def _user() -> str:
 def _experiment(store: Store, dataset_name: str) -> str:
     """Return the id of a data set's experiment; a new one if it was deleted on MLflow's page."""
     for number in itertools.count(1):
-        name = dataset_name if number == 1 else f"{dataset_name} ({number})"
+        name = (dataset_name or "no data set") + (f" ({number})" if number > 1 else "")
         found = store.client.get_experiment_by_name(name)
         if found is None:
             kind = {"mlflow.experimentKind": "custom_model_development"}  # else the page shows chats first
@@ -253,90 +239,29 @@ def _copy_of(store: Store, experiment: str, run: Run) -> "Copy | None":
     """Return the copy of a run, also one that was deleted on MLflow's page."""
     from mlflow.entities import ViewType
 
-    wanted = f"tags.`{ID}` = '{run.id}'"
+    wanted = f"tags.`{mlflow_terms.ID}` = '{run.id}'"
     return next(iter(store.client.search_runs([experiment], wanted, ViewType.ALL, max_results=1)), None)
 
 
 def _log(client: "MlflowClient", run_id: str, run: Run) -> None:
     """Log parameters, metrics and tags; what was logged already stays as it is."""
-    from mlflow.entities import Param, RunTag
+    from mlflow.entities import Metric, Param, RunTag
 
-    values = zip(_keys(run.parameters), run.parameters.values(), strict=True)
-    parameters = [Param(key, str(value)[:LONGEST_PARAMETER]) for key, value in values]
-    tags = [RunTag(key, value[:LONGEST_TAG]) for key, value in _tags(run).items()]
+    started = mlflow_terms.milliseconds(run)
+    parameters = [Param(key, text) for key, text in mlflow_terms.parameters(run).items()]
+    tags = [RunTag(key, text) for key, text in mlflow_terms.tags(run).items()]
+    metrics = [Metric(key, value, started, step) for key, step, value in mlflow_terms.metrics(run)]
     for some in _batches(parameters, MOST_PARAMETERS):
         client.log_batch(run_id, params=some)
     for some in _batches(tags, MOST_PARAMETERS):
         client.log_batch(run_id, tags=some)
-    for some in _batches(_metrics(run), MOST_METRICS):
+    for some in _batches(metrics, MOST_METRICS):
         client.log_batch(run_id, metrics=some)
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     everything = list(items)
     return (everything[start : start + size] for start in range(0, len(everything), size))
-
-
-def _tags(run: Run) -> dict[str, str]:
-    """Return the tags of a copy: what the run is about, and what a person said of it."""
-    edited = Edited.of(run)
-    own = {
-        "mlflow.source.name": "imgclf",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": run.about.get("git commit", ""),
-        NOTE: edited.note,
-        STATE: edited.as_text(),
-        "imgclf.kind": run.kind,
-        "imgclf.folder": run.folder.name,
-        "imgclf.error": run.error,
-        "imgclf.values": ", ".join(f"{name}={value}" for name, value in run.values.items()),
-    }
-    about = {f"imgclf.{_key(name)}": value for name, value in run.about.items()}
-    return {**{name: text for name, text in {**about, **own}.items() if text}, **edited.tags}
-
-
-def _metrics(run: Run) -> list["Metric"]:
-    """Return metrics, counts of images, seconds, memory, and curves by step.
-
-    The numbers that a curve is over are a metric of its own if they are no steps: MLflow's charts take either
-    for the x axis.
-    """
-    from mlflow.entities import Metric
-
-    points: dict[str, list[tuple[int, float]]] = {name: [(0, value)] for name, value in run.metrics.items()}
-    for part, counts in run.counts.items():
-        points |= {f"{part} images of class {label}": [(0, n)] for label, n in counts.items()}
-    points |= {f"seconds of notebook {number}": [(0, value)] for number, value in run.seconds.items()}
-    points |= {
-        f"peak memory of notebook {number} in MB": [(0, n)] for number, n in run.peak_memory_mb.items()
-    }
-    for name, curve in run.curves.items():
-        is_by_step = all(float(x).is_integer() for x, _ in curve)
-        points[name] = [(int(x) if is_by_step else k, y) for k, (x, y) in enumerate(curve)]
-        if not is_by_step:
-            points[name.rpartition(" over ")[2]] = [(k, x) for k, (x, _) in enumerate(curve)]
-    time = _milliseconds(run)
-    return [
-        Metric(key, float(value), time, step)
-        for key, curve_points in zip(_keys(points), points.values(), strict=True)
-        for step, value in curve_points
-        if math.isfinite(value)
-    ]
-
-
-def _key(name: str) -> str:
-    """Return a name as MLflow takes it: letters of any language, digits, and a few signs."""
-    key = re.sub(r"[^\w.\- ]", "_", unicodedata.normalize("NFC", name))
-    return ("_" if not key.strip(".") else "") + key[: LONGEST_KEY - 1]
-
-
-def _keys(names: Iterable[str]) -> list[str]:
-    """Return names as MLflow takes them, each another one."""
-    taken: dict[str, None] = {}
-    for name in names:
-        tries = (f"{_key(name)[: LONGEST_KEY - 8]} {number}" for number in itertools.count(2))
-        taken[next(key for key in itertools.chain([_key(name)], tries) if key not in taken)] = None
-    return list(taken)
 
 
 def _store_files(client: "MlflowClient", copy: "Copy", run: Run) -> None:
@@ -386,96 +311,53 @@ def _store_file(client: "MlflowClient", copy: "Copy", path: Path, folder: str) -
 
 
 def _artifacts_here(copy: "Copy") -> Path | None:
-    """Return the folder of a copy's artefacts if it is in the data folder."""
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
-    if not copy.info.artifact_uri.startswith("file:"):
-        return None
-    path = Path(local_file_uri_to_path(copy.info.artifact_uri))
-    return path if path.is_relative_to(files.data_dir() / tracking.ARTIFACTS) else None
-
-
-@dataclass(frozen=True)
-class Edited:
-    """What a person may change of a run, here or on MLflow's page, as MLflow stores it."""
-
-    name: str
-    note: str
-    tags: Mapping[str, str]
-
-    @classmethod
-    def of(cls, run: Run) -> "Edited":
-        """Return that of a run. A tag `fruit=ripe` has the key `fruit` and the value `ripe`."""
-        pairs = dict(tag.partition("=")[::2] for tag in run.tags)
-        # A key that MLflow does not take goes into the value, for `tags_as_here` to find it.
-        tags = {
-            _key(key): value if _key(key) == key else f"{key}={value}".removesuffix("=")
-            for key, value in pairs.items()
-        }
-        tags = {(f"tag {k}" if k.startswith(NOT_OF_PEOPLE) else k): v[:LONGEST_TAG] for k, v in tags.items()}
-        return cls(run.name[:LONGEST_NAME], run.note[:LONGEST_TAG], tags)
-
-    @classmethod
-    def of_copy(cls, copy: "Copy") -> "Edited":
-        """Return that of a copy."""
-        tags = {key: text for key, text in copy.data.tags.items() if not key.startswith(NOT_OF_PEOPLE)}
-        return cls(copy.info.run_name or "", copy.data.tags.get(NOTE, ""), tags)
-
-    def hashes(self) -> dict[str, str]:
-        """Return a hash of each attribute."""
-        texts = {"name": self.name, "note": self.note, "tags": json.dumps(sorted(self.tags.items()))}
-        return {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
-
-    def as_text(self) -> str:
-        """Return the hashes as the tag that says what was handed in last."""
-        return json.dumps(self.hashes())
-
-    def tags_as_here(self) -> tuple[str, ...]:
-        """Return the tags as a run has them."""
-        return tuple(
-            value
-            if key == _key(name := value.partition("=")[0]) != name
-            else f"{key}={value}".removesuffix("=")
-            for key, value in self.tags.items()
-        )
+    """Return the folder of a copy's artefacts if it is in the data folder; no database can name another."""
+    root = files.data_dir() / tracking.ARTIFACTS
+    path = root / copy.info.run_id / "artifacts"
+    is_here = copy.info.artifact_uri == path.as_uri() and path.resolve().is_relative_to(root.resolve())
+    return path if is_here else None
 
 
 def _compare(store: Store, handed_in: list[Run]) -> None:
     """Take over names, notes and tags changed on MLflow's page, and hand in those changed here.
 
-    What was changed in both places is taken from here. Deleted copies are left alone.
+    What was changed in both places is taken from here. Deleted copies are left alone. The newest runs come
+    first; after `COMPARE_SECONDS` the others wait for another time.
     """
+    deadline = time.monotonic() + COMPARE_SECONDS
     experiments = [each.experiment_id for each in store.client.search_experiments()]
-    for some in _batches(handed_in, PAGE):
+    for some in _batches(handed_in, MOST_COPIES):
+        if time.monotonic() > deadline:
+            return
         by_id = {store.id_of(run): run for run in some}
-        listed = ", ".join(f"'{run_id}'" for run_id in by_id)
-        for copy in store.client.search_runs(
-            experiments, f"attributes.run_id IN ({listed})", max_results=PAGE
-        ):
+        wanted = f"attributes.run_id IN ({', '.join(map(repr, by_id))})"
+        for copy in store.client.search_runs(experiments, wanted, max_results=MOST_COPIES):
             _compare_one(store.client, copy, by_id[copy.info.run_id])
 
 
 def _compare_one(client: "MlflowClient", copy: "Copy", run: Run) -> None:
-    ours, theirs = Edited.of(run), Edited.of_copy(copy)
-    if ours == theirs and STATE in copy.data.tags:
+    ours, theirs = mlflow_terms.Edited.of(run), mlflow_terms.Edited.of_copy(copy)
+    if ours == theirs and mlflow_terms.STATE in copy.data.tags:
         return
-    with suppress(ValueError):
-        handed_in = json.loads(copy.data.tags.get(STATE, "{}"))
+    with suppress(ValueError, AttributeError, ImgclfError):  # of a tag, or a name, that a person emptied
+        handed_in = json.loads(copy.data.tags.get(mlflow_terms.STATE, "{}"))
         here, there = ours.hashes(), theirs.hashes()
         taken = {key for key in here if here[key] == handed_in.get(key, here[key]) != there[key]}
         values = {"name": theirs.name, "note": theirs.note, "tags": theirs.tags_as_here()}
         changes: dict[str, Any] = {key: value for key, value in values.items() if key in taken}
-        ours = Edited.of(runs.change(run, **changes)) if changes else ours
+        ours = mlflow_terms.Edited.of(runs.change(run, **changes)) if changes else ours
     _change_copy(client, copy.info.run_id, ours, theirs)
 
 
-def _change_copy(client: "MlflowClient", run_id: str, ours: Edited, theirs: Edited) -> None:
+def _change_copy(
+    client: "MlflowClient", run_id: str, ours: mlflow_terms.Edited, theirs: mlflow_terms.Edited
+) -> None:
     """Let a copy have the name, note and tags of its run."""
     if ours.name != theirs.name:
         client.update_run(run_id, name=ours.name)
     for key in theirs.tags.keys() - ours.tags.keys():
         client.delete_tag(run_id, key)
-    for key, text in {**ours.tags, NOTE: ours.note, STATE: ours.as_text()}.items():
+    for key, text in {**ours.tags, mlflow_terms.NOTE: ours.note, mlflow_terms.STATE: ours.as_text()}.items():
         client.set_tag(run_id, key, text)
 
 
@@ -484,13 +366,16 @@ def _delete_pending(store: Store) -> None:
     from mlflow.exceptions import MlflowException
 
     for path in (runs.root() / tracking.TO_DELETE).glob("*.json"):
-        copies = json.loads(path.read_text(encoding="utf-8"))
-        if run_id := copies.pop(store.uri, ""):
-            with suppress(MlflowException):  # deleted there already
+        copies = files.read_json(path, {})
+        if run_id := str(copies.pop(store.uri, "")):
+            try:
                 copy = store.client.get_run(run_id)
                 store.client.delete_run(run_id)
                 if folder := _artifacts_here(copy):
                     shutil.rmtree(folder.parent, ignore_errors=True)
+            except MlflowException as error:
+                if not _is_of_one_run(error):  # as one that was deleted there already
+                    raise
         if copies:
             files.write_json(path, copies)
         else:

@@ -67,7 +67,7 @@ def handed_in_by(uri: str = "") -> list[str]:
 
 def test_a_copy_has_all_that_was_recorded():
     run = finished(values={"epochs": 5})
-    run = runs.change(run, note="a *new* lamp", tags=["good", "lamp=new", "sehr gut!"])
+    run = runs.change(run, note="a *new* lamp", tags=["good", "lamp=new", "sehr gut!", "..", "=x"])
     assert tracking.hand_in_all() == ""
     (copy,) = copies()
     (noted,) = runs.all_runs()
@@ -96,17 +96,19 @@ def test_a_copy_has_all_that_was_recorded():
     tags = copy["tags"]
     assert tags["mlflow.note.content"] == "a *new* lamp" and tags["mlflow.source.git.commit"] == "1234abcd"
     assert (tags["good"], tags["lamp"], tags["sehr gut_"]) == ("", "new", "sehr gut!")
+    assert (tags["_.."], tags["_"]) == ("..", "=x")
     assert (tags["imgclf.id"], tags["imgclf.python"]) == (run.id, "3.11.7")
     assert (tags["imgclf.values"], tags["imgclf.kind"]) == ("epochs=5", "imgclf run")
     assert copy["artifacts"] == ["evaluation.json", "notebooks/05_evaluate.ipynb"]
 
 
 def test_a_failed_run_is_handed_in_as_failed_and_one_in_progress_is_not():
-    runs.fail(runs.start(runs.BY_RUN, "fruit", {}), "no images")
+    runs.fail(runs.start(runs.BY_RUN, "", {}), "no images")
     runs.start(runs.BY_RUN, "fruit", {})
     assert tracking.hand_in_all() == ""
     (copy,) = copies()
     assert (copy["status"], copy["tags"]["imgclf.error"]) == ("FAILED", "no images")
+    assert copy["experiment"] == "no data set"
 
 
 def test_thousands_of_labels_and_long_texts_fit():
@@ -248,6 +250,27 @@ def test_a_run_deleted_here_is_deleted_in_mlflow():
     assert [*(runs.root() / tracking.TO_DELETE).iterdir()] == []
 
 
+def test_a_deletion_waits_until_the_database_can_be_written():
+    run = finished()
+    tracking.hand_in_all()
+    runs.delete(runs.find(run.id))
+    with closing(sqlite3.connect(files.data_dir() / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert "the database is locked" in tracking.hand_in_all()
+    assert tracking.hand_in_all() == "" and [copy["stage"] for copy in copies()] == ["deleted"]
+
+
+def test_a_database_that_names_another_folder_has_nothing_deleted_there(tmp_path):
+    (tmp_path / "mine" / "artifacts").mkdir(parents=True)
+    run = finished()
+    tracking.hand_in_all()
+    with closing(sqlite3.connect(files.data_dir() / "mlflow.db")) as database, database:
+        location = (files.data_dir() / "mlflow_artifacts").as_uri() + "/../../mine/artifacts"
+        database.execute("UPDATE runs SET artifact_uri = ?", (location,))
+    runs.delete(runs.find(run.id))
+    assert tracking.hand_in_all() == "" and (tmp_path / "mine" / "artifacts").exists()
+
+
 def test_a_run_deleted_on_mlflows_page_stays_as_files_and_is_not_handed_in_again():
     run = finished()
     tracking.hand_in_all()
@@ -336,6 +359,9 @@ def test_what_an_unreachable_server_misses_is_handed_in_when_it_is_there(tmp_pat
         assert len(found[other.id]["metrics"]) > 900
         runs.change(runs.find(run.id), note="later")
         runs.delete(runs.find(other.id))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{mlflow_copies.free_port()}")
+        assert "no connection" in tracking.hand_in_all()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert tracking.hand_in_all() == ""
         found = {copy["tags"]["imgclf.id"]: copy for copy in copies(uri)}
         assert found[run.id]["tags"]["mlflow.note.content"] == "later"
