@@ -162,7 +162,7 @@ def _cells(notebook: "NotebookNode") -> "Iterator[dict[str, Any]]":
 def _shown(output: "NotebookNode") -> dict[str, Any]:
     """Return what the report shows of an output; empty if nothing."""
     if output.output_type == "stream":
-        return {"kind": "text/plain", "content": output.text.strip()} if output.name == "stdout" else {}
+        return {"kind": "text/plain", "content": output.text.strip("\n")} if output.name == "stdout" else {}
     data = output.get("data", {})
     kind = next((kind for kind in KINDS if data.get(kind)), "")
     if not kind or outputs.WIDGET in data or data.get("text/plain", "").endswith(PLACEHOLDER):

@@ -124,11 +124,11 @@ class TestWhatIsShown:
 
     def test_printed_columns_keep_their_spaces_and_sentences_are_paragraphs(self, tmp_path):
         page = written(
-            code("", stream("label     images\ndotted        32")),
+            code("", stream("          images\ndotted        32\n")),
             code("", stream("one sentence\nanother one")),
             folder=tmp_path,
         )
-        assert len(page.all("pre")) == 1 and "label     images\ndotted        32" in page.text
+        assert len(page.all("pre")) == 1 and "\n          images\ndotted        32\n" in page.text
         assert len(page.all("p")) == 2
 
 
