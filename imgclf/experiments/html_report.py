@@ -171,15 +171,18 @@ def _shown(output: "NotebookNode") -> dict[str, Any]:
 
 
 def _picture(content: str) -> dict[str, Any]:
-    """Return a picture as the attributes of its element."""
+    """Return a picture as the attributes of its element; empty if it is damaged."""
     from PIL import Image
 
-    encoded = base64.b64decode(content)
-    with Image.open(io.BytesIO(encoded)) as image:
-        kind, (width, height) = image.get_format_mimetype(), image.size
-        if len(encoded) > LARGE_BYTES:
-            image.convert("RGB").save(smaller := io.BytesIO(), "WEBP", quality=QUALITY)
-            kind, encoded = "image/webp", smaller.getvalue()
+    try:
+        encoded = base64.b64decode(content)
+        with Image.open(io.BytesIO(encoded), formats=["PNG", "JPEG"]) as image:
+            kind, (width, height) = image.get_format_mimetype(), image.size
+            if len(encoded) > LARGE_BYTES:
+                image.convert("RGB").save(smaller := io.BytesIO(), "WEBP", quality=QUALITY)
+                kind, encoded = "image/webp", smaller.getvalue()
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return {}
     source = f"data:{kind};base64,{base64.b64encode(encoded).decode()}"
     return {"kind": "image", "source": source, "width": width, "height": height}
 

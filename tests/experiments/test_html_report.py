@@ -155,6 +155,18 @@ class TestPictures:
         (image,) = written(code("", shown(image_png=large)), folder=tmp_path).all("img")
         assert image["src"].startswith("data:image/webp;base64,") and len(image["src"]) < len(large) / 2
 
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "no base64!",
+            base64.b64encode(b"no picture").decode(),
+            picture(600, 600, is_photograph=True)[:-400_000],
+        ],
+    )
+    def test_a_damaged_picture_is_left_out(self, content, tmp_path):
+        page = written(code("", shown(image_png=content), stream("shown")), folder=tmp_path)
+        assert not page.all("img") and "shown" in page.text
+
 
 class TestSafety:
     def test_a_hostile_label_stays_text_wherever_it_is(self, tmp_path):
