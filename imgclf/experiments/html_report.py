@@ -80,16 +80,17 @@ def write_of(run: Run, path: Path | None = None) -> Path:
         if path != run.folder / REPORT:
             files.write_text(path, files.read_text(run.folder / REPORT))
         return path
+    if not source.exists():
+        raise ImgclfError(f"{run.name}: has no executed {NOTEBOOK}; choose another run")
     try:
         notebook = nbformat.read(source, as_version=4)
-    except FileNotFoundError as error:
-        raise ImgclfError(f"{run.name}: has no executed {NOTEBOOK}; choose another run") from error
-    except (OSError, ValueError, nbformat.ValidationError) as error:
+        nbformat.validate(notebook)
+        version = {"version": run.about["imgclf version"]} if "imgclf version" in run.about else {}
+        by_papermill = notebook.metadata.get("papermill", {}).get("end_time")
+        notebook.metadata.setdefault(outputs.METADATA, {"ended": by_papermill or run.started, **version})
+        write(notebook, path)
+    except (ValueError, LookupError, TypeError, AttributeError, nbformat.ValidationError) as error:
         raise ImgclfError(f"{source}: damaged; choose another run") from error
-    version = {"version": run.about["imgclf version"]} if "imgclf version" in run.about else {}
-    by_papermill = notebook.metadata.get("papermill", {}).get("end_time")
-    notebook.metadata.setdefault(outputs.METADATA, {"ended": by_papermill or run.started, **version})
-    write(notebook, path)
     return path
 
 

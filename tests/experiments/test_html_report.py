@@ -2,7 +2,6 @@
 
 import base64
 import io
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +13,10 @@ from PIL import Image
 
 from imgclf import ImgclfError
 from imgclf.experiments import html_report, notebooks, outputs, run, runs
+from support.html import Elements
 
 HOSTILE = """<script>x("1")</script><img onerror='x(2)'>"""
 TITLE = "fruit: 94% of 108 test images labelled correctly (88% to 98%)"
-
-
-class Elements(HTMLParser):
-    """All elements of a page, each with its attributes, and the text without the style sheet."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_data(self, data: str) -> None:
-        if self.elements and self.elements[-1][0] != "style":
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def picture(width: int, height: int, *, is_photograph: bool = False) -> str:
