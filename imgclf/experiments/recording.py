@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ from imgclf.classifier.model import read_metadata
 from imgclf.data import dataset, split
 from imgclf.data.split_check import TEST, TRAIN
 from imgclf.evaluation import report
-from imgclf.experiments import cost, environment, html_report, notebooks, outputs, provenance, runs
+from imgclf.experiments import cost, environment, html_report, notebooks, outputs, provenance, runs, tracking
 from imgclf.experiments.run import Run
 from imgclf.finetuning import record as finetuning
 from imgclf.parameters import DNN, SVM, Value
@@ -67,7 +65,7 @@ def record(namespace: Mapping[str, Any]) -> None:
     except (OSError, ImgclfError) as error:
         line = f"not recorded in the run history: {error}"
     print(f"{line}; {report_line}")
-    if not executing and (sentence := hand_in_all()):
+    if not executing and (sentence := tracking.hand_in_all()):
         print(sentence)
 
 
@@ -82,16 +80,9 @@ def _write_report(executed: "NotebookNode", path: Path) -> str:
         return f"no report: {error}"
 
 
-def hand_in_all() -> str:
-    """Hand in to MLflow."""
-    if not find_spec("imgclf.experiments.tracking"):
-        return ""
-    return str(import_module("imgclf.experiments.tracking").hand_in_all())
-
-
 def report_path(values: Mapping[str, Any]) -> Path:
     """Return the path of the report of an evaluation, from the parameters of 05_evaluate."""
-    return _results(values) / REPORT
+    return _results(_with_defaults(values)) / REPORT
 
 
 def finish(run: Run, values: Mapping[str, Any]) -> Run:

@@ -132,7 +132,11 @@ def folder_name(run: Run) -> str:
     words = [f"{run.time:%Y-%m-%d %H%M}", run.dataset_name, str(run.parameters.get("classifier", ""))]
     if run.about.get("evaluated_on") == TRAIN:
         words.append("on training images")
-    values = {name: value for name, value in run.values.items() if name != "classifier"}
+    values = {
+        name: value.rpartition("/")[2] if isinstance(value, str) else value  # of a path, the file
+        for name, value in run.values.items()
+        if name != "classifier"
+    }
     if values:
         words.append(trials.values_as_text(values))
     return " ".join(filter(None, words))

@@ -43,6 +43,7 @@ CURRENT = "IMGCLF_RUN"  # environment variable: the folder of the run that execu
 WEIGHTS = "weights"  # folder of the networks' weights, which many runs share
 RESTORED = "restored"  # folder of classifiers that were put together again
 DELETED = ".deleted"
+MOST_TRIES = 5  # to list folders that other processes rename meanwhile
 KILLED = "its process was killed"
 
 MOST_BYTES_OF_A_NAME = 120  # of a folder; file systems take 255, Windows 260 letters for a whole path
@@ -193,6 +194,7 @@ def delete(run: Run) -> None:
     ImgclfError : the run is running, was deleted already, or a file cannot be removed.
     """
     from imgclf.classifier import storage
+    from imgclf.experiments import tracking
 
     with _changes():
         run = reread(run)
@@ -202,6 +204,7 @@ def delete(run: Run) -> None:
             gone = root() / DELETED
             shutil.rmtree(gone, ignore_errors=True)  # of a process that was killed
             run.folder.rename(gone)  # so that no half of a run stays in the list
+            tracking.delete_later(run)
             shutil.rmtree(gone)
             storage.remove_unused(root() / WEIGHTS, _folders())
 
@@ -221,15 +224,18 @@ def listing() -> tuple[list[Run], list[Path]]:
 
     Runs whose process was killed are marked as failed, and folders of version 0.1.0 get a `run.json`.
     """
-    found, damaged = [], []
-    for folder in _folders():
-        try:
-            run = read(folder) if (folder / RECORD).exists() else _imported(folder)
-        except ValueError:
-            damaged.append(folder / RECORD)
-            continue
-        if run is not None:
-            found.append(_marked_if_killed(run))
+    for _ in range(MOST_TRIES):
+        folders, found, damaged = _folders(), [], []
+        for folder in folders:
+            try:
+                run = read(folder) if (folder / RECORD).exists() else _imported(folder)
+            except ValueError:
+                damaged.append(folder / RECORD)
+                continue
+            if run is not None:
+                found.append(_marked_if_killed(run))
+        if set(folders) == set(_folders()):  # else a run that finished meanwhile was renamed, and missed
+            break
     return sorted(found, key=lambda run: (run.time, run.folder.name), reverse=True), damaged
 
 

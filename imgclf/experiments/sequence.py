@@ -14,7 +14,7 @@ from types import FrameType
 from imgclf import ImgclfError, files, parameters
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
-from imgclf.experiments import notebooks, plan, recording, runs
+from imgclf.experiments import notebooks, plan, recording, runs, tracking
 from imgclf.experiments.execution import execute
 from imgclf.finetuning import learning_curve, record
 from imgclf.parameters import SVM, Value
@@ -90,7 +90,7 @@ def _execute(
         for path in chain([first], outdated):
             _execute_one(path, run.folder, values, is_planned=is_planned)
     run = recording.finish(run, stages[-1])
-    if sentence := recording.hand_in_all():
+    if sentence := tracking.hand_in_all():
         print(f"\n{sentence}")
     return run.folder
 

@@ -16,7 +16,7 @@ from imgclf.classifier.model import Classifier
 from imgclf.data import dataset, folders, split, split_check
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
-from imgclf.experiments import notebooks, plan, provenance, recording, runs, sequence, trials
+from imgclf.experiments import notebooks, plan, provenance, recording, runs, sequence, tracking, trials
 from imgclf.experiments.execution import execute
 from imgclf.experiments.trials import Trial
 from imgclf.features import copy_detection
@@ -78,7 +78,7 @@ def run(
         scanned = scans[_settings(values)["near_duplicates"]]
         results.append(_trial(scanned, values, show))
         print(results[-1], flush=True)
-    if sentence := recording.hand_in_all():
+    if sentence := tracking.hand_in_all():
         print(sentence)
     if all(trial.error for trial in results):
         reasons = "; ".join(dict.fromkeys(trial.error for trial in results))

@@ -1,6 +1,7 @@
 """What is recorded of an evaluation: its figures to the last digit, its files, and its classifier."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,6 +18,13 @@ from support.in_process import Folder
 from support.pictures import COLOURS
 
 LINE = "recorded in the run history"
+
+
+@pytest.fixture
+def folder(folder: Folder) -> Folder:
+    """The data folder in which all notebooks have run, without their history."""
+    shutil.rmtree(runs.root())
+    return folder
 
 
 def record(folder: Folder, capsys: pytest.CaptureFixture, **others) -> str:

@@ -50,8 +50,10 @@ def test_a_folder_is_named_by_time_data_set_classifier_and_in_the_end_the_accura
 
 
 def test_a_trial_is_named_by_its_values():
-    run = started(kind=runs.TRIAL, values={"classifier": "svm", "epochs": 5, "svm_c": [0.1, 1.0]})
-    assert run.name.endswith(" fruit svm epochs=5 svm_c=[0.1,1.0]")
+    values = {"classifier": "svm", "epochs": 5, "svm_c": [0.1, 1.0], "backbone": "/home/me/own.onnx"}
+    run = started(kind=runs.TRIAL, values=values)
+    assert run.name.endswith(" fruit svm epochs=5 svm_c=[0.1,1.0] backbone=own.onnx")
+    assert run.values == values
 
 
 @pytest.mark.parametrize(
@@ -204,6 +206,19 @@ class TestSeveralProcesses:
         assert len(found) == 40 and not damaged and {run.status for run in found} == {runs.FINISHED}
         assert sorted(run.note for run in found) == sorted(f"number {k}" for k in range(10) for _ in range(4))
         assert len({run.folder for run in found}) == len({run.id for run in found}) == 40
+
+    def test_a_list_made_while_folders_are_renamed_misses_none(self):
+        first = finished()
+        code = (
+            "for k in range(200):\n"
+            "    run = runs.start(runs.BY_RUN, 'coats', {})\n"
+            "    runs.delete(runs.finish(run, metrics={'overall accuracy': 0.5}))\n"
+        )
+        with in_another_process(code) as process:
+            while process.poll() is None:
+                found, damaged = runs.listing()
+                assert first in found and damaged == []
+        assert process.returncode == 0 and runs.listing() == ([first], [])
 
     def test_changes_of_one_run_by_several_lose_nothing(self):
         run = finished()
