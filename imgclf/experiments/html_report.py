@@ -80,16 +80,17 @@ def write_of(run: Run, path: Path | None = None) -> Path:
         if path != run.folder / REPORT:
             files.write_text(path, files.read_text(run.folder / REPORT))
         return path
+    if not source.exists():
+        raise ImgclfError(f"{run.name}: has no executed {NOTEBOOK}; choose another run")
     try:
         notebook = nbformat.read(source, as_version=4)
-    except FileNotFoundError as error:
-        raise ImgclfError(f"{run.name}: has no executed {NOTEBOOK}; choose another run") from error
-    except (OSError, ValueError, nbformat.ValidationError) as error:
+        nbformat.validate(notebook)
+        version = {"version": run.about["imgclf version"]} if "imgclf version" in run.about else {}
+        by_papermill = notebook.metadata.get("papermill", {}).get("end_time")
+        notebook.metadata.setdefault(outputs.METADATA, {"ended": by_papermill or run.started, **version})
+        write(notebook, path)
+    except (ValueError, LookupError, TypeError, AttributeError, nbformat.ValidationError) as error:
         raise ImgclfError(f"{source}: damaged; choose another run") from error
-    version = {"version": run.about["imgclf version"]} if "imgclf version" in run.about else {}
-    by_papermill = notebook.metadata.get("papermill", {}).get("end_time")
-    notebook.metadata.setdefault(outputs.METADATA, {"ended": by_papermill or run.started, **version})
-    write(notebook, path)
     return path
 
 
@@ -162,7 +163,7 @@ def _cells(notebook: "NotebookNode") -> "Iterator[dict[str, Any]]":
 def _shown(output: "NotebookNode") -> dict[str, Any]:
     """Return what the report shows of an output; empty if nothing."""
     if output.output_type == "stream":
-        return {"kind": "text/plain", "content": output.text.strip()} if output.name == "stdout" else {}
+        return {"kind": "text/plain", "content": output.text.strip("\n")} if output.name == "stdout" else {}
     data = output.get("data", {})
     kind = next((kind for kind in KINDS if data.get(kind)), "")
     if not kind or outputs.WIDGET in data or data.get("text/plain", "").endswith(PLACEHOLDER):
@@ -171,15 +172,18 @@ def _shown(output: "NotebookNode") -> dict[str, Any]:
 
 
 def _picture(content: str) -> dict[str, Any]:
-    """Return a picture as the attributes of its element."""
+    """Return a picture as the attributes of its element; empty if it is damaged."""
     from PIL import Image
 
-    encoded = base64.b64decode(content)
-    with Image.open(io.BytesIO(encoded)) as image:
-        kind, (width, height) = image.get_format_mimetype(), image.size
-        if len(encoded) > LARGE_BYTES:
-            image.convert("RGB").save(smaller := io.BytesIO(), "WEBP", quality=QUALITY)
-            kind, encoded = "image/webp", smaller.getvalue()
+    try:
+        encoded = base64.b64decode(content)
+        with Image.open(io.BytesIO(encoded), formats=["PNG", "JPEG"]) as image:
+            kind, (width, height) = image.get_format_mimetype(), image.size
+            if len(encoded) > LARGE_BYTES:
+                image.convert("RGB").save(smaller := io.BytesIO(), "WEBP", quality=QUALITY)
+                kind, encoded = "image/webp", smaller.getvalue()
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return {}
     source = f"data:{kind};base64,{base64.b64encode(encoded).decode()}"
     return {"kind": "image", "source": source, "width": width, "height": height}
 

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +13,10 @@ from PIL import Image
 
 from imgclf import ImgclfError
 from imgclf.experiments import html_report, notebooks, outputs, run, runs
+from support.html import Elements
 
 HOSTILE = """<script>x("1")</script><img onerror='x(2)'>"""
 TITLE = "fruit: 94% of 108 test images labelled correctly (88% to 98%)"
-
-
-class Elements(HTMLParser):
-    """All elements of a page, each with its attributes, and the text without the style sheet."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_data(self, data: str) -> None:
-        if self.elements and self.elements[-1][0] != "style":
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def picture(width: int, height: int, *, is_photograph: bool = False) -> str:
@@ -124,11 +104,11 @@ class TestWhatIsShown:
 
     def test_printed_columns_keep_their_spaces_and_sentences_are_paragraphs(self, tmp_path):
         page = written(
-            code("", stream("label     images\ndotted        32")),
+            code("", stream("          images\ndotted        32\n")),
             code("", stream("one sentence\nanother one")),
             folder=tmp_path,
         )
-        assert len(page.all("pre")) == 1 and "label     images\ndotted        32" in page.text
+        assert len(page.all("pre")) == 1 and "\n          images\ndotted        32\n" in page.text
         assert len(page.all("p")) == 2
 
 
@@ -154,6 +134,18 @@ class TestPictures:
         large = picture(300, 300, is_photograph=True)
         (image,) = written(code("", shown(image_png=large)), folder=tmp_path).all("img")
         assert image["src"].startswith("data:image/webp;base64,") and len(image["src"]) < len(large) / 2
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "no base64!",
+            base64.b64encode(b"no picture").decode(),
+            picture(600, 600, is_photograph=True)[:-400_000],
+        ],
+    )
+    def test_a_damaged_picture_is_left_out(self, content, tmp_path):
+        page = written(code("", shown(image_png=content), stream("shown")), folder=tmp_path)
+        assert not page.all("img") and "shown" in page.text
 
 
 class TestSafety:
