@@ -38,7 +38,7 @@ COLUMNS = (
     "kind",
     "id",
 )
-WITH_COLUMNS = ("dataset_name", "images_dir", "classifier", "evaluate_on")  # the table shows them elsewhere
+WITH_COLUMNS = ("dataset_name", "classifier", "evaluate_on")  # the table shows them elsewhere
 CAREFUL = "CAREFUL: training images"
 ENDS = (" low", " high")  # of the name of a metric: the ends of its 95 % interval
 IMAGES, SECONDS, HELD_OUT = "test images", "seconds", "held-out accuracy"
@@ -135,12 +135,12 @@ def table(runs: Sequence[Run], columns: Sequence[str] = COLUMNS) -> "pd.DataFram
 def best(runs: Iterable[Run], *, most: int) -> list[Run]:
     """Return the runs with the highest accuracy on held-out images, one of each combination of parameters.
 
+    As in `trials.ranked`, the lower end of the 95 % interval counts.
     Runs that failed, are still going on, or were evaluated on training images are left out.
     """
     done = [run for run in runs if run.status == history.FINISHED and not is_on_training_images(run)]
-    by_accuracy = sorted(done, key=lambda run: -_order(metric(run, HELD_OUT)))
     found: list[Run] = []
-    for run in by_accuracy:
+    for run in sorted(done, key=_held_out, reverse=True):
         if len(found) < most and all(_parameters(run) != _parameters(each) for each in found):
             found.append(run)
     return found
@@ -151,10 +151,8 @@ def coordinates(runs: Iterable[Run]) -> Coordinates:
 
     Of the parameters that differ, at most `MOST_PARAMETERS` that all of them recorded are among it.
     """
-    done = sorted(
-        (run for run in runs if ACCURACY in run.metrics and not is_on_training_images(run)),
-        key=lambda run: -_order(metric(run, HELD_OUT)),
-    )
+    measured = (run for run in runs if ACCURACY in run.metrics and not is_on_training_images(run))
+    done = sorted(measured, key=_held_out, reverse=True)
     results = {
         name: ([metric(run, name) for run in done], "{:.0f}" if name == SECONDS else "{:.1%}")
         for name in (HELD_OUT, ACCURACY, SECONDS)
@@ -363,8 +361,12 @@ def oldest_first(runs: Sequence[Run]) -> Compared:
 
 
 def _parameters(run: Run) -> dict[str, Value]:
-    """All parameters; the data set of a trial is that of its sweep, not the trial's own name."""
-    return {**run.parameters, "dataset_name": run.dataset_name}
+    """The parameters that tell runs apart; the data set of a trial is that of its sweep.
+
+    The folder of the images is left out: a trial has it as an absolute path, and it may have moved since.
+    """
+    others = {name: value for name, value in run.parameters.items() if name != "images_dir"}
+    return {**others, "dataset_name": run.dataset_name}
 
 
 def _chosen(run: Run) -> dict[str, Value]:
@@ -379,6 +381,11 @@ def _chosen(run: Run) -> dict[str, Value]:
 def _order(value: float) -> float:
     """The number by which a value is sorted: NaN below all others."""
     return -math.inf if math.isnan(value) else value
+
+
+def _held_out(run: Run) -> float:
+    """The lower end of the interval of the held-out accuracy, by which runs are ranked."""
+    return _order(metric(run, HELD_OUT + ENDS[0]))
 
 
 def _accuracy(run: Run, name: str) -> Cell:

@@ -184,7 +184,7 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
         load = self._button(
             "Load", lambda: self._load(run), "Its classifier and its review widget, as recorded"
         )
-        values = {name: as_text(comparing.value(run, name)) for name in run.parameters}
+        values = {name: as_text(value) for name, value in run.parameters.items()}
         tables = {
             "Parameters": pd.DataFrame.from_dict(values, orient="index"),
             "Metrics": comparing.oldest_first([run]).metrics(),
@@ -223,8 +223,8 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
 
 def _review(run: Run, evaluation: Evaluation) -> ResultsBrowser:
     """Return the browser of recorded scores; what it relabels is the present data set."""
-    found = dataset.read(run.dataset_name, str(run.parameters.get("images_dir", "")))
-    return ResultsBrowser(evaluation, Annotations(found), sides=previous_split.read(run.dataset_name))
+    annotations = Annotations(dataset.read(run.dataset_name))
+    return ResultsBrowser(evaluation, annotations, sides=previous_split.read(run.dataset_name))
 
 
 def _wrapping(**layout: str) -> Layout:

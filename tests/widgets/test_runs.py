@@ -228,7 +228,7 @@ def history(distinct_folder, data_dir, tiny_network):
     found = scan.scan_folder("colours", distinct_folder.rename(folder))
     dataset.write(found)
     evaluation = scored_colours(Annotations(found))
-    older, newer = (recorded(evaluation, name=name) for name in ("older", "newer"))
+    older, newer = (recorded(evaluation, name=name, images_dir="/moved") for name in ("older", "newer"))
     path = trained(tiny_network, folder)
     storage.store(path, older.folder, runs.root() / runs.WEIGHTS)
     return [newer, older], evaluation, files.sha256(path)
