@@ -41,7 +41,8 @@ from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, scan, split
 from imgclf.data.journal import NAME as JOURNAL
 from imgclf.evaluation import report
-from imgclf.experiments import cost, notebooks, provenance, recording, sweep, tracking
+from imgclf.experiments import notebooks, provenance, sweep
+from imgclf.experiments.history import cost, recording, tracking
 from imgclf.finetuning import finetune, recipe
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones

@@ -8,7 +8,8 @@ import nbformat
 from hypothesis import strategies as st
 
 from imgclf import ImgclfError
-from imgclf.experiments import html_report, runs
+from imgclf.experiments import html_report
+from imgclf.experiments.history import runs
 from imgclf.images import decoding
 from support.html import Elements
 from support.mutations import TEXT, TEXTS, damaged

@@ -11,7 +11,8 @@ import nbformat
 import pytest
 
 import imgclf
-from imgclf.experiments import notebooks, runs, sequence, tracking
+from imgclf.experiments import notebooks, sequence
+from imgclf.experiments.history import runs, tracking
 
 WATCHED = (
     "CI",

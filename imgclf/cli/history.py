@@ -27,7 +27,7 @@ def history(port: int, no_browser: bool) -> None:
 
     Example: imgclf history --no-browser
     """
-    from imgclf.experiments import tracking
+    from imgclf.experiments.history import tracking
 
     if sentence := tracking.hand_in_all(seconds=None):
         click.echo(sentence, err=True)

@@ -22,7 +22,8 @@ def report(run_id: str, is_opened: bool, output: str | None, replace: bool) -> N
 
     Example: imgclf report --open
     """
-    from imgclf.experiments import html_report, runs
+    from imgclf.experiments import html_report
+    from imgclf.experiments.history import runs
 
     path = files.absolute(output, source="--output") if output else None
     if path and path.exists() and not replace:

@@ -9,7 +9,7 @@ import click
 from imgclf import ImgclfError
 
 if TYPE_CHECKING:
-    from imgclf.experiments.run import Run
+    from imgclf.experiments.history.run import Run
 
 HEADER = ("id", "when", "data set", "classifier", "accuracy", "")
 LONGEST_ERROR = 60  # letters, in the table
@@ -30,7 +30,7 @@ def runs_group(context: click.Context, dataset_name: str, as_json: bool) -> None
     Example: imgclf runs --dataset fruit
     """
     from imgclf import files
-    from imgclf.experiments import runs
+    from imgclf.experiments.history import runs
 
     if context.invoked_subcommand:
         return
@@ -54,7 +54,7 @@ def show_run(text: str) -> None:
 
     Example: imgclf runs show 3fa1
     """
-    from imgclf.experiments import runs
+    from imgclf.experiments.history import runs
 
     click.echo("\n".join(map(_one_line, _described(runs.find(text)))))
 
@@ -67,7 +67,7 @@ def name_run(text: str, name: str) -> None:
 
     Example: imgclf runs name 3fa1 "with the new lamp"
     """
-    from imgclf.experiments import runs
+    from imgclf.experiments.history import runs
 
     run = runs.change(runs.find(text), name=name)
     click.echo(_one_line(f"{run.short_id} {run.name}"))
@@ -81,7 +81,7 @@ def note_run(text: str, note: str) -> None:
 
     Example: imgclf runs note 3fa1 "relabelled the dotted blouses before"
     """
-    from imgclf.experiments import runs
+    from imgclf.experiments.history import runs
 
     run = runs.change(runs.find(text), note=note)
     click.echo(_one_line(f"{run.short_id} {run.name}: {run.note or 'no note'}"))
@@ -96,7 +96,7 @@ def tag_run(text: str, tags: tuple[str, ...], remove: bool) -> None:
 
     Example: imgclf runs tag 3fa1 published
     """
-    from imgclf.experiments import runs
+    from imgclf.experiments.history import runs
 
     run = runs.find(text)
     if remove and (unknown := [tag for tag in tags if tag not in run.tags]):
@@ -117,7 +117,7 @@ def delete_runs(texts: tuple[str, ...], yes: bool) -> None:
 
     Example: imgclf runs delete 3fa1 77c0
     """
-    from imgclf.experiments import runs
+    from imgclf.experiments.history import runs
 
     found = {run.id: run for run in map(runs.find, texts)}.values()
     for run in found:
@@ -139,7 +139,7 @@ def write_classifier(text: str, target: Path, replace: bool) -> None:
 
     Example: imgclf runs classifier 3fa1 fruit.onnx
     """
-    from imgclf.experiments import runs
+    from imgclf.experiments.history import runs
 
     run = runs.find(text)
     if target.exists() and not replace:
@@ -148,8 +148,8 @@ def write_classifier(text: str, target: Path, replace: bool) -> None:
 
 
 def _row(run: "Run") -> Sequence[str]:
-    from imgclf.experiments import runs
-    from imgclf.experiments.run import circumstances
+    from imgclf.experiments.history import runs
+    from imgclf.experiments.history.run import circumstances
 
     accuracy = run.metrics.get("overall accuracy")
     low, high = (run.metrics.get(f"overall accuracy {end}") for end in ("low", "high"))

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgclf import ImgclfError, files
-from imgclf.experiments import outputs, runs
-from imgclf.experiments.run import FINISHED, Run
+from imgclf.experiments import outputs
+from imgclf.experiments.history import runs
+from imgclf.experiments.history.run import FINISHED, Run
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

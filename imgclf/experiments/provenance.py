@@ -19,7 +19,8 @@ from imgclf import ImgclfError, __version__, engines, files, parameters
 from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, folders, layout, test_list
 from imgclf.evaluation import comparison, report
-from imgclf.experiments import cost, notebooks
+from imgclf.experiments import notebooks
+from imgclf.experiments.history import cost
 from imgclf.features import Cache, is_whole
 from imgclf.finetuning import record
 from imgclf.parameters import SVM, Value

@@ -15,8 +15,9 @@ from types import FrameType
 from imgclf import ImgclfError, files, parameters
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
-from imgclf.experiments import notebooks, plan, recording, runs, tracking
+from imgclf.experiments import notebooks, plan
 from imgclf.experiments.execution import execute
+from imgclf.experiments.history import recording, runs, tracking
 from imgclf.finetuning import learning_curve, record
 from imgclf.parameters import SVM, Value
 from imgclf.parameters.precedence import NOTEBOOK

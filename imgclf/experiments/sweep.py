@@ -16,8 +16,9 @@ from imgclf.classifier.model import Classifier
 from imgclf.data import dataset, folders, split, split_check
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
-from imgclf.experiments import notebooks, plan, provenance, recording, runs, sequence, tracking, trials
+from imgclf.experiments import notebooks, plan, provenance, sequence, trials
 from imgclf.experiments.execution import execute
+from imgclf.experiments.history import recording, runs, tracking
 from imgclf.experiments.trials import Trial
 from imgclf.features import copy_detection
 from imgclf.images.loading import load_all

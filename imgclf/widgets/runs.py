@@ -10,10 +10,10 @@ from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations
 from imgclf.data import dataset, previous_split
 from imgclf.evaluation.metrics import Evaluation
-from imgclf.experiments import comparing
-from imgclf.experiments import runs as history
-from imgclf.experiments.comparing import COLUMNS
-from imgclf.experiments.runs import Run
+from imgclf.experiments.history import comparing
+from imgclf.experiments.history import runs as history
+from imgclf.experiments.history.comparing import COLUMNS
+from imgclf.experiments.history.runs import Run
 from imgclf.experiments.trials import as_text
 from imgclf.widgets.keys import Keys
 from imgclf.widgets.results import ResultsBrowser

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ipywidgets import HTML, Button, Dropdown, HBox, Layout, VBox
 
 from imgclf import plots
-from imgclf.experiments.comparing import MACRO_AVERAGE, Compared, Disagreement
+from imgclf.experiments.history.comparing import MACRO_AVERAGE, Compared, Disagreement
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets.charts import INK
 from imgclf.widgets.trials import roc_overlay

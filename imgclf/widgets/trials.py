@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import bqplot
 import numpy as np
 
-from imgclf.experiments import comparing
-from imgclf.experiments.comparing import RocLine
-from imgclf.experiments.runs import Run
+from imgclf.experiments.history import comparing
+from imgclf.experiments.history.comparing import RocLine
+from imgclf.experiments.history.runs import Run
 from imgclf.experiments.trials import Coordinates, as_text
 from imgclf.parameters import Value
 from imgclf.plots import COLOURS, short

@@ -7,7 +7,7 @@ import pytest
 
 from imgclf import files
 from imgclf.evaluation import report
-from imgclf.experiments import runs
+from imgclf.experiments.history import runs
 from support.runs import recorded
 
 MARKUP = "large <b>& slow</b>"

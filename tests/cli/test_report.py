@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from imgclf import cli
-from imgclf.experiments import html_report, runs
+from imgclf.experiments import html_report
+from imgclf.experiments.history import runs
 
 
 @pytest.fixture(autouse=True)

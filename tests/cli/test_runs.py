@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from imgclf import cli
-from imgclf.experiments import runs
+from imgclf.experiments.history import runs
 from support.classifiers import trained
 
 METRICS = {

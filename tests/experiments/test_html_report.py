@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from imgclf import ImgclfError
-from imgclf.experiments import html_report, notebooks, outputs, run, runs
+from imgclf.experiments import html_report, notebooks, outputs
+from imgclf.experiments.history import run, runs
 from support.html import Elements
 
 HOSTILE = """<script>x("1")</script><img onerror='x(2)'>"""

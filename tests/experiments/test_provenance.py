@@ -15,7 +15,8 @@ from imgclf.annotation.annotations import Annotations
 from imgclf.annotation.suspects import out_of_sample_scores
 from imgclf.data import dataset
 from imgclf.evaluation import report
-from imgclf.experiments import notebooks, plan, provenance, recording
+from imgclf.experiments import notebooks, plan, provenance
+from imgclf.experiments.history import recording
 from imgclf.images import decoding
 from support import in_process
 from support.networks import write_tiny_network

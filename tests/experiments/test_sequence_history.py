@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from imgclf import ImgclfError, files
-from imgclf.experiments import recording, runs, sequence
+from imgclf.experiments import sequence
+from imgclf.experiments.history import recording, runs
 from support import in_process
 from support.in_process import Folder
 from support.networks import write_tiny_network

@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from imgclf import ImgclfError, files
-from imgclf.experiments import runs, sweep
+from imgclf.experiments import sweep
+from imgclf.experiments.history import runs
 from support import in_process
 from support.in_process import Folder
 

@@ -13,7 +13,8 @@ import nbformat
 import pytest
 
 from imgclf import plots
-from imgclf.experiments import notebooks, tracking
+from imgclf.experiments import notebooks
+from imgclf.experiments.history import tracking
 from support.networks import write_tiny_network
 from support.pictures import write_colours
 

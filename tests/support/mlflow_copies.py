@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from imgclf.experiments import tracking
+from imgclf.experiments.history import tracking
 
 READ = """
 import json, sys

@@ -9,8 +9,8 @@ import numpy as np
 from imgclf import files
 from imgclf.evaluation import metrics, report
 from imgclf.evaluation.metrics import Evaluation
-from imgclf.experiments import runs
-from imgclf.experiments.runs import Run
+from imgclf.experiments.history import runs
+from imgclf.experiments.history.runs import Run
 
 LABELS = ["apple", "pear"]
 

@@ -11,7 +11,7 @@ from imgclf.annotation.annotations import Annotations
 from imgclf.classifier import storage
 from imgclf.data import dataset, scan
 from imgclf.evaluation import metrics
-from imgclf.experiments import comparing, runs
+from imgclf.experiments.history import comparing, runs
 from support.classifiers import trained
 from support.evaluations import LABELS
 from support.evaluations import scored as scored_colours

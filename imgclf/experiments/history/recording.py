@@ -13,8 +13,9 @@ from imgclf.classifier.model import read_metadata
 from imgclf.data import dataset, split
 from imgclf.data.split_check import TEST, TRAIN
 from imgclf.evaluation import report
-from imgclf.experiments import cost, environment, html_report, notebooks, outputs, provenance, runs, tracking
-from imgclf.experiments.run import Run
+from imgclf.experiments import html_report, notebooks, outputs, provenance
+from imgclf.experiments.history import cost, environment, runs, tracking
+from imgclf.experiments.history.run import Run
 from imgclf.finetuning import record as finetuning
 from imgclf.parameters import DNN, SVM, Value
 

@@ -15,8 +15,8 @@ from imgclf.data.confinement import is_plain
 from imgclf.data.split_check import TRAIN
 from imgclf.evaluation import comparison, curves
 from imgclf.evaluation.metrics import Evaluation
-from imgclf.experiments import runs as history
-from imgclf.experiments.run import ACCURACY, Run
+from imgclf.experiments.history import runs as history
+from imgclf.experiments.history.run import ACCURACY, Run
 from imgclf.experiments.trials import Coordinates, as_text, values_as_text
 from imgclf.parameters import PARAMETERS, Value
 

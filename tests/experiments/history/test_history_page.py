@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from imgclf import ImgclfError
-from imgclf.experiments import runs, tracking
+from imgclf.experiments.history import runs, tracking
 from support.mlflow_copies import free_port, with_client
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]

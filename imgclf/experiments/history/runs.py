@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import BaseFileLock, Timeout
 
 from imgclf import ImgclfError, files, first_few
-from imgclf.experiments.run import (
+from imgclf.experiments.history.run import (
     ACCURACY,
     BY_HAND,
     BY_RUN,
@@ -194,7 +194,7 @@ def delete(run: Run) -> None:
     ImgclfError : the run is running, was deleted already, or a file cannot be removed.
     """
     from imgclf.classifier import storage
-    from imgclf.experiments import tracking
+    from imgclf.experiments.history import tracking
 
     with _changes():
         run = reread(run)
@@ -428,7 +428,7 @@ def _marked_if_killed(run: Run) -> Run:
 
 def _imported(folder: Path) -> Run | None:
     """Return the run of version 0.1.0 in a folder, and write its `run.json`; None if it is no such folder."""
-    from imgclf.experiments import old_runs
+    from imgclf.experiments.history import old_runs
 
     if (told := old_runs.read(folder)) is None:
         return None

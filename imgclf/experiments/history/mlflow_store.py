@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import Timeout
 
 from imgclf import ImgclfError, files
-from imgclf.experiments import mlflow_terms, runs, tracking
-from imgclf.experiments import run as records
-from imgclf.experiments.run import Run
+from imgclf.experiments.history import mlflow_terms, runs, tracking
+from imgclf.experiments.history import run as records
+from imgclf.experiments.history.run import Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from imgclf import files
 from imgclf.classifier import storage
-from imgclf.experiments import runs, tracking
+from imgclf.experiments.history import runs, tracking
 from support import mlflow_copies
 from support.mlflow_copies import copies, with_client
 
@@ -124,7 +124,7 @@ def test_thousands_of_labels_and_long_texts_fit():
 
 def test_four_processes_at_once_lose_nothing_and_hand_in_nothing_twice():
     code = """
-from imgclf.experiments import runs, tracking
+from imgclf.experiments.history import runs, tracking
 for k in range(2):
     runs.finish(runs.start(runs.BY_RUN, "fruit", {}), metrics={"overall accuracy": 0.5})
     said = tracking.hand_in_all()
@@ -426,7 +426,7 @@ def test_a_process_killed_at_any_time_leaves_what_the_next_one_completes():
     run = finished()
     for milliseconds in (1500, 2500, 3500):
         process = subprocess.Popen(
-            [sys.executable, "-m", "imgclf.experiments.mlflow_store"],
+            [sys.executable, "-m", "imgclf.experiments.history.mlflow_store"],
             env=tracking.environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -11,7 +11,8 @@ from nbformat import v4
 
 from imgclf import ImgclfError
 from imgclf.evaluation import report
-from imgclf.experiments import notebooks, runs
+from imgclf.experiments import notebooks
+from imgclf.experiments.history import runs
 from support.evaluations import by_hand, evaluated
 
 FOLDER = "2026-11-25_17-04-02"

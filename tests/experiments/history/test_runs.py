@@ -11,7 +11,7 @@ from datetime import datetime
 import pytest
 
 from imgclf import ImgclfError
-from imgclf.experiments import runs
+from imgclf.experiments.history import runs
 
 METRICS = {"overall accuracy": 0.9216, "accuracy of class red": 0.5}
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imgclf.experiments.run import Run
+from imgclf.experiments.history.run import Run
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as Copy

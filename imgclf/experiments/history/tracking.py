@@ -16,7 +16,7 @@ from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
 from imgclf import ImgclfError, files
-from imgclf.experiments import runs
+from imgclf.experiments.history import runs
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlflow_artifacts"  # in the data folder
 TO_DELETE = ".to_delete"  # below runs/: a file for each deleted run that MLflow still has
@@ -86,7 +86,7 @@ def hand_in_all(*, seconds: float | None = SECONDS) -> str:
 
 def _hand_in(seconds: float | None) -> str:
     """Return why something could not be handed in, or ""."""
-    command = [sys.executable, "-m", "imgclf.experiments.mlflow_store"]
+    command = [sys.executable, "-m", "imgclf.experiments.history.mlflow_store"]
     try:
         ended = subprocess.run(
             command,

@@ -13,7 +13,8 @@ from imgclf.classifier import storage
 from imgclf.classifier.model import Classifier
 from imgclf.data import dataset, split
 from imgclf.evaluation import metrics, report
-from imgclf.experiments import environment, notebooks, provenance, recording, runs
+from imgclf.experiments import notebooks, provenance
+from imgclf.experiments.history import environment, recording, runs
 from support.in_process import Folder
 from support.pictures import COLOURS
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from imgclf.experiments import comparing, runs
-from imgclf.experiments.comparing import oldest_first
+from imgclf.experiments.history import comparing, runs
+from imgclf.experiments.history.comparing import oldest_first
 from support.runs import run, scored
 
 EARLIER = {"apple/1": 0.1, "apple/2": 0.6, "apple/3": 0.2, "pear/4": 0.9, "pear/5": 0.3, "pear/6": 0.8}
