@@ -26,7 +26,7 @@ def finished(name: str = "fruit", **changes) -> runs.Run:
 
 def in_another_process(code: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", f"from imgclf.experiments import runs\n{code}"],
+        [sys.executable, "-c", f"from imgclf.experiments.history import runs\n{code}"],
         stdout=subprocess.PIPE,
         text=True,
     )

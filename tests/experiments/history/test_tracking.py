@@ -116,7 +116,7 @@ def test_thousands_of_labels_and_long_texts_fit():
     metrics = {f"accuracy of class {'long ' * 60}{k:04d}": k / 3000 for k in range(3000)}
     run = runs.start(runs.BY_RUN, "fruit", long | {f"p{k}": k for k in range(250)})
     runs.finish(run, metrics=metrics, note="n" * 20_000, about={f"a{k}": "x" * 9000 for k in range(120)})
-    assert tracking.hand_in_all() == ""
+    assert tracking.hand_in_all(seconds=None) == ""
     (copy,) = copies()
     assert sorted(copy["metrics"].values()) == sorted(metrics.values())
     assert len(copy["params"]) == 251 and len(copy["params"]["learning_rate"]) == 6000
@@ -192,7 +192,7 @@ def test_without_runs_nothing_is_made():
 
 def test_nothing_of_mlflow_is_loaded_and_nothing_printed():
     finished()
-    code = "import sys\nfrom imgclf.experiments import tracking\nassert tracking.hand_in_all() == ''\nassert 'mlflow' not in sys.modules and 'sqlalchemy' not in sys.modules"
+    code = "import sys\nfrom imgclf.experiments.history import tracking\nassert tracking.hand_in_all() == ''\nassert 'mlflow' not in sys.modules and 'sqlalchemy' not in sys.modules"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
     assert handed_in_by() != []
@@ -409,7 +409,7 @@ def test_a_damaged_database_is_named():
 def test_a_full_disk_is_named_and_the_run_is_handed_in_later():
     run = finished()
     # The limit of a file's size stands for the disk: SQLite and copies meet it as they meet a full one.
-    code = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\nfrom imgclf.experiments import tracking\nprint(tracking.hand_in_all())"
+    code = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\nfrom imgclf.experiments.history import tracking\nprint(tracking.hand_in_all())"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.startswith("MLflow: the disk is full") and SENTENCE in ended.stdout
     assert runs.find(run.id) == run and not [*files.data_dir().glob("*.part")]
