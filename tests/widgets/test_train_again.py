@@ -20,7 +20,7 @@ with warnings.catch_warnings():
     from imgclf.widgets.annotator import Annotator
     from imgclf.widgets.train_again import LABELS_CHANGED, NEXT, TrainAgain
 
-SECONDS = 120  # for a run, on a busy machine
+SECONDS = 300  # for a run, on a busy machine
 
 
 @pytest.fixture(scope="module")
