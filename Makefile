@@ -6,7 +6,7 @@
 # make cntk    CNTK 2.7 beside it, for old models and engine=cntk (CNTK_PYTHON=/path/to/python3.6)
 # make docs    the tables in README.md, CONTRIBUTING.md and docs/ that code makes
 #
-# LAB="--no-browser --allow-root"  options for JupyterLab
+# LAB="--no-browser --allow-root"  options for imgclf lab
 # SERVE="--port 9000"              options for imgclf serve
 # PYTHON=python3.12  another Python, 3.11 to 3.13            TORCH=cpu   torch without CUDA (Linux, no NVIDIA GPU)
 
@@ -15,10 +15,6 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 # Two processes; tests/support/parallel.py says which tests share one, and which come first.
 PYTEST := $(BIN)/python -m pytest -n 2
-
-# JupyterLab asks its makers for news and updates by itself.
-LAB_SETTINGS := .venv/share/jupyter/lab/settings
-NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}
 
 .PHONY: run lint check test lab serve cntk fuzz kill bench notebooks docs lock
 
@@ -37,7 +33,7 @@ test: $(INSTALLED)
 	@$(PYTEST) --durations=20
 
 lab: $(INSTALLED)
-	@$(BIN)/jupyter lab --notebook-dir=notebooks $(LAB)
+	@$(BIN)/imgclf lab $(LAB)
 
 serve: $(INSTALLED)
 	@$(BIN)/imgclf serve $(SERVE)
@@ -78,5 +74,4 @@ ifeq ($(TORCH),cpu)
 endif
 	@$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --editable .
-	@mkdir -p $(LAB_SETTINGS) && echo '$(NO_NEWS)' > $(LAB_SETTINGS)/overrides.json
 	@touch $(INSTALLED)

@@ -1,4 +1,4 @@
-"""Write the tables of the documentation that code can make: `make docs`.
+"""Write the tables of the documentation that code can make, and the parameters cells: `make docs`.
 
 A table stands between `<!-- made by make docs: NAME -->` and `<!-- end -->`, where NAME is a key of `TABLES`.
 """
@@ -171,8 +171,20 @@ def with_tables(text: str) -> str:
     return MARKED.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[4]}", text)
 
 
+def write_parameters_cells() -> None:
+    """Restore the parameters cell of each notebook: the defaults and meanings of `parameters.table`."""
+    for path in notebooks.shipped():
+        notebook = nbformat.read(path, as_version=4)
+        cell, source = notebooks.parameters_cell(notebook, path.name), notebooks.cell_source(path.name[:2])
+        if cell.source != source:
+            cell.source = source
+            files.write_text(path, nbformat.writes(notebook) + "\n")
+            print(f"changed {path.name}")
+
+
 def main() -> None:
-    """Rewrite the pages whose tables are out of date."""
+    """Rewrite the parameters cells and the pages that are out of date."""
+    write_parameters_cells()
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         if (current := with_tables(text)) != text:

@@ -41,7 +41,7 @@ from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, scan, split
 from imgclf.data.journal import NAME as JOURNAL
 from imgclf.evaluation import report
-from imgclf.experiments import notebooks, sweep
+from imgclf.experiments import cost, notebooks, provenance, recording, sweep, tracking
 from imgclf.finetuning import finetune, recipe
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
@@ -175,6 +175,7 @@ def prepare_sweep() -> None:
 
 def run_sweep() -> None:
     sweep.execute = in_this_process
+    tracking.hand_in_all = str  # MLflow's database is no part of what is compared
     sweep.run("colours", "", f"backbone: {files.data_dir() / 'tiny.onnx'}; input_size: 32; svm_c: 0.1, 1")
 
 
@@ -246,7 +247,11 @@ def state() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(files.data_dir().rglob("*")):
         name = path.relative_to(files.data_dir()).as_posix()
-        if not path.is_file() or path.name in (".lock", ".annotations.lock") or name.startswith("runs/"):
+        if (
+            not path.is_file()
+            or path.name in (".lock", ".annotations.lock")
+            or name.startswith(("runs/", "mlflow"))
+        ):
             continue
         if (
             path.suffix == ".npz" and path.parent.parent.name == "features"
@@ -261,7 +266,9 @@ def state() -> dict[str, Any]:
             found[name] = sorted(path.read_text().splitlines())
         elif path.name == files.TRIAL_RECORD:
             found[name] = {**json.loads(path.read_text()), "milliseconds": 0}
-        else:
+        elif path.parent.name == provenance.FOLDER:
+            found[name] = {**json.loads(path.read_text()), **cost.UNKNOWN}
+        elif path.name != recording.REPORT:  # it says when it was made
             found[name] = path.read_bytes()
     return found
 

@@ -56,6 +56,12 @@ NOT_REGULAR = {
 }
 
 STALE_SECONDS = 24 * 3600
+PROJECT_FILE = "imgclf.toml"  # marks the folder of a project, and holds its parameters
+OTHERS_WRITE = 0o002
+
+# A clone has the notebooks and manifests beside the package, a wheel in it.
+PACKAGE = Path(__file__).parent
+CLONE = PACKAGE.parent if (PACKAGE.parent / "data_manifest").is_dir() else None
 
 UNWRITABLE = {
     errno.ENOSPC: "the disk is full; free some space and run again",
@@ -72,14 +78,63 @@ LOCK, SOFT = ".lock", ".held"
 WITHOUT_FLOCK = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO)
 
 
+def shipped(name: str) -> Path:
+    """Return a file or folder that comes with imgclf, such as "notebooks", in a clone and in a wheel."""
+    return (CLONE or PACKAGE) / name
+
+
 def data_dir() -> Path:
-    """Return the data folder: `$IMGCLF_DATA`, or `~/imgclf_data`.
+    """Return the data folder: that of the project at or above the working directory, else `$IMGCLF_DATA`,
+    else `~/imgclf_data`.
 
     Raises
     ------
     ImgclfError : see `absolute`.
     """
+    return _project_above() or _data_dir_without_project()
+
+
+def project_dir() -> Path | None:
+    """Return the folder of the project: the nearest one with an `imgclf.toml` at or above the working
+    directory, or `$IMGCLF_DATA` if it holds one; None without a project.
+
+    Raises
+    ------
+    ImgclfError : see `absolute`.
+    """
+    if above := _project_above():
+        return above
+    folder = _data_dir_without_project()
+    return folder if _is_project(folder) else None
+
+
+def _data_dir_without_project() -> Path:
     return absolute(os.environ.get("IMGCLF_DATA") or "~/imgclf_data", source="IMGCLF_DATA")
+
+
+def _project_above() -> Path | None:
+    try:
+        here = Path.cwd()
+    except OSError:  # the working directory was deleted
+        return None
+    found = next(filter(_is_project, (here, *here.parents)), None)
+    logical = Path(os.environ.get("PWD", ""))  # with the links by which a shell came here
+    if not found and logical.is_absolute() and os.path.realpath(logical) == str(here):
+        found = next(filter(_is_project, logical.parents), None)
+    return found.resolve() if found else None
+
+
+def _is_project(folder: Path) -> bool:
+    """Whether a folder holds an `imgclf.toml`. One that somebody else put into a folder where everybody may
+    write, such as /tmp, does not count: the notebooks beside it would run."""
+    marker = folder / PROJECT_FILE
+    try:
+        if not os.path.isfile(marker):
+            return False
+        others_write = os.name == "posix" and folder.stat().st_mode & OTHERS_WRITE
+        return not others_write or marker.stat().st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def absolute(text: str, *, source: str) -> Path:

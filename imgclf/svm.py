@@ -18,6 +18,7 @@ FOLDS = 3
 MAX_ITERATIONS = 3000
 ROUNDING = 1e-9  # accuracies that differ by less are equal
 LOG_TEMPERATURE_BOUNDS = (-5.0, 5.0)
+BY_C = "accuracy_over_c"  # in the metadata of a classifier
 FITTING = threading.Lock()
 
 
@@ -83,6 +84,15 @@ class CSearch:
     def held_out(self) -> np.ndarray:
         """(m,) int, rows of the images that were held out, so that their scores are out of fold."""
         return np.flatnonzero(np.isfinite(self.oof_scores).any(axis=1))
+
+    @property
+    def by_c(self) -> dict[str, list[float]]:
+        """The candidates as plain values, for the metadata of a classifier under `BY_C`."""
+        return {
+            "C": list(self.c),
+            "training accuracy": list(self.train_accuracy),
+            "out-of-fold accuracy": list(self.cv_accuracy),
+        }
 
     @property
     def is_by_accuracy(self) -> bool:

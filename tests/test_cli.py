@@ -161,7 +161,7 @@ def test_from_accepts_the_number_or_the_name_of_a_notebook(start, tmp_path, monk
     )
     (copies / "03_run_dnn.ipynb").write_text(edited, encoding="utf-8")
     assert error_line("run", "--from", start) == (
-        "imgclf: 03_run_dnn.ipynb: its parameters cell has a line that is not NAME = VALUE; fix it, or run imgclf set --defaults"
+        "imgclf: 03_run_dnn.ipynb: its parameters cell has a line that is not NAME = VALUE; write each parameter as NAME = VALUE"
     )
 
 
@@ -169,14 +169,6 @@ def test_parameters_are_listed_with_their_allowed_values():
     lines = imgclf("parameters").stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(parameters.PARAMETERS)
     assert "one of openvino, onnxruntime, cntk" in next(line for line in lines if line.startswith("engine"))
-
-
-def test_set_prints_the_changed_notebooks_and_defaults_restores_them(tmp_path, monkeypatch):
-    copies = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    monkeypatch.setattr(notebooks, "NOTEBOOKS", copies)
-    assert imgclf("set", "max_images=12").stdout == "changed 00_get_images.ipynb\n"
-    assert imgclf("set", "max_images=12").stdout == "nothing to change\n"
-    assert imgclf("set", "--defaults").stdout == "changed 00_get_images.ipynb\n"
 
 
 def test_predict_prints_one_line_per_image(model, colour_folder):

@@ -33,6 +33,83 @@ def test_data_dir_is_in_the_home_folder_by_default(monkeypatch, tmp_path):
     assert files.data_dir() == tmp_path / "imgclf_data"
 
 
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a project."""
+    folder = tmp_path / "a b"
+    (folder / "images" / "fruit" / "red").mkdir(parents=True)
+    (folder / files.PROJECT_FILE).touch()
+    return folder
+
+
+@pytest.mark.parametrize("below", ["", "images", "images/fruit/red"])
+def test_a_project_is_found_in_and_far_below_its_folder_and_is_the_data_folder(project, below, monkeypatch):
+    monkeypatch.chdir(project / below)
+    assert files.project_dir() == files.data_dir() == project
+
+
+def test_the_nearest_project_is_used(project, monkeypatch):
+    (project / "images" / files.PROJECT_FILE).touch()
+    monkeypatch.chdir(project / "images" / "fruit")
+    assert files.project_dir() == project / "images"
+
+
+def test_without_a_project_the_data_folder_is_that_of_the_environment(project, data_dir, monkeypatch):
+    monkeypatch.chdir(project.parent)
+    assert files.project_dir() is None
+    assert files.data_dir() == data_dir
+
+
+def test_a_data_folder_with_a_project_file_is_a_project(project, monkeypatch):
+    monkeypatch.setenv("IMGCLF_DATA", str(project))
+    assert files.project_dir() == files.data_dir() == project
+
+
+def test_a_deleted_working_directory_is_in_no_project(project, data_dir, monkeypatch):
+    (project / "gone").mkdir()
+    monkeypatch.chdir(project / "gone")
+    (project / "gone").rmdir()
+    assert files.project_dir() is None
+    assert files.data_dir() == data_dir
+    monkeypatch.undo()  # back to a folder that exists
+
+
+def test_a_project_is_found_through_a_link_and_by_the_links_of_the_shell(project, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(project)
+    monkeypatch.chdir(tmp_path / "link")
+    assert files.project_dir() == project
+    (tmp_path / "pictures").mkdir()
+    (project / "elsewhere").symlink_to(tmp_path / "pictures")
+    monkeypatch.chdir(project / "elsewhere")  # of which the system says tmp_path / "pictures"
+    assert files.project_dir() is None
+    monkeypatch.setenv("PWD", str(project / "elsewhere"))
+    assert files.project_dir() == project
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user")
+def test_a_project_file_that_somebody_else_put_into_an_open_folder_does_not_count(project, monkeypatch):
+    project.chmod(0o1777)  # as /tmp
+    monkeypatch.chdir(project / "images")
+    assert files.project_dir() == project
+    os.chown(project / files.PROJECT_FILE, 65534, 65534)
+    assert files.project_dir() is None
+    project.chmod(0o755)
+    assert files.project_dir() == project
+
+
+def test_a_parent_that_cannot_be_read_is_no_error(project, data_dir, monkeypatch):
+    monkeypatch.chdir(project / "images" / "fruit")
+    project.chmod(0)
+    own = os.geteuid()
+    try:
+        if own == 0:
+            os.seteuid(65534)  # root may read everything
+        assert (files.project_dir(), files.data_dir()) == (None, data_dir)
+    finally:
+        os.seteuid(own)
+        project.chmod(0o755)
+
+
 def test_display_path_is_relative_to_the_data_folder(data_dir, tmp_path):
     assert files.display_path(data_dir / "proc" / "fruit" / "roc.png") == "proc/fruit/roc.png"
     assert files.display_path(tmp_path / "elsewhere" / "roc.png") == "roc.png"

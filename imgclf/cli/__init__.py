@@ -7,7 +7,7 @@ from typing import Unpack
 import click
 
 from imgclf import ImgclfError, __version__
-from imgclf.cli import output
+from imgclf.cli import output, projects, report, runs
 from imgclf.cli.group import Commands
 from imgclf.cli.output import ResultOptions, result_options
 from imgclf.service.limits import LEAST_MEMORY_MB, MB, Limits
@@ -20,6 +20,10 @@ def main() -> None:
 
     Numbered notebooks explain each step. These commands run the notebooks and use their results.
     """
+
+
+for command in (projects.new, projects.set_parameters, projects.lab, report.report, runs.runs_group):
+    main.add_command(command)
 
 
 @main.command()
@@ -47,8 +51,8 @@ def run(assignments: tuple[str, ...], start_from: str | None, changed: bool) -> 
     """Run the notebooks in order.
 
     Without --from, those run whose parameters, code or inputs changed since they ran last; a plan says which,
-    and why. Executed notebooks go to $IMGCLF_DATA/runs, results to $IMGCLF_DATA/proc/NAME. `imgclf
-    parameters` lists the parameters.
+    and why. In a project, executed notebooks go to its folder runs/, results to proc/NAME; else to these
+    folders below $IMGCLF_DATA. `imgclf parameters` lists the parameters.
 
     Example: imgclf run -p dataset_name=fruit -p images_dir=~/pictures/fruit
     """
@@ -94,23 +98,6 @@ def run_sweep(assignments: tuple[str, ...]) -> None:
     fixed = tuple(a for a in assignments if a.partition("=")[0] in trials.FIXED_PARAMETERS)
     values = parameters.parse([*fixed, "grid=" + ";".join(a for a in assignments if a not in fixed)])
     click.echo("\n" + sweep.run_headless(values))
-
-
-@main.command("set")
-@click.argument("assignments", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option("--defaults", is_flag=True, help="Restore all defaults.")
-def set_parameters(assignments: tuple[str, ...], defaults: bool) -> None:
-    """Set parameters in every notebook that has them.
-
-    Example: imgclf set dataset_name=fruit train_fraction=0.8
-    """
-    from imgclf import parameters
-    from imgclf.experiments import notebooks
-
-    if bool(assignments) == defaults:
-        raise click.UsageError("give NAME=VALUE or --defaults")
-    changed = notebooks.change_defaults(None if defaults else parameters.parse(assignments))
-    click.echo("\n".join(f"changed {path.name}" for path in changed) or "nothing to change")
 
 
 @main.command("parameters")

@@ -3,6 +3,7 @@
 import itertools
 import os
 import subprocess
+import sys
 import tempfile
 import weakref
 from collections.abc import Mapping
@@ -15,9 +16,10 @@ from joblib import cpu_count
 
 from imgclf import ImgclfError
 from imgclf.cntk.worker import messages
+from imgclf.files import CLONE
 
 # What `make cntk` creates: an environment of Python 3.6 with CNTK, and the MPI stubs.
-HOME = Path(__file__).parents[2] / ".cntk"
+HOME = (CLONE or Path(sys.prefix)) / ".cntk"
 MPI_STUBS = "mpi"
 VERIFIED = "proven.json"  # written after the environment has computed a network correctly
 WORKER = Path(messages.__file__).parent
@@ -41,7 +43,8 @@ def environment() -> Path:
     if not (HOME / VERIFIED).exists():
         raise ImgclfError(
             f"CNTK is not installed ({HOME} is missing or unfinished); "
-            "run `make cntk` in the folder of the repository, or use another engine"
+            "run `make cntk` in the folder of the repository, or python -m imgclf.cntk.install, "
+            "or use another engine"
         )
     return HOME
 

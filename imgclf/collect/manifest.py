@@ -13,7 +13,7 @@ from imgclf.data import folders
 from imgclf.data.label_names import RESERVED, label_fault
 from imgclf.images.decoding import SUFFIXES
 
-MANIFESTS = Path(__file__).parents[2] / "data_manifest"
+MANIFESTS = files.shipped("data_manifest")
 COLUMNS = ("label", "source", "sha256", "bytes", "split")
 SCHEMES = ("http", "https", "demo")
 SPLITS = ("train", "validation", "test", "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,12 @@ from imgclf.data.dataset import Image
 from imgclf.data.split_check import TEST, TRAIN
 from imgclf.evaluation import calibration, curves
 from imgclf.evaluation.metrics import Evaluation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Name, images, accuracy, its interval, area under the ROC curve; None where there is nothing to say.
+Row = tuple[str, int | None, float | None, list[float] | None, float | None]
 
 MOST_LINES, WORST = 40, 20  # a table of more labels has the WORST of them
 ON_TRAINING_IMAGES = "on_training_images"  # the folder of their evaluation
@@ -233,45 +239,99 @@ def read(folder: Path) -> dict[str, Any]:
         raise ImgclfError(f"{path}: damaged; run 05_evaluate again") from error
 
 
+def in_words(figures: dict[str, Any]) -> str:
+    """Return the overall accuracy of an `evaluation.json` as a title and sentences for people, one a line."""
+    images, value, (low, high) = (
+        figures[key] for key in ("images", "overall_accuracy", "overall_accuracy_interval")
+    )
+    name, evaluated_on = figures.get("dataset_name", "data set"), figures.get("evaluated_on", TEST)
+    subset = "training" if evaluated_on == TRAIN else "test"
+    title = f"{name}: {value:.0%} of {images:,} {subset} images labelled correctly ({low:.0%} to {high:.0%})"
+    if evaluated_on == TRAIN:
+        return "\n".join([title, *_notes(figures)])
+    baseline = figures["largest_share"]
+    base = 1000 if 0.995 <= value < 1 else 100
+    sentences = (
+        f"On average, about {round(base * value)} of {base:,} new images like these are labelled correctly "
+        f"({round(base * low)} to {round(base * high)} at 95 % confidence); always answering with the most "
+        f"common label would get {round(base * baseline)}."
+    )
+    if low <= baseline:
+        sentences += " The difference between the two may be chance."
+    return "\n".join([title, sentences, *_notes(figures)])
+
+
+def _notes(figures: dict[str, Any]) -> list[str]:
+    """Return what makes the figures doubtful."""
+    notes = [missing_note(figures.get("missing", {}), figures["images"])]
+    if figures.get("evaluated_on") == TRAIN:
+        notes.append("CAREFUL: on the TRAINING IMAGES; this overestimates the accuracy on new images")
+    return [note for note in notes if note]
+
+
+def frame(figures: dict[str, Any]) -> "pd.DataFrame":
+    """Return the accuracies of an `evaluation.json` as a table of texts; the rows are those of `table`."""
+    import pandas as pd
+
+    labels, overall = _rows(figures)
+    if others := len(figures["classes"]) - len(labels):
+        labels.append((f"{others} labels of higher accuracy", None, None, None, None))
+    cells = [
+        {
+            "images": "" if images is None else f"{images:,}",
+            "accuracy": "" if value is None else f"{value:.0%}",
+            "95 % interval": "" if interval is None else "{:.0%} to {:.0%}".format(*interval),
+            "ROC area": "" if area is None else f"{area:.2f}",
+        }
+        for _, images, value, interval, area in (*labels, *overall)
+    ]
+    return pd.DataFrame(cells, index=[name for name, *_ in (*labels, *overall)])
+
+
 def table(figures: dict[str, Any]) -> str:
     """Return the accuracies of an `evaluation.json` as lines of text, in whole percent.
 
     Of many labels, those with the lowest accuracy have lines.
     """
-    lines = [f"{'':<32}{'images':>6}  {'accuracy':>8} {'95 % interval':>13}{'ROC area':>9}"]
-    if figures.get("evaluated_on") == TRAIN:
-        lines.insert(0, "CAREFUL: on the TRAINING IMAGES; this overestimates the accuracy on new images")
-    if note := missing_note(figures.get("missing", {}), figures["images"]):
-        lines.insert(0, note)
+    labels, overall = _rows(figures)
+    lines = [*_notes(figures), f"{'':<32}{'images':>6}  {'accuracy':>8} {'95 % interval':>13}{'ROC area':>9}"]
+    if others := len(figures["classes"]) - len(labels):
+        lines.append(
+            f"the {len(labels)} labels of the lowest accuracy; {others} others are in {files.EVALUATION}"
+        )
+    return "\n".join([*lines, *(_line(*row) for row in (*labels, *overall))])
+
+
+def _rows(figures: dict[str, Any]) -> tuple[list[Row], list[Row]]:
+    """Return the rows of labels, of many labels those of the lowest accuracy, and the rows of all images."""
     classes = figures["classes"]
     if len(classes) > MOST_LINES:
         measured = [label for label in classes if classes[label]["accuracy"] is not None]
         worst = sorted(measured, key=lambda label: classes[label]["accuracy"])[:WORST]
-        others = len(classes) - len(worst)
         classes = {label: classes[label] for label in worst}
-        lines.append(
-            f"the {len(worst)} labels of the lowest accuracy; {others} others are in {files.EVALUATION}"
+    labels: list[Row] = [
+        (label, row["images"], row["accuracy"], row["accuracy_interval"], row["roc_auc"])
+        for label, row in classes.items()
+    ]
+    overall: list[Row] = [
+        (name, figures["images"], figures[key], figures[f"{key}_interval"], None)
+        for name, key in (
+            ("overall accuracy", "overall_accuracy"),
+            ("overall class-averaged accuracy", "class_averaged_accuracy"),
         )
-    for label, row in classes.items():
-        lines.append(_line(label, row["images"], row["accuracy"], row["accuracy_interval"], row["roc_auc"]))
-    for name, key in (
-        ("overall accuracy", "overall_accuracy"),
-        ("overall class-averaged accuracy", "class_averaged_accuracy"),
-    ):
-        lines.append(_line(name, figures["images"], figures[key], figures[f"{key}_interval"]))
-    for name, key in (
-        ("chance level, class-averaged", "chance_level"),
-        ("majority-class baseline, overall", "largest_share"),
-    ):
-        lines.append(f"{name:<40}{figures[key]:5.0%}")
-    return "\n".join(lines)
+    ]
+    overall += [
+        ("chance level, class-averaged", None, figures["chance_level"], None, None),
+        ("majority-class baseline, overall", None, figures["largest_share"], None, None),
+    ]
+    return labels, overall
 
 
 def _line(
-    name: str, images: int, value: float | None, interval: list[float] | None, area: float | None = None
+    name: str, images: int | None, value: float | None, interval: list[float] | None, area: float | None
 ) -> str:
-    if value is None or interval is None:
-        accuracy = "    no test images"
-    else:
-        accuracy = f"{value:5.0%}   {interval[0]:4.0%} to {interval[1]:4.0%}"
-    return f"{name:<32.32}{images:>6}  {accuracy}" + ("" if area is None else f"{area:9.2f}")
+    line = f"{name:<32.32}{'' if images is None else images:>6}  "
+    line += "    no test images" if value is None else f"{value:5.0%}"
+    if interval is not None:
+        line += f"   {interval[0]:4.0%} to {interval[1]:4.0%}"
+    return line + ("" if area is None else f"{area:9.2f}")

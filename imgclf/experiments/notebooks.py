@@ -12,7 +12,9 @@ from imgclf.parameters import Value, code, for_notebook, literal
 if TYPE_CHECKING:
     import nbformat
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = files.shipped("notebooks")
+FOLDER = "notebooks"  # of a project
+PATTERN = "[0-9][0-9]_*.ipynb"
 TAG = "parameters"
 
 
@@ -25,9 +27,16 @@ def cell_source(number: str, values: Mapping[str, Value] | None = None) -> str:
     )
 
 
+def shipped() -> list[Path]:
+    """Return the notebooks that come with imgclf, in order."""
+    return sorted(NOTEBOOKS.glob(PATTERN))
+
+
 def paths() -> list[Path]:
-    """Return the notebooks, in order."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    """Return the notebooks, in order: those of the project; one that it lacks, as it comes with imgclf."""
+    project = files.project_dir()
+    own = sorted((project / FOLDER).glob(PATTERN)) if project else []
+    return [*{path.name[:2]: path for path in (*shipped(), *own)}.values()]
 
 
 def read(path: Path) -> dict[str, Value]:
@@ -39,7 +48,7 @@ def read(path: Path) -> dict[str, Value]:
     """
     import nbformat  # here, since an installation that only serves needs no notebooks
 
-    return _read_cell(_parameters_cell(nbformat.read(path, as_version=4), path.name).source, path.name)
+    return read_cell(parameters_cell(nbformat.read(path, as_version=4), path.name).source, path.name)
 
 
 def code_sha256(path: Path, ran: Iterable[str] | None = None) -> str:
@@ -59,7 +68,13 @@ def code_sha256(path: Path, ran: Iterable[str] | None = None) -> str:
     return hashlib.sha256("\0".join(sources).encode()).hexdigest()
 
 
-def _parameters_cell(notebook: "nbformat.NotebookNode", name: str) -> "nbformat.NotebookNode":
+def parameters_cell(notebook: "nbformat.NotebookNode", name: str) -> "nbformat.NotebookNode":
+    """Return the parameters cell of the notebook file `name`.
+
+    Raises
+    ------
+    ImgclfError : there is none.
+    """
     for cell in notebook.cells:
         if TAG in cell.metadata.get("tags", []):
             return cell
@@ -69,13 +84,19 @@ def _parameters_cell(notebook: "nbformat.NotebookNode", name: str) -> "nbformat.
     )
 
 
-def _read_cell(source: str, name: str) -> dict[str, Value]:
+def read_cell(source: str, name: str) -> dict[str, Value]:
+    """Return the values that a parameters cell assigns.
+
+    Raises
+    ------
+    ImgclfError : a line is not `NAME = VALUE` or `NAME: TYPE = VALUE`; `name` says in which notebook.
+    """
     try:
         return dict(_assignment(line) for line in ast.parse(source).body)
     except (SyntaxError, ValueError) as error:
         raise ImgclfError(
             f"{name}: its parameters cell has a line that is not NAME = VALUE; "
-            "fix it, or run imgclf set --defaults"
+            "write each parameter as NAME = VALUE"
         ) from error
 
 
@@ -88,25 +109,3 @@ def _assignment(line: ast.stmt) -> tuple[str, Value]:
         ):
             return name, literal(value)
     raise ValueError("not NAME = VALUE")
-
-
-def change_defaults(changes: Mapping[str, Value] | None) -> list[Path]:
-    """Write values into the parameters cell of every notebook that takes them (None: restore all defaults).
-
-    Returns
-    -------
-    The notebooks that changed.
-    """
-    import nbformat
-
-    changed = []
-    for path in paths():
-        notebook = nbformat.read(path, as_version=4)
-        cell = _parameters_cell(notebook, path.name)
-        values = {} if changes is None else {**_read_cell(cell.source, path.name), **changes}
-        source = cell_source(path.name[:2], values)
-        if source != cell.source:
-            cell.source = source
-            files.write_text(path, nbformat.writes(notebook) + "\n")
-            changed.append(path)
-    return changed

@@ -8,7 +8,7 @@ from imgclf import ImgclfError, parameters
 from imgclf.collect import manifest
 from imgclf.data import dataset, layout
 from imgclf.experiments import notebooks, provenance
-from imgclf.parameters import Value
+from imgclf.parameters import Setting, Value
 
 Wanted = dict[str, Value]
 EVERYWHERE = ("dataset_name", "images_dir")  # all notebooks take them
@@ -33,18 +33,37 @@ class Step:
         return self.path.name[:2]
 
 
-def wanted(path: Path, values: Mapping[str, Value]) -> Wanted:
-    """Return the checked parameters of a notebook: the given ones, else those of its cell.
+def settings(path: Path, values: Mapping[str, Value]) -> dict[str, Setting]:
+    """Return the parameters of a notebook with their sources; see `parameters.resolve`.
 
     Raises
     ------
-    ImgclfError : a value in the cell is not allowed.
+    ImgclfError : a value is not allowed.
     """
-    cell = notebooks.read(path)
-    return {
-        each.name: parameters.check(each.name, values.get(each.name, cell.get(each.name, each.default)))
-        for each in parameters.for_notebook(path.name[:2])
+    names = [each.name for each in parameters.for_notebook(path.name[:2])]
+    return parameters.resolve(values, notebooks.read(path), names)
+
+
+def wanted(path: Path, values: Mapping[str, Value]) -> Wanted:
+    """Return the values of `settings`."""
+    return {name: setting.value for name, setting in settings(path, values).items()}
+
+
+def made_with(dataset_name: str) -> str:
+    """Return what decided the results on disk: parameters that are not default, and an edited split."""
+    records = [made for number in provenance.NAMES if (made := provenance.read(dataset_name, number))]
+    changed = {
+        name: f"{name} = {parameters.code(value)}"
+        for made in records
+        for name, value in made.parameters.items()
+        if name in parameters.PARAMETERS and value != parameters.PARAMETERS[name].default
     }
+    text = "All parameters have their defaults."
+    if changed:
+        text = f"Parameters that are not default: {', '.join(changed.values())}."
+    if provenance.is_edited(dataset_name):
+        text += "\nThe split was edited by hand, in split.tsv."
+    return text
 
 
 def make(paths: Iterable[Path], values: Mapping[str, Value]) -> list[Step]:
@@ -148,7 +167,7 @@ def check_agreement(chosen: Iterable[Path], values: Mapping[str, Value]) -> None
             if before != value:
                 raise ImgclfError(
                     f"{name} = {parameters.code(before)} in {stem}, but {parameters.code(value)} in "
-                    f"{path.stem}; give -p {name}=VALUE, or set it in both with imgclf set {name}=VALUE"
+                    f"{path.stem}; give -p {name}=VALUE, or edit the cell of one"
                 )
 
 

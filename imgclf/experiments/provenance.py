@@ -19,7 +19,7 @@ from imgclf import ImgclfError, __version__, engines, files, parameters
 from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, folders, layout, test_list
 from imgclf.evaluation import comparison, report
-from imgclf.experiments import notebooks
+from imgclf.experiments import cost, notebooks
 from imgclf.features import Cache, is_whole
 from imgclf.finetuning import record
 from imgclf.parameters import SVM, Value
@@ -86,6 +86,7 @@ KINDS = {
     "parameters": dict[str, Any],
     **dict.fromkeys(("inputs", "outputs"), dict[str, str]),
     "is_finished": bool,
+    **dict.fromkeys(("seconds", "peak_memory_mb"), float),
 }
 
 
@@ -99,6 +100,7 @@ class Record:
     inputs, outputs : sha256 of each file, by its path below `proc/NAME`. Other inputs have the names above.
     notebook : sha256 of the notebook's code cells, without the parameters cell; empty if other cells ran.
     is_finished : whether the notebook reached its last code cell.
+    seconds, peak_memory_mb : what it took, see `cost.measured`; 0 if unknown.
     """
 
     parameters: dict[str, Value]
@@ -107,6 +109,8 @@ class Record:
     notebook: str = ""
     imgclf_version: str = __version__
     is_finished: bool = False
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
 
 
 class _Disk:
@@ -137,6 +141,7 @@ def begin(number: str, namespace: dict[str, Any]) -> None:
     ------
     ImgclfError : see `check`, and `parameters.announce`.
     """
+    cost.begin(number)
     parameters.announce(namespace)
     values = _values(number, namespace)
     disk = _Disk(str(values["dataset_name"]))
@@ -178,12 +183,7 @@ def end(number: str, namespace: Mapping[str, Any]) -> None:
 
 
 def write(number: str, values: Mapping[str, Value]) -> None:
-    """Write the record of a stage whose outputs are on disk, made from what is there now.
-
-    Parameters
-    ----------
-    values : at least the parameters of its notebook.
-    """
+    """Write the record of a stage whose outputs are on disk; `values` has at least its parameters."""
     disk = _Disk(str(values["dataset_name"]))
     _finish(number, values, _inputs(number, values, disk), disk, code=_code_sha256(number, {}))
 
@@ -195,6 +195,7 @@ def _finish(
     if number == "00":
         outputs = {**disk.hashes(DATASET), FETCHED: _fetched(values)}
     made = Record(relevant_parameters(number, values), inputs, outputs, code, is_finished=True)
+    made = replace(made, **cost.measured(number))
     _write(disk.name, number, made)
     if number == "05" and values["classifier"] == SVM and values["evaluate_on"] == "test":
         scores = comparison.scores_file(disk.proc, SVM).name
@@ -332,7 +333,7 @@ def is_edited(dataset_name: str) -> bool:
 def read(dataset_name: str, number: str) -> Record | None:
     """Return the record of a stage; None if there is none, or it is damaged."""
     try:
-        return Record(**files.read_json(_path(dataset_name, number), KINDS))
+        return Record(**files.read_json(_path(dataset_name, number), KINDS, defaults=cost.UNKNOWN))
     except (OSError, ValueError, TypeError):  # TypeError: an unknown key
         return None
 

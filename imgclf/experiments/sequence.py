@@ -8,17 +8,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 
 from imgclf import ImgclfError, files, parameters
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
-from imgclf.experiments import notebooks, plan
+from imgclf.experiments import notebooks, plan, recording, runs, tracking
 from imgclf.experiments.execution import execute
 from imgclf.finetuning import learning_curve, record
 from imgclf.parameters import SVM, Value
+from imgclf.parameters.precedence import NOTEBOOK
 
 UP_TO_DATE = "none: all results are up to date; imgclf run --from 00 runs all again"
 RESTART_LINE = "\r\x1b[K"  # on a terminal: overwrite the line
@@ -45,7 +46,8 @@ def run(
 
     Returns
     -------
-    The name of the data set, and the folder of the executed notebooks; None if all were up to date.
+    The name of the data set, and the folder of the run in the history, with the executed notebooks; None if
+    all were up to date.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def run(
     """
     left_out, chosen = _divided(start_from)
     chosen = chosen if fetches else [path for path in chosen if path.name[:2] != "00"]
-    set_values = {**notebooks.read(chosen[0]), **values}
+    set_values = {**plan.wanted(chosen[0], values), **values}
     parameters.check_together(set_values)
     dataset_name, images_dir = str(set_values["dataset_name"]), str(set_values["images_dir"])
     values = plan.with_known_folder(values, dataset_name, images_dir)
@@ -76,30 +78,42 @@ def run(
             print(f"\n{plan.text(steps)}")
             chosen = [step.path for step in steps]
             plan.check_used(chosen, values)
-        return dataset_name, _execute(chosen, values, is_planned=not start_from)
+        return dataset_name, _execute(dataset_name, chosen, values, is_planned=not start_from)
 
 
-def _execute(chosen: Sequence[Path], values: Mapping[str, Value], *, is_planned: bool) -> Path | None:
-    """Execute notebooks, or those that are not up to date; return the folder of the executed ones."""
-    folder = None
-    for path in chosen:
-        if is_planned and not plan.make([path], values)[0].reason:
-            continue
-        if folder is None:
-            folder = new_folder()
-            print()
-        print(f"{path.stem:<18}", end="", flush=True)
-        try:
-            seconds = execute(path, folder, values, progress=_progress_line(path.stem))
-        except ImgclfError:
-            _end_line(path.stem, "failed")
-            raise
-        except KeyboardInterrupt:
-            _end_line(path.stem, "stopped")
-            again = command("" if is_planned else path.stem[:2], values)
-            raise KeyboardInterrupt(f"stopped in {path.stem}; to go on: {again}") from None
-        _end_line(path.stem, f"{seconds:6.1f} s")
-    return folder
+def _execute(
+    dataset_name: str, chosen: Sequence[Path], values: Mapping[str, Value], *, is_planned: bool
+) -> Path | None:
+    """Execute notebooks, or those that are not up to date, as one run of the history; return its folder."""
+    # Whether one is up to date is known when those before it have run.
+    outdated = (path for path in chosen if not is_planned or plan.make([path], values)[0].reason)
+    if (first := next(outdated, None)) is None:
+        return None
+    stages = [plan.wanted(path, values) for path in notebooks.paths() if "01" <= path.name[:2] <= LAST]
+    run = runs.start(runs.BY_RUN, dataset_name, {name: each[name] for each in stages for name in each})
+    print()
+    with runs.attempt(run), runs.executing(run):
+        for path in chain([first], outdated):
+            _execute_one(path, run.folder, values, is_planned=is_planned)
+    run = recording.finish(run, stages[-1])
+    if sentence := tracking.hand_in_all():
+        print(f"\n{sentence}")
+    return run.folder
+
+
+def _execute_one(path: Path, folder: Path, values: Mapping[str, Value], *, is_planned: bool) -> None:
+    """Execute one notebook, and print its line."""
+    print(f"{path.stem:<18}", end="", flush=True)
+    try:
+        seconds = execute(path, folder, values, progress=_progress_line(path.stem))
+    except ImgclfError:
+        _end_line(path.stem, "failed")
+        raise
+    except KeyboardInterrupt:
+        _end_line(path.stem, "stopped")
+        again = command("" if is_planned else path.stem[:2], values)
+        raise KeyboardInterrupt(f"stopped in {path.stem}; to go on: {again}") from None
+    _end_line(path.stem, f"{seconds:6.1f} s")
 
 
 @contextmanager
@@ -144,46 +158,52 @@ def _images_line(values: Mapping[str, Value]) -> str:
 
 
 def _other_folder(set_values: Mapping[str, Value], values: Mapping[str, Value]) -> list[str]:
-    """Return a line if a run of another data set takes the folder that the notebooks' cells name."""
+    """Return a line if a run of another data set takes the folder that is set for the notebooks."""
     if not set_values["images_dir"] or "images_dir" in values or "dataset_name" not in values:
         return []
     return [
-        f"CAREFUL: images_dir is that of the notebooks' cells, and the images are called "
+        f"CAREFUL: images_dir is still {set_values['images_dir']}, and its images are called "
         f"{set_values['dataset_name']}; add -p images_dir= to use those in {files.data_dir() / 'images'}"
     ]
 
 
 def changed_parameters(chosen: Sequence[Path], values: Mapping[str, Value]) -> list[str]:
-    """Return a line for each parameter that is not default in a notebook of a run.
+    """Return a line with source for each parameter that is not default in a notebook of a run.
 
     Parameters
     ----------
     values : given to all notebooks. Values in their own cells may differ between them.
     """
-    used: dict[str, dict[str, list[str]]] = {}  # parameter -> value as code -> numbers of notebooks
+    used: dict[str, dict[tuple[str, str], list[str]]] = {}  # name -> value as code, source -> notebooks
+    shown = set()
     for path in chosen:
-        number = path.name[:2]
-        for name, value in {**notebooks.read(path), **values}.items():
-            if name in parameters.PARAMETERS and number in parameters.PARAMETERS[name].notebooks:
-                used.setdefault(name, {}).setdefault(parameters.code(value), []).append(number)
+        for name, setting in plan.settings(path, values).items():
+            key = parameters.code(setting.value), setting.source
+            used.setdefault(name, {}).setdefault(key, []).append(path.name[:2])
+            if not setting.is_default:
+                shown.add(name)
     return [
-        f"{name} = {value}" + (f" in {', '.join(numbers)}" if len(used[name]) > 1 else "")
+        f"{name} = {value} ({_source(source, numbers, is_one=len(used[name]) == 1)})"
         for name in used
-        for value, numbers in used[name].items()
-        if len(used[name]) > 1 or value != parameters.code(parameters.PARAMETERS[name].default)
+        if name in shown
+        for (value, source), numbers in used[name].items()
     ]
+
+
+def _source(source: str, numbers: Sequence[str], *, is_one: bool) -> str:
+    if source == NOTEBOOK:
+        return f"the cell of {', '.join(numbers)}"
+    return source if is_one else f"{source}, in {', '.join(numbers)}"
 
 
 def without_effect(chosen: Sequence[Path], values: Mapping[str, Value]) -> list[str]:
     """Return a line for each parameter that is given or changed, but does not change the classifier."""
-    cells = [notebooks.read(path) for path in chosen]
-    merged = {name: value for cell in [*cells, values] for name, value in cell.items()}
-    default = parameters.PARAMETERS
+    settings = {name: each for path in chosen for name, each in plan.settings(path, values).items()}
+    merged = {**{name: setting.value for name, setting in settings.items()}, **values}
     return [
         sentence
         for name in merged
-        if (sentence := parameters.idle(name, merged))
-        and (name in values or merged[name] != default[name].default)
+        if (sentence := parameters.idle(name, merged)) and (name in values or not settings[name].is_default)
     ]
 
 
@@ -224,28 +244,15 @@ def _divided(start_from: str | None) -> tuple[list[Path], list[Path]]:
     )
 
 
-def new_folder() -> Path:
-    """Create a new folder for a run, also for two runs in one second."""
-    runs = files.data_dir() / "runs"
-    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    with files.writable(runs):
-        for number in range(1, 1000):
-            folder = runs / (name if number == 1 else f"{name}_{number}")
-            if not folder.exists():
-                folder.mkdir(parents=True)
-                return folder
-    raise ImgclfError(f"{runs}: 1,000 runs in one second; wait a moment")
-
-
 def closing_report(dataset_name: str, folder: Path | None, values: Mapping[str, Value] = NO_VALUES) -> str:
     """Return the accuracies of a run with these parameters and the paths of its files, as text.
 
     Parameters
     ----------
-    folder : of the executed notebooks; None if all results were up to date.
+    folder : of the run, with the executed notebooks; None if all results were up to date.
     """
     proc = files.proc_dir(dataset_name)
-    evaluated_on = {**notebooks.read(_divided(LAST)[1][0]), **values}.get("evaluate_on")
+    evaluated_on = plan.wanted(_divided(LAST)[1][0], values)["evaluate_on"]
     results = report.results_folder(proc, str(evaluated_on))
     scanned = dataset.read(dataset_name)
     notes = [f"left out: {image.path}: {image.excluded}" for image in scanned.excluded]
@@ -264,6 +271,8 @@ def closing_report(dataset_name: str, folder: Path | None, values: Mapping[str, 
         notes.append(f"fine-tuning, validated on {validation} images: {curve}")
     if notes:
         notes.append("")
+    if (page := results / recording.REPORT).exists():
+        notes.append(f"the report           {page}")
     return "\n".join(
         [
             report.table(figures),

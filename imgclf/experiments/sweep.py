@@ -16,7 +16,7 @@ from imgclf.classifier.model import Classifier
 from imgclf.data import dataset, folders, split, split_check
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
-from imgclf.experiments import notebooks, provenance, sequence, trials
+from imgclf.experiments import notebooks, plan, provenance, recording, runs, sequence, tracking, trials
 from imgclf.experiments.execution import execute
 from imgclf.experiments.trials import Trial
 from imgclf.features import copy_detection
@@ -44,7 +44,7 @@ def run(
 
     Parameters
     ----------
-    grid : parameter grid, as `trials.parse_grid` reads it.
+    grid : parameter grid, as `trials.parse_grid` reads it; empty for no trials.
     progress : called before and after each notebook with the number of notebooks that were run, and of those
         and the ones to come; trials that are kept count for neither.
 
@@ -52,6 +52,9 @@ def run(
     ------
     ImgclfError : there are no images to train on, or the grid is invalid, or all trials failed.
     """
+    if not grid.strip():
+        print("the grid is empty: no trials")
+        return []
     combinations = trials.combinations(trials.parse_grid(grid))
     check_distinct(combinations)
     for name, value in trials.FIXED_VALUES.items():
@@ -75,6 +78,8 @@ def run(
         scanned = scans[_settings(values)["near_duplicates"]]
         results.append(_trial(scanned, values, show))
         print(results[-1], flush=True)
+    if sentence := tracking.hand_in_all():
+        print(sentence)
     if all(trial.error for trial in results):
         reasons = "; ".join(dict.fromkeys(trial.error for trial in results))
         which = f"all {len(results)} trials" if len(results) > 1 else "the only trial"
@@ -95,15 +100,16 @@ def run_headless(values: Mapping[str, Value]) -> str:
     grid = trials.parse_grid(str(values["grid"]))
     path = next(path for path in notebooks.paths() if path.name.startswith(NOTEBOOK))
     # The notebook runs in another folder, so it gets the grid as parsed: with absolute paths.
-    set_values = {**notebooks.read(path), **values, "grid": trials.grid_as_text(grid)}
+    given = {**values, "grid": trials.grid_as_text(grid)}
+    set_values = plan.wanted(path, given)
     parameters.check_together(set_values)
     check_distinct(trials.combinations(grid))
     dataset_name = str(set_values["dataset_name"])
     _images_folder(dataset_name, str(set_values["images_dir"]))  # fails before a kernel starts
-    folder = sequence.new_folder()
+    folder = runs.new_folder(f"{dataset_name} sweep")
     try:
         with sequence.stoppable():
-            execute(path, folder, set_values, output=sys.stdout)
+            execute(path, folder, given, output=sys.stdout)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             "stopped; run the same sweep again to go on: finished trials are kept"
@@ -192,8 +198,17 @@ def _trial(scanned: Dataset, values: dict[str, Value], progress: Callable[[int],
             return earlier
         trial = Trial(name, values, fingerprint, {}, error=UNFINISHED)
         trials.write(trial)
+        given = {
+            **settings,
+            **trials.FIXED_VALUES,
+            "dataset_name": scanned.name,
+            "images_dir": str(scanned.folder),
+        }
         try:
-            trial = _run(trial, scanned, parts, progress)
+            run = runs.start(runs.TRIAL, scanned.name, given, values=values)
+            with runs.attempt(run), runs.executing(run):
+                trial = _run(trial, run.folder, scanned, parts, progress)
+            recording.finish(run, {**given, "dataset_name": name})
         except ImgclfError as error:
             trial = replace(trial, error=str(error))
         trials.write(trial)
@@ -207,9 +222,9 @@ def _settings(values: Mapping[str, Value]) -> dict[str, Any]:
 
 
 def _cells() -> dict[str, Value]:
-    """The values in the parameters cells of notebooks 01 to 05."""
+    """The values of notebooks 01 to 05 without a trial: of their cells, the project, or the defaults."""
     stages = [path for path in notebooks.paths() if path.name[:2] in trials.STAGES]
-    return {name: value for path in stages for name, value in notebooks.read(path).items()}
+    return {name: value for path in stages for name, value in plan.wanted(path, {}).items()}
 
 
 def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:
@@ -223,7 +238,10 @@ def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _run(trial: Trial, scanned: Dataset, parts: Split, progress: Callable[[int], None]) -> Trial:
+def _run(
+    trial: Trial, folder: Path, scanned: Dataset, parts: Split, progress: Callable[[int], None]
+) -> Trial:
+    """Run the notebooks of a trial; `folder` is for the executed ones."""
     own = replace(scanned, name=trial.name)
     dataset.write(own)
     split.write(own, parts)
@@ -234,7 +252,6 @@ def _run(trial: Trial, scanned: Dataset, parts: Split, progress: Callable[[int],
         "images_dir": str(scanned.folder),
     }
     provenance.write("01", {**_settings(trial.values), **given})  # as notebook 01 would
-    folder = sequence.new_folder()
     seconds: dict[str, float] = {}
     for path in notebooks.paths():
         if path.name[:2] in NOTEBOOKS:

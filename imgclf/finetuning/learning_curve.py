@@ -4,14 +4,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from imgclf.files import shipped
 from imgclf.finetuning.recipe import Recipe
 
 SMALL_ERROR = 0.02  # share of images; a training error above it is not "near zero"
 WIDE_GAP = 0.08  # between training and validation error
-EXAMPLE = Path(__file__).parents[2] / "notebooks" / "example_learning_curve.json"
+EXAMPLE = shipped("notebooks") / "example_learning_curve.json"
 FEW_VALIDATION_IMAGES = 100  # below, one wrong image more or less is a large step in the curve
 STILL_FALLING = (
     0.95  # ratio of a validation loss to the lowest before, below which it has not reached a plateau

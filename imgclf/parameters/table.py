@@ -203,6 +203,7 @@ PARAMETERS = {
             "several: one per epoch, the last repeats",
             ("02",),
             above=0,
+            maximum=1,
             tutorial="rf_lrPerMb",
             idle_with=NO_EPOCHS,
         ),
@@ -341,7 +342,7 @@ PARAMETERS = {
             "grid",
             "str",
             "input_size: 120, 240, 360",
-            "parameter grid: NAME: VALUE, VALUE; NAME: VALUE, VALUE",
+            "parameter grid of a sweep: NAME: VALUE, VALUE; NAME: VALUE, VALUE; empty: no sweep",
             ("07",),
         ),
         Parameter(

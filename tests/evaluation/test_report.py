@@ -8,9 +8,9 @@ import pytest
 
 from imgclf import ImgclfError, files
 from imgclf.data.dataset import Image
-from imgclf.evaluation import report
+from imgclf.evaluation import metrics, report
 from imgclf.evaluation.metrics import Evaluation
-from support.evaluations import by_hand
+from support.evaluations import by_hand, evaluated
 
 
 def test_evaluation_json_holds_the_documented_figures(tmp_path):
@@ -52,6 +52,66 @@ def test_table_shows_accuracies_with_intervals_and_baselines():
         "chance level, class-averaged              33%",
         "majority-class baseline, overall          40%",
     ]
+
+
+class TestInWords:
+    def figures(self, **changes: object) -> dict:
+        return {**report.summary(by_hand()), "dataset_name": "fruit", "evaluated_on": "test", **changes}
+
+    def test_the_accuracy_is_a_title_and_what_it_means_for_new_images(self):
+        wanted = {
+            "overall_accuracy": 0.9444,
+            "overall_accuracy_interval": [0.883, 0.979],
+            "largest_share": 0.44,
+        }
+        assert report.in_words(self.figures(images=1080, **wanted)).splitlines() == [
+            "fruit: 94% of 1,080 test images labelled correctly (88% to 98%)",
+            "On average, about 94 of 100 new images like these are labelled correctly (88 to 98 at 95 % "
+            "confidence); always answering with the most common label would get 44.",
+        ]
+
+    def test_an_accuracy_above_99_percent_is_counted_in_a_thousand_images(self):
+        wanted = {"overall_accuracy": 0.996, "overall_accuracy_interval": [0.99, 0.999]}
+        assert "about 996 of 1,000 new images" in report.in_words(self.figures(**wanted))
+        assert "(990 to 999 at 95 % confidence)" in report.in_words(self.figures(**wanted))
+
+    def test_an_accuracy_that_may_be_that_of_the_baseline_is_called_so(self):
+        text = report.in_words(self.figures(overall_accuracy_interval=[0.35, 0.93], largest_share=0.4))
+        assert text.endswith("would get 40. The difference between the two may be chance.")
+
+    def test_training_images_have_a_warning_in_place_of_a_meaning(self):
+        title, warning = report.in_words(self.figures(evaluated_on="train")).splitlines()
+        assert title == "fruit: 70% of 10 training images labelled correctly (35% to 93%)"
+        assert warning == "CAREFUL: on the TRAINING IMAGES; this overestimates the accuracy on new images"
+
+    def test_images_that_are_gone_are_named(self):
+        found = replace(by_hand(), missing=("d.jpg",), missing_labels=("a",))
+        assert "CAREFUL: 1 of 11 images are gone" in report.in_words(
+            self.figures(missing=report.summary(found)["missing"])
+        )
+
+
+class TestFrame:
+    def test_it_has_the_figures_of_the_table(self):
+        frame = report.frame(report.summary(by_hand()))
+        assert frame.columns.tolist() == ["images", "accuracy", "95 % interval", "ROC area"]
+        assert frame.loc["a"].tolist() == ["4", "75%", "19% to 99%", "0.88"]
+        assert frame.loc["overall accuracy"].tolist() == ["10", "70%", "35% to 93%", ""]
+        assert frame.loc["majority-class baseline, overall"].tolist() == ["", "40%", "", ""]
+
+    def test_a_label_with_the_name_of_a_row_keeps_its_own(self):
+        label = "overall accuracy"
+        frame = report.frame(
+            report.summary(metrics.evaluate([label, "b"], ["1", "2"], [label, "b"], np.eye(2), np.eye(2)))
+        )
+        assert frame.loc[label, "images"].tolist() == ["1", "2"]
+
+    def test_of_many_labels_it_has_the_lowest_accuracies_and_says_how_many_others_there_are(self):
+        frame = report.frame(report.summary(evaluated(report.MOST_LINES + 1)))
+        assert len(frame) == report.WORST + 5
+        assert (
+            frame.index[report.WORST] == f"{report.MOST_LINES + 1 - report.WORST} labels of higher accuracy"
+        )
 
 
 def test_notice_warns_about_training_images():

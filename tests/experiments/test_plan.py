@@ -15,7 +15,7 @@ from imgclf.downloads import TRANSIENT, DownloadError
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, plan, provenance, sequence
 from imgclf.images import decoding
-from support import in_process
+from support import cells, in_process
 from support.networks import write_tiny_network
 from support.pictures import picture, write_colours
 
@@ -38,6 +38,21 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def planned(capsys: pytest.CaptureFixture) -> dict[str, str]:
     """What the plan says about each notebook."""
     return dict(re.findall(r"^(0\d_\w+) +(runs.*|up to date.*)$", capsys.readouterr().out, re.MULTILINE))
+
+
+class TestMadeWith:
+    def test_parameters_that_are_not_default_are_named_if_they_decided_the_results(self, folder):
+        text = plan.made_with("colours")
+        assert text.startswith("Parameters that are not default: ") and "svm_c = [0.1, 1.0]" in text
+        assert "\n" not in text and "dataset_name" not in text and "epochs" not in text
+
+    def test_defaults_are_called_so(self, data_dir):
+        assert plan.made_with("colours") == "All parameters have their defaults."
+
+    def test_an_edited_split_is_named(self, folder):
+        with (folder.proc / "split.tsv").open("a") as file:
+            file.write("\n")
+        assert plan.made_with("colours").endswith("\nThe split was edited by hand, in split.tsv.")
 
 
 class TestWithoutFrom:
@@ -157,7 +172,7 @@ class TestWithoutFrom:
     def test_values_in_the_cells_count_as_those_that_are_given(self, folder, ran, tmp_path, monkeypatch):
         own = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "own", ignore=shutil.ignore_patterns(".*"))
         monkeypatch.setattr(notebooks, "NOTEBOOKS", own)
-        notebooks.change_defaults(folder.values | {"l2_normalize": False})
+        cells.edit(**folder.values | {"l2_normalize": False})
         sequence.run({})
         assert ran == ["04_train_svm", "05_evaluate"]
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from imgclf.annotation.annotations import Annotations
 from imgclf.annotation.suspects import out_of_sample_scores
 from imgclf.data import dataset
 from imgclf.evaluation import report
-from imgclf.experiments import notebooks, plan, provenance
+from imgclf.experiments import notebooks, plan, provenance, recording
 from imgclf.images import decoding
 from support import in_process
 from support.networks import write_tiny_network
@@ -351,8 +352,10 @@ class TestTheStateOfAFolderOfImages:
 class TestTheTableOfFiles:
     def test_has_each_file_that_the_notebooks_write(self, finished):
         paths = (path.relative_to(finished.proc) for path in finished.proc.rglob("*") if path.is_file())
-        # Copies are kept under the contents that they belong to, and need no record.
-        written = {path.as_posix() for path in paths if path.parts[0] not in (provenance.FOLDER, "copies")}
+        # Copies are kept under the contents that they belong to, and need no record; nor does the report, which no
+        # stage reads and which says when it was made.
+        without = (provenance.FOLDER, "copies", recording.REPORT)
+        written = {path.as_posix() for path in paths if path.parts[0] not in without}
         stored = [json.loads(path.read_text()) for path in (finished.proc / provenance.FOLDER).iterdir()]
         assert written == {name for each in stored for name in each["outputs"]}
 
@@ -365,3 +368,13 @@ class TestTheTableOfFiles:
                 if name.endswith(".png")
             }
             assert set(saved) == in_table
+
+
+def test_a_record_has_the_run_time_and_the_peak_memory_and_earlier_ones_without_them_are_read(folder):
+    folder.run("05")
+    made = provenance.read("colours", "05")
+    assert 0 < made.seconds < 60 and 50 < made.peak_memory_mb < 100_000
+    path = folder.proc / "made_with" / "05.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in stored.items() if k not in ("seconds", "peak_memory_mb")}))
+    assert provenance.read("colours", "05") == replace(made, seconds=0.0, peak_memory_mb=0.0)

@@ -20,6 +20,7 @@ from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, sequence
 from imgclf.images import decoding
+from support import cells
 from support.evaluations import by_hand
 from support.pictures import picture, write_colours
 
@@ -92,9 +93,9 @@ def continued(fine_tuned: Run, data_dir: Path) -> Path:
 )
 def test_a_run_of_another_data_set_in_the_folder_of_the_cells_is_announced(cells, given, warns):
     lines = sequence._other_folder({"dataset_name": "fashion_texture", **cells, **given}, given)
-    assert [line.startswith("CAREFUL: images_dir is that of the notebooks' cells") for line in lines] == [
-        True
-    ] * warns
+    assert [
+        line.startswith("CAREFUL: images_dir is still /a, and its images are called") for line in lines
+    ] == [True] * warns
 
 
 @pytest.mark.notebooks
@@ -104,10 +105,10 @@ class TestFineTunedNetwork:
         header, _, rest = fine_tuned.command.stdout.partition("\n\n")
         assert header.splitlines()[:3] == [
             f"36 images in {fine_tuned.folder}",
-            'dataset_name = "colours"',
-            f'images_dir = "{fine_tuned.folder}"',
+            'dataset_name = "colours" (-p)',
+            f'images_dir = "{fine_tuned.folder}" (-p)',
         ]
-        assert 'classifier = "svm_dnn_refined"' in header and "seed" not in header
+        assert 'classifier = "svm_dnn_refined" (-p)' in header and "seed" not in header
         assert [line.split()[0] for line in rest.splitlines()[:5]] == [
             "01_prepare_data",
             "02_refine_dnn",
@@ -172,7 +173,7 @@ class TestFineTunedNetwork:
         copies = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "notebooks")
         monkeypatch.setattr(notebooks, "NOTEBOOKS", copies)
         changes = {"images_dir": str(fine_tuned.folder), "classifier": "svm_dnn_refined"}
-        notebooks.change_defaults({"dataset_name": "colours", **changes})
+        cells.edit(dataset_name="colours", **changes)
         name, folder = sequence.run({"svm_c": [1.0]}, start_from="04")
         assert name == "colours" and (folder / "05_evaluate.ipynb").exists()
         printed = sequence.closing_report(name, folder)
@@ -210,18 +211,18 @@ def test_parameters_that_are_not_default_are_listed_before_a_run_begins(tmp_path
     monkeypatch.setattr(notebooks, "NOTEBOOKS", copies)
     chosen = [path for path in notebooks.paths() if path.name[:2] in ("01", "02", "03")]
     assert sequence.changed_parameters(chosen, {}) == []
-    notebooks.change_defaults({"images_dir": "/garments", "epochs": 9})
+    cells.edit(images_dir="/garments", epochs=9)
     assert sequence.changed_parameters(chosen, {"dataset_name": "fruit", "seed": 0, "grid": "x"}) == [
-        'dataset_name = "fruit"',
-        'images_dir = "/garments"',
-        "epochs = 9",
+        'dataset_name = "fruit" (-p)',
+        'images_dir = "/garments" (the cell of 01, 02, 03)',
+        "epochs = 9 (the cell of 02)",
     ]
     edited = (copies / "02_refine_dnn.ipynb").read_text(encoding="utf-8").replace("/garments", "/coats")
     (copies / "02_refine_dnn.ipynb").write_text(edited, encoding="utf-8")
     assert sequence.changed_parameters(chosen, {}) == [
-        'images_dir = "/garments" in 01, 03',
-        'images_dir = "/coats" in 02',
-        "epochs = 9",
+        'images_dir = "/garments" (the cell of 01, 03)',
+        'images_dir = "/coats" (the cell of 02)',
+        "epochs = 9 (the cell of 02)",
     ]
 
 

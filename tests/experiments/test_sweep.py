@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from imgclf import ImgclfError, cli
 from imgclf.experiments import notebooks, sweep, trials
 from imgclf.images import decoding
+from support import cells
 from support.networks import write_tiny_network
 from support.pictures import write_colours
 
@@ -255,7 +256,7 @@ def test_each_trial_has_the_near_duplicates_of_the_grid_or_of_01(
     assert found == ["ignored", "ignored", "together", "together"]
     shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "own", ignore=shutil.ignore_patterns(".*"))
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "own")
-    notebooks.change_defaults({"near_duplicates": "left out"})  # as imgclf set
+    cells.edit(near_duplicates="left out")
     assert near_duplicates_of_trials(data_dir, colour_folder, "seed: 3") == ["left out"]
 
 
@@ -272,7 +273,7 @@ def test_trials_are_tested_whatever_the_cells_say(data_dir, colour_folder, tmp_p
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "own")
     fingerprints = set()
     for left_over in ("test", "train"):
-        notebooks.change_defaults({"evaluate_on": left_over})  # as imgclf set
+        cells.edit(evaluate_on=left_over)
         with pytest.raises(ImgclfError, match="no kernel"):
             sweep.run("colours", str(colour_folder), "seed: 3")
         fingerprints.add(json.loads((data_dir / "proc/colours@seed=3/trial.json").read_text())["fingerprint"])

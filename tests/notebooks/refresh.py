@@ -26,11 +26,11 @@ def clean(notebook: nbformat.NotebookNode) -> None:
 
 
 def main() -> None:
-    notebooks.change_defaults(None)
     with tempfile.TemporaryDirectory() as data:
         os.environ["IMGCLF_DATA"] = data
         for path in notebooks.paths():
             notebook = nbformat.read(path, as_version=4)
+            notebooks.parameters_cell(notebook, path.name).source = notebooks.cell_source(path.name[:2])
             NotebookClient(
                 notebook,
                 kernel_name="python3",

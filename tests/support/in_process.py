@@ -13,7 +13,7 @@ import nbformat
 import pytest
 
 from imgclf import plots
-from imgclf.experiments import notebooks
+from imgclf.experiments import notebooks, tracking
 from support.networks import write_tiny_network
 from support.pictures import write_colours
 
@@ -45,12 +45,13 @@ class Silent:
 
 
 def leave_out_what_is_shown(patch: pytest.MonkeyPatch) -> None:
-    """Replace pictures, widgets and progress bars."""
+    """Replace pictures, widgets and progress bars; nothing is handed in to MLflow, which takes seconds."""
     for name in SHOWN:
         patch.setattr(plots, name, nothing)
     for module, name in ((annotator, "Annotator"), (results, "ResultsBrowser"), (charts, "feature_map")):
         patch.setattr(module, name, nothing)
     patch.setattr(charts, "LiveTraining", Silent)
+    patch.setattr(tracking, "hand_in_all", str)
     for name in ("progress", "transfer", "counted"):
         patch.setattr(progress, name, lambda *_, **__: Silent())
 

@@ -1,0 +1,361 @@
+"""Runs are handed in to MLflow: completely, once, and without harm where that cannot be."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import pytest
+
+from imgclf import files
+from imgclf.experiments import runs, tracking
+from support import mlflow_copies
+from support.mlflow_copies import copies, with_client
+
+pytestmark = pytest.mark.slow
+
+PARAMETERS = {"classifier": "svm", "epochs": 5, "learning_rate": [0.1, 0.01], "augment": True, "engine": ""}
+METRICS = {
+    "overall accuracy": 0.9216,
+    "overall accuracy low": 1 / 3,
+    "accuracy of class hat & coat": 0.5,
+    "accuracy of class hat # coat": 0.25,
+    "ROC area of class grün": 1.0,
+}
+RECORDED = {
+    "metrics": METRICS,
+    "curves": {
+        "out-of-fold accuracy over C": [[0.001, 0.5], [0.1, 0.75], [10, 0.625]],
+        "validation error": [[0, 0.5], [1, 0.25]],
+    },
+    "counts": {"train": {"hat & coat": 9}, "test": {"hat & coat": 3}},
+    "about": {"git commit": "1234abcd", "python": "3.11.7"},
+    "seconds": {"02": 1.25, "05": 2.5},
+    "peak_memory_mb": {"05": 512.5},
+}
+SENTENCE = "the runs are kept as files in runs/ and handed in with the next one"
+
+
+@pytest.fixture(autouse=True)
+def own_store(monkeypatch):
+    """The store in the data folder, whatever the tests are started with."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def finished(name: str = "fruit", *, values=None, **changes) -> runs.Run:
+    run = runs.start(runs.BY_RUN, name, PARAMETERS, values=values)
+    (run.folder / "evaluation.json").write_text("{}")
+    (run.folder / "notebooks").mkdir()
+    (run.folder / "notebooks" / "05_evaluate.ipynb").write_text("cells")
+    return runs.finish(run, **{**RECORDED, **changes})
+
+
+def handed_in_by(uri: str = "") -> list[str]:
+    """The ids of the runs' copies, as the runs have noted them."""
+    return [run.handed_in[uri or tracking.own_uri()] for run in runs.all_runs()]
+
+
+def test_a_copy_has_all_that_was_recorded():
+    run = finished(values={"epochs": 5})
+    run = runs.change(run, note="a *new* lamp", tags=["good", "lamp=new", "sehr gut!"])
+    assert tracking.hand_in_all() == ""
+    (copy,) = copies()
+    (noted,) = runs.all_runs()
+    assert noted.handed_in == {tracking.own_uri(): copy["id"]}
+    assert (copy["experiment"], copy["name"], copy["status"]) == ("fruit", run.name, "FINISHED")
+    assert (copy["start"], copy["end"]) == (run.time.timestamp() * 1000, run.time.timestamp() * 1000 + 3750)
+    assert copy["params"] == {name: str(value) for name, value in PARAMETERS.items()}
+    assert copy["metrics"] == {
+        "overall accuracy": 0.9216,
+        "overall accuracy low": 1 / 3,
+        "accuracy of class hat _ coat": 0.5,
+        "accuracy of class hat _ coat 2": 0.25,
+        "ROC area of class grün": 1.0,
+        "train images of class hat _ coat": 9,
+        "test images of class hat _ coat": 3,
+        "seconds of notebook 02": 1.25,
+        "seconds of notebook 05": 2.5,
+        "peak memory of notebook 05 in MB": 512.5,
+        "out-of-fold accuracy over C": 0.625,
+        "C": 10,
+        "validation error": 0.25,
+    }
+    assert copy["curves"]["out-of-fold accuracy over C"] == [[0, 0.5], [1, 0.75], [2, 0.625]]
+    assert copy["curves"]["C"] == [[0, 0.001], [1, 0.1], [2, 10]]
+    assert copy["curves"]["validation error"] == [[0, 0.5], [1, 0.25]]
+    tags = copy["tags"]
+    assert tags["mlflow.note.content"] == "a *new* lamp" and tags["mlflow.source.git.commit"] == "1234abcd"
+    assert (tags["good"], tags["lamp"], tags["sehr gut_"]) == ("", "new", "sehr gut!")
+    assert (tags["imgclf.id"], tags["imgclf.python"]) == (run.id, "3.11.7")
+    assert (tags["imgclf.values"], tags["imgclf.kind"]) == ("epochs=5", "imgclf run")
+    assert copy["artifacts"] == ["evaluation.json", "notebooks/05_evaluate.ipynb"]
+
+
+def test_a_failed_run_is_handed_in_as_failed_and_one_in_progress_is_not():
+    runs.fail(runs.start(runs.BY_RUN, "fruit", {}), "no images")
+    runs.start(runs.BY_RUN, "fruit", {})
+    assert tracking.hand_in_all() == ""
+    (copy,) = copies()
+    assert (copy["status"], copy["tags"]["imgclf.error"]) == ("FAILED", "no images")
+
+
+def test_thousands_of_labels_and_long_texts_fit():
+    long = {"learning_rate": "0.1, " * 9000}
+    metrics = {f"accuracy of class {'long ' * 60}{k:04d}": k / 3000 for k in range(3000)}
+    run = runs.start(runs.BY_RUN, "fruit", long | {f"p{k}": k for k in range(250)})
+    runs.finish(run, metrics=metrics, note="n" * 20_000, about={f"a{k}": "x" * 9000 for k in range(120)})
+    assert tracking.hand_in_all() == ""
+    (copy,) = copies()
+    assert sorted(copy["metrics"].values()) == sorted(metrics.values())
+    assert len(copy["params"]) == 251 and len(copy["params"]["learning_rate"]) == 6000
+
+
+def test_four_processes_at_once_lose_nothing_and_hand_in_nothing_twice():
+    code = """
+from imgclf.experiments import runs, tracking
+for k in range(3):
+    runs.finish(runs.start(runs.BY_RUN, "fruit", {}), metrics={"overall accuracy": 0.5})
+    said = tracking.hand_in_all()
+    assert said == "", said
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
+    assert [process.wait(240) for process in processes] == [0, 0, 0, 0]
+    assert sorted(copy["tags"]["imgclf.id"] for copy in copies()) == sorted(run.id for run in runs.all_runs())
+    assert sorted(handed_in_by()) == sorted(copy["id"] for copy in copies()) and len(copies()) == 12
+
+
+def test_what_a_killed_process_had_begun_is_continued():
+    run = finished()
+    tracking.hand_in_all()
+    runs.update(run, handed_in={})
+    (copy,) = copies()
+    with_client(
+        "client.update_run(sys.argv[1], status='RUNNING')\nclient.set_tag(sys.argv[1], 'imgclf.python', '')",
+        copy["id"],
+    )
+    assert tracking.hand_in_all() == "" and handed_in_by() == [copy["id"]]
+    assert copies() == [copy]
+
+
+def test_artefacts_need_no_space_of_their_own():
+    run = finished()
+    tracking.hand_in_all()
+    (stored,) = (files.data_dir() / "mlflow_artifacts").rglob("evaluation.json")
+    assert stored.samefile(run.folder / "evaluation.json")
+
+
+def test_a_link_to_a_file_elsewhere_is_not_handed_in(tmp_path):
+    (tmp_path / "secret").write_text("of the user")
+    run = finished()
+    (run.folder / "picture.png").symlink_to(tmp_path / "secret")
+    assert tracking.hand_in_all() == ""
+    assert "picture.png" not in copies()[0]["artifacts"]
+
+
+def test_a_data_folder_with_any_letters_works_and_may_be_moved(tmp_path, monkeypatch):
+    old, new = tmp_path / "a b%20#ü?x@y:z", tmp_path / "moved"
+    monkeypatch.setenv("IMGCLF_DATA", str(old))
+    first = finished()
+    assert tracking.hand_in_all() == "" and (old / "mlflow.db").stat().st_size > 100_000
+    shutil.move(old, new)
+    monkeypatch.setenv("IMGCLF_DATA", str(new))
+    second = finished()
+    assert tracking.hand_in_all() == "" and not old.exists()
+    found = {copy["tags"]["imgclf.id"]: copy for copy in copies()}
+    assert len(copies()) == 2 and found.keys() == {first.id, second.id}
+    assert found[first.id]["artifacts"] == found[second.id]["artifacts"] != []
+
+
+def test_a_deleted_database_is_made_again():
+    finished()
+    tracking.hand_in_all()
+    (files.data_dir() / "mlflow.db").unlink()
+    assert tracking.hand_in_all() == ""
+    assert [copy["id"] for copy in copies()] == handed_in_by()
+
+
+def test_without_runs_nothing_is_made():
+    assert tracking.hand_in_all() == "" and not files.data_dir().exists()
+
+
+def test_nothing_of_mlflow_is_loaded_and_nothing_printed():
+    finished()
+    code = "import sys\nfrom imgclf.experiments import tracking\nassert tracking.hand_in_all() == ''\nassert 'mlflow' not in sys.modules and 'sqlalchemy' not in sys.modules"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert handed_in_by() != []
+
+
+def test_without_mlflow_nothing_happens_unless_a_server_is_named(monkeypatch):
+    finished()
+    monkeypatch.setattr(tracking, "is_installed", lambda: False)
+    assert tracking.hand_in_all() == ""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    said = tracking.hand_in_all()
+    assert said == "MLFLOW_TRACKING_URI is set, but MLflow is not installed; pip install 'imgclf[history]'"
+
+
+# What people change
+
+
+def test_what_is_changed_on_mlflows_page_is_taken_over():
+    runs.change(finished(), tags=["old", "sehr gut!"])
+    tracking.hand_in_all()
+    (copy,) = copies()
+    with_client(
+        "run = sys.argv[1]\nclient.update_run(run, name='the good one')\nclient.set_tag(run, 'mlflow.note.content', 'from the page')\n"
+        "client.set_tag(run, 'lamp', 'new')\nclient.set_tag(run, 'best', '')\nclient.delete_tag(run, 'old')",
+        copy["id"],
+    )
+    assert tracking.hand_in_all() == ""
+    (run,) = runs.all_runs()
+    assert (run.name, run.note) == ("the good one", "from the page")
+    assert sorted(run.tags) == ["best", "lamp=new", "sehr gut!"]
+
+
+def test_what_is_changed_here_gets_to_mlflow_and_here_counts_where_both_changed():
+    run = runs.change(finished(), note="first", tags=["old", "both"])
+    tracking.hand_in_all()
+    with_client("client.set_tag(sys.argv[1], 'mlflow.note.content', 'page')", handed_in_by()[0])
+    runs.change(run, name="mine", note="here", tags=["new", "both"])
+    assert tracking.hand_in_all() == ""
+    (copy,) = copies()
+    assert (copy["name"], copy["tags"]["mlflow.note.content"]) == ("mine", "here")
+    assert {"new", "both"} <= copy["tags"].keys() and "old" not in copy["tags"]
+    assert runs.all_runs()[0].note == "here"
+
+
+def test_a_run_deleted_here_is_deleted_in_mlflow():
+    runs.delete(finished())  # was never there
+    run = finished()
+    kept = finished()
+    tracking.hand_in_all()
+    runs.delete(runs.find(run.id))
+    assert tracking.hand_in_all() == ""
+    stages = {copy["tags"]["imgclf.id"]: copy["stage"] for copy in copies()}
+    assert stages == {run.id: "deleted", kept.id: "active"}
+    assert len([*(files.data_dir() / "mlflow_artifacts").iterdir()]) == 1
+    assert [*(runs.root() / tracking.TO_DELETE).iterdir()] == []
+
+
+def test_a_run_deleted_on_mlflows_page_stays_as_files_and_is_not_handed_in_again():
+    run = finished()
+    tracking.hand_in_all()
+    with_client("client.delete_run(sys.argv[1])", handed_in_by()[0])
+    runs.change(run, note="still here")
+    assert tracking.hand_in_all() == "" and [copy["stage"] for copy in copies()] == ["deleted"]
+    assert run.folder.is_dir()
+
+
+def test_after_an_experiment_is_deleted_on_mlflows_page_new_runs_have_another():
+    finished()
+    tracking.hand_in_all()
+    with_client("client.delete_experiment(client.get_experiment_by_name('fruit').experiment_id)")
+    finished()
+    assert tracking.hand_in_all() == ""
+    assert sorted((copy["experiment"], copy["stage"]) for copy in copies()) == [
+        ("fruit", "deleted"),
+        ("fruit (2)", "active"),
+    ]
+
+
+# Where it cannot be
+
+
+@pytest.mark.service
+def test_what_an_unreachable_server_misses_is_handed_in_when_it_is_there(tmp_path, monkeypatch):
+    port = mlflow_copies.free_port()
+    uri = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{port}")
+    run = finished()
+    assert tracking.hand_in_all() == f"MLflow: no connection to {uri}; {SENTENCE}"
+    assert runs.find(run.id) == run
+    other = finished("coats", metrics={f"accuracy of class {k}": k / 900 for k in range(900)})
+    with mlflow_copies.server(tmp_path / "server", port):
+        assert tracking.hand_in_all() == ""
+        found = {copy["tags"]["imgclf.id"]: copy for copy in copies(uri)}
+        assert found.keys() == {run.id, other.id}
+        assert sorted(handed_in_by(uri)) == sorted(copy["id"] for copy in found.values())
+        assert found[run.id]["artifacts"] == ["evaluation.json", "notebooks/05_evaluate.ipynb"]
+        assert len(found[other.id]["metrics"]) > 900
+        runs.change(runs.find(run.id), note="later")
+        runs.delete(runs.find(other.id))
+        assert tracking.hand_in_all() == ""
+        found = {copy["tags"]["imgclf.id"]: copy for copy in copies(uri)}
+        assert found[run.id]["tags"]["mlflow.note.content"] == "later"
+        assert found[other.id]["stage"] == "deleted"
+    assert "secret" not in (run.folder / "run.json").read_text()
+    assert not (files.data_dir() / "mlflow.db").exists()
+
+
+def test_a_server_that_does_not_answer_costs_seconds(monkeypatch):
+    run = finished()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")  # the user's own
+        begun = time.monotonic()
+        assert tracking.hand_in_all() == f"MLflow: {uri} does not answer; {SENTENCE}"
+        assert time.monotonic() - begun < 30
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+        assert tracking.hand_in_all(seconds=5) == f"MLflow: not done after 5 s; {SENTENCE}"
+    assert runs.find(run.id) == run
+
+
+def test_a_locked_database_costs_seconds_and_gets_the_run_later():
+    finished()
+    tracking.hand_in_all()
+    finished()
+    with closing(sqlite3.connect(files.data_dir() / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        begun = time.monotonic()
+        assert tracking.hand_in_all() == f"MLflow: the database is locked; {SENTENCE}"
+        assert time.monotonic() - begun < 40
+    assert tracking.hand_in_all() == "" and len(copies()) == 2
+
+
+def test_a_damaged_database_is_named():
+    finished()
+    (files.data_dir() / "mlflow.db").write_bytes(b"no database " * 100)
+    said = tracking.hand_in_all()
+    assert said == f"MLflow: mlflow.db is damaged; delete it, and it is made again from runs/; {SENTENCE}"
+
+
+def test_a_full_disk_is_named_and_the_run_is_handed_in_later():
+    run = finished()
+    # The limit of a file's size stands for the disk: SQLite and copies meet it as they meet a full one.
+    code = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\nfrom imgclf.experiments import tracking\nprint(tracking.hand_in_all())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.startswith("MLflow: the disk is full") and SENTENCE in ended.stdout
+    assert runs.find(run.id) == run
+    assert tracking.hand_in_all() == "" and len(copies()) == 1
+
+
+def test_a_database_that_cannot_be_written_is_named():
+    finished()
+    (files.data_dir() / "mlflow.db").mkdir()
+    assert tracking.hand_in_all() == f"MLflow: no permission to write mlflow.db; {SENTENCE}"
+
+
+def test_a_process_killed_at_any_time_leaves_what_the_next_one_completes():
+    run = finished()
+    for milliseconds in (1500, 2500, 3500, 4500):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "imgclf.experiments.mlflow_store"],
+            env=tracking.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(milliseconds / 1000)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert tracking.hand_in_all() == ""
+    (copy,) = copies()
+    assert (copy["tags"]["imgclf.id"], copy["status"]) == (run.id, "FINISHED")
+    assert json.loads((run.folder / "run.json").read_text())["handed_in"] == {tracking.own_uri(): copy["id"]}
