@@ -184,12 +184,7 @@ def end(number: str, namespace: Mapping[str, Any]) -> None:
 
 
 def write(number: str, values: Mapping[str, Value]) -> None:
-    """Write the record of a stage whose outputs are on disk, made from what is there now.
-
-    Parameters
-    ----------
-    values : at least the parameters of its notebook.
-    """
+    """Write the record of a stage whose outputs are on disk; `values` has at least its parameters."""
     disk = _Disk(str(values["dataset_name"]))
     _finish(number, values, _inputs(number, values, disk), disk, code=_code_sha256(number, {}))
 

@@ -13,6 +13,7 @@ from imgclf.evaluation.metrics import Evaluation
 from imgclf.experiments import notebooks, plan, provenance, sequence
 from imgclf.parameters import Value
 
+NOTHING_CHANGED = "Nothing changed"
 STAGES = ("01", "02", "03", "04", "05")  # what follows from changed labels and images
 
 
@@ -64,7 +65,7 @@ def compared(dataset_name: str, before: Evaluation) -> str:
         np.array_equal(getattr(before, name), getattr(after, name)) for name in ("truth", "scores")
     ):
         return (
-            "Nothing changed: the test images, their labels and their scores are those of the last run; "
+            f"{NOTHING_CHANGED}: the test images, their labels and their scores are those of the last run; "
             f"overall accuracy {after.overall_accuracy}"
         )
     return str(comparison.compare_after_changes(before, after))

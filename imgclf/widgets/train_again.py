@@ -19,6 +19,7 @@ COMMAND = (sys.executable, "-m", "imgclf.cli", "run", "--changed", "-p")
 TIP = "Run what follows from changed labels and images, and compare the accuracy before and after"
 NEXT = "To see the new results in this notebook, run all its cells again."
 LABELS_CHANGED = "Labels were changed while it ran: press Train again."
+INTERRUPTED = 130  # the exit code of the command after Ctrl-C or SIGTERM
 CHUNK_BYTES = 2**16
 
 
@@ -53,24 +54,24 @@ class TrainAgain(VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _begin(self) -> None:
         from imgclf.experiments import retraining, sequence  # not before: they load papermill
 
-        try:
-            before = retraining.earlier(self._dataset.name)
-            labels = Journal(self._dataset.folder).fingerprint()
-        except ImgclfError as error:
-            self._show(f"Not done: {error}")
-            return
         own = {
             "IMGCLF_DATA": str(files.data_dir()),
             "PYTHONIOENCODING": "utf-8",
             **dict.fromkeys(("PYTHONUNBUFFERED", sequence.LIVE), "1"),
         }
-        self._process = subprocess.Popen(
-            [*COMMAND, f"dataset_name={self._dataset.name}"],
-            env={**os.environ, **own},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        try:
+            before = retraining.earlier(self._dataset.name)
+            labels = Journal(self._dataset.folder).fingerprint()
+            self._process = subprocess.Popen(
+                [*COMMAND, f"dataset_name={self._dataset.name}"],
+                env={**os.environ, **own},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        except (ImgclfError, OSError) as error:  # OSError: the machine starts no process
+            self._show(f"Not done: {error}")
+            return
         self._set_running(True)
         self.follower = threading.Thread(
             target=self._follow, args=(self._process, before, labels), daemon=True
@@ -87,7 +88,9 @@ class TrainAgain(VBox):  # type: ignore[misc]  # ipywidgets has no types
         """Show what the process prints, then its result; in another thread, where nothing is printed."""
         try:
             said = self._show_output(process).strip().rpartition("\n")[2].removeprefix("imgclf: ")
-            lines = [f"Not done: {said or 'stopped'}"] if process.returncode else self._result(before)
+            if self.stop.disabled and process.returncode != INTERRUPTED:  # before it could say so
+                said = "stopped"
+            lines = [f"Not done: {said}"] if process.returncode else self._result(before)
             if _labels_changed(self._dataset, labels):
                 lines.append(LABELS_CHANGED)
             self._show(*lines)
@@ -114,7 +117,8 @@ class TrainAgain(VBox):  # type: ignore[misc]  # ipywidgets has no types
         except ImgclfError as error:  # another run has just begun
             return [f"Not compared: {error}"]
         self._on_end()
-        return [*compared.splitlines(), NEXT]
+        is_new = not compared.startswith(retraining.NOTHING_CHANGED)
+        return [*compared.splitlines(), *([NEXT] if is_new else [])]
 
     def _show(self, *lines: str) -> None:
         self.text.value = "<br>".join(map(escape, lines))

@@ -12,7 +12,7 @@ from imgclf.data import dataset
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, provenance, retraining, sequence
 from imgclf.images import decoding
-from support import in_process
+from support import cells, in_process
 from support.networks import write_tiny_network
 from support.pictures import picture, write_colours
 
@@ -66,7 +66,7 @@ def test_the_parameters_are_those_of_the_last_results_and_not_those_of_the_noteb
 ):
     own = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "own", ignore=shutil.ignore_patterns(".*"))
     monkeypatch.setattr(notebooks, "NOTEBOOKS", own)
-    notebooks.change_defaults({"dataset_name": "colours", "seed": 3, "classifier": "dnn", "svm_c": [10.0]})
+    cells.edit(dataset_name="colours", seed=3, classifier="dnn", svm_c=[10.0])
     relabel_test_image(folder)
     ended = CliRunner().invoke(cli.main, ["run", "--changed"])  # of the data set in the cells
     assert (ended.exit_code, ended.stderr) == (0, "") and ran == [ALL[0], *ALL[2:]]

@@ -20,7 +20,7 @@ with warnings.catch_warnings():
     from imgclf.widgets.annotator import Annotator
     from imgclf.widgets.train_again import LABELS_CHANGED, NEXT, TrainAgain
 
-SECONDS = 120  # for a run, on a busy machine
+SECONDS = 300  # for a run, on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,14 @@ def test_without_a_change_it_says_so(annotator, folder):
     annotator.train_again.start.click()
     text = wait(annotator.train_again)
     assert text.startswith("Nothing changed: the test images, their labels and their scores are those of the")
+    assert text.endswith(f"overall accuracy {report.read_test_scores(folder.proc).overall_accuracy}")
+
+
+@pytest.mark.slow
+def test_stop_before_the_command_has_begun_says_so(annotator):
+    annotator.train_again.start.click()
+    annotator.train_again.stop.click()
+    assert wait(annotator.train_again) == "Not done: stopped"
 
 
 @pytest.mark.slow
