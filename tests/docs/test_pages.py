@@ -141,14 +141,15 @@ def test_each_name_of_the_package_on_a_page_exists():
         pkgutil.resolve_name(name)  # raises ImportError or AttributeError
 
 
-def test_python_snippet_of_the_readme_runs(tiny_network, colour_folder, tmp_path, monkeypatch, capsys):
-    (snippet,) = re.findall(r"^```python\n(.*?)^```", text(ROOT / "README.md"), re.MULTILINE | re.DOTALL)
+def test_first_python_snippet_of_serving_runs(tiny_network, colour_folder, tmp_path, monkeypatch, capsys):
+    page = ROOT / "docs" / "serving.md"
+    snippet, *_ = re.findall(r"^```python\n(.*?)^```", text(page), re.MULTILINE | re.DOTALL)
     model = trained(tiny_network, colour_folder).rename(tmp_path / "classifier.onnx")
     photograph = tmp_path / "photographs" / "blouse.jpg"
     photograph.parent.mkdir()
     photograph.write_bytes(decoding.jpeg(picture(COLOURS["green"], seed=9)))
     monkeypatch.chdir(tmp_path)
-    exec(compile(snippet, "README.md", "exec"), {})
+    exec(compile(snippet, page.name, "exec"), {})
     ((_, expected),) = Classifier.load(model).predict([Source(photograph)])
     assert expected.label == "green"
     assert (
