@@ -129,16 +129,20 @@ def write(run: Run) -> Run:
 
 def folder_name(run: Run) -> str:
     """Return what the folder of a run is called: time, data set, classifier and the like."""
-    from imgclf.experiments import trials  # here, since it loads all that evaluates
-
     words = [f"{run.time:%Y-%m-%d %H%M}", run.dataset_name, str(run.parameters.get("classifier", ""))]
-    if run.about.get("evaluated_on") == TRAIN:
-        words.append("on training images")
+    return " ".join(filter(None, [*words, circumstances(run)]))
+
+
+def circumstances(run: Run) -> str:
+    """Return what a person must know beside the accuracy: training images, and the values of a trial."""
+    words = ["on training images"] if run.about.get("evaluated_on") == TRAIN else []
     values = {
         name: value.rpartition("/")[2] if isinstance(value, str) else value  # of a path, the file
         for name, value in run.values.items()
         if name != "classifier"
     }
     if values:
+        from imgclf.experiments import trials  # here, since it loads all that evaluates
+
         words.append(trials.values_as_text(values))
-    return " ".join(filter(None, words))
+    return " ".join(words)
