@@ -127,11 +127,11 @@ def test_four_processes_at_once_lose_nothing_and_hand_in_nothing_twice():
 from imgclf.experiments.history import runs, tracking
 for k in range(2):
     runs.finish(runs.start(runs.BY_RUN, "fruit", {}), metrics={"overall accuracy": 0.5})
-    said = tracking.hand_in_all()
-    assert said == "", said
+    tracking.hand_in_all()  # on a busy machine some find the lock held, or no time left
 """
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
     assert [process.wait(240) for process in processes] == [0, 0, 0, 0]
+    assert tracking.hand_in_all() == ""
     assert sorted(copy["tags"]["imgclf.id"] for copy in copies()) == sorted(run.id for run in runs.all_runs())
     assert sorted(handed_in_by()) == sorted(copy["id"] for copy in copies()) and len(handed_in_by()) == 8
 
