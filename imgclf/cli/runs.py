@@ -112,7 +112,8 @@ def tag_run(text: str, tags: tuple[str, ...], remove: bool) -> None:
 @click.argument("texts", nargs=-1, required=True, metavar="ID...")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete_runs(texts: tuple[str, ...], yes: bool) -> None:
-    """Delete runs: their folders, and the weights that no other run needs. Results in proc/ stay.
+    """Delete runs: their folders, the weights that no other run needs, and with the next run their copies in
+    MLflow. Results in proc/ stay.
 
     Example: imgclf runs delete 3fa1 77c0
     """
@@ -148,6 +149,7 @@ def write_classifier(text: str, target: Path, replace: bool) -> None:
 
 def _row(run: "Run") -> Sequence[str]:
     from imgclf.experiments import runs
+    from imgclf.experiments.run import circumstances
 
     accuracy = run.metrics.get("overall accuracy")
     low, high = (run.metrics.get(f"overall accuracy {end}") for end in ("low", "high"))
@@ -157,7 +159,11 @@ def _row(run: "Run") -> Sequence[str]:
     words = ["" if run.status == runs.FINISHED else run.status]
     if run.error:
         words = [f"failed: {run.error[:LONGEST_ERROR]}{'…' * (len(run.error) > LONGEST_ERROR)}"]
-    words += [run.name if run.name != run.folder.name else "", *(f"#{tag}" for tag in run.tags)]
+    words += [
+        circumstances(run),
+        run.name if run.name != run.folder.name else "",
+        *(f"#{tag}" for tag in run.tags),
+    ]
     when, classifier = f"{run.time:%Y-%m-%d %H:%M}", str(run.parameters.get("classifier", ""))
     return run.short_id, when, run.dataset_name, classifier, shown, " ".join(filter(None, words))
 

@@ -1,1 +1,1 @@
-"""Experiments: running the notebooks in order, and sweeps over their parameters."""
+"""Experiments: running the notebooks in order, sweeps over their parameters, and the run history."""

@@ -5,8 +5,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from imgclf import ImgclfError
 from imgclf.experiments import notebooks
 
@@ -18,7 +16,7 @@ AVERAGES = {
     "overall accuracy": "overall accuracy",
     "overall class-averaged accuracy": "class-averaged accuracy",
 }
-DAMAGED = (ImgclfError, ValueError, LookupError, TypeError, AttributeError, nbformat.ValidationError)
+DAMAGED = (ImgclfError, OSError, ValueError, LookupError, TypeError, AttributeError)
 AS_PRINTED = "as printed, in whole percent"
 
 
@@ -28,6 +26,8 @@ def read(folder: Path) -> dict[str, Any] | None:
     paths = sorted(folder.glob("0[0-5]_*.ipynb")) if name else []
     if name is None or not paths:
         return None
+    import nbformat  # here, since each list of runs asks, and it takes a second to load
+
     values: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     errors = []
@@ -41,7 +41,7 @@ def read(folder: Path) -> dict[str, Any] | None:
             errors += [f"{each.ename}: {each.evalue}" for each in outputs if each.output_type == "error"]
             if path.name[:2] == "05":
                 metrics = _printed("".join(each.get("text", "") for each in outputs))
-        except (OSError, *DAMAGED) as error:
+        except (*DAMAGED, nbformat.ValidationError) as error:
             errors.append(f"{path.name}: cannot be read ({type(error).__name__})")
     if not errors and not metrics:
         errors = [f"ended after {paths[-1].stem}"]

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError, files, parameters
 from imgclf.data.split_check import TRAIN
 
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"  # status
@@ -102,6 +102,8 @@ def read(folder: Path) -> Run:
         wrong = [key for key, kind in KINDS.items() if not _is_of(getattr(run, key), kind)]
         if wrong or not re.fullmatch("[0-9a-f]{32}", run.id) or run.time.tzinfo is None:
             raise ValueError(f"{', '.join(wrong) or 'id or time'} of another type")
+        if run.dataset_name:  # of somebody else it may name another folder
+            parameters.check("dataset_name", run.dataset_name)
         if not all(len(point) == 2 for curve in run.curves.values() for point in curve):
             raise ValueError("a point of a curve has two numbers")
         return replace(run, tags=tuple(run.tags))
@@ -127,16 +129,20 @@ def write(run: Run) -> Run:
 
 def folder_name(run: Run) -> str:
     """Return what the folder of a run is called: time, data set, classifier and the like."""
-    from imgclf.experiments import trials  # here, since it loads all that evaluates
-
     words = [f"{run.time:%Y-%m-%d %H%M}", run.dataset_name, str(run.parameters.get("classifier", ""))]
-    if run.about.get("evaluated_on") == TRAIN:
-        words.append("on training images")
+    return " ".join(filter(None, [*words, circumstances(run)]))
+
+
+def circumstances(run: Run) -> str:
+    """Return what a person must know beside the accuracy: training images, and the values of a trial."""
+    words = ["on training images"] if run.about.get("evaluated_on") == TRAIN else []
     values = {
         name: value.rpartition("/")[2] if isinstance(value, str) else value  # of a path, the file
         for name, value in run.values.items()
         if name != "classifier"
     }
     if values:
+        from imgclf.experiments import trials  # here, since it loads all that evaluates
+
         words.append(trials.values_as_text(values))
-    return " ".join(filter(None, words))
+    return " ".join(words)

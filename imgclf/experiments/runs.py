@@ -206,6 +206,7 @@ def delete(run: Run) -> None:
             run.folder.rename(gone)  # so that no half of a run stays in the list
             tracking.delete_later(run)
             shutil.rmtree(gone)
+            shutil.rmtree(root() / RESTORED / run.id, ignore_errors=True)
             storage.remove_unused(root() / WEIGHTS, _folders())
 
 

@@ -204,8 +204,8 @@ def _trial(scanned: Dataset, values: dict[str, Value], progress: Callable[[int],
             "dataset_name": scanned.name,
             "images_dir": str(scanned.folder),
         }
-        run = runs.start(runs.TRIAL, scanned.name, given, values=values)
         try:
+            run = runs.start(runs.TRIAL, scanned.name, given, values=values)
             with runs.attempt(run), runs.executing(run):
                 trial = _run(trial, run.folder, scanned, parts, progress)
             recording.finish(run, {**given, "dataset_name": name})

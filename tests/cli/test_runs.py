@@ -41,9 +41,16 @@ def test_the_table_has_a_line_for_each_run_newest_first():
     assert f"{second.id[:8]}  " in of_coats and of_coats.endswith(
         "  coats     svm         92.2% (88% to 95%)  new lamp #good #old"
     )
-    assert of_hats.endswith("failed: " + ("no memory " * 20)[:60] + "…")
+    assert of_hats.endswith("failed: " + "no memory " * 6 + "…")
     assert lines[2] == f"{first.id[:8]}  2026-11-25 17:04  fruit     svm         92.2% (88% to 95%)"
     assert call("--dataset", "fruit").stdout.splitlines()[1:] == [" ".join(lines[2].split(" "))]
+
+
+def test_an_accuracy_on_training_images_and_the_values_of_a_trial_are_named():
+    finished(about={"evaluated_on": "train"})
+    runs.finish(runs.start(runs.TRIAL, "fruit", {"classifier": "dnn"}, values={"epochs": 5}), metrics=METRICS)
+    listed = call().stdout.splitlines()
+    assert sorted(line.partition(")")[2] for line in listed[1:]) == ["  epochs=5", "  on training images"]
 
 
 def test_without_runs_it_says_how_to_make_one():
@@ -162,6 +169,8 @@ def test_two_hundred_runs_are_printed_within_two_seconds_and_nothing_heavy_is_lo
     for k in range(199):
         (runs.root() / f"run {k}").mkdir()
         (runs.root() / f"run {k}" / "run.json").write_text(json.dumps({**stored, "id": f"{k:032x}"}))
+    runs.new_folder("fruit sweep")
+    (runs.root() / "2026-11-25_17-04-02").mkdir()  # of version 0.1.0, without a notebook
     code = (
         "import sys; from imgclf.cli import main; main(['runs'], standalone_mode=False); "
         "print([name for name in ('mlflow', 'torch', 'sklearn', 'onnx', 'pandas', 'scipy', 'nbformat') "

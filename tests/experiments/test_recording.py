@@ -3,17 +3,22 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 
-from imgclf import files
+from imgclf import files, svm
 from imgclf.classifier import storage
 from imgclf.classifier.model import Classifier
 from imgclf.data import dataset, split
 from imgclf.evaluation import metrics, report
-from imgclf.experiments import environment, notebooks, provenance, recording, runs
+from imgclf.experiments import environment, execution, notebooks, provenance, recording, runs
+from imgclf.finetuning import record as finetuning
+from imgclf.finetuning.learning_curve import Epoch
+from support.classifiers import trained_as
 from support.in_process import Folder
 from support.pictures import COLOURS
 
@@ -70,6 +75,23 @@ def test_parameters_counts_curves_and_circumstances_are_recorded(folder, capsys)
     assert {accuracy for _, accuracy in run.curves["training accuracy over C"]} <= {1.0}
     assert set(run.seconds) == set(run.peak_memory_mb) == {"01", "02", "03", "04", "05"}
     assert run.seconds["03"] == provenance.read("colours", "03").seconds > 0
+
+
+def test_the_learning_curve_of_a_fine_tuned_network_is_recorded_and_not_with_an_svm(colour_folder):
+    proc = trained_as("dnn", colour_folder).parent
+    nan = float("nan")
+    epochs = (Epoch(0, nan, nan, 0.5, 0.7), Epoch(1, 0.4, 0.3, 0.25, 0.6))
+    finetuned = replace(finetuning.read(proc), epochs=epochs)
+    finetuning.write(proc, svm.read(proc / files.DNN_HEAD), finetuned)
+    curves = recording._curves(proc, "dnn")
+    run = runs.finish(runs.start(runs.BY_HAND, "colours", {}), curves=curves)
+    assert run.curves == {
+        "training loss": [[1.0, 0.4]],
+        "training error": [[1.0, 0.3]],
+        "validation loss": [[0.0, 0.7], [1.0, 0.6]],
+        "validation error": [[0.0, 0.5], [1.0, 0.25]],
+    }
+    assert recording._curves(proc, "svm") == {}
 
 
 def test_files_of_the_evaluation_and_the_executed_notebook_are_copied(folder, capsys):
@@ -137,6 +159,26 @@ def test_five_runs_on_one_network_store_its_weights_once_and_deleting_all_remove
     assert len(list(weights.iterdir())) == 1
     runs.delete(found[4])
     assert list(weights.iterdir()) == [] and runs.all_runs() == []
+
+
+@pytest.mark.notebooks
+@pytest.mark.slow
+def test_stepping_through_05_in_a_kernel_records_a_run_with_the_notebook_and_its_outputs(folder, tmp_path):
+    path = recording._path_of("05")
+    execution.execute(path, tmp_path, {"dataset_name": "colours"})
+    printed = "".join(
+        output.get("text", "")
+        for cell in nbformat.read(tmp_path / path.name, as_version=4).cells
+        for output in cell.get("outputs", ())
+    )
+    assert f"{LINE}; report: proc/colours/report.html\n" in printed
+    (run,) = runs.all_runs()
+    assert run.kind == runs.BY_HAND and run.seconds["05"] > 0 and run.peak_memory_mb["05"] > 50
+    kept = nbformat.read(run.folder / path.name, as_version=4)
+    assert any(
+        "image/png" in output.get("data", {}) for cell in kept.cells for output in cell.get("outputs", ())
+    )
+    assert (run.folder / "report.html").read_bytes() == (folder.proc / "report.html").read_bytes()
 
 
 def test_a_notebook_that_a_run_executes_writes_into_it(folder, capsys):

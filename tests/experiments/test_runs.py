@@ -247,6 +247,7 @@ class TestFilesOfSomebodyElse:
         [
             {"id": "../../x"},
             {"id": None},
+            {"dataset_name": "../../etc"},
             {"started": "yesterday"},
             {"started": "2026-11-25T17:04:00"},  # no offset
             {"metrics": {"overall accuracy": "high"}},
