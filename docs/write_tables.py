@@ -31,17 +31,19 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def accuracies() -> str:
-    """Return what the committed notebook 05 printed about the demo set."""
-    return f"```text\n{_stored_output('05_evaluate', 'overall accuracy').rstrip()}\n```"
+    """Return the accuracies on the demo set in the committed notebook 05."""
+    lines = _stored_output("05_evaluate", "overall accuracy").splitlines()
+    return "\n".join(["```text", *(line.rstrip() for line in lines), "```"])
 
 
 def _stored_output(name: str, text: str) -> str:
-    """Return the first printed output of a notebook that contains `text`."""
+    """Return the first text or table in a notebook that contains `text`."""
     notebook = nbformat.read(notebooks.NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    printed = (output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
-    found = next((output for output in printed if text in output), None)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    texts = (each.get("text") or each.get("data", {}).get("text/plain", "") for each in outputs)
+    found = next((shown for shown in texts if text in shown), None)
     if found is None:
-        raise SystemExit(f"{name}.ipynb: no cell has printed '{text}'; run make notebooks first")
+        raise SystemExit(f"{name}.ipynb: no cell shows '{text}'; run make notebooks first")
     return found
 
 

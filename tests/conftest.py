@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -9,6 +10,7 @@ import pytest
 
 from imgclf.annotation.annotations import Annotations
 from imgclf.data import scan
+from imgclf.experiments.history import tracking
 from support import parallel
 from support.networks import write_tiny_network
 from support.pictures import write_colours
@@ -49,6 +51,20 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "imgclf_data"
     monkeypatch.setenv("IMGCLF_DATA", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_mlflow() -> Iterator[None]:
+    """Runs are kept as files only: handing one in to MLflow takes three seconds. See `with_mlflow`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "is_installed", lambda: False)
+        yield
+
+
+@pytest.fixture
+def with_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are handed in to MLflow, too."""
+    monkeypatch.setattr(tracking, "is_installed", lambda: True)
 
 
 @pytest.fixture(scope="session")

@@ -270,7 +270,10 @@ def _notes(figures: dict[str, Any]) -> list[str]:
 
 
 def frame(figures: dict[str, Any]) -> "pd.DataFrame":
-    """Return the accuracies of an `evaluation.json` as a table of texts; the rows are those of `table`."""
+    """Return the accuracies of an `evaluation.json` as a table of texts.
+
+    Of many labels, those with the lowest accuracy have rows.
+    """
     import pandas as pd
 
     labels, overall = _rows(figures)
@@ -289,17 +292,8 @@ def frame(figures: dict[str, Any]) -> "pd.DataFrame":
 
 
 def table(figures: dict[str, Any]) -> str:
-    """Return the accuracies of an `evaluation.json` as lines of text, in whole percent.
-
-    Of many labels, those with the lowest accuracy have lines.
-    """
-    labels, overall = _rows(figures)
-    lines = [*_notes(figures), f"{'':<32}{'images':>6}  {'accuracy':>8} {'95 % interval':>13}{'ROC area':>9}"]
-    if others := len(figures["classes"]) - len(labels):
-        lines.append(
-            f"the {len(labels)} labels of the lowest accuracy; {others} others are in {files.EVALUATION}"
-        )
-    return "\n".join([*lines, *(_line(*row) for row in (*labels, *overall))])
+    """Return the accuracies of an `evaluation.json` as lines of text, in whole percent, below cautions."""
+    return "\n".join([*_notes(figures), frame(figures).to_string()])
 
 
 def _rows(figures: dict[str, Any]) -> tuple[list[Row], list[Row]]:
@@ -325,13 +319,3 @@ def _rows(figures: dict[str, Any]) -> tuple[list[Row], list[Row]]:
         ("majority-class baseline, overall", None, figures["largest_share"], None, None),
     ]
     return labels, overall
-
-
-def _line(
-    name: str, images: int | None, value: float | None, interval: list[float] | None, area: float | None
-) -> str:
-    line = f"{name:<32.32}{'' if images is None else images:>6}  "
-    line += "    no test images" if value is None else f"{value:5.0%}"
-    if interval is not None:
-        line += f"   {interval[0]:4.0%} to {interval[1]:4.0%}"
-    return line + ("" if area is None else f"{area:9.2f}")

@@ -16,7 +16,7 @@ from imgclf import ImgclfError
 from imgclf.experiments.history import runs, tracking
 from support.mlflow_copies import free_port, with_client
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.usefixtures("with_mlflow")]
 
 COMMAND = "import sys; sys.argv[0] = 'imgclf'; from imgclf.cli import main; main()"
 

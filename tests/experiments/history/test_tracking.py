@@ -22,7 +22,7 @@ from imgclf.experiments.history import runs, tracking
 from support import mlflow_copies
 from support.mlflow_copies import copies, with_client
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("with_mlflow")]
 
 PARAMETERS = {"classifier": "svm", "epochs": 5, "learning_rate": [0.1, 0.01], "augment": True, "engine": ""}
 METRICS = {
