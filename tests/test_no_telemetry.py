@@ -11,7 +11,8 @@ import nbformat
 import pytest
 
 import imgclf
-from imgclf.experiments import notebooks, sequence
+from imgclf.experiments import notebooks
+from imgclf.experiments.execution import execute
 from imgclf.experiments.history import runs, tracking
 
 WATCHED = (
@@ -160,6 +161,7 @@ def hand_in_a_run(monkeypatch) -> None:
     monkeypatch.delenv(
         "PYTEST_CURRENT_TEST", raising=False
     )  # which pytest sets again, and for which MLflow is silent
+    monkeypatch.setattr(tracking, "is_installed", lambda: True)
     runs.finish(runs.start(runs.BY_RUN, "fruit", {}), metrics={"overall accuracy": 0.5})
     assert tracking.hand_in_all() == ""
 
@@ -189,9 +191,7 @@ def test_the_page_of_the_history_sends_nothing_and_writes_nothing_into_the_home_
 
 
 @pytest.mark.notebooks
-def test_a_kernel_of_a_run_sends_nothing_and_writes_only_files_of_jupyter(
-    home, tmp_path, tiny_network, monkeypatch
-):
+def test_a_kernel_of_a_run_sends_nothing_and_writes_only_files_of_jupyter(home, tmp_path, tiny_network):
     cells = [
         nbformat.v4.new_code_cell(source)
         for source in (
@@ -203,9 +203,12 @@ def test_a_kernel_of_a_run_sends_nothing_and_writes_only_files_of_jupyter(
     cells.insert(
         0, nbformat.v4.new_code_cell(notebooks.cell_source("00"), metadata={"tags": [notebooks.TAG]})
     )
-    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "00_engines.ipynb")
-    executed = nbformat.read(sequence.run({})[1] / "00_engines.ipynb", as_version=4)
+    path = tmp_path / "00_engines.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    folder = tmp_path / "executed"
+    folder.mkdir()
+    execute(path, folder, {})
+    executed = nbformat.read(folder / path.name, as_version=4)
     assert json.loads(executed.cells[-1].outputs[0].text) == []
     assert unexpected(home) == set()
     assert not [
