@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from imgclf import ImgclfError, files
 from imgclf.experiments import outputs
 from imgclf.experiments.history import runs
-from imgclf.experiments.history.run import FINISHED, Run
+from imgclf.experiments.history.run import FAILED, FINISHED, Run
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -75,14 +75,17 @@ def write_of(run: Run, path: Path | None = None) -> Path:
     ImgclfError : the run has no executed 05_evaluate and no report, or the file is damaged.
     """
     import nbformat
+    from nbconvert.filters.markdown_mistune import InvalidNotebook
 
     path, source = path or run.folder / REPORT, run.folder / NOTEBOOK
-    if not source.exists() and (run.folder / REPORT).exists():  # 05 was up to date, and did not run again
+    if not source.exists() and (run.folder / REPORT).is_file() and not (run.folder / REPORT).is_symlink():
+        # 05 was up to date, and did not run again.
         if path != run.folder / REPORT:
             files.write_text(path, files.read_text(run.folder / REPORT))
         return path
-    if not source.exists():
-        raise ImgclfError(f"{run.name}: has no executed {NOTEBOOK}; choose another run")
+    if not source.exists() or run.status == FAILED:
+        why = f", since it failed ({run.error})" if run.status == FAILED else ""
+        raise ImgclfError(f"{run.name}: has no executed {NOTEBOOK}{why}; choose another run")
     try:
         notebook = nbformat.read(source, as_version=4)
         nbformat.validate(notebook)
@@ -90,7 +93,14 @@ def write_of(run: Run, path: Path | None = None) -> Path:
         by_papermill = notebook.metadata.get("papermill", {}).get("end_time")
         notebook.metadata.setdefault(outputs.METADATA, {"ended": by_papermill or run.started, **version})
         write(notebook, path)
-    except (ValueError, LookupError, TypeError, AttributeError, nbformat.ValidationError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        nbformat.ValidationError,
+        InvalidNotebook,
+    ) as error:
         raise ImgclfError(f"{source}: damaged; choose another run") from error
     return path
 
@@ -107,8 +117,9 @@ def write(notebook: "NotebookNode", path: Path) -> None:
 
     title, lead = _title(notebook)
     exporter = HTMLExporter(
-        template_file="report.html.j2",
+        template_file=str(TEMPLATE / "report.html.j2"),  # a name alone is looked for in the working directory
         extra_template_paths=[str(TEMPLATE)],
+        extra_template_basedirs=[],  # else a template in the working directory comes first, and runs code
         exclude_anchor_links=True,
         filters={"sanitized": _sanitized, "is_columns": _is_columns},
     )
@@ -136,8 +147,8 @@ def _title(notebook: "NotebookNode") -> tuple[str, list[str]]:
 
 def _made(notebook: "NotebookNode") -> str:
     """Return when the notebook ran, and the version that ran it; empty if it does not say."""
-    about = notebook.metadata.get(outputs.METADATA)
-    if not about:
+    about = notebook.metadata.get(outputs.METADATA, {})
+    if "ended" not in about:
         return ""
     ended = f"{datetime.fromisoformat(about['ended']).astimezone():%Y-%m-%d %H:%M}"
     return f"{ended}, imgclf {about['version']}" if "version" in about else ended

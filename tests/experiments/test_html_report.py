@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from imgclf import ImgclfError
-from imgclf.experiments import html_report, notebooks, outputs
+from imgclf.experiments import html_report, notebooks, outputs, projects
 from imgclf.experiments.history import run, runs
 from support.html import Elements
 
@@ -264,3 +264,39 @@ class TestOfARun:
         (made.folder / html_report.NOTEBOOK).write_text("{")
         with pytest.raises(ImgclfError, match=r"05_evaluate.ipynb: damaged; choose another run"):
             html_report.write_of(made)
+
+    def test_in_a_project_whose_notebooks_have_metadata_of_their_own_it_is_written(self):
+        made = a_run(code("", stream("of the run")))
+        source = made.folder / html_report.NOTEBOOK
+        notebook = nbformat.read(source, as_version=4)
+        notebook.metadata[projects.METADATA] = {"version": "1", "sources": "0" * 64}
+        nbformat.write(notebook, source)
+        assert made.started[:10] in html_report.write_of(made).read_text(encoding="utf-8")
+
+    def test_a_failed_run_has_none_and_says_why(self):
+        made = runs.fail(runs.start(runs.BY_RUN, "fruit", {}), "stopped")
+        nbformat.write(nbformat.v4.new_notebook(), made.folder / html_report.NOTEBOOK)
+        with pytest.raises(
+            ImgclfError, match=r"has no executed 05_evaluate.ipynb, since it failed \(stopped\); choose"
+        ):
+            html_report.write_of(made)
+
+    def test_a_link_in_place_of_a_report_is_not_followed(self, tmp_path):
+        made = a_run()
+        (made.folder / html_report.NOTEBOOK).unlink()
+        (tmp_path / "secret").write_text("secret")
+        (made.folder / html_report.REPORT).symlink_to(tmp_path / "secret")
+        with pytest.raises(ImgclfError, match="has no executed"):
+            html_report.write_of(made, tmp_path / "mail.html")
+
+    def test_an_attachment_that_is_missing_makes_the_notebook_a_damaged_one(self):
+        with pytest.raises(ImgclfError, match="damaged"):
+            html_report.write_of(a_run(prose("![i](attachment:x)")))
+
+
+def test_a_template_in_the_working_directory_is_not_used(tmp_path, monkeypatch):
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "report.html.j2").write_text("of somebody else")
+    (tmp_path / "report.html.j2").write_text("of somebody else")
+    monkeypatch.chdir(tmp_path)
+    assert "ours" in written(prose("ours"), folder=tmp_path).text
