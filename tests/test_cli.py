@@ -399,3 +399,9 @@ def test_serve_without_options_has_the_limits_of_the_service(model, monkeypatch)
         Limits(), memory_bytes=160_000_000, body_bytes=64_000_000, held_bytes=128_000_000
     )
     assert "159 is not in the range x>=160" in imgclf("serve", "--max-memory", "159", model).stderr
+
+
+@pytest.mark.parametrize("letter", ["\x1b", "\u202e", "\n"])
+def test_a_name_in_an_error_does_not_steer_the_terminal(letter):
+    result = CliRunner().invoke(cli.main, ["runs", "show", f"a{letter}]0;title"])
+    assert result.exit_code == 1 and letter not in result.stderr.removesuffix("\n")

@@ -15,6 +15,8 @@ from imgclf import ImgclfError, files
 
 COLUMNS = ("label", "score", "probability", "image")
 UNSURE = "unsure"
+# Letters behind these are shown elsewhere in a line.
+REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def in_one_cell(text: str) -> str:
     """Return a text with line breaks, tabs, and control characters, which a terminal would obey, escaped."""
     return "".join(
         letter.encode("unicode_escape").decode()
-        if unicodedata.category(letter) in ("Cc", "Zl", "Zp")
+        if unicodedata.category(letter) in ("Cc", "Zl", "Zp") or letter in REORDERING
         else letter
         for letter in text
     )

@@ -42,5 +42,7 @@ class Commands(click.Group):
 
 
 def _end(message: str, code: int = 1) -> None:
-    click.echo(f"imgclf: {message}", err=True)
+    from imgclf.classifier.results import in_one_cell
+
+    click.echo(f"imgclf: {in_one_cell(message)}", err=True)
     sys.exit(code)

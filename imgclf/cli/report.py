@@ -22,6 +22,7 @@ def report(run_id: str, is_opened: bool, output: str | None, replace: bool) -> N
 
     Example: imgclf report --open
     """
+    from imgclf.classifier.results import in_one_cell
     from imgclf.experiments import html_report
     from imgclf.experiments.history import runs
 
@@ -29,7 +30,7 @@ def report(run_id: str, is_opened: bool, output: str | None, replace: bool) -> N
     if path and path.exists() and not replace:
         raise ImgclfError(f"{path}: exists already; name another file, or overwrite it with --replace")
     written = html_report.write_of(runs.find(run_id) if run_id else html_report.newest(), path)
-    click.echo(written)
+    click.echo(in_one_cell(str(written)))
     if is_opened:
         _open(written)
 

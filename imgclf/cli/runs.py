@@ -37,7 +37,7 @@ def runs_group(context: click.Context, dataset_name: str, as_json: bool) -> None
     found, damaged = runs.listing()
     found = [run for run in found if dataset_name in ("", run.dataset_name)]
     for path in damaged:
-        click.echo(f"left out: {path}: damaged; delete its folder, or restore the file", err=True)
+        click.echo(_one_line(f"left out: {path}: damaged; delete its folder, or restore the file"), err=True)
     if as_json:
         told = [{**vars(run), "folder": str(run.folder)} for run in found]
         click.echo(files.to_json(told, indent=2))

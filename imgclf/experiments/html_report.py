@@ -60,7 +60,7 @@ def newest() -> Run:
     for run in runs.all_runs():
         if run.status == FINISHED and any((run.folder / name).exists() for name in (NOTEBOOK, REPORT)):
             return run
-    raise ImgclfError(f"{runs.root()}: no run with an evaluation yet; imgclf run makes one")
+    raise ImgclfError(f"{runs.root()}: no run with an evaluation; imgclf run --from 05 makes one")
 
 
 def write_of(run: Run, path: Path | None = None) -> Path:

@@ -61,7 +61,9 @@ def test_open_shows_it_in_the_browser(tmp_path):
 
 def test_without_a_run_it_says_what_to_do():
     result = call()
-    assert result.exit_code == 1 and "no run with an evaluation yet; imgclf run makes one" in result.stderr
+    assert (
+        result.exit_code == 1 and "no run with an evaluation; imgclf run --from 05 makes one" in result.stderr
+    )
 
 
 def test_an_unknown_run_is_named():

@@ -44,7 +44,7 @@ WEIGHTS = "weights"  # folder of the networks' weights, which many runs share
 RESTORED = "restored"  # folder of classifiers that were put together again
 DELETED = ".deleted"
 MOST_TRIES = 5  # to list folders that other processes rename meanwhile
-KILLED = "its process was killed"
+KILLED = "it did not end: its process was killed, or the disk was full"
 
 MOST_BYTES_OF_A_NAME = 120  # of a folder; file systems take 255, Windows 260 letters for a whole path
 REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')  # in names, by one file system or another

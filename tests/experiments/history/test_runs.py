@@ -237,7 +237,7 @@ class TestSeveralProcesses:
             process.send_signal(signal.SIGKILL)
         started("coats")
         stored = json.loads(next(runs.root().glob("*fruit/run.json")).read_text())
-        assert (stored["status"], stored["error"]) == ("failed", "its process was killed")
+        assert (stored["status"], stored["error"]) == ("failed", runs.KILLED)
         runs.delete(runs.find(id))
 
 
