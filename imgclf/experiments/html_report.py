@@ -91,7 +91,8 @@ def write_of(run: Run, path: Path | None = None) -> Path:
         nbformat.validate(notebook)
         version = {"version": run.about["imgclf version"]} if "imgclf version" in run.about else {}
         by_papermill = notebook.metadata.get("papermill", {}).get("end_time")
-        notebook.metadata.setdefault(outputs.METADATA, {"ended": by_papermill or run.started, **version})
+        if "ended" not in notebook.metadata.get(outputs.METADATA, {}):  # papermill executed it
+            notebook.metadata[outputs.METADATA] = {"ended": by_papermill or run.started, **version}
         write(notebook, path)
     except (
         ValueError,

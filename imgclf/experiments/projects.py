@@ -15,7 +15,7 @@ from imgclf.parameters import PARAMETERS, Value, check, check_together, project_
 if TYPE_CHECKING:
     import nbformat
 
-METADATA = "imgclf_project"  # of a notebook: what `create` wrote into the project
+METADATA = "imgclf_project"  # of a notebook: what `create` wrote into the project; "imgclf" is of its outputs
 REPLACED = "replaced"  # folder below notebooks/, of those that the user had changed
 NO_SWEEP = {"grid": ""}
 GITIGNORE = """\

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 SIDE, PER_PAGE = 150, 12  # of the pictures, pixels; images of a page
 WAIT_SECONDS = 10.0  # for the pictures of a page
+BESIDE = {
+    "flex_flow": "row wrap",
+    "grid_gap": "0 24px",
+}  # the curves beside the metrics, or below if too narrow
 GONE = "<span>the image is no longer there</span>"
 
 
@@ -40,21 +44,21 @@ class SideBySide(VBox):  # type: ignore[misc]  # ipywidgets has no types
                 frame(compared.parameters()),
                 heading("Metrics"),
                 text(compared.verdict()),
-                frame(compared.metrics()),
-                *self._roc(),
+                HBox([frame(compared.metrics()), *self._roc()], layout=BESIDE),
                 *self._disagreements(),
             ]
         )
 
-    def _roc(self) -> list[HTML | VBox]:
+    def _roc(self) -> list[VBox]:
         if not self.compared.scored:
             return []
         labels = [("mean over the labels", MACRO_AVERAGE), *((each, each) for each in self.compared.labels)]
         self.label = Dropdown(options=labels, description="Label", layout=Layout(width="260px"))
         self.label.observe(lambda _: self._show_roc(), "value")
-        self.curves = VBox(layout=Layout(max_width="640px"))
+        self.curves = VBox()
         self._show_roc()
-        return [heading("ROC curves"), self.label, self.curves]
+        parts = [heading("ROC curves, each run on its own test images"), self.label, self.curves]
+        return [VBox(parts, layout=Layout(flex="1 1 360px", max_width="640px"))]
 
     def _show_roc(self) -> None:
         label, lines = self.label.value, self.compared.roc(self.label.value)
@@ -62,8 +66,7 @@ class SideBySide(VBox):  # type: ignore[misc]  # ipywidgets has no types
             self.curves.children = [text(f"no run has test images with and without the label {label}")]
             return
         ink = INK if label == MACRO_AVERAGE else plots.colour(self.compared.labels, label)
-        title = f"{label or 'mean over the labels'}, each run on its own test images"
-        self.curves.children = [roc_overlay(lines, ink, title)]
+        self.curves.children = [roc_overlay(lines, ink, label or "mean over the labels")]
 
     def _disagreements(self) -> list[HTML | HBox]:
         if len(self.compared.scored) < 2:

@@ -245,6 +245,15 @@ class TestOfARun:
         assert path == made.folder / "report.html" and "of the run" in page.text
         assert f"{made.started[:16].replace('T', ' ')}, imgclf 1.2.3" in page.text
 
+    def test_a_notebook_of_a_project_that_papermill_executed_has_no_version_of_its_own(self):
+        made = a_run(code("", stream("of the run")))
+        path = made.folder / html_report.NOTEBOOK
+        executed = nbformat.read(path, as_version=4)
+        executed.metadata["imgclf"] = {"version": "1.0.0", "sources": "0" * 64}
+        nbformat.write(executed, path)
+        page = Elements(html_report.write_of(made).read_text(encoding="utf-8"))
+        assert f"{made.started[:16].replace('T', ' ')}, imgclf 1.2.3" in page.text
+
     def test_where_05_did_not_run_again_the_report_of_the_run_is_taken(self, tmp_path):
         made = a_run()
         (made.folder / html_report.NOTEBOOK).unlink()
