@@ -125,9 +125,9 @@ class AfterChanges:
             lines.append(
                 f"labels that the earlier classifier did not know, and so missed: {', '.join(self.unknown)}"
             )
-        for paths, what in ((self.left, "are no test images any more"), (self.joined, "are new")):
+        for paths, what in ((self.left, "left"), (self.joined, "joined")):
             if paths:
-                lines.append(f"{len(paths)} test images {what}: {first_few(paths)}")
+                lines.append(f"test images that {what} the test set: {len(paths)} ({first_few(paths)})")
         return "\n".join(lines)
 
 

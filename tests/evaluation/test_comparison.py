@@ -229,8 +229,8 @@ class TestAfterChangedLabels:
         assert (result.left, result.joined) == (("a/2.jpg",), ("a/4.jpg", "b/5.jpg"))
         assert (result.comparison.images, result.comparison.before, result.comparison.after) == (2, 0.5, 1.0)
         assert str(result).splitlines()[-2:] == [
-            "1 test images are no test images any more: a/2.jpg",
-            "2 test images are new: a/4.jpg, b/5.jpg",
+            "test images that left the test set: 1 (a/2.jpg)",
+            "test images that joined the test set: 2 (a/4.jpg, b/5.jpg)",
         ]
 
     def test_without_a_common_test_image_it_says_so(self):

@@ -145,10 +145,20 @@ def page(port: int = 0) -> Iterator[str]:
     with tempfile.TemporaryFile() as log:
         server = _start_server(port, path, log)
         try:
-            _wait_for(f"http://127.0.0.1:{port}{path}/health", server, log)
-            yield f"http://127.0.0.1:{port}{path}/#/experiments"
+            base = f"http://127.0.0.1:{port}{path}"
+            _wait_for(f"{base}/health", server, log)
+            yield f"{base}/#/experiments/{_newest_experiment(base)}/runs?workflowType=machine_learning"
         finally:
             _stop(server)
+
+
+def _newest_experiment(base: str) -> str:
+    """Return the id of the experiment with the newest run: MLflow's start page shows none of the runs."""
+    import httpx
+
+    query = {"max_results": 1, "order_by": ["last_update_time DESC"]}
+    answer = httpx.post(f"{base}/ajax-api/2.0/mlflow/experiments/search", json=query, trust_env=False)
+    return str(answer.raise_for_status().json()["experiments"][0]["experiment_id"])
 
 
 def _free(port: int) -> int:
