@@ -252,7 +252,7 @@ def _check(number: str, values: Mapping[str, Value], disk: _Disk) -> None:
                 raise ImgclfError(
                     f"{main} of {dataset_name}: {NAMES[earlier]} made it with "
                     f"{name}={made.parameters[name]!r}, but {NAMES[number]} has {name}={wanted[name]!r}; "
-                    f"{again} with {name}={wanted[name]!r}"
+                    f"{again} with {name}={wanted[name]!r}, or set {name}={made.parameters[name]!r} to use it"
                 )
         if stale := next(_stale_inputs(made, disk), ""):
             raise ImgclfError(
