@@ -205,10 +205,10 @@ def _results(values: Mapping[str, Any]) -> Path:
 
 
 def _artefacts(values: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the files of an evaluation that a run gets, without old pictures of other classifiers."""
+    """Yield the files of an evaluation and its data set that a run gets, without old pictures of others."""
     proc, results = files.proc_dir(str(values["dataset_name"])), _results(values)
     written = [results / Path(name).name for name in provenance.WRITES[LAST]]
-    written += [results / REPORT, proc / "feature_map.png"]
+    written += [results / REPORT, proc / "feature_map.png", *(proc / name for name in dataset.TABLES)]
     if values["classifier"] != DNN:
         written.append(proc / "svm_c.png")
     if values["classifier"] != SVM:
