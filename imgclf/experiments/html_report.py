@@ -30,7 +30,7 @@ LARGE_BYTES, QUALITY = 100_000, 85  # larger pictures hold photographs: a tenth 
 TAGS = (
     "a abbr b blockquote br caption code dd div dl dt em h2 h3 h4 h5 h6 hr i li ol p pre s span strong sub "
     "sup table tbody td tfoot th thead tr ul"
-).split()
+)
 
 
 def newest() -> Run:
@@ -185,7 +185,9 @@ def _sanitized(html: str) -> str:
     from nbconvert.preprocessors.sanitize import SanitizeHTML
 
     cells = ["colspan", "rowspan", "scope"]
-    sanitizer = SanitizeHTML(tags=TAGS, attributes={"a": _is_link, "td": cells, "th": cells}, styles=[])
+    sanitizer = SanitizeHTML(
+        tags=TAGS.split(), attributes={"a": _is_link, "td": cells, "th": cells}, styles=[]
+    )
     return sanitizer.sanitize_html_tags(re.sub(r"<style scoped>.*?</style>", "", html, flags=re.DOTALL))
 
 
