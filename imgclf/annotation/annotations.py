@@ -63,8 +63,12 @@ class Annotations:
         of the changed images.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, *, is_optional: bool = False) -> None:
         """Open a scanned data set and apply the changes in its journal that are newer than the scan.
+
+        Parameters
+        ----------
+        is_optional : if the folder no longer exists, there are no labels, and every change is refused.
 
         Raises
         ------
@@ -72,7 +76,9 @@ class Annotations:
         """
         self.dataset = dataset
         self.journal = Journal(dataset.folder)
-        self.journal.check_folder()
+        is_gone = is_optional and not dataset.folder.is_dir()
+        if not is_gone:
+            self.journal.check_folder()
         self.images = list(dataset.files)
         added = {
             step.path.rpartition("/")[2]: step.change
@@ -80,8 +86,9 @@ class Annotations:
             for step in steps
             if step.action == "add label"
         }
+        found = () if is_gone else layout.find(dataset.folder).labels
         self.labels = sorted(
-            (label for label in layout.find(dataset.folder).labels if not label_fault(label)),
+            (label for label in found if not label_fault(label)),
             key=lambda label: (added.get(label, 0), label),
         )
         self._places = list(self.labels)  # of all labels, also of removed ones, which an undo restores

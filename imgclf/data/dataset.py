@@ -22,6 +22,7 @@ from imgclf.images import kinds as file_kinds
 from imgclf.images.depth import OWN_RANGE
 
 T = TypeVar("T")
+TABLES = ("images.tsv", "images.json")  # the files of `write`
 NO_LABEL = "no label yet"  # the reason why later stages skip them
 DUPLICATES = "twins"  # the key of the pairs of duplicates in images.json, as version 0.1.0 wrote it
 METADATA_KINDS = {
@@ -338,12 +339,12 @@ def _inner_folder(dataset: Dataset) -> str:
     )
 
 
-def _table(name: str) -> Path:
-    return files.proc_dir(name) / "images.tsv"
+def _table(name: str, listed_in: Path | None = None) -> Path:
+    return (listed_in or files.proc_dir(name)) / TABLES[0]
 
 
-def _metadata(name: str) -> Path:
-    return files.proc_dir(name) / "images.json"
+def _metadata(name: str, listed_in: Path | None = None) -> Path:
+    return (listed_in or files.proc_dir(name)) / TABLES[1]
 
 
 def write(dataset: Dataset) -> Path:
@@ -371,42 +372,45 @@ def write(dataset: Dataset) -> Path:
     return _table(dataset.name)
 
 
-def read(name: str, images_dir: str = "") -> Dataset:
+def read(name: str, images_dir: str = "", *, listed_in: Path | None = None) -> Dataset:
     """Return the data set that `write` wrote.
+
+    Parameters
+    ----------
+    listed_in : the folder of a copy of `TABLES`, as a run has it; labels may have been changed since.
 
     Raises
     ------
     ImgclfError : `images.tsv` is missing, damaged or edited, or is of another folder than `images_dir`, or
         labels were changed since the scan, or too few images have a label yet.
     """
-    if not _table(name).exists():
+    table, described = _table(name, listed_in), _metadata(name, listed_in)
+    if not table.exists():
         meant = folders.nearest(files.proc_dir(name))
-        raise ImgclfError(
-            f"no list of the images of {name} yet ({_table(name)}){meant}; run 01_prepare_data first"
-        )
-    metadata = _read_metadata(name)
+        raise ImgclfError(f"no list of the images of {name} yet ({table}){meant}; run 01_prepare_data first")
+    metadata = _read_metadata(described)
     folder = files.data_dir() / metadata["folder"]
     if images_dir and images_folder(name, images_dir) != folder:
         raise ImgclfError(
             f"images_dir={images_dir}: {name} was scanned in {folder}; "
             "run 01_prepare_data again with this images_dir"
         )
-    if folder.is_dir() and Journal(folder).fingerprint() != metadata["journal_state"]:
+    if not listed_in and folder.is_dir() and Journal(folder).fingerprint() != metadata["journal_state"]:
         raise ImgclfError(
             f"labels of {name} were changed after 01_prepare_data scanned its images; "
             "run 01_prepare_data again"
         )
-    images = _read_images(_table(name))
+    images = _read_images(table)
     layout = Layout(**{key: tuple(folders) for key, folders in metadata["layout"].items()})
     image = {image.path: image for image in images}
     faults = (layout.fault(i.path, i.label, i.group) for i in images)
     twice = "" if len(image) == len(images) else "an image is in two rows"
     if fault := next(filter(None, faults), twice):
-        raise ImgclfError(f"{_table(name)}: {fault}; run 01_prepare_data again")
+        raise ImgclfError(f"{table}: {fault}; run 01_prepare_data again")
     try:
         pairs = tuple(DuplicatePair(image[kept], image[other]) for kept, other in metadata[DUPLICATES])
     except (KeyError, ValueError, TypeError) as error:
-        raise ImgclfError(f"{_metadata(name)}: does not fit images.tsv; run 01_prepare_data again") from error
+        raise ImgclfError(f"{described}: does not fit images.tsv; run 01_prepare_data again") from error
     found = Dataset(
         name,
         folder,
@@ -427,7 +431,7 @@ def read(name: str, images_dir: str = "") -> Dataset:
 def scanned_folder(name: str) -> Path | None:
     """Return the folder whose images `images.tsv` lists; None if there is no list, or it is damaged."""
     with suppress(ImgclfError):
-        return files.data_dir() / str(_read_metadata(name)["folder"])
+        return files.data_dir() / str(_read_metadata(_metadata(name))["folder"])
     return None
 
 
@@ -435,7 +439,7 @@ def is_current(dataset: Dataset, journal: Journal) -> bool:
     """Whether no label was changed since 01_prepare_data wrote `images.tsv`; true if there is none."""
     return (
         not _metadata(dataset.name).exists()
-        or _read_metadata(dataset.name)["journal_state"] == journal.fingerprint()
+        or _read_metadata(_metadata(dataset.name))["journal_state"] == journal.fingerprint()
     )
 
 
@@ -459,11 +463,11 @@ def scanned_images(name: str) -> tuple[Image, ...]:
     return _read_images(_table(name)) if _table(name).exists() else ()
 
 
-def _read_metadata(name: str) -> dict[str, Any]:
+def _read_metadata(path: Path) -> dict[str, Any]:
     try:
-        return files.read_json(_metadata(name), METADATA_KINDS, defaults=OF_0_1_0)
+        return files.read_json(path, METADATA_KINDS, defaults=OF_0_1_0)
     except (OSError, ValueError) as error:
-        raise ImgclfError(f"{_metadata(name)}: missing or damaged; run 01_prepare_data again") from error
+        raise ImgclfError(f"{path}: missing or damaged; run 01_prepare_data again") from error
 
 
 def _read_images(table: Path) -> tuple[Image, ...]:

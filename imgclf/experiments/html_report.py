@@ -28,25 +28,8 @@ KINDS = ("image/png", "image/jpeg", "text/html", "text/plain")  # of an output t
 PLACEHOLDER = "run this cell to use it]"  # what a widget leaves where its view is missing
 LARGE_BYTES, QUALITY = 100_000, 85  # larger pictures hold photographs: a tenth as WebP
 TAGS = (
-    *(
-        "a",
-        "abbr",
-        "b",
-        "blockquote",
-        "br",
-        "caption",
-        "code",
-        "dd",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "hr",
-        "i",
-        "li",
-    ),
-    *("h2", "h3", "h4", "h5", "h6", "ol", "p", "pre", "s", "span", "strong", "sub", "sup", "ul"),
-    *("table", "tbody", "td", "tfoot", "th", "thead", "tr"),
+    "a abbr b blockquote br caption code dd div dl dt em h2 h3 h4 h5 h6 hr i li ol p pre s span strong sub "
+    "sup table tbody td tfoot th thead tr ul"
 )
 
 
@@ -72,11 +55,14 @@ def write_of(run: Run, path: Path | None = None) -> Path:
 
     Raises
     ------
-    ImgclfError : the run has no executed 05_evaluate and no report, or the file is damaged.
+    ImgclfError : the run has not finished, or has no executed 05_evaluate and no report, or the file is
+        damaged.
     """
     import nbformat
     from nbconvert.filters.markdown_mistune import InvalidNotebook
 
+    if run.status != FINISHED:
+        raise ImgclfError(f"{run.name}: has no report{runs.why_lacking(run)}; choose another run")
     path, source = path or run.folder / REPORT, run.folder / NOTEBOOK
     if not source.exists() and (run.folder / REPORT).is_file() and not (run.folder / REPORT).is_symlink():
         # 05 was up to date, and did not run again.
@@ -211,7 +197,9 @@ def _sanitized(html: str) -> str:
     from nbconvert.preprocessors.sanitize import SanitizeHTML
 
     cells = ["colspan", "rowspan", "scope"]
-    sanitizer = SanitizeHTML(tags=list(TAGS), attributes={"a": _is_link, "td": cells, "th": cells}, styles=[])
+    sanitizer = SanitizeHTML(
+        tags=TAGS.split(), attributes={"a": _is_link, "td": cells, "th": cells}, styles=[]
+    )
     return sanitizer.sanitize_html_tags(re.sub(r"<style scoped>.*?</style>", "", html, flags=re.DOTALL))
 
 

@@ -58,9 +58,8 @@ class _Collector:
         shell.display_pub.register_hook(self._collect)
         shell.displayhook.register_hook(self._collect)
         streams: list[Any] = [sys.stdout, sys.stderr]
-        for (
-            stream
-        ) in streams:  # a thread of their own sends what they print, and each thread has its own hooks
+        # A thread of their own sends what they print, and each thread has its own hooks.
+        for stream in streams:
             stream.pub_thread.schedule(partial(stream.register_hook, self._collect))
 
     def restart(self) -> None:

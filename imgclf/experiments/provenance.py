@@ -20,7 +20,7 @@ from imgclf.collect import fetch, manifest
 from imgclf.data import dataset, folders, layout, test_list
 from imgclf.evaluation import comparison, report
 from imgclf.experiments import notebooks
-from imgclf.experiments.history import cost
+from imgclf.experiments.history import cost, old_runs
 from imgclf.features import Cache, is_whole
 from imgclf.finetuning import record
 from imgclf.parameters import SVM, Value
@@ -147,6 +147,7 @@ def begin(number: str, namespace: dict[str, Any]) -> None:
     values = _values(number, namespace)
     disk = _Disk(str(values["dataset_name"]))
     _check(number, values, disk)
+    old_runs.keep_evaluation(disk.name)
     earlier = read(disk.name, number)
     _remove_changed(number, values, disk)
     if number == "05":

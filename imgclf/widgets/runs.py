@@ -1,6 +1,7 @@
 """The browser of the run history: a table of runs, runs side by side, and a run loaded again."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from ipywidgets import HTML, Button, Dropdown, HBox, Layout, Text, Textarea, Tog
 from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations
 from imgclf.data import dataset, previous_split
+from imgclf.data.dataset import Dataset
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.experiments.history import comparing
 from imgclf.experiments.history import runs as history
@@ -212,7 +214,7 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
         """Set `evaluation` and `classifier_path`, and show the review widget."""
         self.evaluation, self.classifier_path, self.loaded.children = history.evaluation(run), None, []
         try:
-            self.loaded.children = [heading(f"Loaded: {run.name}"), _review(run, self.evaluation)]
+            self.loaded.children = [heading(f"Loaded: {run.name}"), *_review(run, self.evaluation)]
         finally:
             self.classifier_path = history.classifier(run)
         return f"loaded {run.name}: its scores are in .evaluation, its classifier is {self.classifier_path}"
@@ -221,10 +223,36 @@ class RunsBrowser(VBox):  # type: ignore[misc]  # ipywidgets has no types
         return "[browser of the run history: run this cell to use it]"
 
 
-def _review(run: Run, evaluation: Evaluation) -> ResultsBrowser:
-    """Return the browser of recorded scores; what it relabels is the present data set."""
-    annotations = Annotations(dataset.read(run.dataset_name))
-    return ResultsBrowser(evaluation, annotations, sides=previous_split.read(run.dataset_name))
+def _review(run: Run, evaluation: Evaluation) -> list[HTML | ResultsBrowser]:
+    """Return the browser of recorded scores, which relabels the present data set, below what it lacks."""
+    name, note = run.dataset_name, ""
+    try:
+        found = _dataset(run)
+    except ImgclfError as error:
+        note = f"recorded scores only: {error}"
+        found = Dataset(name, dataset.images_folder(name, str(run.parameters.get("images_dir", ""))), ())
+    if not found.folder.is_dir():
+        note = f"recorded scores only: {found.folder}: no such folder"
+    annotations = Annotations(found, is_optional=True)
+    browser = ResultsBrowser(evaluation, annotations, sides=previous_split.read(name))
+    return [text(note), browser] if note else [browser]
+
+
+def _dataset(run: Run) -> Dataset:
+    """Return the present data set; the one that the run recorded, if there is none or it has another folder.
+
+    Raises
+    ------
+    ImgclfError : there is none, or it is damaged, and the run has recorded none.
+    """
+    try:
+        recorded = dataset.read(run.dataset_name, listed_in=run.folder)
+    except ImgclfError:
+        return dataset.read(run.dataset_name)
+    with suppress(ImgclfError):
+        if (present := dataset.read(run.dataset_name)).folder == recorded.folder:
+            return present
+    return recorded
 
 
 def _wrapping(**layout: str) -> Layout:

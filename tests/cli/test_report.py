@@ -66,6 +66,15 @@ def test_without_a_run_it_says_what_to_do():
     )
 
 
+def test_a_failed_run_has_no_report_and_the_reason_is_said():
+    failed = runs.start(runs.BY_RUN, "fruit", {})
+    (failed.folder / html_report.NOTEBOOK).write_text("{}")  # as papermill left it
+    runs.fail(failed, "stopped")
+    result = call(failed.id)
+    assert result.exit_code == 1
+    assert f"{failed.name}: has no report, since it failed (stopped); choose another run" in result.stderr
+
+
 def test_an_unknown_run_is_named():
     result = call("abc")
     assert result.exit_code == 1 and "'abc': no such run in " in result.stderr

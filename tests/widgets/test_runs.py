@@ -1,5 +1,6 @@
 """The Python side of the browser of runs: what is listed, chosen, shown side by side, saved and loaded."""
 
+import shutil
 import warnings
 
 import numpy as np
@@ -262,6 +263,38 @@ def test_a_run_is_loaded_as_it_was_recorded_and_its_labels_can_be_changed(histor
     review._buttons["red"].click()
     assert (data_dir / "images" / "colours" / "red" / "b00.jpg").exists()
     assert np.array_equal(runs.evaluation(older).truth, evaluation.truth)  # the record stays
+
+
+@pytest.mark.parametrize("what", ["gone", "of another folder"])
+def test_a_run_is_loaded_from_its_own_list_of_images_if_that_of_the_data_set_is(what, history, data_dir):
+    (_, older), *_ = history
+    proc = files.proc_dir("colours")
+    for name in dataset.TABLES:
+        shutil.copy(proc / name, older.folder / name)
+    shutil.rmtree(proc)
+    if what == "of another folder":
+        other = shutil.copytree(data_dir / "images" / "colours" / "red", data_dir / "other" / "red").parent
+        shutil.copytree(data_dir / "images" / "colours" / "blue", other / "blue")
+        dataset.write(scan.scan_folder("colours", other))
+    browser = RunsBrowser()
+    load(browser, older)
+    browser.loaded.children[-1]._buttons["red"].click()
+    assert (data_dir / "images" / "colours" / "red" / "b00.jpg").exists()
+
+
+def test_without_the_images_the_recorded_scores_are_shown(history, data_dir):
+    (_, older), *_ = history
+    shutil.rmtree(files.proc_dir("colours"))
+    (data_dir / "images").rename(data_dir / "elsewhere")
+    browser = RunsBrowser()
+    load(browser, older)
+    review = browser.loaded.children[-1]
+    assert isinstance(review, ResultsBrowser) and "recorded scores only" in browser.loaded.children[1].value
+    assert not review.large.value
+    press(review, "Exclude (X)")
+    assert "no longer in the data set" in review.status.value
+    press(review, "Undo (Z)")
+    assert "the folder no longer exists" in review.status.value
 
 
 def test_a_run_without_classifier_shows_its_review_and_says_what_is_missing(history):

@@ -43,6 +43,7 @@ CAREFUL = "CAREFUL: training images"
 ENDS = (" low", " high")  # of the name of a metric: the ends of its 95 % interval
 IMAGES, SECONDS, HELD_OUT = "test images", "seconds", "held-out accuracy"
 CLASS_AVERAGED = "class-averaged accuracy"
+COUNTS = (IMAGES, "training images")
 MOST_PARAMETERS = 8  # of parallel coordinates
 NOT_RECORDED = "not recorded"  # a parameter, by a version that did not have it
 MACRO_AVERAGE = ""  # in place of a label
@@ -407,7 +408,7 @@ def _shown(run: Run, name: str) -> str:
     value, ends = metric(run, name), [metric(run, name + end) for end in ENDS]
     if math.isnan(value):
         return ""
-    if name == IMAGES:
+    if name in COUNTS:
         return f"{value:.0f}"
     text = f"{value:.1%}" if _is_share(name) else f"{value:.3f}"
     if any(map(math.isnan, ends)):
@@ -420,7 +421,7 @@ def _difference(first: Run, second: Run, name: str) -> str:
     change = metric(second, name) - metric(first, name)
     if math.isnan(change):
         return ""
-    if name == IMAGES:
+    if name in COUNTS:
         return f"{change:+.0f}"
     return f"{100 * change:+.1f} points" if _is_share(name) else f"{change:+.3f}"
 

@@ -1,12 +1,17 @@
-"""Runs of version 0.1.0, which kept only the executed notebooks, as in `runs/2026-11-25_17-04-02/`."""
+"""Runs of version 0.1.0, which kept only the executed notebooks, as in `runs/2026-11-25_17-04-02/`.
+
+What it evaluated last is also in `proc/NAME`, until a later version evaluates there.
+"""
 
 import re
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, files
 from imgclf.experiments import notebooks
+from imgclf.parameters import PARAMETERS
 
 FOLDER = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(_\d+)?")
 TRIAL = re.compile(r"(.+)@\w+=.*")  # data set that a trial ran as
@@ -56,6 +61,52 @@ def read(folder: Path) -> dict[str, Any] | None:
         "metrics": metrics,
         "about": {"figures": AS_PRINTED} if metrics else {},
     }
+
+
+def keep_evaluation(dataset_name: str) -> None:
+    """Make a run of what version 0.1.0 evaluated, if `proc/NAME` has it and the history has it not."""
+    from imgclf.evaluation import report  # here, since each list of runs imports this module
+    from imgclf.experiments.history import runs
+
+    proc = files.proc_dir(dataset_name)
+    try:
+        figures = report.read(proc)
+        if "classifier_sha256" in figures:  # a later version, which recorded it
+            return
+        scores = files.sha256(proc / files.SCORES)
+        if all(run.about.get("scores sha256") != scores for run in runs.all_runs()):
+            _keep(dataset_name, figures, scores)
+    except DAMAGED:
+        return
+
+
+def _keep(dataset_name: str, figures: dict[str, Any], scores_sha256: str) -> None:
+    """Make a run of an evaluation, with the classifier unless it is newer."""
+    from imgclf.classifier.model import read_metadata
+    from imgclf.data import dataset
+    from imgclf.experiments.history import recording, runs
+
+    proc = files.proc_dir(dataset_name)
+    classifier, ended = proc / files.CLASSIFIER, (proc / files.EVALUATION).stat().st_mtime
+    given = {"classifier": figures["classifier"], "evaluate_on": figures["evaluated_on"]}
+    about = {"evaluated_on": figures["evaluated_on"], "scores sha256": scores_sha256}
+    has_classifier = classifier.exists() and classifier.stat().st_mtime <= ended
+    if has_classifier:
+        metadata = read_metadata(classifier)
+        given |= {name: value for name, value in metadata["parameters"].items() if name in PARAMETERS}
+        about |= {
+            "classifier sha256": files.sha256(classifier),
+            "imgclf version": str(metadata["imgclf_version"]),
+        }
+    run = runs.start(runs.IMPORTED, dataset_name, given)
+    with runs.attempt(run):
+        for name in (files.EVALUATION, files.SCORES, *dataset.TABLES):
+            if (proc / name).exists():
+                shutil.copyfile(proc / name, run.folder / name)
+        if has_classifier:
+            runs.keep_classifier(run, classifier)
+        started = datetime.fromtimestamp(int(ended)).astimezone().isoformat()
+        runs.finish(run, started=started, metrics=recording.metrics(figures), about=about)
 
 
 def _printed(text: str) -> dict[str, float]:

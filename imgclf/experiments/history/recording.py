@@ -147,7 +147,7 @@ def described(values: Mapping[str, Any]) -> dict[str, Any]:
     earlier = [made.parameters for each in STAGES[:-1] if (made := provenance.read(name, each))]
     return {
         "parameters": {key: value for each in [*earlier, values] for key, value in each.items()},
-        "metrics": {**_metrics(figures), **_held_out(proc / files.HELD_OUT)},
+        "metrics": {**metrics(figures), **_held_out(proc / files.HELD_OUT)},
         "curves": _curves(proc, str(values["classifier"])),
         "counts": {
             side: dict(Counter(image.label for image in parts.subset(side))) for side in (TRAIN, TEST)
@@ -205,10 +205,10 @@ def _results(values: Mapping[str, Any]) -> Path:
 
 
 def _artefacts(values: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the files of an evaluation that a run gets, without old pictures of other classifiers."""
+    """Yield the files of an evaluation and its data set that a run gets, without old pictures of others."""
     proc, results = files.proc_dir(str(values["dataset_name"])), _results(values)
     written = [results / Path(name).name for name in provenance.WRITES[LAST]]
-    written += [results / REPORT, proc / "feature_map.png"]
+    written += [results / REPORT, proc / "feature_map.png", *(proc / name for name in dataset.TABLES)]
     if values["classifier"] != DNN:
         written.append(proc / "svm_c.png")
     if values["classifier"] != SVM:
@@ -216,7 +216,7 @@ def _artefacts(values: Mapping[str, Any]) -> Iterator[Path]:
     yield from (path for path in written if path.is_file())
 
 
-def _metrics(figures: Mapping[str, Any]) -> dict[str, float]:
+def metrics(figures: Mapping[str, Any]) -> dict[str, float]:
     """Return the figures of an `evaluation.json` under names for people; those that are None are left out."""
     images = "test images" if figures["evaluated_on"] == TEST else "training images"
     calibration_error = figures["calibration"]["expected_calibration_error"]

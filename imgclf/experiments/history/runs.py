@@ -293,7 +293,7 @@ def evaluation(run: Run) -> "Evaluation":
     from imgclf.evaluation import report
 
     if not (run.folder / files.SCORES).exists():
-        raise ImgclfError(f"{run.name}: has no scores{_why_lacking(run)}; choose another run")
+        raise ImgclfError(f"{run.name}: has no scores{why_lacking(run)}; choose another run")
     return report.read_scores(run.folder / files.SCORES)
 
 
@@ -325,7 +325,7 @@ def classifier(run: Run, path: Path | None = None) -> Path:
     from imgclf.classifier import storage
 
     if not storage.is_stored(run.folder):
-        raise ImgclfError(f"{run.name}: has no classifier{_why_lacking(run)}; choose another run")
+        raise ImgclfError(f"{run.name}: has no classifier{why_lacking(run)}; choose another run")
     for old in (root() / RESTORED).glob("*"):
         with suppress(OSError):
             if time.time() - old.stat().st_mtime > files.STALE_SECONDS:
@@ -438,10 +438,10 @@ def _imported(folder: Path) -> Run | None:
     return run
 
 
-def _why_lacking(run: Run) -> str:
+def why_lacking(run: Run) -> str:
     """Say why a run lacks files."""
-    if run.kind == IMPORTED:
-        return ", since version 0.1.0 kept only the executed notebooks"
     if run.status == FAILED:
         return f", since it failed ({run.error})"
+    if run.kind == IMPORTED:
+        return ", since version 0.1.0 kept only the executed notebooks"
     return ", since it is running" if run.status == RUNNING else ""

@@ -99,6 +99,11 @@ def test_metrics_stand_side_by_side_with_their_difference(two):
     assert table.columns.tolist() == ["run 1", "run 2", "run 2 - run 1"]
 
 
+def test_training_images_are_counted_too():
+    pair = [run(k, metrics={"training images": 12.0 * k}) for k in (1, 2)]
+    assert comparing.oldest_first(pair).metrics().loc["training images"].tolist() == ["12", "24", "+12"]
+
+
 def test_areas_and_errors_are_shown_as_numbers_and_a_label_may_be_named_low():
     values = {
         "ROC area of class low": 0.98,

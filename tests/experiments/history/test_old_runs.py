@@ -1,6 +1,7 @@
 """Runs of version 0.1.0: executed notebooks in folders named by time, taken over when the history is listed."""
 
 import json
+import os
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -9,11 +10,12 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, files
 from imgclf.evaluation import report
-from imgclf.experiments import notebooks
-from imgclf.experiments.history import runs
+from imgclf.experiments import notebooks, provenance
+from imgclf.experiments.history import old_runs, runs
 from support.evaluations import by_hand, evaluated
+from support.project import ROOT
 
 FOLDER = "2026-11-25_17-04-02"
 
@@ -147,3 +149,43 @@ def test_scores_and_classifier_of_an_imported_run_are_refused(tmp_path):
     with pytest.raises(ImgclfError, match="has no scores, since version 0.1.0 kept only the executed"):
         runs.evaluation(run)
     assert json.loads((run.folder / "run.json").read_text())["kind"] == "imported"
+
+
+@pytest.fixture
+def evaluated_by_0_1_0(data_dir: Path) -> Path:
+    """proc/colours with what version 0.1.0 evaluated at noon."""
+    shutil.copytree(ROOT / "tests" / "samples" / "data_folder_0.1.0", data_dir)
+    proc = files.proc_dir("colours")
+    noon = datetime(2026, 11, 25, 12).timestamp()
+    for name in (files.CLASSIFIER, files.EVALUATION):
+        os.utime(proc / name, (noon, noon))
+    return proc
+
+
+def test_what_0_1_0_evaluated_becomes_a_run_once_before_it_is_overwritten(evaluated_by_0_1_0):
+    for _ in range(2):
+        provenance.begin("01", {"dataset_name": "colours"})
+    (run,) = runs.all_runs()
+    assert (run.kind, run.status, run.time.hour, run.name) == (
+        runs.IMPORTED,
+        runs.FINISHED,
+        12,
+        "2026-11-25 1200 colours svm 100 %",
+    )
+    assert run.metrics["overall accuracy"] == 1 and run.metrics["test images"] == 6
+    assert run.parameters["svm_c"] == [0.01, 1.0, 100.0] and run.about["imgclf version"] == "0.1.0"
+    assert runs.classifier(run).read_bytes() == (evaluated_by_0_1_0 / files.CLASSIFIER).read_bytes()
+    assert runs.evaluation(run).paths == report.read_scores(evaluated_by_0_1_0 / files.SCORES).paths
+
+
+def test_a_classifier_newer_than_the_evaluation_of_0_1_0_is_not_its_own(evaluated_by_0_1_0):
+    os.utime(evaluated_by_0_1_0 / files.CLASSIFIER)
+    old_runs.keep_evaluation("colours")
+    (run,) = runs.all_runs()
+    assert "classifier sha256" not in run.about and len(runs.evaluation(run).truth) == 6
+
+
+def test_a_damaged_evaluation_of_0_1_0_becomes_no_run(evaluated_by_0_1_0):
+    (evaluated_by_0_1_0 / files.EVALUATION).write_text("{")
+    old_runs.keep_evaluation("colours")
+    assert runs.all_runs() == []

@@ -101,7 +101,7 @@ def test_files_of_the_evaluation_and_the_executed_notebook_are_copied(folder, ca
     (folder.proc / "trials.png").write_bytes(b"of a sweep")
     record(folder, capsys)
     (run,) = runs.all_runs()
-    for name in ("evaluation.json", "scores.npz", "roc.png"):
+    for name in ("evaluation.json", "scores.npz", "roc.png", "images.tsv", "images.json"):
         assert (run.folder / name).read_bytes() == (folder.proc / name).read_bytes()
     assert not (run.folder / "dnn_training.png").exists() and not (run.folder / "trials.png").exists()
     assert notebooks.read(run.folder / "05_evaluate.ipynb").keys() >= {"evaluate_on"}
