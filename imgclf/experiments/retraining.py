@@ -11,12 +11,13 @@ from imgclf.data.split_check import TEST
 from imgclf.evaluation import comparison, report
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.experiments import notebooks, plan, provenance, sequence
-from imgclf.parameters import Value
+from imgclf.parameters import Value, project_file
 
 NOTHING_CHANGED = "Nothing changed"
 STAGES = ("01", "02", "03", "04", "05")  # what follows from changed labels and images
 
 
+@project_file.fixed()
 def run(dataset_name: str = "") -> str:
     """Run the notebooks from 01 on whose results are not up to date, and compare with the last results.
 

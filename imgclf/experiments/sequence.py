@@ -19,7 +19,7 @@ from imgclf.experiments import notebooks, plan
 from imgclf.experiments.execution import execute
 from imgclf.experiments.history import recording, runs, tracking
 from imgclf.finetuning import learning_curve, record
-from imgclf.parameters import SVM, Value
+from imgclf.parameters import SVM, Value, project_file
 from imgclf.parameters.precedence import NOTEBOOK
 
 UP_TO_DATE = "none: all results are up to date; imgclf run --from 00 runs all again"
@@ -29,6 +29,7 @@ NO_VALUES: Mapping[str, Value] = {}
 LAST = "05"  # last notebook of a run; later ones are executed on their own
 
 
+@project_file.fixed()
 def run(
     values: Mapping[str, Value], *, start_from: str | None = None, fetches: bool = True
 ) -> tuple[str, Path | None]:

@@ -22,7 +22,7 @@ from imgclf.experiments.history import recording, runs, tracking
 from imgclf.experiments.trials import Trial
 from imgclf.features import copy_detection
 from imgclf.images.loading import load_all
-from imgclf.parameters import Value
+from imgclf.parameters import Value, project_file
 
 NOTEBOOKS = ("02", "03", "04", "05")  # of each trial; one scan serves all trials with its near_duplicates
 NOTEBOOK = "07"  # runs a sweep and shows its results
@@ -30,6 +30,7 @@ TIMED_IMAGES = 64
 UNFINISHED = "interrupted"
 
 
+@project_file.fixed()
 def run(
     dataset_name: str,
     images_dir: str,
@@ -88,6 +89,7 @@ def run(
     return results
 
 
+@project_file.fixed()
 def run_headless(values: Mapping[str, Value]) -> str:
     """Execute 07_compare_runs with these parameters through papermill, and return its tables as text.
 

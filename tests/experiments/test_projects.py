@@ -268,6 +268,25 @@ def test_a_run_prints_each_value_with_its_source(project, pictures):
     assert sequence.without_effect(chosen, {}) == []
 
 
+def test_a_run_keeps_the_values_that_it_began_with(project, monkeypatch):
+    seen = []
+
+    def look(*_: object) -> None:
+        seen.append(plan.settings(notebooks.paths()[1], {})["seed"])
+
+    def set_during_the_run(*_: object, **__: object) -> None:
+        look()
+        project_file.change({"seed": 6})
+        look()
+
+    imgclf("set", "seed=5")
+    monkeypatch.setattr(sequence, "_execute", set_during_the_run)
+    monkeypatch.setattr(sequence, "closing_report", lambda *_: str(look()))
+    assert imgclf("run", "--from", "01").exit_code == 0
+    look()
+    assert [(each.value, each.source) for each in seen] == [(5, "imgclf.toml")] * 3 + [(6, "imgclf.toml")]
+
+
 def test_a_sweep_without_a_grid_has_no_trials(project, capsys):
     assert sweep.run("fruit", "", " ") == []
     assert capsys.readouterr().out == "the grid is empty: no trials\n"
@@ -282,14 +301,15 @@ def test_a_sweep_takes_images_and_values_of_the_project(project, monkeypatch):
     given = []
 
     def remember(path, folder, values, **_):
-        given.append(values)
+        project_file.change({"seed": 8})  # counts from the next sweep on
+        given.append({**values, "seed": plan.wanted(notebooks.paths()[1], {})["seed"]})
         raise ImgclfError("no kernel in this test")
 
     monkeypatch.setattr(sweep, "execute", remember)
     assert "epochs = 2 has no effect" in error_line("sweep", "-p", "epochs=1,2")
     imgclf("set", "classifier=dnn")
     assert error_line("sweep", "-p", "epochs=1,2") == "no kernel in this test"
-    assert given == [{"grid": "epochs: 1, 2"}]
+    assert given == [{"grid": "epochs: 1, 2", "seed": 0}]
 
 
 def announcing(folder: Path, **values: object) -> Path:
@@ -317,6 +337,17 @@ def test_precedence_in_a_kernel_without_a_browser(project, cell, given, printed)
     executed = nbformat.read(project / "runs" / "02_announce.ipynb", as_version=4)
     text = "".join(output.text for output in executed.cells[-1].outputs)
     assert text == f"dataset_name = 'fruit' (imgclf.toml)\n{printed}\n"
+
+
+@pytest.mark.notebooks
+def test_a_kernel_of_a_run_uses_the_values_that_the_run_began_with(project):
+    (project / "runs").mkdir()
+    project_file.change({"input_size": 48})
+    with project_file.fixed():
+        project_file.change({"input_size": 96})
+        execute(announcing(project), project / "runs", {"images_dir": ""})
+    executed = nbformat.read(project / "runs" / "02_announce.ipynb", as_version=4)
+    assert "input_size = 48 (imgclf.toml)" in executed.cells[-1].outputs[0].text
 
 
 @pytest.fixture
