@@ -33,10 +33,13 @@ def shipped() -> list[Path]:
 
 
 def paths() -> list[Path]:
-    """Return the notebooks, in order: those of the project; one that it lacks, as it comes with imgclf."""
+    """Return the notebooks, in order: those of the project; one that it lacks, as it comes with imgclf.
+
+    Other notebooks in the project, such as copies under other names, are not among them.
+    """
     project = files.project_dir()
-    own = sorted((project / FOLDER).glob(PATTERN)) if project else []
-    return [*{path.name[:2]: path for path in (*shipped(), *own)}.values()]
+    own = {path.name: path for path in (project / FOLDER).glob(PATTERN)} if project else {}
+    return [own.get(path.name, path) for path in shipped()]
 
 
 def read(path: Path) -> dict[str, Value]:

@@ -205,9 +205,8 @@ def test_a_data_folder_becomes_a_project_by_an_empty_file_and_an_update(data_dir
 
 def test_the_notebooks_of_a_project_come_before_those_of_imgclf(project, monkeypatch):
     (project / "notebooks" / "06_deploy.ipynb").unlink()
-    shutil.copy(
-        project / "notebooks" / "02_refine_dnn.ipynb", project / "notebooks" / "02_refine_dnn-Copy1.ipynb"
-    )
+    for copy in ("02_refine_dnn-Copy1", "02_refine_dnn_old", "02_a"):
+        shutil.copy(project / "notebooks" / "02_refine_dnn.ipynb", project / "notebooks" / f"{copy}.ipynb")
     folders = [path.parent for path in notebooks.paths()]
     assert folders == [*[project / "notebooks"] * 6, notebooks.NOTEBOOKS, project / "notebooks"]
     assert notebooks.paths()[2].stem == "02_refine_dnn"
