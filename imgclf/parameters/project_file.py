@@ -14,6 +14,7 @@ from imgclf.parameters.table import PARAMETERS, Value
 from imgclf.parameters.values import check, check_together
 
 MOST_BYTES = 2**20
+LOCK = f".{files.PROJECT_FILE}.lock"  # held while the file is changed
 FIXED = "IMGCLF_PROJECT_VALUES"  # environment variable: the values that a run in progress began with
 IMAGES = ("dataset_name", "images_dir")  # the parameters that name them
 HEAD = """\
@@ -89,16 +90,17 @@ def change(changes: Mapping[str, Value] | None) -> bool:
     folder = files.project_dir()
     if not folder:
         raise ImgclfError(NO_PROJECT)
-    before = after = _text(folder)
-    _loaded(before, folder)
-    if changes is None:
-        after = _without_values(before)
-    for name, value in (changes or {}).items():
-        after = _with_value(after, name, _from(folder, value))
-    defaults = {name: each.default for name, each in PARAMETERS.items()}
-    check_together({**defaults, **_checked(after, folder)})
-    if after != before:
-        files.write_text(folder / files.PROJECT_FILE, after)
+    with _locked(folder):
+        before = after = _text(folder)
+        _loaded(before, folder)
+        if changes is None:
+            after = _without_values(before)
+        for name, value in (changes or {}).items():
+            after = _with_value(after, name, _from(folder, value))
+        defaults = {name: each.default for name, each in PARAMETERS.items()}
+        check_together({**defaults, **_checked(after, folder)})
+        if after != before:
+            files.write_text(folder / files.PROJECT_FILE, after)
     return after != before
 
 
@@ -109,13 +111,25 @@ def add_missing(folder: Path) -> list[str]:
     ------
     ImgclfError : the file cannot be read, or is not allowed.
     """
-    text = _text(folder)
-    stored = _checked(text, folder)
-    missing = [name for name in PARAMETERS if name not in stored and not _comment(name).search(text)]
-    if missing:
-        added = "".join(_entry(name, None) for name in missing)
-        files.write_text(folder / files.PROJECT_FILE, (text.rstrip() or HEAD.rstrip()) + "\n" + added)
+    with _locked(folder):
+        text = _text(folder)
+        stored = _checked(text, folder)
+        missing = [name for name in PARAMETERS if name not in stored and not _comment(name).search(text)]
+        if missing:
+            added = "".join(_entry(name, None) for name in missing)
+            files.write_text(folder / files.PROJECT_FILE, (text.rstrip() or HEAD.rstrip()) + "\n" + added)
     return missing
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait until no other process changes the file, and let none change it in the block."""
+    with files.writable(folder / LOCK):
+        held = files.acquire(folder / LOCK, seconds=-1)
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _entry(name: str, value: Value | None) -> str:
