@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,7 +69,12 @@ def last_line(path: Path) -> str:
 
 
 def test_a_new_project_has_notebooks_without_outputs_and_its_parameters(project, pictures):
-    assert sorted(path.name for path in project.iterdir()) == [".gitignore", "imgclf.toml", "notebooks"]
+    assert sorted(path.name for path in project.iterdir()) == [
+        ".gitignore",
+        ".imgclf.toml.lock",
+        "imgclf.toml",
+        "notebooks",
+    ]
     own = sorted((project / "notebooks").iterdir())
     assert [path.name for path in own] == [path.name for path in notebooks.shipped()]
     cells = [cell for path in own for cell in nbformat.read(path, as_version=4).cells]
@@ -136,9 +142,33 @@ def test_a_folder_or_images_that_cannot_be_used_are_refused_before_anything_is_m
 
 def test_a_folder_that_git_made_is_empty_enough(tmp_path):
     (tmp_path / "x" / ".git").mkdir(parents=True)
-    (tmp_path / "x" / ".gitignore").write_text("mine\n")
+    (tmp_path / "x" / ".gitignore").write_text("mine")
     assert imgclf("new", tmp_path / "x").exit_code == 0
-    assert (tmp_path / "x" / ".gitignore").read_text() == "mine\n"
+    assert (tmp_path / "x" / ".gitignore").read_text() == f"mine\n{projects.GITIGNORE}"
+
+
+def test_git_sees_parameters_and_notebooks_alone_after_a_run(project):
+    made = (
+        "images/fruit/red/1.jpg proc/fruit/.lock proc/fruit/classifier.onnx networks/.lock mlflow.db "
+        "mlflow_artifacts/1 .mlflow.lock .mlflow.lock.held .imgclf.toml.lock .imgclf.toml.lock.held "
+        "runs/.lock runs/1/run.json notebooks/.ipynb_checkpoints/1 .0f.part notebooks/.0f.part"
+    )
+    for name in made.split():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).touch()
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    command = ["git", "status", "--porcelain", "--untracked-files=all"]
+    seen = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout
+    own = [f"notebooks/{path.name}" for path in notebooks.shipped()]
+    assert sorted(line[3:] for line in seen.splitlines()) == [".gitignore", "imgclf.toml", *own]
+
+
+def test_an_update_adds_what_gitignore_lacks_and_keeps_what_a_person_took_out(project):
+    path = project / ".gitignore"
+    path.write_text("# /runs/\n" + path.read_text().replace("/runs/\n", "").replace("/.mlflow*\n", ""))
+    before = path.read_text()
+    assert imgclf("new", project, "--update").stdout == ".gitignore: added /.mlflow*\n"
+    assert path.read_text() == f"{before}/.mlflow*\n"
 
 
 def test_an_update_to_the_same_version_changes_nothing(project):
