@@ -353,7 +353,7 @@ def announcing(folder: Path, **values: object) -> Path:
 @pytest.mark.parametrize(
     ("cell", "given", "printed"),
     [
-        ({}, {}, "input_size = 48 (imgclf.toml)"),
+        ({}, {}, "input_size = 48 (imgclf.toml; the cell has the default)"),
         ({"input_size": 64}, {}, "input_size = 64 (this notebook)"),
         ({}, {"input_size": 32}, "input_size = 32 (-p)"),
         ({"input_size": 64}, {"input_size": 240}, "input_size = 240 (-p)"),
@@ -365,7 +365,7 @@ def test_precedence_in_a_kernel_without_a_browser(project, cell, given, printed)
     execute(announcing(project, **cell), project / "runs", given)
     executed = nbformat.read(project / "runs" / "02_announce.ipynb", as_version=4)
     text = "".join(output.text for output in executed.cells[-1].outputs)
-    assert text == f"dataset_name = 'fruit' (imgclf.toml)\n{printed}\n"
+    assert text == f"dataset_name = 'fruit' (imgclf.toml; the cell has the default)\n{printed}\n"
 
 
 @pytest.mark.notebooks
@@ -376,7 +376,7 @@ def test_a_kernel_of_a_run_uses_the_values_that_the_run_began_with(project):
         project_file.change({"input_size": 96})
         execute(announcing(project), project / "runs", {"images_dir": ""})
     executed = nbformat.read(project / "runs" / "02_announce.ipynb", as_version=4)
-    assert "input_size = 48 (imgclf.toml)" in executed.cells[-1].outputs[0].text
+    assert "input_size = 48 (imgclf.toml; the cell has the default)" in executed.cells[-1].outputs[0].text
 
 
 @pytest.fixture
@@ -410,7 +410,7 @@ def test_a_running_kernel_uses_what_is_set_meanwhile_and_its_notebook_stays_as_i
     assert "seed" not in run(kernel, sources[1])
     for seed in (7, 8):
         assert imgclf("set", f"seed={seed}").exit_code == 0
-        assert f"seed = {seed} (imgclf.toml)\n" in run(kernel, sources[1])
+        assert f"seed = {seed} (imgclf.toml; the cell has the default)\n" in run(kernel, sources[1])
     run(kernel, sources[0].replace("seed: int = 0", "seed: int = 3"))
     assert "seed = 3 (this notebook)\n" in run(kernel, sources[1])
     assert run(kernel, "print(seed)") == "3\n"
