@@ -16,6 +16,8 @@ NOTEBOOKS = files.shipped("notebooks")
 FOLDER = "notebooks"  # of a project
 PATTERN = "[0-9][0-9]_*.ipynb"
 TAG = "parameters"
+STAGES = ("01", "02", "03", "04", "05")  # numbers of those that lead from images to an evaluation
+LAST = STAGES[-1]  # of a run; later ones are executed on their own
 
 
 def cell_source(number: str, values: Mapping[str, Value] | None = None) -> str:
@@ -40,6 +42,16 @@ def paths() -> list[Path]:
     project = files.project_dir()
     own = {path.name: path for path in (project / FOLDER).glob(PATTERN)} if project else {}
     return [own.get(path.name, path) for path in shipped()]
+
+
+def path(number: str) -> Path:
+    """Return the notebook with a number, such as "05"."""
+    return next(path for path in paths() if path.name.startswith(number))
+
+
+def stages() -> list[Path]:
+    """Return the notebooks of `STAGES`, in order."""
+    return [path for path in paths() if path.name[:2] in STAGES]
 
 
 def read(path: Path) -> dict[str, Value]:

@@ -1,7 +1,6 @@
 """Training again after labels or images were changed, with the parameters of the last results."""
 
 import shlex
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from imgclf.experiments import notebooks, plan, provenance, sequence
 from imgclf.parameters import Value, project_file
 
 NOTHING_CHANGED = "Nothing changed"
-STAGES = ("01", "02", "03", "04", "05")  # what follows from changed labels and images
 
 
 @project_file.fixed()
@@ -35,7 +33,7 @@ def run(dataset_name: str = "") -> str:
     KeyboardInterrupt : as of `sequence.run`.
     """
     given: dict[str, Value] = {"dataset_name": dataset_name} if dataset_name else {}
-    dataset_name = str(plan.wanted(_paths()[0], given)["dataset_name"])
+    dataset_name = str(plan.wanted(notebooks.stages()[0], given)["dataset_name"])
     before, values = earlier(dataset_name), _overriding(last_parameters(dataset_name))
     try:
         _, folder = sequence.run(values, fetches=False)
@@ -83,7 +81,7 @@ def last_parameters(dataset_name: str) -> dict[str, Value]:
     """
     values: dict[str, Value] = {}
     source: dict[str, str] = {}
-    for path in _paths():
+    for path in notebooks.stages():
         made = provenance.read(dataset_name, path.name[:2])
         if made is None:
             raise _no_results(dataset_name, f"no record of {path.stem}")
@@ -102,10 +100,6 @@ def last_parameters(dataset_name: str) -> dict[str, Value]:
     return {**values, "dataset_name": dataset_name, "images_dir": images_dir, "evaluate_on": TEST}
 
 
-def _paths() -> list[Path]:
-    return [path for path in notebooks.paths() if path.name[:2] in STAGES]
-
-
 def _no_results(dataset_name: str, reason: str) -> ImgclfError:
     return ImgclfError(f"{dataset_name}: no earlier results to compare with ({reason}); run imgclf run first")
 
@@ -114,7 +108,7 @@ def _overriding(values: dict[str, Value]) -> dict[str, Value]:
     """Return those values that the notebooks would not take anyway."""
     name = {"dataset_name": values["dataset_name"]}
     given: dict[str, Value] = {**name}
-    for path in _paths():
+    for path in notebooks.stages():
         own = plan.wanted(path, name)
         given |= {each: values[each] for each in own if each in values and own[each] != values[each]}
     return given

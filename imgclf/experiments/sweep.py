@@ -101,7 +101,7 @@ def run_headless(values: Mapping[str, Value]) -> str:
     KeyboardInterrupt : Ctrl-C or SIGTERM; the message says how to go on.
     """
     grid = trials.parse_grid(str(values["grid"]))
-    path = next(path for path in notebooks.paths() if path.name.startswith(NOTEBOOK))
+    path = notebooks.path(NOTEBOOK)
     # The notebook runs in another folder, so it gets the grid as parsed: with absolute paths.
     given = {**values, "grid": trials.grid_as_text(grid)}
     set_values = plan.wanted(path, given)
@@ -226,8 +226,7 @@ def _settings(values: Mapping[str, Value]) -> dict[str, Any]:
 
 def _cells() -> dict[str, Value]:
     """The values of notebooks 01 to 05 without a trial: of their cells, the project, or the defaults."""
-    stages = [path for path in notebooks.paths() if path.name[:2] in trials.STAGES]
-    return {name: value for path in stages for name, value in plan.wanted(path, {}).items()}
+    return {name: value for path in notebooks.stages() for name, value in plan.wanted(path, {}).items()}
 
 
 def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:
