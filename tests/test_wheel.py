@@ -145,7 +145,9 @@ def test_a_new_project_runs_from_a_folder_below_it(installed, project):
     assert "overall accuracy" in printed and str(project / "proc" / "colours" / "classifier.onnx") in printed
     assert (project / "proc" / "colours" / "evaluation.json").is_file()
     (executed,) = (project / "runs").rglob("02_refine_dnn.ipynb")
-    assert "input_size = 32 (imgclf.toml)" in str(nbformat.read(executed, as_version=4).cells[2].outputs)
+    assert "input_size = 32 (imgclf.toml; the cell has the default)" in str(
+        nbformat.read(executed, as_version=4).cells[2].outputs
+    )
     again = installed.imgclf("run", cwd=project)
     assert again.count("up to date") >= 5 and "runs:" not in again
 

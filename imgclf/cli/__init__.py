@@ -65,6 +65,7 @@ def run(assignments: tuple[str, ...], start_from: str | None, changed: bool) -> 
     """
     from imgclf import parameters
     from imgclf.experiments import projects, retraining, sequence
+    from imgclf.parameters import project_file
 
     values = parameters.parse(assignments)
     if note := projects.outdated():
@@ -79,8 +80,9 @@ def run(assignments: tuple[str, ...], start_from: str | None, changed: bool) -> 
             )
         click.echo("\n" + retraining.run(str(values.get("dataset_name", ""))))
         return
-    dataset_name, folder = sequence.run(values, start_from=start_from)
-    click.echo("\n" + sequence.closing_report(dataset_name, folder, values))
+    with project_file.fixed():
+        dataset_name, folder = sequence.run(values, start_from=start_from)
+        click.echo("\n" + sequence.closing_report(dataset_name, folder, values))
 
 
 @main.command("sweep")

@@ -16,6 +16,8 @@ NOTEBOOKS = files.shipped("notebooks")
 FOLDER = "notebooks"  # of a project
 PATTERN = "[0-9][0-9]_*.ipynb"
 TAG = "parameters"
+STAGES = ("01", "02", "03", "04", "05")  # numbers of those that lead from images to an evaluation
+LAST = STAGES[-1]  # of a run; later ones are executed on their own
 
 
 def cell_source(number: str, values: Mapping[str, Value] | None = None) -> str:
@@ -33,10 +35,23 @@ def shipped() -> list[Path]:
 
 
 def paths() -> list[Path]:
-    """Return the notebooks, in order: those of the project; one that it lacks, as it comes with imgclf."""
+    """Return the notebooks, in order: those of the project; one that it lacks, as it comes with imgclf.
+
+    Other notebooks in the project, such as copies under other names, are not among them.
+    """
     project = files.project_dir()
-    own = sorted((project / FOLDER).glob(PATTERN)) if project else []
-    return [*{path.name[:2]: path for path in (*shipped(), *own)}.values()]
+    own = {path.name: path for path in (project / FOLDER).glob(PATTERN)} if project else {}
+    return [own.get(path.name, path) for path in shipped()]
+
+
+def path(number: str) -> Path:
+    """Return the notebook with a number, such as "05"."""
+    return next(path for path in paths() if path.name.startswith(number))
+
+
+def stages() -> list[Path]:
+    """Return the notebooks of `STAGES`, in order."""
+    return [path for path in paths() if path.name[:2] in STAGES]
 
 
 def read(path: Path) -> dict[str, Value]:

@@ -25,6 +25,9 @@ GITIGNORE = """\
 /networks/
 /runs/
 /mlflow*
+/.mlflow*
+/.imgclf.toml.lock*
+.*.part
 .ipynb_checkpoints/
 """
 
@@ -63,8 +66,6 @@ def create(folder: Path, *, images: Path | None = None, name: str = "") -> dict[
         files.write_text(folder / files.PROJECT_FILE, project_file.new({**values, **NO_SWEEP}))
         if not images:
             (folder / "images" / str(values["dataset_name"])).mkdir(parents=True, exist_ok=True)
-        if not (folder / ".gitignore").exists():
-            files.write_text(folder / ".gitignore", GITIGNORE)
     update(folder)
     return values
 
@@ -105,7 +106,7 @@ def update(folder: Path) -> list[str]:
 
     Returns
     -------
-    A line for each notebook that was replaced or added, and one for new parameters.
+    A line for each notebook that was replaced or added, one for new parameters, and one for `.gitignore`.
 
     Raises
     ------
@@ -119,7 +120,22 @@ def update(folder: Path) -> list[str]:
     said = [line for path in notebooks.shipped() if (line := _bring(path, folder / notebooks.FOLDER))]
     if added:
         said.append(f"{files.PROJECT_FILE}: new parameters, with their defaults: {', '.join(added)}")
+    if ignored := _ignore_more(folder / ".gitignore"):
+        said.append(ignored)
     return said
+
+
+def _ignore_more(path: Path) -> str:
+    """Add the lines of `GITIGNORE` that a `.gitignore` lacks; say which. One in a comment stays out."""
+    text = files.read_bytes(path).decode(errors="surrogateescape") if path.exists() else ""
+    kept = {line.strip().lstrip("#! ") for line in text.splitlines()}
+    missing = [line for line in GITIGNORE.splitlines() if line.lstrip("# ") not in kept]
+    if all(line.startswith("#") for line in missing):
+        return ""
+    with files.replace_file(path) as file:
+        end = "\n" if text and not text.endswith("\n") else ""
+        file.write("".join([text, end, *(f"{line}\n" for line in missing)]).encode(errors="surrogateescape"))
+    return f"{path.name}: added {', '.join(line for line in missing if not line.startswith('#'))}"
 
 
 def outdated() -> str:

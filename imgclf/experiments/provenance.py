@@ -491,7 +491,6 @@ def _remove_other_baseline(values: Mapping[str, Value], disk: _Disk) -> None:
 
 def _code_sha256(number: str, namespace: Mapping[str, Any]) -> str:
     """Return the hash of a notebook's code; empty if IPython executed other cells since the last `begin`."""
-    path = next((path for path in notebooks.paths() if path.name[:2] == number), None)
     ran = namespace.get("In")
     starts = [k for k, cell in enumerate(ran or []) if f'provenance.begin("{number}"' in cell]
-    return notebooks.code_sha256(path, ran[starts[-1] :] if ran and starts else ran) if path else ""
+    return notebooks.code_sha256(notebooks.path(number), ran[starts[-1] :] if ran and starts else ran)

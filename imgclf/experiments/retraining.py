@@ -1,7 +1,6 @@
 """Training again after labels or images were changed, with the parameters of the last results."""
 
 import shlex
-from pathlib import Path
 
 import numpy as np
 
@@ -11,12 +10,12 @@ from imgclf.data.split_check import TEST
 from imgclf.evaluation import comparison, report
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.experiments import notebooks, plan, provenance, sequence
-from imgclf.parameters import Value
+from imgclf.parameters import Value, project_file
 
 NOTHING_CHANGED = "Nothing changed"
-STAGES = ("01", "02", "03", "04", "05")  # what follows from changed labels and images
 
 
+@project_file.fixed()
 def run(dataset_name: str = "") -> str:
     """Run the notebooks from 01 on whose results are not up to date, and compare with the last results.
 
@@ -34,7 +33,7 @@ def run(dataset_name: str = "") -> str:
     KeyboardInterrupt : as of `sequence.run`.
     """
     given: dict[str, Value] = {"dataset_name": dataset_name} if dataset_name else {}
-    dataset_name = str(plan.wanted(_paths()[0], given)["dataset_name"])
+    dataset_name = str(plan.wanted(notebooks.stages()[0], given)["dataset_name"])
     before, values = earlier(dataset_name), _overriding(last_parameters(dataset_name))
     try:
         _, folder = sequence.run(values, fetches=False)
@@ -82,7 +81,7 @@ def last_parameters(dataset_name: str) -> dict[str, Value]:
     """
     values: dict[str, Value] = {}
     source: dict[str, str] = {}
-    for path in _paths():
+    for path in notebooks.stages():
         made = provenance.read(dataset_name, path.name[:2])
         if made is None:
             raise _no_results(dataset_name, f"no record of {path.stem}")
@@ -101,10 +100,6 @@ def last_parameters(dataset_name: str) -> dict[str, Value]:
     return {**values, "dataset_name": dataset_name, "images_dir": images_dir, "evaluate_on": TEST}
 
 
-def _paths() -> list[Path]:
-    return [path for path in notebooks.paths() if path.name[:2] in STAGES]
-
-
 def _no_results(dataset_name: str, reason: str) -> ImgclfError:
     return ImgclfError(f"{dataset_name}: no earlier results to compare with ({reason}); run imgclf run first")
 
@@ -113,7 +108,7 @@ def _overriding(values: dict[str, Value]) -> dict[str, Value]:
     """Return those values that the notebooks would not take anyway."""
     name = {"dataset_name": values["dataset_name"]}
     given: dict[str, Value] = {**name}
-    for path in _paths():
+    for path in notebooks.stages():
         own = plan.wanted(path, name)
         given |= {each: values[each] for each in own if each in values and own[each] != values[each]}
     return given

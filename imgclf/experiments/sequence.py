@@ -18,17 +18,18 @@ from imgclf.evaluation import report
 from imgclf.experiments import notebooks, plan
 from imgclf.experiments.execution import execute
 from imgclf.experiments.history import recording, runs, tracking
+from imgclf.experiments.notebooks import LAST
 from imgclf.finetuning import learning_curve, record
-from imgclf.parameters import SVM, Value
+from imgclf.parameters import SVM, Value, project_file
 from imgclf.parameters.precedence import NOTEBOOK
 
 UP_TO_DATE = "none: all results are up to date; imgclf run --from 00 runs all again"
 RESTART_LINE = "\r\x1b[K"  # on a terminal: overwrite the line
 LIVE = "IMGCLF_LIVE"  # environment variable of a command whose output is shown as a terminal shows it
 NO_VALUES: Mapping[str, Value] = {}
-LAST = "05"  # last notebook of a run; later ones are executed on their own
 
 
+@project_file.fixed()
 def run(
     values: Mapping[str, Value], *, start_from: str | None = None, fetches: bool = True
 ) -> tuple[str, Path | None]:
@@ -90,7 +91,7 @@ def _execute(
     outdated = (path for path in chosen if not is_planned or plan.make([path], values)[0].reason)
     if (first := next(outdated, None)) is None:
         return None
-    stages = [plan.wanted(path, values) for path in notebooks.paths() if "01" <= path.name[:2] <= LAST]
+    stages = [plan.wanted(path, values) for path in notebooks.stages()]
     run = runs.start(runs.BY_RUN, dataset_name, {name: each[name] for each in stages for name in each})
     print()
     with runs.attempt(run), runs.executing(run):
@@ -253,7 +254,7 @@ def closing_report(dataset_name: str, folder: Path | None, values: Mapping[str, 
     folder : of the run, with the executed notebooks; None if all results were up to date.
     """
     proc = files.proc_dir(dataset_name)
-    evaluated_on = plan.wanted(_divided(LAST)[1][0], values)["evaluate_on"]
+    evaluated_on = plan.wanted(notebooks.path(LAST), values)["evaluate_on"]
     results = report.results_folder(proc, str(evaluated_on))
     scanned = dataset.read(dataset_name)
     notes = [f"left out: {image.path}: {image.excluded}" for image in scanned.excluded]

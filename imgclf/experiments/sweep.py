@@ -22,7 +22,7 @@ from imgclf.experiments.history import recording, runs, tracking
 from imgclf.experiments.trials import Trial
 from imgclf.features import copy_detection
 from imgclf.images.loading import load_all
-from imgclf.parameters import Value
+from imgclf.parameters import Value, project_file
 
 NOTEBOOKS = ("02", "03", "04", "05")  # of each trial; one scan serves all trials with its near_duplicates
 NOTEBOOK = "07"  # runs a sweep and shows its results
@@ -30,6 +30,7 @@ TIMED_IMAGES = 64
 UNFINISHED = "interrupted"
 
 
+@project_file.fixed()
 def run(
     dataset_name: str,
     images_dir: str,
@@ -88,6 +89,7 @@ def run(
     return results
 
 
+@project_file.fixed()
 def run_headless(values: Mapping[str, Value]) -> str:
     """Execute 07_compare_runs with these parameters through papermill, and return its tables as text.
 
@@ -99,7 +101,7 @@ def run_headless(values: Mapping[str, Value]) -> str:
     KeyboardInterrupt : Ctrl-C or SIGTERM; the message says how to go on.
     """
     grid = trials.parse_grid(str(values["grid"]))
-    path = next(path for path in notebooks.paths() if path.name.startswith(NOTEBOOK))
+    path = notebooks.path(NOTEBOOK)
     # The notebook runs in another folder, so it gets the grid as parsed: with absolute paths.
     given = {**values, "grid": trials.grid_as_text(grid)}
     set_values = plan.wanted(path, given)
@@ -224,8 +226,7 @@ def _settings(values: Mapping[str, Value]) -> dict[str, Any]:
 
 def _cells() -> dict[str, Value]:
     """The values of notebooks 01 to 05 without a trial: of their cells, the project, or the defaults."""
-    stages = [path for path in notebooks.paths() if path.name[:2] in trials.STAGES]
-    return {name: value for path in stages for name, value in plan.wanted(path, {}).items()}
+    return {name: value for path in notebooks.stages() for name, value in plan.wanted(path, {}).items()}
 
 
 def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:

@@ -18,12 +18,12 @@ from imgclf import ImgclfError, files, parameters
 from imgclf.data.split_check import TEST
 from imgclf.evaluation import comparison, report
 from imgclf.evaluation.metrics import Accuracy, Evaluation
+from imgclf.experiments.notebooks import STAGES
 from imgclf.parameters import Value
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STAGES = ("01", "02", "03", "04", "05")  # notebooks whose parameters may be in a grid
 FIXED_PARAMETERS = ("dataset_name", "images_dir")  # the same for all trials
 FIXED_VALUES = {"evaluate_on": TEST}  # of every trial, whatever the cells say
 KINDS = {

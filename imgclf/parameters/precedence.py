@@ -100,7 +100,8 @@ def announce(namespace: dict[str, Any]) -> None:
 
 
 def _line(name: str, setting: Setting, values: Mapping[str, Value]) -> str:
-    line, shown = f"{name} = {setting.value!r}", f"{name} = {setting.value!r} ({setting.source})"
+    source = f"{PROJECT}; the cell has the default" if setting.source == PROJECT else setting.source
+    line, shown = f"{name} = {setting.value!r}", f"{name} = {setting.value!r} ({source})"
     return idle(name, values).replace(line, shown, 1) or shown
 
 

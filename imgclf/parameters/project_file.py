@@ -1,8 +1,11 @@
 """`imgclf.toml`: the parameters of a project, in a file that people edit too. Reading it runs no code."""
 
+import json
+import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from imgclf.parameters.table import PARAMETERS, Value
 from imgclf.parameters.values import check, check_together
 
 MOST_BYTES = 2**20
+LOCK = f".{files.PROJECT_FILE}.lock"  # held while the file is changed
+FIXED = "IMGCLF_PROJECT_VALUES"  # environment variable: the values that a run in progress began with
 IMAGES = ("dataset_name", "images_dir")  # the parameters that name them
 HEAD = """\
 # The parameters of this project. Commands and notebooks that start in this folder, or below it, use them.
@@ -25,15 +30,39 @@ NO_PROJECT = (
 )
 
 
+@contextmanager
+def fixed() -> Iterator[None]:
+    """Keep the values that `imgclf.toml` has now until the block ends, also in kernels that it starts.
+
+    A change of the file, as by `imgclf set` while notebooks run, counts from the next run on. A block within
+    another one keeps the values of that.
+
+    Raises
+    ------
+    ImgclfError : see `read`.
+    """
+    if FIXED in os.environ:
+        yield
+        return
+    os.environ[FIXED] = json.dumps(read())
+    try:
+        yield
+    finally:
+        os.environ.pop(FIXED, None)
+
+
 def read() -> dict[str, Value]:
     """Return the checked values in the `imgclf.toml` of the project; none without a project.
 
-    Relative paths are those from the folder of the project.
+    Relative paths are those from the folder of the project. In a run, the values are those it began with; see
+    `fixed`.
 
     Raises
     ------
     ImgclfError : the file cannot be read, is no TOML, or has an unknown name or a value that is not allowed.
     """
+    if FIXED in os.environ:
+        return dict(json.loads(os.environ[FIXED]))
     folder = files.project_dir()
     return _checked(_text(folder), folder) if folder else {}
 
@@ -61,16 +90,17 @@ def change(changes: Mapping[str, Value] | None) -> bool:
     folder = files.project_dir()
     if not folder:
         raise ImgclfError(NO_PROJECT)
-    before = after = _text(folder)
-    _loaded(before, folder)
-    if changes is None:
-        after = _without_values(before)
-    for name, value in (changes or {}).items():
-        after = _with_value(after, name, _from(folder, value))
-    defaults = {name: each.default for name, each in PARAMETERS.items()}
-    check_together({**defaults, **_checked(after, folder)})
-    if after != before:
-        files.write_text(folder / files.PROJECT_FILE, after)
+    with _locked(folder):
+        before = after = _text(folder)
+        _loaded(before, folder)
+        if changes is None:
+            after = _without_values(before)
+        for name, value in (changes or {}).items():
+            after = _with_value(after, name, _from(folder, value))
+        defaults = {name: each.default for name, each in PARAMETERS.items()}
+        check_together({**defaults, **_checked(after, folder)})
+        if after != before:
+            files.write_text(folder / files.PROJECT_FILE, after)
     return after != before
 
 
@@ -81,13 +111,25 @@ def add_missing(folder: Path) -> list[str]:
     ------
     ImgclfError : the file cannot be read, or is not allowed.
     """
-    text = _text(folder)
-    stored = _checked(text, folder)
-    missing = [name for name in PARAMETERS if name not in stored and not _comment(name).search(text)]
-    if missing:
-        added = "".join(_entry(name, None) for name in missing)
-        files.write_text(folder / files.PROJECT_FILE, (text.rstrip() or HEAD.rstrip()) + "\n" + added)
+    with _locked(folder):
+        text = _text(folder)
+        stored = _checked(text, folder)
+        missing = [name for name in PARAMETERS if name not in stored and not _comment(name).search(text)]
+        if missing:
+            added = "".join(_entry(name, None) for name in missing)
+            files.write_text(folder / files.PROJECT_FILE, (text.rstrip() or HEAD.rstrip()) + "\n" + added)
     return missing
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait until no other process changes the file, and let none change it in the block."""
+    with files.writable(folder / LOCK):
+        held = files.acquire(folder / LOCK, seconds=-1)
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _entry(name: str, value: Value | None) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,7 +69,12 @@ def last_line(path: Path) -> str:
 
 
 def test_a_new_project_has_notebooks_without_outputs_and_its_parameters(project, pictures):
-    assert sorted(path.name for path in project.iterdir()) == [".gitignore", "imgclf.toml", "notebooks"]
+    assert sorted(path.name for path in project.iterdir()) == [
+        ".gitignore",
+        ".imgclf.toml.lock",
+        "imgclf.toml",
+        "notebooks",
+    ]
     own = sorted((project / "notebooks").iterdir())
     assert [path.name for path in own] == [path.name for path in notebooks.shipped()]
     cells = [cell for path in own for cell in nbformat.read(path, as_version=4).cells]
@@ -136,9 +142,33 @@ def test_a_folder_or_images_that_cannot_be_used_are_refused_before_anything_is_m
 
 def test_a_folder_that_git_made_is_empty_enough(tmp_path):
     (tmp_path / "x" / ".git").mkdir(parents=True)
-    (tmp_path / "x" / ".gitignore").write_text("mine\n")
+    (tmp_path / "x" / ".gitignore").write_text("mine")
     assert imgclf("new", tmp_path / "x").exit_code == 0
-    assert (tmp_path / "x" / ".gitignore").read_text() == "mine\n"
+    assert (tmp_path / "x" / ".gitignore").read_text() == f"mine\n{projects.GITIGNORE}"
+
+
+def test_git_sees_parameters_and_notebooks_alone_after_a_run(project):
+    made = (
+        "images/fruit/red/1.jpg proc/fruit/.lock proc/fruit/classifier.onnx networks/.lock mlflow.db "
+        "mlflow_artifacts/1 .mlflow.lock .mlflow.lock.held .imgclf.toml.lock .imgclf.toml.lock.held "
+        "runs/.lock runs/1/run.json notebooks/.ipynb_checkpoints/1 .0f.part notebooks/.0f.part"
+    )
+    for name in made.split():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).touch()
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    command = ["git", "status", "--porcelain", "--untracked-files=all"]
+    seen = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout
+    own = [f"notebooks/{path.name}" for path in notebooks.shipped()]
+    assert sorted(line[3:] for line in seen.splitlines()) == [".gitignore", "imgclf.toml", *own]
+
+
+def test_an_update_adds_what_gitignore_lacks_and_keeps_what_a_person_took_out(project):
+    path = project / ".gitignore"
+    path.write_text("# /runs/\n" + path.read_text().replace("/runs/\n", "").replace("/.mlflow*\n", ""))
+    before = path.read_text()
+    assert imgclf("new", project, "--update").stdout == ".gitignore: added /.mlflow*\n"
+    assert path.read_text() == f"{before}/.mlflow*\n"
 
 
 def test_an_update_to_the_same_version_changes_nothing(project):
@@ -205,9 +235,8 @@ def test_a_data_folder_becomes_a_project_by_an_empty_file_and_an_update(data_dir
 
 def test_the_notebooks_of_a_project_come_before_those_of_imgclf(project, monkeypatch):
     (project / "notebooks" / "06_deploy.ipynb").unlink()
-    shutil.copy(
-        project / "notebooks" / "02_refine_dnn.ipynb", project / "notebooks" / "02_refine_dnn-Copy1.ipynb"
-    )
+    for copy in ("02_refine_dnn-Copy1", "02_refine_dnn_old", "02_a"):
+        shutil.copy(project / "notebooks" / "02_refine_dnn.ipynb", project / "notebooks" / f"{copy}.ipynb")
     folders = [path.parent for path in notebooks.paths()]
     assert folders == [*[project / "notebooks"] * 6, notebooks.NOTEBOOKS, project / "notebooks"]
     assert notebooks.paths()[2].stem == "02_refine_dnn"
@@ -268,6 +297,25 @@ def test_a_run_prints_each_value_with_its_source(project, pictures):
     assert sequence.without_effect(chosen, {}) == []
 
 
+def test_a_run_keeps_the_values_that_it_began_with(project, monkeypatch):
+    seen = []
+
+    def look(*_: object) -> None:
+        seen.append(plan.settings(notebooks.paths()[1], {})["seed"])
+
+    def set_during_the_run(*_: object, **__: object) -> None:
+        look()
+        project_file.change({"seed": 6})
+        look()
+
+    imgclf("set", "seed=5")
+    monkeypatch.setattr(sequence, "_execute", set_during_the_run)
+    monkeypatch.setattr(sequence, "closing_report", lambda *_: str(look()))
+    assert imgclf("run", "--from", "01").exit_code == 0
+    look()
+    assert [(each.value, each.source) for each in seen] == [(5, "imgclf.toml")] * 3 + [(6, "imgclf.toml")]
+
+
 def test_a_sweep_without_a_grid_has_no_trials(project, capsys):
     assert sweep.run("fruit", "", " ") == []
     assert capsys.readouterr().out == "the grid is empty: no trials\n"
@@ -282,14 +330,15 @@ def test_a_sweep_takes_images_and_values_of_the_project(project, monkeypatch):
     given = []
 
     def remember(path, folder, values, **_):
-        given.append(values)
+        project_file.change({"seed": 8})  # counts from the next sweep on
+        given.append({**values, "seed": plan.wanted(notebooks.paths()[1], {})["seed"]})
         raise ImgclfError("no kernel in this test")
 
     monkeypatch.setattr(sweep, "execute", remember)
     assert "epochs = 2 has no effect" in error_line("sweep", "-p", "epochs=1,2")
     imgclf("set", "classifier=dnn")
     assert error_line("sweep", "-p", "epochs=1,2") == "no kernel in this test"
-    assert given == [{"grid": "epochs: 1, 2"}]
+    assert given == [{"grid": "epochs: 1, 2", "seed": 0}]
 
 
 def announcing(folder: Path, **values: object) -> Path:
@@ -304,7 +353,7 @@ def announcing(folder: Path, **values: object) -> Path:
 @pytest.mark.parametrize(
     ("cell", "given", "printed"),
     [
-        ({}, {}, "input_size = 48 (imgclf.toml)"),
+        ({}, {}, "input_size = 48 (imgclf.toml; the cell has the default)"),
         ({"input_size": 64}, {}, "input_size = 64 (this notebook)"),
         ({}, {"input_size": 32}, "input_size = 32 (-p)"),
         ({"input_size": 64}, {"input_size": 240}, "input_size = 240 (-p)"),
@@ -316,7 +365,18 @@ def test_precedence_in_a_kernel_without_a_browser(project, cell, given, printed)
     execute(announcing(project, **cell), project / "runs", given)
     executed = nbformat.read(project / "runs" / "02_announce.ipynb", as_version=4)
     text = "".join(output.text for output in executed.cells[-1].outputs)
-    assert text == f"dataset_name = 'fruit' (imgclf.toml)\n{printed}\n"
+    assert text == f"dataset_name = 'fruit' (imgclf.toml; the cell has the default)\n{printed}\n"
+
+
+@pytest.mark.notebooks
+def test_a_kernel_of_a_run_uses_the_values_that_the_run_began_with(project):
+    (project / "runs").mkdir()
+    project_file.change({"input_size": 48})
+    with project_file.fixed():
+        project_file.change({"input_size": 96})
+        execute(announcing(project), project / "runs", {"images_dir": ""})
+    executed = nbformat.read(project / "runs" / "02_announce.ipynb", as_version=4)
+    assert "input_size = 48 (imgclf.toml; the cell has the default)" in executed.cells[-1].outputs[0].text
 
 
 @pytest.fixture
@@ -350,7 +410,7 @@ def test_a_running_kernel_uses_what_is_set_meanwhile_and_its_notebook_stays_as_i
     assert "seed" not in run(kernel, sources[1])
     for seed in (7, 8):
         assert imgclf("set", f"seed={seed}").exit_code == 0
-        assert f"seed = {seed} (imgclf.toml)\n" in run(kernel, sources[1])
+        assert f"seed = {seed} (imgclf.toml; the cell has the default)\n" in run(kernel, sources[1])
     run(kernel, sources[0].replace("seed: int = 0", "seed: int = 3"))
     assert "seed = 3 (this notebook)\n" in run(kernel, sources[1])
     assert run(kernel, "print(seed)") == "3\n"

@@ -44,7 +44,7 @@ class Kernel:
     ("cells", "stored", "value", "printed"),
     [
         ([CELL], "", 240, DEFAULT),
-        ([CELL], "input_size = 48", 48, "input_size = 48 (imgclf.toml)"),
+        ([CELL], "input_size = 48", 48, "input_size = 48 (imgclf.toml; the cell has the default)"),
         ([CELL], "input_size = 240", 240, DEFAULT),
         ([EDITED], "", 64, "input_size = 64 (this notebook)"),
         ([EDITED], "input_size = 48", 64, "input_size = 64 (this notebook)"),
@@ -67,11 +67,11 @@ def test_a_first_cell_that_runs_again_uses_a_changed_file(toml, capsys):
     kernel = Kernel()
     kernel.run(CELL)
     for stored, printed in (
-        ("input_size = 48", "input_size = 48 (imgclf.toml)"),
-        ("input_size = 48", "input_size = 48 (imgclf.toml)"),
-        ("input_size = 96", "input_size = 96 (imgclf.toml)"),
+        ("input_size = 48", "input_size = 48 (imgclf.toml; the cell has the default)"),
+        ("input_size = 48", "input_size = 48 (imgclf.toml; the cell has the default)"),
+        ("input_size = 96", "input_size = 96 (imgclf.toml; the cell has the default)"),
         ("", DEFAULT),
-        ("input_size = 32", "input_size = 32 (imgclf.toml)"),
+        ("input_size = 32", "input_size = 32 (imgclf.toml; the cell has the default)"),
     ):
         toml.write_text(stored)
         assert kernel.announce(capsys) == printed
@@ -86,13 +86,13 @@ def test_what_a_person_does_between_counts(toml, capsys):
     toml.write_text("input_size = 96")
     assert kernel.announce(capsys) == "input_size = 48 (this notebook)"
     kernel.run(CELL)
-    assert kernel.announce(capsys) == "input_size = 96 (imgclf.toml)"
+    assert kernel.announce(capsys) == "input_size = 96 (imgclf.toml; the cell has the default)"
     kernel.run("input_size = 100")  # in a cell below
     assert kernel.announce(capsys) == "input_size = 100 (this notebook)"
     kernel.run(CELL, "# Parameters\ninput_size = 96\n")
     assert kernel.announce(capsys) == "input_size = 96 (-p)"
     kernel.run(CELL)
-    assert kernel.announce(capsys) == "input_size = 96 (imgclf.toml)"
+    assert kernel.announce(capsys) == "input_size = 96 (imgclf.toml; the cell has the default)"
 
 
 def test_a_value_that_has_no_effect_is_said_to_have_none_with_its_source(toml, capsys):
@@ -100,7 +100,7 @@ def test_a_value_that_has_no_effect_is_said_to_have_none_with_its_source(toml, c
     kernel = Kernel()
     kernel.run(CELL)
     assert kernel.announce(capsys) == (
-        "epochs = 9 (imgclf.toml) has no effect on the classifier with classifier = 'svm'"
+        "epochs = 9 (imgclf.toml; the cell has the default) has no effect on the classifier with classifier = 'svm'"
     )
 
 

@@ -1,5 +1,6 @@
 """imgclf.toml: values are checked, comments stay, and damage is named with its line."""
 
+import threading
 import tomllib
 from pathlib import Path
 
@@ -170,3 +171,20 @@ def test_a_file_that_lacks_parameters_gets_them_as_comments(toml):
     assert toml.read_text().endswith("; default 5\n# epochs = 5\n")
     assert project_file.add_missing(toml.parent) == []
     assert project_file.read() == {"dataset_name": "fruit"}
+
+
+@pytest.mark.parametrize(
+    "change", [lambda: project_file.change({"seed": 3}), lambda: project_file.add_missing(Path())]
+)
+def test_a_change_waits_for_another_one_and_keeps_it(toml, change):
+    toml.write_text("epochs = 5\n")
+    held = files.acquire(toml.parent / ".imgclf.toml.lock", seconds=0)
+    thread = threading.Thread(target=change)
+    thread.start()
+    thread.join(0.3)
+    is_waiting = thread.is_alive()
+    toml.write_text("epochs = 9\n")
+    held.release()
+    thread.join()
+    assert is_waiting
+    assert toml.read_text().startswith("epochs = 9\n") and "seed = " in toml.read_text()

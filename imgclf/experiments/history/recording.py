@@ -16,14 +16,13 @@ from imgclf.evaluation import report
 from imgclf.experiments import html_report, notebooks, outputs, provenance
 from imgclf.experiments.history import cost, environment, runs, tracking
 from imgclf.experiments.history.run import Run
+from imgclf.experiments.notebooks import LAST, STAGES
 from imgclf.finetuning import record as finetuning
 from imgclf.parameters import DNN, SVM, Value
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-STAGES = ("01", "02", "03", "04", "05")
-LAST = STAGES[-1]
 REPORT = "report.html"
 IDENTITY = ("evaluated_on", "classifier sha256", "scores sha256")  # what one evaluation is known by
 FIGURES = {  # metrics, with their keys in evaluation.json
@@ -55,7 +54,7 @@ def record(namespace: Mapping[str, Any]) -> None:
     namespace : of 05_evaluate, its `globals()`.
     """
     values = _with_defaults(namespace)
-    executing, executed = runs.current(), outputs.notebook(_path_of(LAST))
+    executing, executed = runs.current(), outputs.notebook(notebooks.path(LAST))
     report_line = _write_report(executed, report_path(values))
     try:
         if executing:
@@ -175,7 +174,7 @@ def _record_by_hand(values: Mapping[str, Any], executed: "NotebookNode") -> None
     run = run or runs.start(runs.BY_HAND, str(values["dataset_name"]), told["parameters"])
     with runs.attempt(run):
         write(run, values)
-        files.write_text(run.folder / _path_of(LAST).name, nbformat.writes(executed) + "\n")
+        files.write_text(run.folder / notebooks.path(LAST).name, nbformat.writes(executed) + "\n")
         if run.status == runs.RUNNING:
             runs.finish(run)
 
@@ -194,10 +193,6 @@ def _with_defaults(values: Mapping[str, Any]) -> dict[str, Value]:
     defaults = {each.name: each.default for each in parameters.for_notebook(LAST)}
     given = parameters.from_namespace(values)
     return {name: given.get(name, default) for name, default in defaults.items()}
-
-
-def _path_of(number: str) -> Path:
-    return next(path for path in notebooks.paths() if path.name[:2] == number)
 
 
 def _results(values: Mapping[str, Any]) -> Path:

@@ -165,7 +165,7 @@ def test_five_runs_on_one_network_store_its_weights_once_and_deleting_all_remove
 @pytest.mark.notebooks
 @pytest.mark.slow
 def test_stepping_through_05_in_a_kernel_records_a_run_with_the_notebook_and_its_outputs(folder, tmp_path):
-    path = recording._path_of("05")
+    path = notebooks.path("05")
     execution.execute(path, tmp_path, {"dataset_name": "colours"})
     printed = "".join(
         output.get("text", "")
