@@ -15,6 +15,7 @@ from imgclf.data.split_check import TRAIN
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"  # status
 BY_RUN, BY_HAND, TRIAL, IMPORTED = "imgclf run", "by hand", "trial", "imported"  # kind
 RECORD = "run.json"
+ID = re.compile("[0-9a-f]{32}")
 ACCURACY = "overall accuracy"  # a metric; the folder's name has it
 
 KINDS = {
@@ -100,7 +101,7 @@ def read(folder: Path) -> Run:
         known = {each.name: stored[each.name] for each in fields(Run) if each.name in stored}
         run = Run(folder=folder, **{key: value for key, value in known.items() if key != "folder"})
         wrong = [key for key, kind in KINDS.items() if not _is_of(getattr(run, key), kind)]
-        if wrong or not re.fullmatch("[0-9a-f]{32}", run.id) or run.time.tzinfo is None:
+        if wrong or not ID.fullmatch(run.id) or run.time.tzinfo is None:
             raise ValueError(f"{', '.join(wrong) or 'id or time'} of another type")
         if run.dataset_name:  # of somebody else it may name another folder
             parameters.check("dataset_name", run.dataset_name)
