@@ -8,7 +8,7 @@ from typing import Any
 from imgclf import ImgclfError
 from imgclf.experiments import notebooks
 
-FOLDER = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(_\d+)?")
+FOLDER = re.compile(r"(20\d\d-\d\d-\d\d_\d\d-\d\d-\d\d)(_\d+)?")
 TRIAL = re.compile(r"(.+)@\w+=.*")  # data set that a trial ran as
 INJECTED = "injected-parameters"  # papermill's tag
 ROW = re.compile(r"(.{32}) *(\d+) +(\d+)% +(\d+)% to +(\d+)%(?: +(\d\.\d\d))?")  # of the table in 05

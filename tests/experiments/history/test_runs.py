@@ -255,6 +255,12 @@ class TestFilesOfSomebodyElse:
             {"curves": {"training error": [[1]]}},
             {"tags": "ab"},
             {"counts": {"train": 3}},
+            {"parameters": {"svm_c": [[1]]}},
+            {"values": {"svm_c": {}}},
+            {"metrics": {"overall accuracy": 1e308}},
+            {"seconds": {"05": 1e308}},
+            {"started": "0001-01-01T00:00:00+14:00"},
+            {"started": "9999-12-31T23:59:59-14:00"},
         ],
     )
     def test_a_damaged_record_hides_no_other(self, changes):
@@ -262,6 +268,12 @@ class TestFilesOfSomebodyElse:
         path = bad.folder / "run.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
         assert runs.listing() == ([good], [path])
+
+    def test_a_folder_named_by_the_year_1_hides_no_other(self):
+        good = finished()
+        (runs.root() / "0001-01-01_00-00-00").mkdir()
+        (runs.root() / "0001-01-01_00-00-00" / "05_evaluate.ipynb").write_text("{}")
+        assert runs.listing() == ([good], [])
 
     @pytest.mark.parametrize("content", ["", "[]", "{}", "[" * 10**5, "\0", '{"folder": "/etc"}'])
     def test_a_file_of_another_kind_hides_no_other(self, content):
