@@ -194,6 +194,19 @@ def writable(
         raise ImgclfError(f"cannot write {path}: {UNWRITABLE[error.errno].format(remedy=remedy)}") from error
 
 
+def not_linked(path: Path) -> Path:
+    """Return the path of a file or folder of imgclf itself, which may not exist yet.
+
+    Raises
+    ------
+    ImgclfError : it is a link. In a data folder of somebody else it may lead to any file.
+    """
+    expected = os.path.join(os.path.realpath(path.parent), path.name)
+    if os.path.normcase(os.path.realpath(path)) != os.path.normcase(expected):
+        raise ImgclfError(f"{path}: is a link to elsewhere, where nothing is written or deleted; remove it")
+    return path
+
+
 @contextmanager
 def replace_file(path: Path) -> Iterator[BinaryIO]:
     """Write `path` atomically: to a temporary file beside it, flushed to disk, then renamed.

@@ -21,6 +21,7 @@ VERSION = 1
 LEAST_BYTES = 2**10  # of a tensor that is stored with the weights
 HEAD = "head_"  # tensors of the last layer begin so; see `export`
 MAX_RECIPE_BYTES = 2**22  # 100,000 tensors
+SHA256 = re.compile("[0-9a-f]{64}")
 KINDS = {
     **dict.fromkeys(("sha256", "weights"), str),
     **dict.fromkeys(("version", "bytes"), int),
@@ -37,7 +38,7 @@ def store(path: Path, folder: Path, weights_folder: Path) -> None:
 
     Raises
     ------
-    ImgclfError : the file cannot be read, is no ONNX file, or the disk is full.
+    ImgclfError : the file cannot be read, is no ONNX file, `weights_folder` is a link, or the disk is full.
     """
     content = files.read_bytes(path)
     segments = _segments(path, content)
@@ -45,7 +46,7 @@ def store(path: Path, folder: Path, weights_folder: Path) -> None:
     weights = hashlib.sha256()
     for piece in pieces:
         weights.update(piece)
-    kept = weights_folder / weights.hexdigest()
+    kept = files.not_linked(weights_folder) / weights.hexdigest()
     if not kept.is_file() or files.sha256(kept) != kept.name:
         with files.replace_file(kept) as file:
             file.writelines(pieces)
@@ -128,13 +129,18 @@ def remove_unused(weights_folder: Path, folders: Iterable[Path]) -> None:
     """Remove the weights that no classifier stored in one of the folders has.
 
     Nothing is removed if one of these is damaged, since its weights are unknown.
+
+    Raises
+    ------
+    ImgclfError : `weights_folder` is a link.
     """
     try:
         used = {weights_of(folder) for folder in folders if is_stored(folder)}
     except ImgclfError:
         return
-    for path in weights_folder.glob("*"):
-        if path.name not in used:
+    for path in files.not_linked(weights_folder).glob("*"):
+        is_weights = SHA256.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+        if is_weights and path.name not in used:
             path.unlink()
 
 
@@ -145,7 +151,7 @@ def _recipe(folder: Path) -> dict[str, Any]:
         recipe: dict[str, Any] = json.loads(files.read_bytes(path, max_bytes=MAX_RECIPE_BYTES))
         if not all(files.is_of(recipe.get(key), kind) for key, kind in KINDS.items()):
             raise ValueError("a key is missing or of another type")
-        if not all(re.fullmatch("[0-9a-f]{64}", recipe[key]) for key in ("sha256", "weights")):
+        if not all(SHA256.fullmatch(recipe[key]) for key in ("sha256", "weights")):
             raise ValueError("no sha256")
         end = 0
         for start, length in recipe["segments"]:

@@ -150,3 +150,22 @@ def test_a_file_that_is_no_network_is_refused(tmp_path):
     (tmp_path / "classifier.onnx").write_text("no network")
     with pytest.raises(ImgclfError, match="no ONNX file, or damaged; run 04_train_svm again"):
         storage.store(tmp_path / "classifier.onnx", tmp_path / "run", tmp_path / "weights")
+
+
+def test_weights_are_neither_written_nor_removed_behind_a_link(classifier, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ("0" * 64)).write_text("of the user")
+    (tmp_path / "weights").symlink_to(tmp_path / "mine")
+    with pytest.raises(ImgclfError, match="weights: is a link to elsewhere"):
+        storage.store(classifier, tmp_path / "run", tmp_path / "weights")
+    with pytest.raises(ImgclfError, match="weights: is a link to elsewhere"):
+        storage.remove_unused(tmp_path / "weights", [])
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["0" * 64]
+
+
+def test_other_files_beside_the_weights_stay(tmp_path):
+    (tmp_path / ("0" * 64)).mkdir()
+    for name in ("notes.txt", "1" * 64):
+        (tmp_path / name).write_text("x")
+    storage.remove_unused(tmp_path, [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0" * 64, "notes.txt"]

@@ -35,6 +35,7 @@ COMPARE_SECONDS = 5  # hundreds of runs, unless each has thousands of metrics
 WEIGHTS, WEIGHTS_IN = "imgclf.weights_sha256", "imgclf.weights_in_run"
 
 MADE_AGAIN = "delete it, and it is made again from runs/"
+NO_STORE = "MLFLOW_TRACKING_URI names neither a server nor a database"
 # What people read, by a part of the message of SQLite, of a disk, or of a server.
 REASONS = {
     "database is locked": "the database is locked",
@@ -48,6 +49,8 @@ REASONS = {
     "Read-only file system": "the file system is read-only",
     "unable to open database": "no permission to write mlflow.db",
     "out-of-date database": f"mlflow.db is of another version of MLflow; {MADE_AGAIN}",
+    "unsupported URI": NO_STORE,
+    "filesystem tracking backend": NO_STORE,
     "timed out": "{server} does not answer",
     "Max retries exceeded": "no connection to {server}",
 }
@@ -117,7 +120,7 @@ def connect() -> Store:
         from mlflow import MlflowClient
 
         return Store(MlflowClient(uri), tracking.without_password(uri), location)
-    database = folder / tracking.DATABASE
+    database = files.not_linked(folder / tracking.DATABASE)
     if is_new := not database.exists() or not database.stat().st_size:
         _make_database(database)
     with _exclusive(database) as connection:
@@ -159,13 +162,9 @@ def _client_of(database: Path) -> "MlflowClient":
 
 
 def _follow_folder(connection: sqlite3.Connection, location: str) -> None:
-    """Correct the paths of artefacts in a database whose data folder was moved or copied."""
-    stored = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
-    for (old,) in stored:
-        if old != location and old and old.endswith(f"/{tracking.ARTIFACTS}"):
-            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-                moved = f"{column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
-                connection.execute(f"UPDATE {table} SET {moved}", (location, len(old) + 1, len(old), old))
+    """Set all paths of artefacts to the data folder, which was moved, copied, or sent by somebody else."""
+    connection.execute("UPDATE experiments SET artifact_location = ?", (location,))
+    connection.execute("UPDATE runs SET artifact_uri = ? || '/' || run_uuid || '/artifacts'", (location,))
 
 
 def hand_in(store: Store) -> str:
@@ -277,8 +276,8 @@ def _store_files(client: "MlflowClient", copy: "Copy", run: Run) -> None:
     others = client.search_runs([copy.info.experiment_id], wanted, max_results=1)
     if others and others[0].info.run_id != copy.info.run_id:
         client.set_tag(copy.info.run_id, WEIGHTS_IN, others[0].info.run_id)
-    elif (weights := runs.root() / runs.WEIGHTS / sha256).exists():
-        _store_file(client, copy, weights, runs.WEIGHTS)
+    elif (weights := files.not_linked(runs.root() / runs.WEIGHTS) / sha256).is_file():
+        _store_file(client, copy, files.not_linked(weights), runs.WEIGHTS)
         client.set_tag(copy.info.run_id, WEIGHTS, sha256)
 
 
@@ -301,7 +300,9 @@ def _store_file(client: "MlflowClient", copy: "Copy", path: Path, folder: str) -
     if target is None:
         client.log_artifact(copy.info.run_id, str(path), "" if folder == "." else folder)
         return
-    target = target / folder / path.name
+    root, target = target.parents[1], target / folder / path.name
+    if not target.parent.resolve().is_relative_to(root.resolve()):
+        raise ImgclfError(f"{target.parent}: a link leads out of {root}; remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
@@ -311,11 +312,21 @@ def _store_file(client: "MlflowClient", copy: "Copy", path: Path, folder: str) -
 
 
 def _artifacts_here(copy: "Copy") -> Path | None:
-    """Return the folder of a copy's artefacts if it is in the data folder; no database can name another."""
+    """Return the folder of a copy's artefacts in the data folder; None if its server has another place.
+
+    What the database in the data folder says does not count: somebody else may have written it.
+
+    Raises
+    ------
+    ImgclfError : it would be outside of the data folder.
+    """
     root = files.data_dir() / tracking.ARTIFACTS
     path = root / copy.info.run_id / "artifacts"
-    is_here = copy.info.artifact_uri == path.as_uri() and path.resolve().is_relative_to(root.resolve())
-    return path if is_here else None
+    if tracking.uri() != tracking.own_uri() and copy.info.artifact_uri != path.as_uri():
+        return None
+    if not records.ID.fullmatch(copy.info.run_id):
+        raise ImgclfError(f"mlflow.db is damaged; {MADE_AGAIN}")
+    return files.not_linked(root) / copy.info.run_id / "artifacts"
 
 
 def _compare(store: Store, handed_in: list[Run]) -> None:
@@ -332,7 +343,9 @@ def _compare(store: Store, handed_in: list[Run]) -> None:
         by_id = {store.id_of(run): run for run in some}
         wanted = f"attributes.run_id IN ({', '.join(map(repr, by_id))})"
         for copy in store.client.search_runs(experiments, wanted, max_results=MOST_COPIES):
-            _compare_one(store.client, copy, by_id[copy.info.run_id])
+            run = by_id[copy.info.run_id]
+            if copy.data.tags.get(mlflow_terms.ID) == run.id:  # else it is of somebody else
+                _compare_one(store.client, copy, run)
 
 
 def _compare_one(client: "MlflowClient", copy: "Copy", run: Run) -> None:
@@ -365,13 +378,17 @@ def _delete_pending(store: Store) -> None:
     """Delete copies of runs that were deleted here, and in the data folder their artefacts."""
     from mlflow.exceptions import MlflowException
 
-    for path in (runs.root() / tracking.TO_DELETE).glob("*.json"):
+    for path in files.not_linked(runs.root() / tracking.TO_DELETE).glob("*.json"):
+        if not records.ID.fullmatch(path.stem):
+            continue
         copies = files.read_json(path, {})
         if run_id := str(copies.pop(store.uri, "")):
             try:
                 copy = store.client.get_run(run_id)
-                store.client.delete_run(run_id)
-                if folder := _artifacts_here(copy):
+                is_copy = copy.data.tags.get(mlflow_terms.ID) == path.stem  # else it is of somebody else
+                if is_copy:
+                    store.client.delete_run(run_id)
+                if is_copy and (folder := _artifacts_here(copy)):
                     shutil.rmtree(folder.parent, ignore_errors=True)
             except MlflowException as error:
                 if not _is_of_one_run(error):  # as one that was deleted there already

@@ -13,7 +13,7 @@ from imgclf import ImgclfError, files
 from imgclf.experiments import notebooks
 from imgclf.parameters import PARAMETERS
 
-FOLDER = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(_\d+)?")
+FOLDER = re.compile(r"(20\d\d-\d\d-\d\d_\d\d-\d\d-\d\d)(_\d+)?")
 TRIAL = re.compile(r"(.+)@\w+=.*")  # data set that a trial ran as
 INJECTED = "injected-parameters"  # papermill's tag
 ROW = re.compile(r"(.{32}) *(\d+) +(\d+)% +(\d+)% to +(\d+)%(?: +(\d\.\d\d))?")  # of the table in 05

@@ -15,11 +15,13 @@ from imgclf.data.split_check import TRAIN
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"  # status
 BY_RUN, BY_HAND, TRIAL, IMPORTED = "imgclf run", "by hand", "trial", "imported"  # kind
 RECORD = "run.json"
+ID = re.compile("[0-9a-f]{32}")
 ACCURACY = "overall accuracy"  # a metric; the folder's name has it
 
+SCALAR = str | int | float | bool | None
 KINDS = {
     **dict.fromkeys(("id", "name", "kind", "dataset_name", "started", "status", "error", "note"), str),
-    **dict.fromkeys(("parameters", "values"), dict[str, Any]),
+    **dict.fromkeys(("parameters", "values"), dict[str, SCALAR | list[SCALAR]]),
     **dict.fromkeys(("metrics", "seconds", "peak_memory_mb"), dict[str, float]),
     "curves": dict[str, list[list[float]]],
     "counts": dict[str, dict[str, float]],
@@ -27,6 +29,8 @@ KINDS = {
     "tags": list[str],
 }
 MAX_BYTES = 2**24  # of run.json: a class accuracy of 10,000 labels has 1 MB
+MOST = 1e15  # of a metric, seconds or memory; more is nonsense, and is not shown as a percentage
+FIRST_YEAR, LAST_YEAR = 1971, 9998  # in any time zone, times are positive and can be computed with
 SHORT_ID = 8  # digits that people see
 
 
@@ -100,10 +104,15 @@ def read(folder: Path) -> Run:
         known = {each.name: stored[each.name] for each in fields(Run) if each.name in stored}
         run = Run(folder=folder, **{key: value for key, value in known.items() if key != "folder"})
         wrong = [key for key, kind in KINDS.items() if not _is_of(getattr(run, key), kind)]
-        if wrong or not re.fullmatch("[0-9a-f]{32}", run.id) or run.time.tzinfo is None:
+        if wrong or not ID.fullmatch(run.id) or run.time.tzinfo is None:
             raise ValueError(f"{', '.join(wrong) or 'id or time'} of another type")
         if run.dataset_name:  # of somebody else it may name another folder
             parameters.check("dataset_name", run.dataset_name)
+        if not FIRST_YEAR <= run.time.year <= LAST_YEAR:
+            raise ValueError("no time of a run")
+        numbers = [*run.metrics.values(), *run.seconds.values(), *run.peak_memory_mb.values()]
+        if any(abs(number) > MOST for number in numbers):
+            raise ValueError("a number is too large")
         if not all(len(point) == 2 for curve in run.curves.values() for point in curve):
             raise ValueError("a point of a curve has two numbers")
         return replace(run, tags=tuple(run.tags))

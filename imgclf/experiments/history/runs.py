@@ -25,6 +25,7 @@ from imgclf.experiments.history.run import (
     BY_RUN,
     FAILED,
     FINISHED,
+    ID,
     IMPORTED,
     RECORD,
     RUNNING,
@@ -191,7 +192,8 @@ def delete(run: Run) -> None:
 
     Raises
     ------
-    ImgclfError : the run is running, was deleted already, or a file cannot be removed.
+    ImgclfError : the run is running, was deleted already, a file cannot be removed, or one of the folders
+        that all runs share is a link.
     """
     from imgclf.classifier import storage
     from imgclf.experiments.history import tracking
@@ -200,6 +202,8 @@ def delete(run: Run) -> None:
         run = reread(run)
         if run.status == RUNNING and not _was_killed(run):
             raise ImgclfError(f"{run.name}: is running; stop it first, or delete it when it has finished")
+        for name in (DELETED, RESTORED, WEIGHTS, tracking.TO_DELETE):  # before anything is removed
+            files.not_linked(root() / name)
         with files.writable(run.folder):
             gone = root() / DELETED
             shutil.rmtree(gone, ignore_errors=True)  # of a process that was killed
@@ -320,17 +324,18 @@ def classifier(run: Run, path: Path | None = None) -> Path:
 
     Raises
     ------
-    ImgclfError : it has none, or its files are damaged.
+    ImgclfError : it has none, its files are damaged, or `runs/restored/` is a link.
     """
     from imgclf.classifier import storage
 
     if not storage.is_stored(run.folder):
         raise ImgclfError(f"{run.name}: has no classifier{why_lacking(run)}; choose another run")
-    for old in (root() / RESTORED).glob("*"):
+    restored = files.not_linked(root() / RESTORED)
+    for old in restored.glob("*"):
         with suppress(OSError):
-            if time.time() - old.stat().st_mtime > files.STALE_SECONDS:
+            if ID.fullmatch(old.name) and time.time() - old.stat().st_mtime > files.STALE_SECONDS:
                 shutil.rmtree(old)
-    path = path or root() / RESTORED / run.id / files.CLASSIFIER
+    path = path or files.not_linked(restored / run.id) / files.CLASSIFIER
     storage.restore(run.folder, root() / WEIGHTS, path)
     return path
 

@@ -113,10 +113,10 @@ def delete_later(run: runs.Run) -> None:
 
     Raises
     ------
-    ImgclfError : the folder cannot be written.
+    ImgclfError : the folder cannot be written, or is a link.
     """
     if run.handed_in:
-        files.write_json(runs.root() / TO_DELETE / f"{run.id}.json", dict(run.handed_in))
+        files.write_json(files.not_linked(runs.root() / TO_DELETE) / f"{run.id}.json", dict(run.handed_in))
 
 
 @contextmanager

@@ -255,6 +255,12 @@ class TestFilesOfSomebodyElse:
             {"curves": {"training error": [[1]]}},
             {"tags": "ab"},
             {"counts": {"train": 3}},
+            {"parameters": {"svm_c": [[1]]}},
+            {"values": {"svm_c": {}}},
+            {"metrics": {"overall accuracy": 1e308}},
+            {"seconds": {"05": 1e308}},
+            {"started": "0001-01-01T00:00:00+14:00"},
+            {"started": "9999-12-31T23:59:59-14:00"},
         ],
     )
     def test_a_damaged_record_hides_no_other(self, changes):
@@ -262,6 +268,12 @@ class TestFilesOfSomebodyElse:
         path = bad.folder / "run.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
         assert runs.listing() == ([good], [path])
+
+    def test_a_folder_named_by_the_year_1_hides_no_other(self):
+        good = finished()
+        (runs.root() / "0001-01-01_00-00-00").mkdir()
+        (runs.root() / "0001-01-01_00-00-00" / "05_evaluate.ipynb").write_text("{}")
+        assert runs.listing() == ([good], [])
 
     @pytest.mark.parametrize("content", ["", "[]", "{}", "[" * 10**5, "\0", '{"folder": "/etc"}'])
     def test_a_file_of_another_kind_hides_no_other(self, content):
@@ -310,3 +322,48 @@ def test_a_data_folder_that_cannot_be_written_is_listed(data_dir, monkeypatch):
     monkeypatch.setenv("IMGCLF_DATA", str(data_dir))
     assert json.loads(next(runs.root().glob("*fruit/run.json")).read_text())["status"] == "running"
     assert run.folder.exists()
+
+
+class TestLinksOfSomebodyElse:
+    """A data folder that somebody sent must not have files outside of it deleted or written."""
+
+    @pytest.fixture
+    def outside(self, tmp_path):
+        """A folder of the user with an old folder, and a file that is called like weights."""
+        (tmp_path / "mine" / "thesis").mkdir(parents=True)
+        (tmp_path / "mine" / ("0" * 64)).write_text("of the user")
+        os.utime(tmp_path / "mine" / "thesis", (0, 0))
+        return tmp_path / "mine"
+
+    @pytest.mark.parametrize("name", [".deleted", "restored", "weights", ".to_delete"])
+    def test_nothing_is_deleted_through_a_link(self, outside, name):
+        run = finished(handed_in={"sqlite:///x": "1"})
+        (outside / run.id).mkdir()
+        (runs.root() / name).symlink_to(outside)
+        with pytest.raises(ImgclfError, match=f"{name}: is a link to elsewhere"):
+            runs.delete(run)
+        assert runs.all_runs() == [run]
+        assert sorted(path.name for path in outside.iterdir()) == sorted(["0" * 64, run.id, "thesis"])
+
+    def test_no_classifier_is_put_together_behind_a_link(self, outside):
+        run = finished()
+        (run.folder / "classifier.json").write_text("{}")
+        (runs.root() / "restored").symlink_to(outside)
+        with pytest.raises(ImgclfError, match="restored: is a link to elsewhere"):
+            runs.classifier(run)
+        (runs.root() / "restored").unlink()
+        (runs.root() / "restored").mkdir()
+        (runs.root() / "restored" / run.id).symlink_to(outside)
+        with pytest.raises(ImgclfError, match=f"{run.id}: is a link to elsewhere"):
+            runs.classifier(run)
+        assert (outside / "thesis").exists()
+
+    def test_only_restored_classifiers_are_removed_when_they_are_old(self):
+        run = finished()
+        (run.folder / "classifier.json").write_text("{}")
+        for name in ("mine", "0" * 32):
+            (runs.root() / "restored" / name).mkdir(parents=True)
+            os.utime(runs.root() / "restored" / name, (0, 0))
+        with pytest.raises(ImgclfError, match="damaged"):
+            runs.classifier(run)
+        assert [path.name for path in (runs.root() / "restored").iterdir()] == ["mine"]

@@ -438,3 +438,123 @@ def test_a_process_killed_at_any_time_leaves_what_the_next_one_completes():
     (copy,) = copies()
     assert (copy["tags"]["imgclf.id"], copy["status"]) == (run.id, "FINISHED")
     assert json.loads((run.folder / "run.json").read_text())["handed_in"] == {tracking.own_uri(): copy["id"]}
+
+
+# A data folder that somebody sent
+
+
+def outside_is_untouched(folder) -> bool:
+    return [path.name for path in folder.iterdir()] == ["thesis"]
+
+
+@pytest.fixture
+def outside(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis").write_text("of the user")
+    return tmp_path / "mine"
+
+
+def in_database(*statements: str) -> None:
+    with closing(sqlite3.connect(files.data_dir() / "mlflow.db")) as database, database:
+        for statement in statements:
+            database.execute(statement)
+
+
+@pytest.mark.parametrize("place", ["folder", "server"])
+def test_a_database_that_names_another_place_has_nothing_written_there(outside, place):
+    asked = socket.create_server(("127.0.0.1", 0))
+    asked.setblocking(False)
+    location = outside.as_uri() if place == "folder" else f"http://127.0.0.1:{asked.getsockname()[1]}/x"
+    run = finished()
+    tracking.hand_in_all()
+    runs.update(run, handed_in={})
+    in_database(
+        f"UPDATE runs SET artifact_uri = '{location}', status = 'RUNNING'",
+        f"UPDATE experiments SET artifact_location = '{location}'",
+    )
+    second = finished()
+    assert tracking.hand_in_all() == "" and outside_is_untouched(outside)
+    with asked, pytest.raises(BlockingIOError):  # nobody has connected
+        asked.accept()
+    ours = (files.data_dir() / "mlflow_artifacts").as_uri()
+    found = {copy["tags"]["imgclf.id"]: copy for copy in copies()}
+    assert found[run.id]["artifacts"] == found[second.id]["artifacts"] != []
+    assert {copy["location"] for copy in copies()} == {f"{ours}/{copy['id']}/artifacts" for copy in copies()}
+
+
+def test_a_database_that_changes_the_place_by_a_trigger_has_nothing_written_there(outside):
+    finished()
+    tracking.hand_in_all()
+    in_database(
+        "CREATE TRIGGER t AFTER INSERT ON runs BEGIN UPDATE runs SET artifact_uri = "
+        f"'{outside.as_uri()}' WHERE run_uuid = new.run_uuid; END"
+    )
+    finished()
+    assert tracking.hand_in_all() == "" and outside_is_untouched(outside)
+
+
+def test_a_copy_with_an_id_of_another_kind_gets_no_files():
+    run = finished()
+    tracking.hand_in_all()
+    runs.update(run, handed_in={})
+    tables = ("runs", "tags", "params", "metrics", "latest_metrics")
+    in_database(*(f"UPDATE {table} SET run_uuid = 'elsewhere'" for table in tables))
+    in_database("UPDATE runs SET status = 'RUNNING'")
+    assert tracking.hand_in_all().startswith("MLflow: mlflow.db is damaged; delete it")
+    assert not (files.data_dir() / "mlflow_artifacts" / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("linked", ["mlflow.db", "mlflow_artifacts", "runs/.to_delete"])
+def test_nothing_of_mlflows_is_written_or_deleted_behind_a_link(outside, linked):
+    finished()
+    (files.data_dir() / linked).symlink_to(outside / "thesis" if linked == "mlflow.db" else outside)
+    (outside / "thesis").write_bytes(b"")
+    assert f"{linked.rpartition('/')[2]}: is a link to elsewhere" in tracking.hand_in_all()
+    assert outside_is_untouched(outside) and (outside / "thesis").read_bytes() == b""
+
+
+def test_a_link_among_the_artefacts_is_not_followed(outside):
+    run = finished()
+    tracking.hand_in_all()
+    runs.update(run, handed_in={})
+    in_database("UPDATE runs SET status = 'RUNNING'")
+    (folder,) = (files.data_dir() / "mlflow_artifacts").glob("*/artifacts/notebooks")
+    shutil.rmtree(folder)
+    folder.symlink_to(outside)
+    assert "a link leads out of" in tracking.hand_in_all() and outside_is_untouched(outside)
+
+
+def test_weights_that_are_a_link_are_not_handed_in(outside):
+    sha256 = "0" * 64
+    run = finished()
+    (run.folder / "classifier.json").write_text(
+        json.dumps({"version": 1, "sha256": sha256, "weights": sha256, "bytes": 0, "segments": []})
+    )
+    (runs.root() / "weights").mkdir()
+    (runs.root() / "weights" / sha256).symlink_to(outside / "thesis")
+    assert f"{sha256}: is a link to elsewhere" in tracking.hand_in_all()
+    assert f"weights/{sha256}" not in copies()[0]["artifacts"]
+
+
+def test_the_copy_of_somebody_else_is_neither_changed_nor_deleted(tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path / 'team.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    theirs = finished("theirs")
+    assert tracking.hand_in_all() == ""
+    (id,) = handed_in_by(uri)
+    shutil.rmtree(theirs.folder)
+    runs.update(finished(), handed_in={uri: id}, note="sent")
+    for name in ("a", "0" * 32):
+        files.write_json(runs.root() / tracking.TO_DELETE / f"{name}.json", {uri: id})
+    assert tracking.hand_in_all() == ""
+    (copy,) = copies(uri)
+    assert (copy["stage"], copy["tags"].get("mlflow.note.content")) == ("active", None)
+    assert [path.stem for path in (runs.root() / tracking.TO_DELETE).iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("uri", ["foo://x", "mlruns"])
+def test_a_tracking_uri_of_an_unknown_kind_is_named(monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    finished()
+    said = tracking.hand_in_all()
+    assert said == f"MLflow: MLFLOW_TRACKING_URI names neither a server nor a database; {SENTENCE}"
