@@ -406,8 +406,10 @@ def _release(run: Run) -> None:
 
 
 def _was_killed(run: Run) -> bool:
-    """Whether no process holds the lock of a run that is not finished."""
-    if run.id in _held:
+    """Whether no process holds the lock of a run that is not finished. Only with the lock for changes: a folder
+    that is renamed meanwhile would be made again, with nothing but this lock in it.
+    """
+    if run.id in _held or not (run.folder / RECORD).exists():
         return False
     try:
         files.acquire(run.folder / files.LOCK, seconds=0).release()
@@ -418,12 +420,15 @@ def _was_killed(run: Run) -> bool:
 
 def _marked_if_killed(run: Run) -> Run:
     """Return a run, as failed if its process was killed; written if the data folder can be written."""
-    if run.status != RUNNING or not _was_killed(run):
+    if run.status != RUNNING or run.id in _held:
         return run
     with suppress(OSError, ImgclfError), _changes():
-        now = reread(run)
-        return write(replace(now, status=FAILED, error=KILLED)) if now.status == RUNNING else now
-    return replace(run, status=FAILED, error=KILLED)
+        run = reread(run)
+        if run.status == RUNNING and _was_killed(run):
+            run = replace(run, status=FAILED, error=KILLED)
+            write(run)
+            (run.folder / files.LOCK).unlink(missing_ok=True)
+    return run
 
 
 def _imported(folder: Path) -> Run | None:

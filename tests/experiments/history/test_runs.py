@@ -220,6 +220,12 @@ class TestSeveralProcesses:
                 assert first in found and damaged == []
         assert process.returncode == 0 and runs.listing() == ([first], [])
 
+    def test_a_list_made_while_a_run_finishes_leaves_no_folder_with_its_old_name(self):
+        run = started()
+        done = runs.finish(run, metrics=METRICS)
+        assert runs._marked_if_killed(run) == done  # as it was read before
+        assert not run.folder.exists()
+
     def test_changes_of_one_run_by_several_lose_nothing(self):
         run = finished()
         code = f"for k in range(25): runs.note_handed_in(runs.find('{run.id}'), f'%s {{k}}', 'x')\n"
@@ -238,6 +244,7 @@ class TestSeveralProcesses:
         started("coats")
         stored = json.loads(next(runs.root().glob("*fruit/run.json")).read_text())
         assert (stored["status"], stored["error"]) == ("failed", "its process was killed")
+        assert [path.name for path in runs.find(id).folder.iterdir()] == ["run.json"]
         runs.delete(runs.find(id))
 
 
