@@ -406,8 +406,9 @@ def _release(run: Run) -> None:
 
 
 def _was_killed(run: Run) -> bool:
-    """Whether no process holds the lock of a run that is not finished. Only with the lock for changes: a folder
-    that is renamed meanwhile would be made again, with nothing but this lock in it.
+    """Whether no process holds the lock of a run that is not finished.
+
+    Call it with the lock for changes: the folder of a run that is renamed meanwhile would be made again.
     """
     if run.id in _held or not (run.folder / RECORD).exists():
         return False
