@@ -14,7 +14,7 @@ from imgclf.data import dataset, split
 from imgclf.data.split_check import TEST, TRAIN
 from imgclf.evaluation import report
 from imgclf.experiments import html_report, notebooks, outputs, provenance
-from imgclf.experiments.history import cost, environment, runs, tracking
+from imgclf.experiments.history import cost, environment, old_runs, runs, tracking
 from imgclf.experiments.history.run import Run
 from imgclf.finetuning import record as finetuning
 from imgclf.parameters import DNN, SVM, Value
@@ -54,7 +54,7 @@ def record(namespace: Mapping[str, Any]) -> None:
     namespace : of 05_evaluate, its `globals()`.
     """
     values = _with_defaults(namespace)
-    executing, executed = runs.current(), outputs.notebook(_path_of(LAST))
+    executing, executed = runs.current(), _executed_notebook()
     report_line = _write_report(executed, report_path(values))
     try:
         if executing:
@@ -69,9 +69,23 @@ def record(namespace: Mapping[str, Any]) -> None:
         print(sentence)
 
 
-def _write_report(executed: "NotebookNode", path: Path) -> str:
+def _executed_notebook() -> "NotebookNode | None":
+    """Return 05_evaluate with the outputs of its cells; None if its file is damaged or gone."""
+    import nbformat
+
+    try:
+        return outputs.notebook(_path_of(LAST))
+    except (*old_runs.DAMAGED, nbformat.ValidationError):
+        return None
+
+
+def _write_report(executed: "NotebookNode | None", path: Path) -> str:
     """Write the report, and say where it is, or why there is none."""
     try:
+        if executed is None:
+            raise ImgclfError(
+                "the file of notebook 05_evaluate is damaged or gone; save it, and run it again"
+            )
         html_report.write(executed, path)
         return f"report: {files.display_path(path)}"
     except (OSError, ImgclfError) as error:
@@ -165,7 +179,7 @@ def described(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _record_by_hand(values: Mapping[str, Any], executed: "NotebookNode") -> None:
+def _record_by_hand(values: Mapping[str, Any], executed: "NotebookNode | None") -> None:
     """Write a run of its own, unless a finished run has the same evaluation."""
     import nbformat
 
@@ -175,7 +189,8 @@ def _record_by_hand(values: Mapping[str, Any], executed: "NotebookNode") -> None
     run = runs.start(runs.BY_HAND, str(values["dataset_name"]), attributes["parameters"])
     with runs.attempt(run):
         write(run, values)
-        files.write_text(run.folder / _path_of(LAST).name, nbformat.writes(executed) + "\n")
+        if executed is not None:
+            files.write_text(run.folder / _path_of(LAST).name, nbformat.writes(executed) + "\n")
         runs.finish(run)
 
 
@@ -197,7 +212,13 @@ def _with_defaults(values: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _path_of(number: str) -> Path:
-    return next(path for path in notebooks.paths() if path.name[:2] == number)
+    """Return the path of a notebook.
+
+    Raises
+    ------
+    LookupError : it is gone.
+    """
+    return [path for path in notebooks.paths() if path.name[:2] == number][0]
 
 
 def _results(values: Mapping[str, Any]) -> Path:

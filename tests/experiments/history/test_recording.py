@@ -238,6 +238,18 @@ def test_a_folder_of_runs_that_cannot_be_made_is_told(folder, capsys):
     assert record(folder, capsys).startswith("not recorded in the run history: ")
 
 
+@pytest.mark.parametrize("content", ["", "{}", '{"cells": 3, "nbformat": 4}', None])
+def test_a_damaged_notebook_leaves_the_evaluation_and_its_run(folder, capsys, tmp_path, monkeypatch, content):
+    path = tmp_path / "05_evaluate.ipynb"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setattr(notebooks, "paths", lambda: [path])
+    said = "no report: the file of notebook 05_evaluate is damaged or gone; save it, and run it again"
+    assert record(folder, capsys) == f"{LINE}; {said}\n"
+    (run,) = runs.all_runs()
+    assert run.status == runs.FINISHED and run.metrics and not (run.folder / path.name).exists()
+
+
 def test_a_defect_is_not_hidden(folder, monkeypatch):
     def defect(*_):
         raise ZeroDivisionError("a defect")
