@@ -45,6 +45,10 @@ RESTORED = "restored"  # folder of classifiers that were put together again
 DELETED = ".deleted"
 MOST_TRIES = 5  # to list folders that other processes rename meanwhile
 KILLED = "its process was killed"
+SILENT_SECONDS, LOCK_SECONDS = (
+    3,
+    60,
+)  # to wait for changes by another process: before a line says so, and after
 
 MOST_BYTES_OF_A_NAME = 120  # of a folder; file systems take 255, Windows 260 letters for a whole path
 REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')  # in names, by one file system or another
@@ -349,11 +353,30 @@ def new_folder(name: str) -> Path:
 
 
 @contextmanager
-def _changes() -> Iterator[None]:
-    """Hold the lock for changes of the history, which last for moments."""
+def _changes(*, is_reading: bool = False) -> Iterator[None]:
+    """Hold the lock for changes of the history, which last for moments.
+
+    Parameters
+    ----------
+    is_reading : wait only for a moment.
+
+    Raises
+    ------
+    ImgclfError : the folder cannot be written, or another process holds the lock for too long.
+    """
+    path = root() / files.LOCK
     with files.writable(root()):
         root().mkdir(parents=True, exist_ok=True)
-        held = files.acquire(root() / files.LOCK, seconds=-1)
+        try:
+            if is_reading:
+                held = files.acquire(path, seconds=SILENT_SECONDS)
+            else:
+                reason = "another process changes the run history"
+                held = files.wait_for(path, reason, silent_seconds=SILENT_SECONDS, seconds=LOCK_SECONDS)
+        except Timeout as error:
+            raise ImgclfError(
+                f"{path}: another process holds this lock; end that process, or wait for it, and try again"
+            ) from error
         try:
             yield
         finally:
@@ -423,7 +446,7 @@ def _marked_if_killed(run: Run) -> Run:
     """Return a run, as failed if its process was killed; written if the data folder can be written."""
     if run.status != RUNNING or run.id in _held:
         return run
-    with suppress(OSError, ImgclfError), _changes():
+    with suppress(OSError, ImgclfError), _changes(is_reading=True):
         run = reread(run)
         if run.status == RUNNING and _was_killed(run):
             run = replace(run, status=FAILED, error=KILLED)
@@ -439,7 +462,7 @@ def _imported(folder: Path) -> Run | None:
     if (told := old_runs.read(folder)) is None:
         return None
     run = Run(folder, uuid.uuid4().hex, folder.name, IMPORTED, **told)
-    with suppress(OSError, ImgclfError), _changes():
+    with suppress(OSError, ImgclfError), _changes(is_reading=True):
         return read(folder) if (folder / RECORD).exists() else write(run)
     return run
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import pytest
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, files
 from imgclf.experiments.history import runs
 
 METRICS = {"overall accuracy": 0.9216, "accuracy of class red": 0.5}
@@ -246,6 +246,17 @@ class TestSeveralProcesses:
         assert (stored["status"], stored["error"]) == ("failed", "its process was killed")
         assert [path.name for path in runs.find(id).folder.iterdir()] == ["run.json"]
         runs.delete(runs.find(id))
+
+    def test_a_wait_for_another_process_is_printed_and_ends(self, monkeypatch, capsys):
+        run = finished()
+        monkeypatch.setattr(runs, "SILENT_SECONDS", 0.01)
+        monkeypatch.setattr(runs, "LOCK_SECONDS", 0.01)
+        held = files.acquire(runs.root() / files.LOCK, seconds=0)
+        with pytest.raises(ImgclfError, match=r"runs/\.lock: another process holds this lock; end"):
+            runs.change(run, note="x")
+        held.release()
+        assert capsys.readouterr().out == "another process changes the run history; waiting for it\n"
+        assert runs.change(run, note="x").note == "x"
 
 
 class TestFilesOfSomebodyElse:
