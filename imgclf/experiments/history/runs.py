@@ -258,9 +258,12 @@ def find(text: str) -> Run:
     ]
     if len(found) == 1:
         return found[0]
+    if found and len({run.id for run in found}) == 1:
+        folders = first_few([str(run.folder) for run in found])
+        raise ImgclfError(f"{text!r}: {len(found)} folders hold this run: {folders}; move the copies away")
     if found:
         which = first_few([f"{run.short_id} ({run.name})" for run in found], most=5)
-        raise ImgclfError(f"{text!r}: {len(found)} runs are called so: {which}; give more of an id")
+        raise ImgclfError(f"{text!r}: {len(found)} runs match: {which}; give more of an id")
     newest = first_few([f"{run.short_id} ({run.name})" for run in runs]) or "none"
     raise ImgclfError(f"{text!r}: no such run in {root()}; there are {newest}; imgclf runs lists all")
 
@@ -459,9 +462,10 @@ def _imported(folder: Path) -> Run | None:
     """Return the run of version 0.1.0 in a folder, and write its `run.json`; None if it is no such folder."""
     from imgclf.experiments.history import old_runs
 
-    if (told := old_runs.read(folder)) is None:
+    if (attributes := old_runs.read(folder)) is None:
         return None
-    run = Run(folder, uuid.uuid4().hex, folder.name, IMPORTED, **told)
+    id = uuid.uuid5(uuid.NAMESPACE_OID, folder.name).hex  # the same in a folder that cannot be written
+    run = Run(folder, id, folder.name, IMPORTED, **attributes)
     with suppress(OSError, ImgclfError), _changes(is_reading=True):
         return read(folder) if (folder / RECORD).exists() else write(run)
     return run

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,14 +146,20 @@ def test_a_run_is_found_by_the_beginning_of_its_id_its_name_and_its_folder():
 
 def test_a_name_of_several_runs_or_none_is_refused_with_the_candidates():
     first, second = (runs.change(finished(), name="good") for _ in range(2))
-    with pytest.raises(
-        ImgclfError, match=f"'good': 2 runs are called so: .*{first.id[:8]}.*give more of an id"
-    ):
+    with pytest.raises(ImgclfError, match=f"'good': 2 runs match: .*{first.id[:8]}.*give more of an id"):
         runs.find("good")
     with pytest.raises(ImgclfError, match=f"'xyz': no such run in .*{second.id[:8]} .*imgclf runs lists all"):
         runs.find("xyz")
     with pytest.raises(ImgclfError, match="no such run"):
         runs.find("")
+
+
+def test_the_folders_of_a_run_that_was_copied_are_named():
+    run = finished()
+    shutil.copytree(run.folder, runs.root() / "copy")
+    with pytest.raises(ImgclfError, match=r"2 folders hold this run: .*; move the copies away") as raised:
+        runs.find(run.short_id)
+    assert str(run.folder) in str(raised.value) and str(runs.root() / "copy") in str(raised.value)
 
 
 def test_the_run_that_executes_a_notebook_is_known_in_the_block_alone(monkeypatch):
