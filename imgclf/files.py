@@ -216,7 +216,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-    """Return the content of a regular file; for files that somebody else may have prepared.
+    """Return the content of a regular file; for untrusted files.
 
     Reading neither blocks, as it would for a named pipe, nor fills the memory, as for a link to /dev/zero.
 

@@ -47,8 +47,8 @@ def record(namespace: Mapping[str, Any]) -> None:
     """Record the evaluation that 05_evaluate has written, and write its report; print a line that says so.
 
     It belongs to the run that executes the notebook. In a notebook that a person runs it is a run of its own,
-    once for each evaluation: a run with the same scores of the same classifier stays as it is. On a full disk,
-    or without permission to write, the line says what was not done; the evaluation is as good.
+    once for each evaluation: a run with the same scores of the same classifier stays as it is. On a full
+    disk, or without permission to write, the line says what was not done; the evaluation is as good.
 
     Parameters
     ----------

@@ -102,7 +102,7 @@ def read(folder: Path) -> Run:
         wrong = [key for key, kind in KINDS.items() if not _is_of(getattr(run, key), kind)]
         if wrong or not re.fullmatch("[0-9a-f]{32}", run.id) or run.time.tzinfo is None:
             raise ValueError(f"{', '.join(wrong) or 'id or time'} of another type")
-        if run.dataset_name:  # of somebody else it may name another folder
+        if run.dataset_name:  # untrusted: it may name another folder
             parameters.check("dataset_name", run.dataset_name)
         if not all(len(point) == 2 for curve in run.curves.values() for point in curve):
             raise ValueError("a point of a curve has two numbers")
