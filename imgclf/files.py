@@ -229,7 +229,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-    """Return the content of a regular file; for files that somebody else may have prepared.
+    """Return the content of a regular file; for untrusted files.
 
     Reading neither blocks, as it would for a named pipe, nor fills the memory, as for a link to /dev/zero.
 
@@ -413,18 +413,26 @@ def lock(folder: Path) -> Iterator[None]:
     """Lock `folder` for one run; a second run prints that it waits, and continues when the first is done."""
     with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            held = acquire(folder / LOCK, seconds=0)
-        except Timeout as error:
-            remedy = (
-                f" (if there is none, delete {error.lock_file})" if error.lock_file.endswith(SOFT) else ""
-            )
-            print(f"another run works on {folder.name}; waiting for it{remedy}", flush=True)
-            held = acquire(folder / LOCK, seconds=-1)
+        held = wait_for(folder / LOCK, f"another run works on {folder.name}")
     try:
         yield
     finally:
         held.release()
+
+
+def wait_for(path: Path, reason: str, *, silent_seconds: float = 0, seconds: float = -1) -> BaseFileLock:
+    """Return a lock on a file as `acquire` does; after `silent_seconds` print the reason for the wait.
+
+    Raises
+    ------
+    Timeout, OSError : see `acquire`.
+    """
+    try:
+        return acquire(path, seconds=silent_seconds)
+    except Timeout as error:
+        remedy = f" (if there is none, delete {error.lock_file})" if error.lock_file.endswith(SOFT) else ""
+        print(f"{reason}; waiting for it{remedy}", flush=True)
+        return acquire(path, seconds=seconds)
 
 
 def acquire(path: Path, *, seconds: float) -> BaseFileLock:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, first_few
 
 if TYPE_CHECKING:
     from imgclf.experiments.history.run import Run
@@ -34,15 +34,17 @@ def runs_group(context: click.Context, dataset_name: str, as_json: bool) -> None
 
     if context.invoked_subcommand:
         return
-    found, damaged = runs.listing()
-    found = [run for run in found if dataset_name in ("", run.dataset_name)]
+    everything, damaged = runs.listing()
+    found = [run for run in everything if dataset_name in ("", run.dataset_name)]
     for path in damaged:
         click.echo(_one_line(f"left out: {path}: damaged; delete its folder, or restore the file"), err=True)
     if as_json:
-        told = [{**vars(run), "folder": str(run.folder)} for run in found]
-        click.echo(files.to_json(told, indent=2))
+        attributes = [{**vars(run), "folder": str(run.folder)} for run in found]
+        click.echo(files.to_json(attributes, indent=2))
     elif found:
         click.echo(_table([HEADER, *map(_row, found)]))
+    elif names := sorted({run.dataset_name for run in everything} - {""}):
+        click.echo(f"no runs of {dataset_name!r}; there are runs of {first_few(names)}", err=True)
     else:
         click.echo("no runs yet: imgclf run and notebook 05_evaluate record them", err=True)
 
@@ -234,7 +236,7 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Return a text of somebody without what a terminal would obey."""
+    """Return an untrusted text without control characters for a terminal."""
     from imgclf.classifier.results import in_one_cell
 
     return in_one_cell(text)

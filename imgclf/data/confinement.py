@@ -1,4 +1,4 @@
-"""Confinement to a data set's folder, which may come from somebody else.
+"""Confinement to a data set's folder, which may be untrusted.
 
 Paths are plain, no link leads to a file that is moved, and what is written is a regular file.
 """

@@ -1,7 +1,7 @@
 """The report of an evaluation: one HTML file to mail or print, made from the executed notebook.
 
 It has the cells that are tagged "report", without code; the cell tagged "report-title" prints its title and
-first lines. The file loads nothing and runs no script. Labels and file names are those of somebody: what
+first lines. The file loads nothing and runs no script. Labels and file names are untrusted: what
 is text stays text, and HTML is sanitized.
 """
 

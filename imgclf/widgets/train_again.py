@@ -15,7 +15,8 @@ from imgclf.data.dataset import Dataset
 from imgclf.data.journal import Journal
 from imgclf.evaluation.metrics import Evaluation
 
-COMMAND = (sys.executable, "-m", "imgclf.cli", "run", "--changed", "-p")
+# -P: no modules from the working directory, such as a folder of images called imgclf
+COMMAND = (sys.executable, "-P", "-m", "imgclf.cli", "run", "--changed", "-p")
 TIP = "Run what follows from changed labels and images, and compare the accuracy before and after"
 NEXT = "To see the new results in this notebook, run all its cells again."
 LABELS_CHANGED = "Labels were changed while it ran: press Train again."

@@ -60,6 +60,12 @@ def test_without_runs_it_says_how_to_make_one():
     assert json.loads(call("--json").stdout) == []
 
 
+def test_of_a_data_set_without_runs_those_with_runs_are_named():
+    finished("coats")
+    finished("fruit")
+    assert call("--dataset", "friut").stderr == "no runs of 'friut'; there are runs of coats, fruit\n"
+
+
 def test_json_has_all_that_is_recorded():
     run = finished(note="x")
     (told,) = json.loads(call("--json").stdout)

@@ -1,6 +1,7 @@
 """The button Train again, with the real command in a process of its own."""
 
 import shutil
+import subprocess
 import time
 import warnings
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from support.in_process import Folder
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of the widgets' own definitions
     from imgclf.widgets.annotator import Annotator
-    from imgclf.widgets.train_again import LABELS_CHANGED, NEXT, TrainAgain
+    from imgclf.widgets.train_again import COMMAND, LABELS_CHANGED, NEXT, TrainAgain
 
 SECONDS = 300  # for a run, on a busy machine
 
@@ -146,3 +147,11 @@ def test_without_earlier_results_no_command_runs(annotator, folder):
         "Not done: colours: no earlier results to compare with"
     )
     assert annotator.train_again.text.value.endswith("run imgclf run first")
+
+
+def test_a_package_in_the_working_directory_is_not_run(tmp_path):
+    (tmp_path / "imgclf").mkdir()
+    (tmp_path / "imgclf" / "cli.py").write_text("open('started', 'w')")
+    (tmp_path / "imgclf" / "__init__.py").touch()
+    subprocess.run([*COMMAND[: COMMAND.index("run")], "--version"], cwd=tmp_path, check=True)
+    assert not (tmp_path / "started").exists()

@@ -14,7 +14,7 @@ from imgclf.data import dataset, split
 from imgclf.data.split_check import TEST, TRAIN
 from imgclf.evaluation import report
 from imgclf.experiments import html_report, notebooks, outputs, provenance
-from imgclf.experiments.history import cost, environment, runs, tracking
+from imgclf.experiments.history import cost, environment, old_runs, runs, tracking
 from imgclf.experiments.history.run import Run
 from imgclf.experiments.notebooks import LAST, STAGES
 from imgclf.finetuning import record as finetuning
@@ -46,7 +46,7 @@ def record(namespace: Mapping[str, Any]) -> None:
     """Record the evaluation that 05_evaluate has written, and write its report; print a line that says so.
 
     It belongs to the run that executes the notebook. In a notebook that a person runs it is a run of its own,
-    once for each evaluation: for the same scores of the same classifier, that run is written again. On a full
+    once for each evaluation: a run with the same scores of the same classifier stays as it is. On a full
     disk, or without permission to write, the line says what was not done; the evaluation is as good.
 
     Parameters
@@ -54,7 +54,7 @@ def record(namespace: Mapping[str, Any]) -> None:
     namespace : of 05_evaluate, its `globals()`.
     """
     values = _with_defaults(namespace)
-    executing, executed = runs.current(), outputs.notebook(notebooks.path(LAST))
+    executing, executed = runs.current(), _executed_notebook()
     report_line = _write_report(executed, report_path(values))
     try:
         if executing:
@@ -69,9 +69,23 @@ def record(namespace: Mapping[str, Any]) -> None:
         print(sentence)
 
 
-def _write_report(executed: "NotebookNode", path: Path) -> str:
+def _executed_notebook() -> "NotebookNode | None":
+    """Return 05_evaluate with the outputs of its cells; None if its file is damaged or gone."""
+    import nbformat
+
+    try:
+        return outputs.notebook(notebooks.path(LAST))
+    except (*old_runs.DAMAGED, nbformat.ValidationError):
+        return None
+
+
+def _write_report(executed: "NotebookNode | None", path: Path) -> str:
     """Write the report, and say where it is, or why there is none."""
     try:
+        if executed is None:
+            raise ImgclfError(
+                "the file of notebook 05_evaluate is damaged or gone; save it, and run it again"
+            )
         html_report.write(executed, path)
         return f"report: {files.display_path(path)}"
     except (OSError, ImgclfError) as error:
@@ -118,13 +132,13 @@ def write(run: Run, values: Mapping[str, Any]) -> Run:
     ImgclfError : a file of the run cannot be written, or one of the evaluation not be read.
     """
     values = _with_defaults(values)
-    told = described(values)
+    attributes = described(values)
     for path in _artefacts(values):
         with path.open("rb") as source, files.replace_file(run.folder / path.name) as file:
             shutil.copyfileobj(source, file)
     runs.keep_classifier(run, files.proc_dir(str(values["dataset_name"])) / files.CLASSIFIER)
-    parameters_of_run = {**run.parameters, **told.pop("parameters"), "dataset_name": run.dataset_name}
-    return runs.update(run, parameters=parameters_of_run, **told)
+    parameters_of_run = {**run.parameters, **attributes.pop("parameters"), "dataset_name": run.dataset_name}
+    return runs.update(run, parameters=parameters_of_run, **attributes)
 
 
 def described(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,27 +179,29 @@ def described(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _record_by_hand(values: Mapping[str, Any], executed: "NotebookNode") -> None:
-    """Write a run of its own, or that of the same evaluation again."""
+def _record_by_hand(values: Mapping[str, Any], executed: "NotebookNode | None") -> None:
+    """Write a run of its own, unless a finished run has the same evaluation."""
     import nbformat
 
-    told = described(values)
-    run = _same_evaluation(str(values["dataset_name"]), told["about"])
-    run = run or runs.start(runs.BY_HAND, str(values["dataset_name"]), told["parameters"])
+    attributes = described(values)
+    if _is_recorded(str(values["dataset_name"]), attributes["about"]):
+        return
+    run = runs.start(runs.BY_HAND, str(values["dataset_name"]), attributes["parameters"])
     with runs.attempt(run):
         write(run, values)
-        files.write_text(run.folder / notebooks.path(LAST).name, nbformat.writes(executed) + "\n")
-        if run.status == runs.RUNNING:
-            runs.finish(run)
+        if executed is not None:
+            files.write_text(run.folder / notebooks.path(LAST).name, nbformat.writes(executed) + "\n")
+        runs.finish(run)
 
 
-def _same_evaluation(dataset_name: str, about: Mapping[str, str]) -> Run | None:
-    """Return the run of the same scores of the same classifier."""
-    for run in runs.all_runs(dataset_name):
-        is_finished = run.status == runs.FINISHED and run.kind in (runs.BY_RUN, runs.BY_HAND)
-        if is_finished and all(run.about.get(key) == about[key] for key in IDENTITY):
-            return run
-    return None
+def _is_recorded(dataset_name: str, about: Mapping[str, str]) -> bool:
+    """Whether a finished run has the same scores of the same classifier."""
+    return any(
+        run.status == runs.FINISHED
+        and run.kind in (runs.BY_RUN, runs.BY_HAND)
+        and all(run.about.get(key) == about[key] for key in IDENTITY)
+        for run in runs.all_runs(dataset_name)
+    )
 
 
 def _with_defaults(values: Mapping[str, Any]) -> dict[str, Value]:

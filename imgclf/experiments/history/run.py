@@ -106,7 +106,7 @@ def read(folder: Path) -> Run:
         wrong = [key for key, kind in KINDS.items() if not _is_of(getattr(run, key), kind)]
         if wrong or not ID.fullmatch(run.id) or run.time.tzinfo is None:
             raise ValueError(f"{', '.join(wrong) or 'id or time'} of another type")
-        if run.dataset_name:  # of somebody else it may name another folder
+        if run.dataset_name:  # untrusted: it may name another folder
             parameters.check("dataset_name", run.dataset_name)
         if not FIRST_YEAR <= run.time.year <= LAST_YEAR:
             raise ValueError("no time of a run")

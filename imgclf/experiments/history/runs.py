@@ -46,6 +46,8 @@ RESTORED = "restored"  # folder of classifiers that were put together again
 DELETED = ".deleted"
 MOST_TRIES = 5  # to list folders that other processes rename meanwhile
 KILLED = "it did not end: its process was killed, or the disk was full"
+# To wait for changes by another process: before a line says so, and after which it is given up.
+SILENT_SECONDS, LOCK_SECONDS = 3, 60
 
 MOST_BYTES_OF_A_NAME = 120  # of a folder; file systems take 255, Windows 260 letters for a whole path
 REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')  # in names, by one file system or another
@@ -258,9 +260,12 @@ def find(text: str) -> Run:
     ]
     if len(found) == 1:
         return found[0]
+    if found and len({run.id for run in found}) == 1:
+        folders = first_few([str(run.folder) for run in found])
+        raise ImgclfError(f"{text!r}: {len(found)} folders hold this run: {folders}; move the copies away")
     if found:
         which = first_few([f"{run.short_id} ({run.name})" for run in found], most=5)
-        raise ImgclfError(f"{text!r}: {len(found)} runs are called so: {which}; give more of an id")
+        raise ImgclfError(f"{text!r}: {len(found)} runs match: {which}; give more of an id")
     newest = first_few([f"{run.short_id} ({run.name})" for run in runs]) or "none"
     raise ImgclfError(f"{text!r}: no such run in {root()}; there are {newest}; imgclf runs lists all")
 
@@ -354,11 +359,30 @@ def new_folder(name: str) -> Path:
 
 
 @contextmanager
-def _changes() -> Iterator[None]:
-    """Hold the lock for changes of the history, which last for moments."""
+def _changes(*, is_reading: bool = False) -> Iterator[None]:
+    """Hold the lock for changes of the history, which last for moments.
+
+    Parameters
+    ----------
+    is_reading : wait only for a moment.
+
+    Raises
+    ------
+    ImgclfError : the folder cannot be written, or another process holds the lock for too long.
+    """
+    path = root() / files.LOCK
     with files.writable(root()):
         root().mkdir(parents=True, exist_ok=True)
-        held = files.acquire(root() / files.LOCK, seconds=-1)
+        try:
+            if is_reading:
+                held = files.acquire(path, seconds=SILENT_SECONDS)
+            else:
+                reason = "another process changes the run history"
+                held = files.wait_for(path, reason, silent_seconds=SILENT_SECONDS, seconds=LOCK_SECONDS)
+        except Timeout as error:
+            raise ImgclfError(
+                f"{path}: another process holds this lock; end that process, or wait for it, and try again"
+            ) from error
         try:
             yield
         finally:
@@ -411,8 +435,11 @@ def _release(run: Run) -> None:
 
 
 def _was_killed(run: Run) -> bool:
-    """Whether no process holds the lock of a run that is not finished."""
-    if run.id in _held:
+    """Whether no process holds the lock of a run that is not finished.
+
+    Call it with the lock for changes: the folder of a run that is renamed meanwhile would be made again.
+    """
+    if run.id in _held or not (run.folder / RECORD).exists():
         return False
     try:
         files.acquire(run.folder / files.LOCK, seconds=0).release()
@@ -423,22 +450,26 @@ def _was_killed(run: Run) -> bool:
 
 def _marked_if_killed(run: Run) -> Run:
     """Return a run, as failed if its process was killed; written if the data folder can be written."""
-    if run.status != RUNNING or not _was_killed(run):
+    if run.status != RUNNING or run.id in _held:
         return run
-    with suppress(OSError, ImgclfError), _changes():
-        now = reread(run)
-        return write(replace(now, status=FAILED, error=KILLED)) if now.status == RUNNING else now
-    return replace(run, status=FAILED, error=KILLED)
+    with suppress(OSError, ImgclfError), _changes(is_reading=True):
+        run = reread(run)
+        if run.status == RUNNING and _was_killed(run):
+            run = replace(run, status=FAILED, error=KILLED)
+            write(run)
+            (run.folder / files.LOCK).unlink(missing_ok=True)
+    return run
 
 
 def _imported(folder: Path) -> Run | None:
     """Return the run of version 0.1.0 in a folder, and write its `run.json`; None if it is no such folder."""
     from imgclf.experiments.history import old_runs
 
-    if (told := old_runs.read(folder)) is None:
+    if (attributes := old_runs.read(folder)) is None:
         return None
-    run = Run(folder, uuid.uuid4().hex, folder.name, IMPORTED, **told)
-    with suppress(OSError, ImgclfError), _changes():
+    id = uuid.uuid5(uuid.NAMESPACE_OID, folder.name).hex  # the same in a folder that cannot be written
+    run = Run(folder, id, folder.name, IMPORTED, **attributes)
+    with suppress(OSError, ImgclfError), _changes(is_reading=True):
         return read(folder) if (folder / RECORD).exists() else write(run)
     return run
 

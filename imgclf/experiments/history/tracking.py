@@ -24,6 +24,8 @@ SECONDS = 60  # that handing in may take
 START_SECONDS, STOP_SECONDS = 120, 10  # of MLflow's server
 INSTALL = "pip install 'imgclf[history]'"
 OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+# With `-m`, Python looks for modules in the working directory first: a mlflow.py there would run.
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # A server that is gone costs a few seconds, once; what it misses is handed in with the next run.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
@@ -57,8 +59,10 @@ def without_password(text: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment variables of a process that loads MLflow: no telemetry, and no long waiting."""
-    return {**PATIENCE, **os.environ, **OFF}
+    """Return the environment variables of a process that loads MLflow: no telemetry, no long waiting, and no
+    modules from the working directory.
+    """
+    return {**PATIENCE, **os.environ, **OFF, **SAFE_PATH}
 
 
 def hand_in_all(*, seconds: float | None = SECONDS) -> str:
@@ -86,7 +90,7 @@ def hand_in_all(*, seconds: float | None = SECONDS) -> str:
 
 def _hand_in(seconds: float | None) -> str:
     """Return why something could not be handed in, or ""."""
-    command = [sys.executable, "-m", "imgclf.experiments.history.mlflow_store"]
+    command = [sys.executable, "-P", "-m", "imgclf.experiments.history.mlflow_store"]
     try:
         ended = subprocess.run(
             command,
@@ -175,9 +179,10 @@ def _start_server(port: int, path: str, log: IO[bytes]) -> "subprocess.Popen[byt
     """Start MLflow's server on a store; what others must not read of it is not in its arguments."""
     store = f"sqlite:///{DATABASE}" if uri() == own_uri() else uri()
     artifacts = (files.data_dir() / ARTIFACTS).as_uri()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     options = ["--workers", "1", "--no-serve-artifacts", "--default-artifact-root", artifacts]
     settings = {
+        "UVICORN_APP_DIR": os.devnull,  # it would put the working directory before all modules
         "MLFLOW_BACKEND_STORE_URI": store,
         "MLFLOW_STATIC_PREFIX": path,
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"127.0.0.1:{port},localhost:{port}",

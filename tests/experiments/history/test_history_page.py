@@ -121,6 +121,14 @@ def test_of_a_server_of_the_team_the_page_is_printed(monkeypatch):
         assert process.wait(30) == 0
 
 
+def test_a_module_in_the_data_folder_is_not_run(data_dir):
+    finished()
+    (data_dir / "mlflow.py").write_text("open('started', 'w')")
+    with tracking.page() as url:
+        assert httpx.get(url.partition("#")[0]).is_success
+    assert not (data_dir / "started").exists()
+
+
 def test_a_port_in_use_is_named():
     finished()
     with socket.create_server(("127.0.0.1", 0)) as other:

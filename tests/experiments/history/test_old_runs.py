@@ -107,6 +107,16 @@ def test_it_is_imported_once_and_keeps_what_a_person_says(tmp_path):
     assert (again.id, again.note) == (run.id, "the first")
 
 
+def test_in_a_folder_that_cannot_be_written_it_has_one_id(monkeypatch):
+    executed("05_evaluate", dataset_name="fruit", text=evaluation_table(by_hand()))
+
+    def refuse(*_):
+        raise PermissionError(13, "no permission")
+
+    monkeypatch.setattr(runs, "write", refuse)
+    assert runs.all_runs()[0].id == runs.all_runs()[0].id
+
+
 def test_a_run_with_an_error_in_a_cell_failed():
     executed("01_prepare_data", dataset_name="fruit")
     executed("02_refine_dnn", dataset_name="fruit", error="no usable images")

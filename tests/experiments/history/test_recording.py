@@ -128,11 +128,22 @@ def test_the_same_evaluation_by_hand_is_one_run_and_keeps_what_a_person_said(fol
     record(folder, capsys)
     (first,) = runs.all_runs()
     runs.change(first, name="mine", note="good", tags=["a"])
-    (first.folder / "evaluation.json").unlink()
-    record(folder, capsys)
+    assert record(folder, capsys).startswith(LINE)
     (again,) = runs.all_runs()
     assert (again.id, again.name, again.note, again.tags) == (first.id, "mine", "good", ("a",))
-    assert again.folder == first.folder and (first.folder / "evaluation.json").exists()
+    assert again.folder == first.folder
+
+
+@pytest.mark.parametrize("kind", [runs.BY_RUN, runs.BY_HAND])
+def test_the_same_evaluation_by_hand_changes_nothing_in_the_run_that_has_it(folder, capsys, kind):
+    run = runs.start(kind, "colours", {})
+    (run.folder / "05_evaluate.ipynb").write_text("as executed")
+    (run.folder / "report.html").write_text("of that run")
+    run = recording.finish(run, folder.values)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.folder.iterdir()}
+    assert record(folder, capsys) == f"{LINE}; report: proc/colours/report.html\n"
+    assert runs.all_runs() == [run]
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.folder.iterdir()} == before
 
 
 def test_another_classifier_and_other_images_to_evaluate_are_other_runs(folder, capsys):
@@ -225,6 +236,18 @@ def test_a_disk_that_takes_nothing_leaves_the_evaluation_and_is_told(
 def test_a_folder_of_runs_that_cannot_be_made_is_told(folder, capsys):
     (folder.data / "runs").write_text("a file")
     assert record(folder, capsys).startswith("not recorded in the run history: ")
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"cells": 3, "nbformat": 4}', None])
+def test_a_damaged_notebook_leaves_the_evaluation_and_its_run(folder, capsys, tmp_path, monkeypatch, content):
+    path = tmp_path / "05_evaluate.ipynb"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setattr(notebooks, "paths", lambda: [path])
+    said = "no report: the file of notebook 05_evaluate is damaged or gone; save it, and run it again"
+    assert record(folder, capsys) == f"{LINE}; {said}\n"
+    (run,) = runs.all_runs()
+    assert run.status == runs.FINISHED and run.metrics and not (run.folder / path.name).exists()
 
 
 def test_a_defect_is_not_hidden(folder, monkeypatch):

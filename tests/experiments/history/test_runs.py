@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from datetime import datetime
 
 import pytest
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, files
 from imgclf.experiments.history import runs
 
 METRICS = {"overall accuracy": 0.9216, "accuracy of class red": 0.5}
@@ -145,14 +146,20 @@ def test_a_run_is_found_by_the_beginning_of_its_id_its_name_and_its_folder():
 
 def test_a_name_of_several_runs_or_none_is_refused_with_the_candidates():
     first, second = (runs.change(finished(), name="good") for _ in range(2))
-    with pytest.raises(
-        ImgclfError, match=f"'good': 2 runs are called so: .*{first.id[:8]}.*give more of an id"
-    ):
+    with pytest.raises(ImgclfError, match=f"'good': 2 runs match: .*{first.id[:8]}.*give more of an id"):
         runs.find("good")
     with pytest.raises(ImgclfError, match=f"'xyz': no such run in .*{second.id[:8]} .*imgclf runs lists all"):
         runs.find("xyz")
     with pytest.raises(ImgclfError, match="no such run"):
         runs.find("")
+
+
+def test_the_folders_of_a_run_that_was_copied_are_named():
+    run = finished()
+    shutil.copytree(run.folder, runs.root() / "copy")
+    with pytest.raises(ImgclfError, match=r"2 folders hold this run: .*; move the copies away") as raised:
+        runs.find(run.short_id)
+    assert str(run.folder) in str(raised.value) and str(runs.root() / "copy") in str(raised.value)
 
 
 def test_the_run_that_executes_a_notebook_is_known_in_the_block_alone(monkeypatch):
@@ -220,6 +227,12 @@ class TestSeveralProcesses:
                 assert first in found and damaged == []
         assert process.returncode == 0 and runs.listing() == ([first], [])
 
+    def test_a_list_made_while_a_run_finishes_leaves_no_folder_with_its_old_name(self):
+        run = started()
+        done = runs.finish(run, metrics=METRICS)
+        assert runs._marked_if_killed(run) == done  # as it was read before
+        assert not run.folder.exists()
+
     def test_changes_of_one_run_by_several_lose_nothing(self):
         run = finished()
         code = f"for k in range(25): runs.note_handed_in(runs.find('{run.id}'), f'%s {{k}}', 'x')\n"
@@ -238,7 +251,19 @@ class TestSeveralProcesses:
         started("coats")
         stored = json.loads(next(runs.root().glob("*fruit/run.json")).read_text())
         assert (stored["status"], stored["error"]) == ("failed", runs.KILLED)
+        assert [path.name for path in runs.find(id).folder.iterdir()] == ["run.json"]
         runs.delete(runs.find(id))
+
+    def test_a_wait_for_another_process_is_printed_and_ends(self, monkeypatch, capsys):
+        run = finished()
+        monkeypatch.setattr(runs, "SILENT_SECONDS", 0.01)
+        monkeypatch.setattr(runs, "LOCK_SECONDS", 0.01)
+        held = files.acquire(runs.root() / files.LOCK, seconds=0)
+        with pytest.raises(ImgclfError, match=r"runs/\.lock: another process holds this lock; end"):
+            runs.change(run, note="x")
+        held.release()
+        assert capsys.readouterr().out == "another process changes the run history; waiting for it\n"
+        assert runs.change(run, note="x").note == "x"
 
 
 class TestFilesOfSomebodyElse:

@@ -198,6 +198,14 @@ def test_nothing_of_mlflow_is_loaded_and_nothing_printed():
     assert handed_in_by() != []
 
 
+def test_a_module_in_the_working_directory_is_not_run(tmp_path, monkeypatch):
+    (tmp_path / "mlflow.py").write_text("open('started', 'w')")
+    monkeypatch.chdir(tmp_path)
+    finished()
+    assert tracking.hand_in_all() == "" and handed_in_by() != []
+    assert not (tmp_path / "started").exists()
+
+
 def test_without_mlflow_nothing_happens_unless_a_server_is_named(monkeypatch):
     finished()
     monkeypatch.setattr(tracking, "is_installed", lambda: False)
