@@ -69,7 +69,7 @@ def run(
         _images_line({**set_values, **values}),
         *changed_parameters(chosen, values),
         *without_effect(chosen, values),
-        *_other_folder(set_values, values),
+        *_other_folder(set_values, values, usual=plan.wanted(chosen[0], {})),
     ]
     print("\n".join(lines), flush=True)
     with stoppable(), files.lock(files.proc_dir(dataset_name)):
@@ -159,9 +159,12 @@ def _images_line(values: Mapping[str, Value]) -> str:
     return f"no images in {folder} yet"
 
 
-def _other_folder(set_values: Mapping[str, Value], values: Mapping[str, Value]) -> list[str]:
-    """Return a line if a run of another data set takes the folder that is set for the notebooks."""
-    if not set_values["images_dir"] or "images_dir" in values or "dataset_name" not in values:
+def _other_folder(
+    set_values: Mapping[str, Value], values: Mapping[str, Value], *, usual: Mapping[str, Value]
+) -> list[str]:
+    """Return a line if a run of another data set than usual takes the folder that is set for the notebooks."""
+    is_usual = set_values["dataset_name"] == usual["dataset_name"]
+    if not set_values["images_dir"] or "images_dir" in values or is_usual:
         return []
     return [
         f"CAREFUL: images_dir is still {set_values['images_dir']}, and its images are called "

@@ -88,11 +88,13 @@ def continued(fine_tuned: Run, data_dir: Path) -> Path:
         ({"images_dir": "/a"}, {"dataset_name": "x"}, True),
         ({"images_dir": "/a"}, {"dataset_name": "x", "images_dir": "/b"}, False),
         ({"images_dir": "/a"}, {}, False),
+        ({"images_dir": "/a"}, {"dataset_name": "fashion_texture"}, False),
         ({"images_dir": ""}, {"dataset_name": "x"}, False),
     ],
 )
 def test_a_run_of_another_data_set_in_the_folder_of_the_cells_is_announced(cells, given, warns):
-    lines = sequence._other_folder({"dataset_name": "fashion_texture", **cells, **given}, given)
+    usual = {"dataset_name": "fashion_texture"}
+    lines = sequence._other_folder({**usual, **cells, **given}, given, usual=usual)
     assert [
         line.startswith("CAREFUL: images_dir is still /a, and its images are called") for line in lines
     ] == [True] * warns
