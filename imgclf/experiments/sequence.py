@@ -162,7 +162,7 @@ def _images_line(values: Mapping[str, Value]) -> str:
 def _other_folder(
     set_values: Mapping[str, Value], values: Mapping[str, Value], *, usual: Mapping[str, Value]
 ) -> list[str]:
-    """Return a line if a run of another data set than usual takes the folder that is set for the notebooks."""
+    """Return a line if a run of another data set than usual takes the folder set for the notebooks."""
     is_usual = set_values["dataset_name"] == usual["dataset_name"]
     if not set_values["images_dir"] or "images_dir" in values or is_usual:
         return []
