@@ -151,13 +151,9 @@ def write_classifier(text: str, target: Path, replace: bool) -> None:
 
 def _row(run: "Run") -> Sequence[str]:
     from imgclf.experiments.history import runs
-    from imgclf.experiments.history.run import circumstances
+    from imgclf.experiments.history.run import ACCURACY, circumstances, in_percent
 
-    accuracy = run.metrics.get("overall accuracy")
-    low, high = (run.metrics.get(f"overall accuracy {end}") for end in ("low", "high"))
-    shown = "" if accuracy is None else f"{accuracy:.1%}"
-    if low is not None and high is not None:
-        shown += f" ({low:.0%} to {high:.0%})"
+    shown = in_percent(run.metrics, ACCURACY)
     words = ["" if run.status == runs.FINISHED else run.status]
     if run.error:
         words = [f"failed: {run.error[:LONGEST_ERROR]}{'…' * (len(run.error) > LONGEST_ERROR)}"]
@@ -205,11 +201,12 @@ def _described(run: "Run") -> Iterator[str]:
 
 def _metrics(metrics: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     """Yield each metric with its interval, as text."""
+    from imgclf.experiments.history.run import interval, is_end
+
     for name, value in metrics.items():
-        low, high = (metrics.get(f"{name} {end}") for end in ("low", "high"))
-        if low is not None and high is not None:
-            yield name, f"{value:.4f} ({low:.4f} to {high:.4f})"
-        elif name == (of := name.removesuffix(" low").removesuffix(" high")) or of not in metrics:
+        if ends := interval(metrics, name):
+            yield name, f"{value:.4f} ({ends[0]:.4f} to {ends[1]:.4f})"
+        elif not is_end(metrics, name):
             yield name, f"{value:.4g}"
 
 

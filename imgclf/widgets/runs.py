@@ -15,6 +15,7 @@ from imgclf.evaluation.metrics import Evaluation
 from imgclf.experiments.history import comparing
 from imgclf.experiments.history import runs as history
 from imgclf.experiments.history.comparing import COLUMNS
+from imgclf.experiments.history.run import ACCURACY, CLASS_AVERAGED
 from imgclf.experiments.history.runs import Run
 from imgclf.experiments.trials import as_text
 from imgclf.widgets.keys import Keys
@@ -24,7 +25,7 @@ from imgclf.widgets.table import Table
 from imgclf.widgets.trials import ParallelCoordinates, RunScatter
 
 ALL = ""  # in place of a data set
-NUMERIC = ("overall accuracy", "class-averaged accuracy", "seconds")
+NUMERIC = (ACCURACY, CLASS_AVERAGED, comparing.SECONDS)
 MOST_SIDE_BY_SIDE = 8
 HIDDEN = ("when", "data set", "tags", "kind", "id")  # at first; a name begins with the time and the data set
 

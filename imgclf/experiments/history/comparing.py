@@ -16,7 +16,15 @@ from imgclf.data.split_check import TRAIN
 from imgclf.evaluation import comparison, curves
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.experiments.history import runs as history
-from imgclf.experiments.history.run import ACCURACY, Run
+from imgclf.experiments.history.run import (
+    ACCURACY,
+    CLASS_AVERAGED,
+    ENDS,
+    Run,
+    in_percent,
+    interval,
+    is_end,
+)
 from imgclf.experiments.trials import Coordinates, as_text, values_as_text
 from imgclf.parameters import PARAMETERS, Value
 
@@ -28,8 +36,8 @@ COLUMNS = (
     "name",
     "data set",
     "classifier",
-    "overall accuracy",
-    "class-averaged accuracy",
+    ACCURACY,
+    CLASS_AVERAGED,
     "parameters",
     "seconds",
     "status",
@@ -40,9 +48,7 @@ COLUMNS = (
 )
 WITH_COLUMNS = ("dataset_name", "classifier", "evaluate_on")  # the table shows them elsewhere
 CAREFUL = "CAREFUL: training images"
-ENDS = (" low", " high")  # of the name of a metric: the ends of its 95 % interval
 IMAGES, SECONDS, HELD_OUT = "test images", "seconds", "held-out accuracy"
-CLASS_AVERAGED = "class-averaged accuracy"
 COUNTS = (IMAGES, "training images")
 MOST_PARAMETERS = 8  # of parallel coordinates
 NOT_RECORDED = "not recorded"  # a parameter, by a version that did not have it
@@ -105,8 +111,8 @@ def cells(run: Run) -> dict[str, Cell]:
     seconds = metric(run, SECONDS)
     found = {name: Cell(text, text.casefold()) for name, text in texts.items()} | {
         "when": Cell(f"{run.time:%Y-%m-%d %H:%M}", run.time.timestamp()),
-        "overall accuracy": _accuracy(run, ACCURACY),
-        "class-averaged accuracy": _accuracy(run, CLASS_AVERAGED),
+        ACCURACY: _accuracy(run, ACCURACY),
+        CLASS_AVERAGED: _accuracy(run, CLASS_AVERAGED),
         "seconds": Cell("" if math.isnan(seconds) else f"{seconds:.0f}", _order(seconds)),
     }
     return {name: found[name] for name in COLUMNS}
@@ -180,7 +186,7 @@ def metric(run: Run, name: str) -> float:
 
 def metric_names(runs: Iterable[Run]) -> list[str]:
     """Return the names of the metrics that a run has, and `SECONDS`; without the ends of intervals."""
-    names = dict.fromkeys(name for run in runs for name in run.metrics if not _is_end(run, name))
+    names = dict.fromkeys(name for run in runs for name in run.metrics if not is_end(run.metrics, name))
     first = [name for name in (ACCURACY, CLASS_AVERAGED, HELD_OUT, IMAGES) if name in names]
     return [*first, *(name for name in names if name not in first), SECONDS]
 
@@ -394,27 +400,20 @@ def _accuracy(run: Run, name: str) -> Cell:
     return Cell(text, _order(metric(run, name)))
 
 
-def _is_end(run: Run, name: str) -> bool:
-    """Whether it is an end of the interval of another metric; the label of a class may end so too."""
-    return any(name.endswith(end) and name.removesuffix(end) in run.metrics for end in ENDS)
-
-
 def _is_share(name: str) -> bool:
     return "accuracy" in name.partition(" of class ")[0]
 
 
 def _shown(run: Run, name: str) -> str:
     """A metric with its 95 % interval as text; "" if the run has none."""
-    value, ends = metric(run, name), [metric(run, name + end) for end in ENDS]
-    if math.isnan(value):
+    if name not in run.metrics:
         return ""
     if name in COUNTS:
-        return f"{value:.0f}"
-    text = f"{value:.1%}" if _is_share(name) else f"{value:.3f}"
-    if any(map(math.isnan, ends)):
-        return text
-    low, high = ends
-    return f"{text} ({low:.0%} to {high:.0%})" if _is_share(name) else f"{text} ({low:.2f} to {high:.2f})"
+        return f"{run.metrics[name]:.0f}"
+    if _is_share(name):
+        return in_percent(run.metrics, name)
+    ends = interval(run.metrics, name)
+    return f"{run.metrics[name]:.3f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else "")
 
 
 def _difference(first: Run, second: Run, name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from imgclf import ImgclfError, files
 from imgclf.experiments import notebooks
+from imgclf.experiments.history.run import ACCURACY, CLASS_AVERAGED
 from imgclf.parameters import PARAMETERS
 
 FOLDER = re.compile(r"(20\d\d-\d\d-\d\d_\d\d-\d\d-\d\d)(_\d+)?")
@@ -18,8 +19,8 @@ TRIAL = re.compile(r"(.+)@\w+=.*")  # data set that a trial ran as
 INJECTED = "injected-parameters"  # papermill's tag
 ROW = re.compile(r"(.{32}) *(\d+) +(\d+)% +(\d+)% to +(\d+)%(?: +(\d\.\d\d))?")  # of the table in 05
 AVERAGES = {
-    "overall accuracy": "overall accuracy",
-    "overall class-averaged accuracy": "class-averaged accuracy",
+    "overall accuracy": ACCURACY,
+    "overall class-averaged accuracy": CLASS_AVERAGED,
 }
 DAMAGED = (ImgclfError, OSError, ValueError, LookupError, TypeError, AttributeError)
 AS_PRINTED = "as printed, in whole percent"
@@ -120,4 +121,4 @@ def _printed(text: str) -> dict[str, float]:
             metrics[f"ROC area of class {label}"] = float(row[6])
         if label == "overall accuracy":
             metrics["test images"] = float(row[2])
-    return metrics if "overall accuracy" in metrics else {}
+    return metrics if ACCURACY in metrics else {}

@@ -17,6 +17,8 @@ BY_RUN, BY_HAND, TRIAL, IMPORTED = "imgclf run", "by hand", "trial", "imported" 
 RECORD = "run.json"
 ID = re.compile("[0-9a-f]{32}")
 ACCURACY = "overall accuracy"  # a metric; the folder's name has it
+CLASS_AVERAGED = "class-averaged accuracy"
+ENDS = (" low", " high")  # of the name of a metric: the ends of its 95 % interval
 
 SCALAR = str | int | float | bool | None
 KINDS = {
@@ -134,6 +136,25 @@ def write(run: Run) -> Run:
     run = replace(run, metrics=metrics, curves=curves)
     files.write_json(run.folder / RECORD, {key: value for key, value in vars(run).items() if key != "folder"})
     return run
+
+
+def interval(metrics: Mapping[str, float], name: str) -> tuple[float, float] | None:
+    """Return the 95 % interval of a metric; None without one."""
+    low, high = (metrics.get(name + end) for end in ENDS)
+    return None if low is None or high is None else (low, high)
+
+
+def is_end(metrics: Mapping[str, float], name: str) -> bool:
+    """Whether it is an end of the interval of another metric; the label of a class may end so too."""
+    return any(name.endswith(end) and name.removesuffix(end) in metrics for end in ENDS)
+
+
+def in_percent(metrics: Mapping[str, float], name: str) -> str:
+    """Return an accuracy with its 95 % interval as text; "" if there is none."""
+    if name not in metrics:
+        return ""
+    ends = interval(metrics, name)
+    return f"{metrics[name]:.1%}" + (f" ({ends[0]:.0%} to {ends[1]:.0%})" if ends else "")
 
 
 def folder_name(run: Run) -> str:
