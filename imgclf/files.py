@@ -177,10 +177,12 @@ def display_path(path: Path, *, whole: bool = False) -> str:
 
 
 @contextmanager
-def writable(
-    path: Path, *, remedy: str = "set IMGCLF_DATA to a folder that you may write to"
-) -> Iterator[None]:
+def writable(path: Path, *, remedy: str = "") -> Iterator[None]:
     """Raise an OSError of the block as an ImgclfError that names `path` and the remedy.
+
+    Parameters
+    ----------
+    remedy : by default, what makes the data folder writable.
 
     Raises
     ------
@@ -191,7 +193,15 @@ def writable(
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        raise ImgclfError(f"cannot write {path}: {UNWRITABLE[error.errno].format(remedy=remedy)}") from error
+        reason = UNWRITABLE[error.errno].format(remedy=remedy or _remedy())
+        raise ImgclfError(f"cannot write {path}: {reason}") from error
+
+
+def _remedy() -> str:
+    with suppress(ImgclfError):
+        if project := project_dir():
+            return f"allow writing to the project folder, {project}, or copy it to where you may write"
+    return "set IMGCLF_DATA to a folder that you may write to"
 
 
 def not_linked(path: Path) -> Path:

@@ -162,6 +162,17 @@ def test_unwritable_file_is_named_with_the_remedy(tmp_path, number, remedy):
     assert str(caught.value) == f"cannot write {tmp_path / 'a.txt'}: {remedy}"
 
 
+def test_in_a_project_the_remedy_is_about_its_folder(tmp_path, monkeypatch):
+    (tmp_path / files.PROJECT_FILE).touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImgclfError) as caught, files.writable(tmp_path / "a.txt"):
+        raise OSError(errno.EACCES, "as the system says it")
+    assert str(caught.value).endswith(
+        f"no permission to write there; allow writing to the project folder, {tmp_path}, or copy it to where "
+        "you may write"
+    )
+
+
 def test_other_system_errors_keep_their_traceback(tmp_path):
     with pytest.raises(IsADirectoryError, match="as the system says it"), files.writable(tmp_path):
         raise OSError(errno.EISDIR, "as the system says it")

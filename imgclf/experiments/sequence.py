@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -26,6 +26,7 @@ from imgclf.parameters.precedence import NOTEBOOK
 UP_TO_DATE = "none: all results are up to date; imgclf run --from 00 runs all again"
 RESTART_LINE = "\r\x1b[K"  # on a terminal: overwrite the line
 LIVE = "IMGCLF_LIVE"  # environment variable of a command whose output is shown as a terminal shows it
+LAST_SCAN = "last scan"  # source of a value
 NO_VALUES: Mapping[str, Value] = {}
 
 
@@ -62,12 +63,13 @@ def run(
     set_values = {**plan.wanted(chosen[0], values), **values}
     parameters.check_together(set_values)
     dataset_name, images_dir = str(set_values["dataset_name"]), str(set_values["images_dir"])
-    values = plan.with_known_folder(values, dataset_name, images_dir)
+    given, values = values, plan.with_known_folder(values, dataset_name, images_dir)
+    of_scan = [name for name in values if values[name] != given.get(name)]
     plan.check_folder(dataset_name, str(values.get("images_dir", images_dir)), chosen[0].name[:2])
     plan.check_agreement(chosen, values)
     lines = [
         _images_line({**set_values, **values}),
-        *changed_parameters(chosen, values),
+        *changed_parameters(chosen, values, of_scan=of_scan),
         *without_effect(chosen, values),
         *_other_folder(set_values, values, usual=plan.wanted(chosen[0], {})),
     ]
@@ -172,18 +174,21 @@ def _other_folder(
     ]
 
 
-def changed_parameters(chosen: Sequence[Path], values: Mapping[str, Value]) -> list[str]:
+def changed_parameters(
+    chosen: Sequence[Path], values: Mapping[str, Value], *, of_scan: Collection[str] = ()
+) -> list[str]:
     """Return a line with source for each parameter that is not default in a notebook of a run.
 
     Parameters
     ----------
     values : given to all notebooks. Values in their own cells may differ between them.
+    of_scan : those of the names in `values` that nobody gave: they are from the last scan.
     """
     used: dict[str, dict[tuple[str, str], list[str]]] = {}  # name -> value as code, source -> notebooks
     shown = set()
     for path in chosen:
         for name, setting in plan.settings(path, values).items():
-            key = parameters.code(setting.value), setting.source
+            key = parameters.code(setting.value), LAST_SCAN if name in of_scan else setting.source
             used.setdefault(name, {}).setdefault(key, []).append(path.name[:2])
             if not setting.is_default:
                 shown.add(name)

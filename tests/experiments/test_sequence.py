@@ -299,3 +299,12 @@ def test_a_run_counts_the_images_that_the_scan_reads(colour_folder, data_dir, mo
         sequence.run({"dataset_name": "colours", "images_dir": str(colour_folder)}, start_from="01")
     assert capsys.readouterr().out.startswith(f"37 images in {colour_folder}\n")
     assert len(scan.scan_folder("colours", colour_folder).files) == 37
+
+
+def test_a_folder_from_the_last_scan_is_not_shown_as_given(colour_folder, data_dir, monkeypatch, capsys):
+    dataset.write(scan.scan_folder("colours", colour_folder))
+    monkeypatch.setattr(sequence, "_execute", lambda *_, **__: None)
+    sequence.run({"dataset_name": "colours"}, start_from="01")
+    printed = capsys.readouterr().out
+    assert 'dataset_name = "colours" (-p)\n' in printed
+    assert f'images_dir = "{colour_folder}" (last scan)\n' in printed
