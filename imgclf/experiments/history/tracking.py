@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
@@ -22,6 +23,7 @@ DATABASE, ARTIFACTS = "mlflow.db", "mlflow_artifacts"  # in the data folder
 TO_DELETE = ".to_delete"  # below runs/: a file for each deleted run that MLflow still has
 SECONDS = 60  # that handing in may take
 START_SECONDS, STOP_SECONDS = 120, 10  # of MLflow's server
+SQLITE = "sqlite:///"  # of a URI, before the path
 INSTALL = "pip install 'imgclf[history]'"
 OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 # With `-m`, Python looks for modules in the working directory first: a mlflow.py there would run.
@@ -41,8 +43,15 @@ def own_uri() -> str:
 
 
 def uri() -> str:
-    """Return where runs are handed in: `$MLFLOW_TRACKING_URI`, or the database in the data folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or own_uri()
+    """Return where runs are handed in: `$MLFLOW_TRACKING_URI`, or the database in the data folder.
+
+    The path of a SQLite database is relative to the data folder.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI") or own_uri()
+    path = given.removeprefix(SQLITE)
+    if path == given or not path or path.startswith((":memory:", "file:")) or Path(path).is_absolute():
+        return given
+    return f"{SQLITE}{(files.data_dir() / path).as_posix()}"
 
 
 def is_server() -> bool:

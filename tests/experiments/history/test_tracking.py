@@ -186,6 +186,15 @@ def test_a_deleted_database_is_made_again():
     assert [copy["id"] for copy in copies()] == handed_in_by()
 
 
+def test_the_path_of_another_database_is_relative_to_the_data_folder(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine.db")
+    monkeypatch.chdir(tmp_path)
+    assert tracking.uri() == f"sqlite:///{data_dir}/mine.db"
+    for uri in (f"sqlite:///{tmp_path}/mine.db", "sqlite:///:memory:", "http://127.0.0.1:5000"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert tracking.uri() == uri
+
+
 def test_without_runs_nothing_is_made():
     assert tracking.hand_in_all() == "" and not files.data_dir().exists()
 
