@@ -207,12 +207,14 @@ def _hand_in_one(store: Store, run: Run) -> None:
         run_name=mlflow_terms.Edited.of(run).name,
         tags={mlflow_terms.ID: run.id, "mlflow.user": _user()},
     )
+    edits = ""
     if copy.info.status == "RUNNING":
+        edits = mlflow_terms.Edited.of(run).as_text()
         _log(store.client, copy.info.run_id, run)
         _store_files(store.client, copy, run)
         ended = mlflow_terms.milliseconds(run) + round(1000 * sum(run.seconds.values()))
         store.client.set_terminated(copy.info.run_id, run.status.upper(), ended)
-    runs.note_handed_in(run, store.uri, copy.info.run_id)
+    runs.note_handed_in(run, store.uri, copy.info.run_id, edits)
 
 
 def _user() -> str:
@@ -332,21 +334,30 @@ def _compare(store: Store, handed_in: list[Run]) -> None:
         by_id = {store.id_of(run): run for run in some}
         wanted = f"attributes.run_id IN ({', '.join(map(repr, by_id))})"
         for copy in store.client.search_runs(experiments, wanted, max_results=MOST_COPIES):
-            _compare_one(store.client, copy, by_id[copy.info.run_id])
+            run = by_id[copy.info.run_id]
+            by_id[copy.info.run_id] = _compare_one(store.client, copy, run)
+        for run_id, run in by_id.items():
+            edits = mlflow_terms.Edited.of(run).as_text()
+            if run.handed_in_edits.get(store.uri) != edits:
+                with suppress(ImgclfError):  # it was deleted meanwhile
+                    runs.note_handed_in(run, store.uri, run_id, edits)
 
 
-def _compare_one(client: "MlflowClient", copy: "Copy", run: Run) -> None:
+def _compare_one(client: "MlflowClient", copy: "Copy", run: Run) -> Run:
+    """Let a run and its copy have the same name, note and tags; return the run."""
     ours, theirs = mlflow_terms.Edited.of(run), mlflow_terms.Edited.of_copy(copy)
     if ours == theirs and mlflow_terms.STATE in copy.data.tags:
-        return
+        return run
     with suppress(ValueError, AttributeError, ImgclfError):  # of a tag, or a name, that a person emptied
         handed_in = json.loads(copy.data.tags.get(mlflow_terms.STATE, "{}"))
         here, there = ours.hashes(), theirs.hashes()
         taken = {key for key in here if here[key] == handed_in.get(key, here[key]) != there[key]}
         values = {"name": theirs.name, "note": theirs.note, "tags": theirs.tags_as_here()}
         changes: dict[str, Any] = {key: value for key, value in values.items() if key in taken}
-        ours = mlflow_terms.Edited.of(runs.change(run, **changes)) if changes else ours
+        run = runs.change(run, **changes) if changes else run
+        ours = mlflow_terms.Edited.of(run)
     _change_copy(client, copy.info.run_id, ours, theirs)
+    return run
 
 
 def _change_copy(

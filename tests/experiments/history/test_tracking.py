@@ -195,6 +195,16 @@ def test_the_path_of_another_database_is_relative_to_the_data_folder(data_dir, t
         assert tracking.uri() == uri
 
 
+def test_no_process_is_started_if_nothing_is_new(monkeypatch):
+    runs.change(finished(), tags=["a"])
+    assert tracking.hand_in_all() == ""
+    started = []
+    monkeypatch.setattr(tracking, "_hand_in", lambda seconds: started.append(seconds) or "")
+    assert tracking.hand_in_all() == "" and started == []
+    runs.change(runs.all_runs()[0], note="new")
+    assert tracking.hand_in_all() == "" and len(started) == 1
+
+
 def test_without_runs_nothing_is_made():
     assert tracking.hand_in_all() == "" and not files.data_dir().exists()
 
@@ -236,7 +246,7 @@ def test_what_is_changed_on_mlflows_page_is_taken_over():
         "client.set_tag(run, 'lamp', 'new')\nclient.set_tag(run, 'best', '')\nclient.delete_tag(run, 'old')",
         copy["id"],
     )
-    assert tracking.hand_in_all() == ""
+    assert tracking.hand_in_all(is_forced=True) == ""
     (run,) = runs.all_runs()
     assert (run.name, run.note) == ("the good one", "from the page")
     assert sorted(run.tags) == ["best", "lamp=new", "sehr gut!"]
