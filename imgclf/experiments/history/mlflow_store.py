@@ -381,6 +381,7 @@ def _delete_pending(store: Store) -> None:
         if run_id := str(copies.pop(store.uri, "")):
             try:
                 copy = store.client.get_run(run_id)
+                _hand_over_weights(store.client, copy)
                 store.client.delete_run(run_id)
                 if folder := _artifacts_here(copy):
                     shutil.rmtree(folder.parent, ignore_errors=True)
@@ -391,6 +392,26 @@ def _delete_pending(store: Store) -> None:
             files.write_json(path, copies)
         else:
             path.unlink()
+
+
+def _hand_over_weights(client: "MlflowClient", copy: "Copy") -> None:
+    """Give the weights in a copy that is deleted to another that names it; the others then name that one."""
+    sha256 = copy.data.tags.get(WEIGHTS, "")
+    if not re.fullmatch("[0-9a-f]{64}", sha256):  # it gets into a path
+        return
+    wanted = f"tags.`{WEIGHTS_IN}` = '{copy.info.run_id}'"
+    others = list(client.search_runs([copy.info.experiment_id], wanted))
+    folder = _artifacts_here(copy)
+    places = [folder / runs.WEIGHTS / sha256] if folder else []
+    found = [path for path in (*places, runs.root() / runs.WEIGHTS / sha256) if path.is_file()]
+    if not others or not found:
+        return
+    heir, *rest = others
+    _store_file(client, heir, found[0], runs.WEIGHTS)
+    client.set_tag(heir.info.run_id, WEIGHTS, sha256)
+    client.delete_tag(heir.info.run_id, WEIGHTS_IN)
+    for other in rest:
+        client.set_tag(other.info.run_id, WEIGHTS_IN, heir.info.run_id)
 
 
 if __name__ == "__main__":

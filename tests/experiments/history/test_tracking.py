@@ -365,6 +365,22 @@ def test_the_network_of_five_runs_is_handed_in_once(data_dir, tmp_path):
         assert stored[run.id]["tags"]["imgclf.weights_in_run"] == first["id"]
 
 
+def test_the_network_in_a_deleted_copy_is_handed_over_to_another(tmp_path):
+    network = write_large_network(tmp_path / "classifier.onnx")
+    first, *others = (with_classifier(network) for _ in range(3))
+    (weights,) = (runs.root() / runs.WEIGHTS).iterdir()
+    assert tracking.hand_in_all() == ""
+    runs.delete(runs.find(first.id))
+    assert tracking.hand_in_all() == ""
+    active = [copy for copy in copies() if copy["stage"] == "active"]
+    assert {copy["tags"]["imgclf.id"] for copy in active} == {run.id for run in others}
+    (heir,) = (copy for copy in active if f"weights/{weights.name}" in copy["artifacts"])
+    (other,) = (copy for copy in active if copy != heir)
+    assert heir["tags"]["imgclf.weights_sha256"] == weights.name
+    assert "imgclf.weights_in_run" not in heir["tags"]
+    assert other["tags"]["imgclf.weights_in_run"] == heir["id"]
+
+
 # Where it cannot be
 
 
