@@ -29,7 +29,7 @@ def history(port: int, no_browser: bool) -> None:
     """
     from imgclf.experiments.history import tracking
 
-    if sentence := tracking.hand_in_all(seconds=None):
+    if sentence := tracking.hand_in_all(seconds=None, is_forced=True):
         click.echo(sentence, err=True)
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, _stop)  # else the server would go on alone
@@ -41,7 +41,7 @@ def history(port: int, no_browser: bool) -> None:
             click.echo("Ctrl-C closes it", err=True)
             while True:
                 time.sleep(3600)
-    if sentence := tracking.hand_in_all():
+    if sentence := tracking.hand_in_all(is_forced=True):
         click.echo(sentence, err=True)
 
 

@@ -12,8 +12,11 @@ from imgclf import __version__, files
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "scikit-learn", "torch")
 GIT_SECONDS = 10
-# In a project that somebody sent, this setting may name a program, which `git status` would start.
-WITHOUT_PROGRAMS = ("-c", "core.fsmonitor=false")
+# The settings of an untrusted project may name programs, which `git status` would start. Filters, which have
+# names of their own, cannot be turned off: with them the state is left out.
+HOOKS = f"core.hooksPath={os.devnull}"
+WITHOUT_PROGRAMS = ("--no-optional-locks", "-c", "core.fsmonitor=false", "-c", HOOKS)
+FILTERS = ("--includes", "--name-only", "--get-regexp", r"^filter\.")
 
 
 def described() -> dict[str, str]:
@@ -29,7 +32,9 @@ def _described() -> Iterator[tuple[str, str]]:
             yield f"{package} version", version(package)
     if commit := _git("rev-parse", "HEAD"):
         yield "git commit", commit
-        yield "git state", "changed since" if _git("status", "--porcelain") else "as committed"
+        if not any(_git("config", scope, *FILTERS) for scope in ("--local", "--worktree")):
+            is_changed = _git("status", "--porcelain", "--ignore-submodules=dirty")
+            yield "git state", "changed since" if is_changed else "as committed"
     yield "processor", f"{_processor()}, {os.cpu_count()} cores"
 
 

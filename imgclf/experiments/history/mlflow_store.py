@@ -206,12 +206,14 @@ def _hand_in_one(store: Store, run: Run) -> None:
         run_name=mlflow_terms.Edited.of(run).name,
         tags={mlflow_terms.ID: run.id, "mlflow.user": _user()},
     )
+    edits = ""
     if copy.info.status == "RUNNING":
+        edits = mlflow_terms.Edited.of(run).as_text()
         _log(store.client, copy.info.run_id, run)
         _store_files(store.client, copy, run)
         ended = mlflow_terms.milliseconds(run) + round(1000 * sum(run.seconds.values()))
         store.client.set_terminated(copy.info.run_id, run.status.upper(), ended)
-    runs.note_handed_in(run, store.uri, copy.info.run_id)
+    runs.note_handed_in(run, store.uri, copy.info.run_id, edits)
 
 
 def _user() -> str:
@@ -345,21 +347,29 @@ def _compare(store: Store, handed_in: list[Run]) -> None:
         for copy in store.client.search_runs(experiments, wanted, max_results=MOST_COPIES):
             run = by_id[copy.info.run_id]
             if copy.data.tags.get(mlflow_terms.ID) == run.id:  # else it is of somebody else
-                _compare_one(store.client, copy, run)
+                by_id[copy.info.run_id] = _compare_one(store.client, copy, run)
+        for run_id, run in by_id.items():
+            edits = mlflow_terms.Edited.of(run).as_text()
+            if run.handed_in_edits.get(store.uri) != edits:
+                with suppress(ImgclfError):  # it was deleted meanwhile
+                    runs.note_handed_in(run, store.uri, run_id, edits)
 
 
-def _compare_one(client: "MlflowClient", copy: "Copy", run: Run) -> None:
+def _compare_one(client: "MlflowClient", copy: "Copy", run: Run) -> Run:
+    """Let a run and its copy have the same name, note and tags; return the run."""
     ours, theirs = mlflow_terms.Edited.of(run), mlflow_terms.Edited.of_copy(copy)
     if ours == theirs and mlflow_terms.STATE in copy.data.tags:
-        return
+        return run
     with suppress(ValueError, AttributeError, ImgclfError):  # of a tag, or a name, that a person emptied
         handed_in = json.loads(copy.data.tags.get(mlflow_terms.STATE, "{}"))
         here, there = ours.hashes(), theirs.hashes()
         taken = {key for key in here if here[key] == handed_in.get(key, here[key]) != there[key]}
         values = {"name": theirs.name, "note": theirs.note, "tags": theirs.tags_as_here()}
         changes: dict[str, Any] = {key: value for key, value in values.items() if key in taken}
-        ours = mlflow_terms.Edited.of(runs.change(run, **changes)) if changes else ours
+        run = runs.change(run, **changes) if changes else run
+        ours = mlflow_terms.Edited.of(run)
     _change_copy(client, copy.info.run_id, ours, theirs)
+    return run
 
 
 def _change_copy(
@@ -387,6 +397,7 @@ def _delete_pending(store: Store) -> None:
                 copy = store.client.get_run(run_id)
                 is_copy = copy.data.tags.get(mlflow_terms.ID) == path.stem  # else it is of somebody else
                 if is_copy:
+                    _hand_over_weights(store.client, copy)
                     store.client.delete_run(run_id)
                 if is_copy and (folder := _artifacts_here(copy)):
                     shutil.rmtree(folder.parent, ignore_errors=True)
@@ -397,6 +408,26 @@ def _delete_pending(store: Store) -> None:
             files.write_json(path, copies)
         else:
             path.unlink()
+
+
+def _hand_over_weights(client: "MlflowClient", copy: "Copy") -> None:
+    """Give the weights in a copy that is deleted to another that names it; the others then name that one."""
+    sha256 = copy.data.tags.get(WEIGHTS, "")
+    if not re.fullmatch("[0-9a-f]{64}", sha256):  # it gets into a path
+        return
+    wanted = f"tags.`{WEIGHTS_IN}` = '{copy.info.run_id}'"
+    others = list(client.search_runs([copy.info.experiment_id], wanted))
+    folder = _artifacts_here(copy)
+    places = [folder / runs.WEIGHTS / sha256] if folder else []
+    found = [path for path in (*places, runs.root() / runs.WEIGHTS / sha256) if path.is_file()]
+    if not others or not found:
+        return
+    heir, *rest = others
+    _store_file(client, heir, found[0], runs.WEIGHTS)
+    client.set_tag(heir.info.run_id, WEIGHTS, sha256)
+    client.delete_tag(heir.info.run_id, WEIGHTS_IN)
+    for other in rest:
+        client.set_tag(other.info.run_id, WEIGHTS_IN, heir.info.run_id)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ KINDS = {
     **dict.fromkeys(("metrics", "seconds", "peak_memory_mb"), dict[str, float]),
     "curves": dict[str, list[list[float]]],
     "counts": dict[str, dict[str, float]],
-    **dict.fromkeys(("about", "handed_in"), dict[str, str]),
+    **dict.fromkeys(("about", "handed_in", "handed_in_edits"), dict[str, str]),
     "tags": list[str],
 }
 MAX_BYTES = 2**24  # of run.json: a class accuracy of 10,000 labels has 1 MB
@@ -61,6 +61,7 @@ class Run:
     values : of a trial, its own values of the sweep.
     note, tags : of a person.
     handed_in : id of the copy in MLflow, by the URI of its server or database.
+    handed_in_edits : hashes of name, note and tags as they are there, by that URI.
     """
 
     folder: Path
@@ -82,6 +83,7 @@ class Run:
     note: str = ""
     tags: tuple[str, ...] = ()
     handed_in: Mapping[str, str] = field(default_factory=dict)
+    handed_in_edits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def short_id(self) -> str:

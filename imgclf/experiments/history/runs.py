@@ -177,8 +177,12 @@ def change(
     return update(run, **{key: value for key, value in changes.items() if value is not None})
 
 
-def note_handed_in(run: Run, uri: str, mlflow_run_id: str) -> Run:
+def note_handed_in(run: Run, uri: str, mlflow_run_id: str, edits: str = "") -> Run:
     """Write that MLflow has a copy of a run.
+
+    Parameters
+    ----------
+    edits : hashes of its name, note and tags; "" if unknown.
 
     Raises
     ------
@@ -186,7 +190,8 @@ def note_handed_in(run: Run, uri: str, mlflow_run_id: str) -> Run:
     """
     with _changes():
         now = reread(run)
-        return write(replace(now, handed_in={**now.handed_in, uri: mlflow_run_id}))
+        handed_in = {**now.handed_in, uri: mlflow_run_id}
+        return write(replace(now, handed_in=handed_in, handed_in_edits={**now.handed_in_edits, uri: edits}))
 
 
 def delete(run: Run) -> None:

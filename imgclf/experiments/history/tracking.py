@@ -12,16 +12,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
 from imgclf import ImgclfError, files
-from imgclf.experiments.history import runs
+from imgclf.experiments.history import mlflow_terms, runs
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlflow_artifacts"  # in the data folder
 TO_DELETE = ".to_delete"  # below runs/: a file for each deleted run that MLflow still has
 SECONDS = 60  # that handing in may take
 START_SECONDS, STOP_SECONDS = 120, 10  # of MLflow's server
+SQLITE = "sqlite:///"  # of a URI, before the path
 INSTALL = "pip install 'imgclf[history]'"
 OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 # With `-m`, Python looks for modules in the working directory first: a mlflow.py there would run.
@@ -41,8 +43,15 @@ def own_uri() -> str:
 
 
 def uri() -> str:
-    """Return where runs are handed in: `$MLFLOW_TRACKING_URI`, or the database in the data folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or own_uri()
+    """Return where runs are handed in: `$MLFLOW_TRACKING_URI`, or the database in the data folder.
+
+    The path of a SQLite database is relative to the data folder.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI") or own_uri()
+    path = given.removeprefix(SQLITE)
+    if path == given or not path or path.startswith((":memory:", "file:")) or Path(path).is_absolute():
+        return given
+    return f"{SQLITE}{(files.data_dir() / path).as_posix()}"
 
 
 def is_server() -> bool:
@@ -65,7 +74,7 @@ def environment() -> dict[str, str]:
     return {**PATIENCE, **os.environ, **OFF, **SAFE_PATH}
 
 
-def hand_in_all(*, seconds: float | None = SECONDS) -> str:
+def hand_in_all(*, seconds: float | None = SECONDS, is_forced: bool = False) -> str:
     """Hand in to MLflow what it lacks, and take over what a person changed on MLflow's page.
 
     New runs, deletions, and changed names, notes and tags. Without MLflow nothing is done.
@@ -73,6 +82,7 @@ def hand_in_all(*, seconds: float | None = SECONDS) -> str:
     Parameters
     ----------
     seconds : after which it is given up, or None; what is done by then stays.
+    is_forced : also if nothing changed here. It takes seconds, and takes over what changed on MLflow's page.
 
     Returns
     -------
@@ -81,11 +91,25 @@ def hand_in_all(*, seconds: float | None = SECONDS) -> str:
     if not is_installed():
         is_wanted = bool(os.environ.get("MLFLOW_TRACKING_URI"))
         return f"MLFLOW_TRACKING_URI is set, but MLflow is not installed; {INSTALL}" if is_wanted else ""
-    if not runs.root().is_dir():
+    if not runs.root().is_dir() or not (is_forced or _is_something_new()):
         return ""
     if not (reason := _hand_in(seconds)):
         return ""
     return f"MLflow: {reason}; the runs are kept as files in runs/ and handed in with the next one"
+
+
+def _is_something_new() -> bool:
+    """Whether a run, a deletion, or a changed name, note or tag is not handed in yet; without MLflow."""
+    key = without_password(uri())
+    if uri() == own_uri() and not (files.data_dir() / DATABASE).is_file():
+        return True
+    if any((runs.root() / TO_DELETE).glob("*.json")):
+        return True
+    return any(
+        not run.handed_in.get(key) or run.handed_in_edits.get(key) != mlflow_terms.Edited.of(run).as_text()
+        for run in runs.all_runs()
+        if run.status in (runs.FINISHED, runs.FAILED)
+    )
 
 
 def _hand_in(seconds: float | None) -> str:

@@ -1,6 +1,7 @@
 """What is recorded of an evaluation: its figures to the last digit, its files, and its classifier."""
 
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -298,7 +299,22 @@ class TestCircumstances:
         self.git(tmp_path, "add", "-A")
         self.git(tmp_path, "commit", "-qm", "first")
         self.git(tmp_path, "config", "core.fsmonitor", str(tmp_path / "hook"))
+        shutil.copy(tmp_path / "hook", tmp_path / ".git" / "hooks" / "post-index-change")
+        os.utime(tmp_path / "hook", (1, 1))  # the index is refreshed
         assert environment.described()["git state"] == "as committed"
+        assert not (tmp_path / "started").exists()
+
+    def test_a_repository_with_filters_has_no_state_and_none_is_started(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(files, "CLONE", tmp_path)
+        (tmp_path / "a").write_text("1")
+        (tmp_path / ".gitattributes").write_text("* filter=own")
+        self.git(tmp_path, "init", "-q")
+        self.git(tmp_path, "add", "-A")
+        self.git(tmp_path, "commit", "-qm", "first")
+        self.git(tmp_path, "config", "filter.own.clean", f"touch '{tmp_path}/started'; cat")
+        (tmp_path / "a").write_text("2")
+        found = environment.described()
+        assert found["git commit"] and "git state" not in found
         assert not (tmp_path / "started").exists()
 
     def test_the_commit_of_a_project_and_not_of_the_clone(self, data_dir, monkeypatch):

@@ -186,6 +186,25 @@ def test_a_deleted_database_is_made_again():
     assert [copy["id"] for copy in copies()] == handed_in_by()
 
 
+def test_the_path_of_another_database_is_relative_to_the_data_folder(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine.db")
+    monkeypatch.chdir(tmp_path)
+    assert tracking.uri() == f"sqlite:///{data_dir}/mine.db"
+    for uri in (f"sqlite:///{tmp_path}/mine.db", "sqlite:///:memory:", "http://127.0.0.1:5000"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert tracking.uri() == uri
+
+
+def test_no_process_is_started_if_nothing_is_new(monkeypatch):
+    runs.change(finished(), tags=["a"])
+    assert tracking.hand_in_all() == ""
+    started = []
+    monkeypatch.setattr(tracking, "_hand_in", lambda seconds: started.append(seconds) or "")
+    assert tracking.hand_in_all() == "" and started == []
+    runs.change(runs.all_runs()[0], note="new")
+    assert tracking.hand_in_all() == "" and len(started) == 1
+
+
 def test_without_runs_nothing_is_made():
     assert tracking.hand_in_all() == "" and not files.data_dir().exists()
 
@@ -227,7 +246,7 @@ def test_what_is_changed_on_mlflows_page_is_taken_over():
         "client.set_tag(run, 'lamp', 'new')\nclient.set_tag(run, 'best', '')\nclient.delete_tag(run, 'old')",
         copy["id"],
     )
-    assert tracking.hand_in_all() == ""
+    assert tracking.hand_in_all(is_forced=True) == ""
     (run,) = runs.all_runs()
     assert (run.name, run.note) == ("the good one", "from the page")
     assert sorted(run.tags) == ["best", "lamp=new", "sehr gut!"]
@@ -344,6 +363,22 @@ def test_the_network_of_five_runs_is_handed_in_once(data_dir, tmp_path):
     for run in recorded[1:]:
         assert stored[run.id]["artifacts"] == ["classifier.json", "classifier.rest"]
         assert stored[run.id]["tags"]["imgclf.weights_in_run"] == first["id"]
+
+
+def test_the_network_in_a_deleted_copy_is_handed_over_to_another(tmp_path):
+    network = write_large_network(tmp_path / "classifier.onnx")
+    first, *others = (with_classifier(network) for _ in range(3))
+    (weights,) = (runs.root() / runs.WEIGHTS).iterdir()
+    assert tracking.hand_in_all() == ""
+    runs.delete(runs.find(first.id))
+    assert tracking.hand_in_all() == ""
+    active = [copy for copy in copies() if copy["stage"] == "active"]
+    assert {copy["tags"]["imgclf.id"] for copy in active} == {run.id for run in others}
+    (heir,) = (copy for copy in active if f"weights/{weights.name}" in copy["artifacts"])
+    (other,) = (copy for copy in active if copy != heir)
+    assert heir["tags"]["imgclf.weights_sha256"] == weights.name
+    assert "imgclf.weights_in_run" not in heir["tags"]
+    assert other["tags"]["imgclf.weights_in_run"] == heir["id"]
 
 
 # Where it cannot be
