@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from imgclf import ImgclfError, files
 from imgclf.experiments import outputs
 from imgclf.experiments.history import runs
-from imgclf.experiments.history.run import FAILED, FINISHED, Run
+from imgclf.experiments.history.run import FINISHED, Run
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -69,9 +69,8 @@ def write_of(run: Run, path: Path | None = None) -> Path:
         if path != run.folder / REPORT:
             files.write_text(path, files.read_text(run.folder / REPORT))
         return path
-    if not source.exists() or run.status == FAILED:
-        why = f", since it failed ({run.error})" if run.status == FAILED else ""
-        raise ImgclfError(f"{run.name}: has no executed {NOTEBOOK}{why}; choose another run")
+    if not source.exists():
+        raise ImgclfError(f"{run.name}: has no executed {NOTEBOOK}; choose another run")
     try:
         notebook = nbformat.read(source, as_version=4)
         nbformat.validate(notebook)

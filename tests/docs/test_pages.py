@@ -135,7 +135,7 @@ def test_each_path_in_contributing_exists():
 def test_each_name_of_the_package_on_a_page_exists():
     now = re.findall(r"^  \|.*\| (.*) \|$", text(ROOT / "CHANGELOG.md"), re.MULTILINE)  # not: before
     sources = [*now, *(found for page in (*FOR_USERS, ROOT / "CONTRIBUTING.md") for found in code(page))]
-    names = {name for source in sources for name in re.findall(r"\bimgclf(?!\.toml)(?:\.\w+)+", source)}
+    names = {name for source in sources for name in re.findall(r"\bimgclf(?!\.toml|\.id)(?:\.\w+)+", source)}
     assert "imgclf.classifier.predict.predict" in names
     for name in names:
         pkgutil.resolve_name(name)  # raises ImportError or AttributeError

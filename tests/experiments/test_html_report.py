@@ -282,14 +282,6 @@ class TestOfARun:
         nbformat.write(notebook, source)
         assert made.started[:10] in html_report.write_of(made).read_text(encoding="utf-8")
 
-    def test_a_failed_run_has_none_and_says_why(self):
-        made = runs.fail(runs.start(runs.BY_RUN, "fruit", {}), "stopped")
-        nbformat.write(nbformat.v4.new_notebook(), made.folder / html_report.NOTEBOOK)
-        with pytest.raises(
-            ImgclfError, match=r"has no executed 05_evaluate.ipynb, since it failed \(stopped\); choose"
-        ):
-            html_report.write_of(made)
-
     def test_a_link_in_place_of_a_report_is_not_followed(self, tmp_path):
         made = a_run()
         (made.folder / html_report.NOTEBOOK).unlink()
