@@ -92,6 +92,7 @@ def _execute(
     # Whether one is up to date is known when those before it have run.
     outdated = (path for path in chosen if not is_planned or plan.make([path], values)[0].reason)
     if (first := next(outdated, None)) is None:
+        _hand_in()
         return None
     stages = [plan.wanted(path, values) for path in notebooks.stages()]
     run = runs.start(runs.BY_RUN, dataset_name, {name: each[name] for each in stages for name in each})
@@ -100,9 +101,14 @@ def _execute(
         for path in chain([first], outdated):
             _execute_one(path, run.folder, values, is_planned=is_planned)
     run = recording.finish(run, stages[-1])
+    _hand_in()
+    return run.folder
+
+
+def _hand_in() -> None:
+    """Hand in runs to MLflow, and say if something could not be handed in."""
     if sentence := tracking.hand_in_all():
         print(f"\n{sentence}")
-    return run.folder
 
 
 def _execute_one(path: Path, folder: Path, values: Mapping[str, Value], *, is_planned: bool) -> None:
