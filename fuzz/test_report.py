@@ -11,7 +11,7 @@ from imgclf import ImgclfError
 from imgclf.experiments import html_report
 from imgclf.experiments.history import runs
 from imgclf.images import decoding
-from support.html import Elements
+from support.html_elements import Elements
 from support.mutations import TEXT, TEXTS, damaged
 from support.pictures import picture
 

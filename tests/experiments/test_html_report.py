@@ -14,7 +14,7 @@ from PIL import Image
 from imgclf import ImgclfError
 from imgclf.experiments import html_report, notebooks, outputs, projects
 from imgclf.experiments.history import run, runs
-from support.html import Elements
+from support.html_elements import Elements
 
 HOSTILE = """<script>x("1")</script><img onerror='x(2)'>"""
 TITLE = "fruit: 94% of 108 test images labelled correctly (88% to 98%)"
