@@ -17,7 +17,7 @@ from joblib import cpu_count
 from imgclf import engines
 from imgclf.cntk import process as cntk
 from imgclf.engines.openvino import has_bf16
-from imgclf.networks import backbones
+from imgclf.networks import backbones, exporting
 
 ROUNDS = 7
 IMAGES = 192
@@ -123,7 +123,7 @@ def compare_with_cntk() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        backbones.export_network(network, RESNET.input_size, path, metadata={"backbone": RESNET.name})
+        exporting.export_network(network, RESNET.input_size, path, metadata={"backbone": RESNET.name})
         runs = {
             "openvino f32": engine_run(path, "openvino", "f32", RESNET_BATCH),
             "torch f32": in_torch,

@@ -15,9 +15,10 @@ from joblib import cpu_count
 
 from imgclf import engines
 from imgclf.engines import pipeline
+from imgclf.engines.openvino import has_bf16
 from imgclf.images.loading import Source
 from imgclf.images.preprocessing import Preprocessing
-from imgclf.networks import backbones
+from imgclf.networks import backbones, quantization
 
 ROUNDS = 5
 IMAGES = 256
@@ -30,8 +31,14 @@ def main() -> None:
         network = Path(folder) / "network.onnx"
         backbones.export(BACKBONE, BACKBONE.input_size, network)
         paths = photographs.write(Path(folder) / "images", IMAGES)
-        for precision in ("f32", "auto"):
-            engine = engines.start(network, precision=precision, batch_size=BATCH)
+        quantized = Path(folder) / "network.int8.onnx"
+        pixels = np.stack([Preprocessing(BACKBONE.input_size).apply(path.read_bytes()) for path in paths])
+        quantized.write_bytes(quantization.quantize(network, pixels, made_from=""))
+        for precision in ("f32", "bf16", "int8"):
+            if precision == "bf16" and not has_bf16():
+                continue
+            used = quantized if precision == "int8" else network
+            engine = engines.start(used, precision=precision, batch_size=BATCH)
             rounds = [one_round(engine, paths) for _ in range(ROUNDS + 1)][1:]
             limit, reached, decoding, inference = (
                 statistics.median(values) for values in zip(*rounds, strict=True)

@@ -12,9 +12,12 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from unittest import mock
 
 from imgclf import parameters
 from imgclf.experiments import html_report, sequence
@@ -36,6 +39,23 @@ def processor_seconds(work: Callable[[], object]) -> float:
     return used() - before
 
 
+@contextmanager
+def timed_calls(module: ModuleType, name: str) -> Iterator[list[float]]:
+    """Replace a function of a module for the length of the block; gives the wall seconds of its calls."""
+    seconds: list[float] = []
+    work = getattr(module, name)
+
+    def timed(*values: object, **named: object) -> object:
+        start = time.perf_counter()
+        try:
+            return work(*values, **named)
+        finally:
+            seconds.append(time.perf_counter() - start)
+
+    with mock.patch.object(module, name, timed):
+        yield seconds
+
+
 def megabytes(data: Path) -> float:
     """Return the size of the history in a data folder, but executed notebooks; hard links count once."""
     found = {}
@@ -51,8 +71,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as data:
         os.environ["IMGCLF_DATA"] = data
         values = {each.name: each.default for each in parameters.for_notebook("05")}
-        _, first = sequence.run({})
+        with (
+            timed_calls(tracking, "hand_in_all") as handing_in,
+            timed_calls(recording, "finish") as finishing,
+        ):
+            _, first = sequence.run({})
         assert first is not None
+        print(f"a first run waits {finishing[0]:.1f} s for its record, {handing_in[0]:.1f} s for MLflow")
         size = megabytes(Path(data))
         print(f"first run: {size:.1f} MB")
         run = runs.start(runs.BY_RUN, str(values["dataset_name"]), {})

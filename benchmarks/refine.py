@@ -39,9 +39,10 @@ def main() -> None:
         scanned = scan.scan_folder(NAME, folder)
         dataset.write(scanned)
         split.write(scanned, split.split(scanned))
+        backbone = backbones.choose(settings["backbone"])
         backbones.write(
-            backbones.BACKBONES[settings["backbone"]],
-            Preprocessing(settings["input_size"]),
+            backbone,
+            Preprocessing(backbones.side(backbone, settings["input_size"])),
             files.proc_dir(NAME) / files.FIXED_NETWORK,
         )
         baseline = evaluated("svm", folder, settings)
@@ -64,7 +65,7 @@ def one_seed(
     """Return the accuracies of the two fine-tuned classifiers, and processor and wall seconds of fine-tuning."""
     processor, wall = time.process_time(), time.perf_counter()
     result = finetune.finetune(
-        NAME, str(folder), "dnn", backbones.BACKBONES[settings["backbone"]], recipe.from_parameters(settings)
+        NAME, str(folder), "dnn", backbones.choose(settings["backbone"]), recipe.from_parameters(settings)
     )
     processor, wall = time.process_time() - processor, time.perf_counter() - wall
     print(f"seed {settings['seed']}: " + "; ".join(map(str, result.epochs[1:])), flush=True)

@@ -13,13 +13,26 @@ import nbformat
 
 from imgclf import cli, files, parameters
 from imgclf.experiments import notebooks
-from imgclf.networks.backbones import BACKBONES, Backbone
+from imgclf.networks import catalogue
+from imgclf.networks.backbones import BACKBONES
+from imgclf.networks.catalogue import Entry
 from imgclf.parameters import Parameter
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 MARKED = re.compile(r"(<!-- made by make docs: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 HELP_COLUMNS = 100
+# By `imgclf backbones --measure` with two cores of an AMD EPYC with AVX-512; docs/backbones.md says so.
+MILLISECONDS = {
+    "efficientnet_lite0": 4.4,
+    "efficientnet_lite1": 6.9,
+    "resnet18": 16.1,
+    "resnet34": 32.0,
+    "resnet50": 38.5,
+    "mobilenet_v3_large": 2.7,
+    "efficientnet_v2_s": 92.0,
+    "convnext_tiny": 49.7,
+}
 EVERYWHERE = {"parameters", "plots", "files"}  # rooms that nearly all notebooks import
 
 
@@ -83,14 +96,31 @@ def _span(numbers: tuple[str, ...]) -> str:
 
 def backbone_table() -> str:
     """Return the backbones that are known by name."""
-    rows = ((f"`{b.name}`", f"{b.input_size} px", str(b.features), _weights(b)) for b in BACKBONES.values())
-    return table(("`backbone=`", "trained at", "features", "weights"), rows)
+    rows = (
+        (
+            f"`{each.name}`",
+            f"{each.parameters} M",
+            str(each.features),
+            f"{each.input_size} px",
+            f"{MILLISECONDS[each.name]}" if each.name in MILLISECONDS else "",
+            each.accuracy,
+            each.licence,
+            _weights(each),
+        )
+        for each in catalogue.ENTRIES
+    )
+    header = ("`backbone=`", "parameters", "features", "input size", "ms", "accuracy", "licence", "weights")
+    return table(header, rows)
 
 
-def _weights(backbone: Backbone) -> str:
+def _weights(entry: Entry) -> str:
+    if entry.name not in BACKBONES:
+        page = f"https://huggingface.co/{entry.name.removeprefix('hf/')}"
+        return f"[Hugging Face Hub]({page}), {entry.megabytes} MB"
+    backbone = BACKBONES[entry.name]
     if backbone.package:
         return f"package `{backbone.package}`, installed with imgclf"
-    return f"[{backbone.url.rpartition('/')[2]}]({backbone.url}), downloaded once"
+    return f"[{backbone.url.rpartition('/')[2]}]({backbone.url}), {entry.megabytes} MB"
 
 
 def command_table() -> str:

@@ -37,7 +37,7 @@ from imgclf.annotation import suspects
 from imgclf.annotation.annotations import Annotations
 from imgclf.classifier import export, heads
 from imgclf.classifier.model import Classifier
-from imgclf.collect import fetch, manifest
+from imgclf.collect import failures, fetch, manifest, queries, search
 from imgclf.data import dataset, scan, split
 from imgclf.data.journal import NAME as JOURNAL
 from imgclf.evaluation import report
@@ -83,8 +83,23 @@ def prepare_fetch() -> None:
 
 def run_fetch() -> None:
     entries = manifest.read(BASE / "colours.tsv")
-    fetch.fetch_images(entries, folder(), max_image_side=60, threads=4)
+    fetch.fetch_images(entries, folder(), max_image_side=60, threads=4, private_addresses=True)
     fetch.write_test_list(entries, folder())
+
+
+def prepare_search() -> None:
+    (BASE / "served").mkdir(exist_ok=True)
+    results = [{"url": f"http://a.org/{i}.jpg", "license": "by", "creator": "Ann"} for i in range(20)]
+    (BASE / "served" / "images.json").write_text(json.dumps({"page_count": 6, "results": results}))
+
+
+def run_search() -> None:
+    url = f"http://127.0.0.1:{(BASE / 'port').read_text()}/images.json"
+    grid = queries.grid("shirt, dress", "red, blue")
+    found = search.run(
+        search.service("openverse", url=url), grid, dataset_name="colours", images_per_query=100
+    )
+    search.write_manifest(found, "colours")
 
 
 def prepare_images() -> None:
@@ -195,6 +210,7 @@ def in_this_process(path: Path, folder: Path, values: dict[str, Any], **_: Any) 
 
 
 WORKS: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
+    "search": (prepare_search, run_search),
     "fetch": (prepare_fetch, run_fetch),
     "scan": (prepare_images, run_scan),
     "relabel": (prepare_images, run_relabel),
@@ -263,7 +279,7 @@ def state() -> dict[str, Any]:
                 found[key] = [*found.get(key, []), vector]  # one of each
         elif path.name == JOURNAL:
             found[name] = [{**json.loads(line), "time": ""} for line in path.read_text().splitlines()]
-        elif path.name == fetch.FAILURES:
+        elif path.name == failures.FILE:
             found[name] = sorted(path.read_text().splitlines())
         elif path.name == files.TRIAL_RECORD:
             found[name] = {**json.loads(path.read_text()), "milliseconds": 0}

@@ -15,7 +15,7 @@ from imgclf import ImgclfError, features, files, svm
 from imgclf.annotation.annotations import Annotations
 from imgclf.classifier.model import Classifier
 from imgclf.collect import manifest
-from imgclf.data import dataset, previous_split, scan, split
+from imgclf.data import dataset, previous_split, scan, scan_cache, split
 from imgclf.evaluation import report
 from imgclf.experiments import sequence, trials
 from imgclf.finetuning import checkpoint, record
@@ -80,7 +80,7 @@ def test_tables_of_a_data_set(fuzz, proc):
                 report.table(report.read(proc))
             case _:
                 previous_split.read("colours")
-                refused(dataset.cached_images, "colours")
+                refused(scan_cache.read, "colours")
                 found = dataset.read("colours")
                 Annotations(found)
                 split.split(found).caution()
@@ -267,12 +267,25 @@ def test_manifests(fuzz, tmp_path):
         b"\n".join(path.read_bytes().split(b"\n")[:9]) for path in sorted(manifest.MANIFESTS.glob("*.tsv"))
     ]
     header = st.lists(
-        st.sampled_from(["label", "source", "url", "sha256", "bytes", "split", "file_name", "other"]),
+        st.sampled_from(
+            ["label", "source", "url", "sha256", "bytes", "split", "file_name", "other", *manifest.ORIGIN]
+        ),
         max_size=6,
     )
     cell = (
         st.sampled_from(
-            [*LABELS, *NAMES, "http://a/b.jpg", "demo:x", "https://[::1", "12", "0" * 64, "train", ""]
+            [
+                *LABELS,
+                *NAMES,
+                "http://a/b.jpg",
+                "demo:x",
+                "folder:a/b.jpg",
+                "https://[::1",
+                "12",
+                "0" * 64,
+                "train",
+                "",
+            ]
         )
         | TEXTS
     )

@@ -1,4 +1,4 @@
-"""HTTP downloads: one client with timeouts, retry with exponential back-off, and a deadline for each URL."""
+"""HTTP downloads: one client with timeouts, retry with exponential back-off, and a rule for addresses."""
 
 import ipaddress
 import os
@@ -6,17 +6,17 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from itertools import zip_longest
 from math import inf
-from queue import SimpleQueue
-from threading import Event, Timer
+from threading import Event
 from typing import Any, TypeVar
 
+import httpcore
 import httpx
 
 from imgclf import ImgclfError, __version__
@@ -26,6 +26,7 @@ READ_SECONDS = 15  # read timeout, between two chunks of a response
 ATTEMPTS = 3
 BACK_OFF_SECONDS = 0.5  # before the second attempt; doubled before each later one
 MAX_WAIT_SECONDS = 30  # a server whose Retry-After is longer is given up
+MAX_REASON = 200  # letters of an error's own message
 RETRY_STATUSES = (408, 425, 429)  # and all from 500 on
 
 # The kinds of DownloadError. TRANSIENT and UNREACHABLE are retried.
@@ -33,6 +34,23 @@ PERMANENT = "permanent"
 TRANSIENT = "transient"
 UNREACHABLE = "unreachable"
 NOT_TRIED = "not tried"  # an earlier URL has shown that this server is unreachable
+
+# What a list of URLs from elsewhere must not reach.
+MAX_ADDRESSES = 4  # tried of one host
+GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all that is assigned of IPv6
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "192.0.0.0/24",  # protocol assignments, and the metadata of a cloud
+            "168.63.129.16/32",  # Azure's own services
+            "2002::/16",  # 6to4: an IPv4 address of any kind
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+TO_ALLOW = "set private_addresses=True to allow it"
 
 Result = TypeVar("Result")
 
@@ -50,14 +68,6 @@ class DownloadError(Exception):
     def is_retryable(self) -> bool:
         """Whether another attempt may succeed."""
         return self.kind in (TRANSIENT, UNREACHABLE)
-
-
-@dataclass(frozen=True)
-class Response:
-    """The whole body of a response and its Content-Type header."""
-
-    body: bytes
-    content_type: str = ""
 
 
 def retry(
@@ -103,126 +113,6 @@ def retry(
                 raise
 
 
-class Downloader:
-    """Downloads from several threads with a pool of connections; use it as a context manager.
-
-    A server that was found to be unreachable is not tried again for each of its URLs.
-
-    Parameters
-    ----------
-    threads : size of the pool: so many requests at once; others wait for a free connection.
-    max_bytes : a larger body is refused.
-    seconds : time limit for one URL, all attempts together.
-    purpose : what the program does, for the User-Agent header.
-
-    Raises
-    ------
-    ImgclfError : the proxy or the certificates that the environment names cannot be used.
-    """
-
-    def __init__(self, threads: int, *, max_bytes: int, seconds: float, purpose: str):
-        self.max_bytes, self.seconds = max_bytes, seconds
-        self._stop = Event()
-        self._responsive: set[bytes] = set()  # servers that have sent any response
-        self._unreachable: dict[bytes, str] = {}  # servers without a connection, and the reason
-        hooks = {"response": [self._record_response]}
-        verify = certificates() if threads else None  # slow to make, so one for all
-        self._connections = [
-            _Connection(client(purpose, verify=verify, event_hooks=hooks)) for _ in range(threads)
-        ]
-        self._idle: SimpleQueue[_Connection] = SimpleQueue()
-        for connection in self._connections:
-            self._idle.put(connection)
-
-    def __enter__(self) -> "Downloader":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for connection in self._connections:
-            connection.client.close()
-
-    @property
-    def has_response(self) -> bool:
-        """Whether any server has sent a response: if so, the network works."""
-        return bool(self._responsive)
-
-    def stop(self) -> None:
-        """Abort all requests in progress with a DownloadError, at once, and refuse further ones."""
-        self._stop.set()
-        for connection in self._connections:
-            connection.shut_down()
-
-    def get(self, url: str) -> Response:
-        """Return the response to a GET request, retried with back-off.
-
-        Raises
-        ------
-        DownloadError : `url` could not be fetched; the kind says whether a later run may succeed.
-        """
-        connection = self._idle.get()
-        deadline = time.monotonic() + self.seconds
-        try:
-            return retry(
-                lambda: self._get_once(connection, url, deadline - time.monotonic()),
-                attempts=ATTEMPTS,
-                back_off_seconds=BACK_OFF_SECONDS,
-                deadline=deadline,
-                stop=self._stop,
-            )
-        except DownloadError as error:
-            if error.kind == UNREACHABLE:
-                self._unreachable.setdefault(_server(url), error.reason)
-            raise
-        finally:
-            self._idle.put(connection)
-
-    def _get_once(self, connection: "_Connection", url: str, seconds: float) -> Response:
-        """Return the response to one attempt of at most `seconds`."""
-        try:
-            with connection.time_limit(seconds):
-                self._check_server(url)
-                with connection.client.stream("GET", url, extensions={"trace": connection.trace}) as response:
-                    check_status(response.status_code, response.headers.get("retry-after", ""))
-                    body = self._body(response)
-                if (
-                    connection.is_shut_down.is_set()
-                ):  # a response without a length looks complete when it is cut
-                    raise httpx.ReadTimeout("")
-                return Response(body, response.headers.get("content-type", ""))
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            if self._stop.is_set():
-                raise DownloadError("the run was stopped", TRANSIENT) from error
-            if connection.is_shut_down.is_set():
-                raise DownloadError(
-                    f"no complete response within {self.seconds:g} seconds", TRANSIENT
-                ) from error
-            raise as_download_error(error) from error
-
-    def _check_server(self, url: str) -> None:
-        """Refuse a server that is known to be unreachable, unless it has responded before."""
-        if self._stop.is_set():
-            raise DownloadError("the run was stopped", TRANSIENT)
-        server = _server(url)
-        if server in self._unreachable and server not in self._responsive:
-            raise DownloadError(self._unreachable[server], NOT_TRIED)
-
-    def _record_response(self, response: httpx.Response) -> None:
-        self._responsive.add(response.url.netloc)
-
-    def _body(self, response: httpx.Response) -> bytes:
-        """Return the body, unless it is larger than `max_bytes`."""
-        length = response.headers.get("content-length", "")
-        body = bytearray()
-        if not length.isdecimal() or int(length) <= self.max_bytes:
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > self.max_bytes:
-                    break
-            else:
-                return bytes(body)
-        raise DownloadError(f"larger than {self.max_bytes / 1e6:g} MB")
-
-
 def check_status(status: int, retry_after: str = "") -> None:
     """Raise an error for a response that does not hold what was requested.
 
@@ -252,7 +142,7 @@ def retry_after_seconds(header: str) -> float:
         return float(header)
     try:
         until = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
     return max(0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
@@ -261,62 +151,121 @@ def as_download_error(error: Exception) -> DownloadError:
     """Return an exception of httpx as a DownloadError, with a reason that a person understands."""
     if isinstance(error, httpx.ConnectTimeout):
         return DownloadError(f"no connection within {CONNECT_SECONDS:g} seconds", UNREACHABLE)
+    text = str(error)[:MAX_REASON]  # it may quote a URL of 60 kB
     if isinstance(error, (httpx.ConnectError, httpx.ProxyError)):
-        return DownloadError(f"no connection ({error})", UNREACHABLE)
+        return DownloadError(f"no connection ({text})", UNREACHABLE)
     if isinstance(error, httpx.TimeoutException):
         return DownloadError(f"the server sent nothing for {READ_SECONDS:g} seconds", TRANSIENT)
     if isinstance(error, httpx.TooManyRedirects):
         return DownloadError("too many redirects")
-    if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError)):
-        return DownloadError(f"not a URL that can be fetched ({error})")
+    is_bad_redirect = isinstance(error, httpx.RemoteProtocolError) and "location header" in text
+    if is_bad_redirect or isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError)):
+        return DownloadError(f"not a URL that can be fetched ({text})")
     return DownloadError("the connection broke before the response was complete", TRANSIENT)
 
 
-def _server(url: str) -> bytes:
-    return httpx.URL(url).netloc
+class PublicNetwork(httpcore.NetworkBackend):
+    """Connects to public addresses alone.
 
-
-@dataclass
-class _Connection:
-    """An HTTP client for one thread at a time, which another thread can shut down.
-
-    httpx has a timeout between two chunks of a response, not for the whole: a server that sends a byte now
-    and then would block a thread for ever. Shutting down its sockets ends any wait at once. As no two threads
-    share a client, this aborts the request for one URL only.
+    A name is looked up once for each connection, all its addresses are checked, and the connection goes to
+    one of them. So a name whose addresses change between check and connection (DNS rebinding) changes
+    nothing. The name stays in the Host header, and TLS verifies it.
     """
 
-    client: httpx.Client
-    sockets: list[socket.socket] = field(default_factory=list)
-    is_shut_down: Event = field(default_factory=Event)
+    def __init__(self) -> None:
+        self._checked: dict[str, str] = {}  # host -> why it is refused; for proxies, see `check`
 
-    @contextmanager
-    def time_limit(self, seconds: float) -> Iterator[None]:
-        """Shut the connection down if the block takes longer."""
-        self.is_shut_down.clear()
-        timer = Timer(max(seconds, 0), self.shut_down)
-        timer.daemon = True
-        timer.start()
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Return a connection to the first address of `host` that accepts one.
+
+        Raises
+        ------
+        DownloadError : an address of `host` is not public.
+        httpcore.ConnectError, httpcore.ConnectTimeout : there is no such host, or none accepts.
+        """
         try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
+            addresses = _lookup(host, port)
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        if fault := _fault(host, addresses):
+            raise DownloadError(fault)
+        failure: Exception = httpcore.ConnectError("no address")
+        for address in addresses[:MAX_ADDRESSES]:
+            try:
+                return httpcore.SyncBackend().connect_tcp(
+                    address, port, timeout, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
 
-    def trace(self, event: str, details: dict[str, Any]) -> None:
-        """Remember the sockets of a request; httpx calls this at each of its steps."""
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            opened = details["return_value"].get_extra_info("socket")
-            self.sockets = [known for known in self.sockets if known.fileno() != -1] + [opened]
-            if self.is_shut_down.is_set():
-                self.shut_down()
+    def check(self, host: str) -> None:
+        """Refuse a host that a proxy is asked for, if this machine knows a private address of it.
 
-    def shut_down(self) -> None:
-        """Shut the sockets down, which ends any wait of the other thread at once."""
-        self.is_shut_down.set()
-        for opened in self.sockets:
-            with suppress(OSError):  # closed already
-                # The method of SSLSocket would drop the encryption while another thread reads.
-                socket.socket.shutdown(opened, socket.SHUT_RDWR)
+        The proxy looks the name up itself, so nothing else can be checked. Once for each host.
+
+        Raises
+        ------
+        DownloadError : an address of `host` is not public.
+        """
+        if host not in self._checked:
+            try:
+                self._checked[host] = _fault(host, _lookup(host, None))
+            except (OSError, UnicodeError):  # only the proxy knows it
+                self._checked[host] = ""
+        if fault := self._checked[host]:
+            raise DownloadError(fault)
+
+
+def _lookup(host: str, port: int | None) -> list[str]:
+    """Return the addresses of a host, IPv6 and IPv4 in turn: often one of them is not connected."""
+    found = dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    kinds = ([a for a in found if ":" in a], [a for a in found if ":" not in a])
+    return [address for pair in zip_longest(*kinds) for address in pair if address]
+
+
+def _fault(host: str, addresses: Iterable[str]) -> str:
+    """Return why a host is refused; empty if all its addresses are public."""
+    private = next((address for address in addresses if not is_public(address)), "")
+    name = private if private in ("", host) else f"{host} ({private})"
+    return f"{name} is not on the public internet; {TO_ALLOW}" if private else ""
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to a machine on the public internet.
+
+    Not public are private, loopback, link-local, shared (carrier-grade NAT), multicast, unspecified and
+    reserved addresses, and those under which clouds answer their own machines. An IPv6 address that stands
+    for an IPv4 address (IPv4-mapped, NAT64) counts as that one.
+
+    Source: RFC 6890 and the IANA Special-Purpose Address Registries; RFC 6052 (NAT64).
+    """
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address) and (ip.ipv4_mapped or ip in NAT64):
+        ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    is_unicast = ip.version == 4 or ip in GLOBAL_UNICAST
+    return ip.is_global and is_unicast and not ip.is_multicast and not any(ip in net for net in NOT_PUBLIC)
+
+
+class _PublicTransport(httpx.HTTPTransport):
+    """Direct connections through `PublicNetwork`. httpx has no parameter for it, httpcore has."""
+
+    def __init__(self, verify: ssl.SSLContext, network: PublicNetwork):
+        super().__init__(verify=verify)
+        self._pool = httpcore.ConnectionPool(
+            verify,
+            max_connections=100,
+            max_keepalive_connections=20,
+            keepalive_expiry=5,
+            network_backend=network,
+        )
 
 
 class _Client(httpx.Client):
@@ -326,8 +275,17 @@ class _Client(httpx.Client):
     httpx has no public hook for it; tests/test_proxies.py fails if a version calls this one no longer.
     """
 
+    def __init__(self, network: PublicNetwork | None, *, verify: ssl.SSLContext, **settings: Any):
+        super().__init__(verify=verify, **settings)
+        self._network = network
+        if network:  # as the parameter `transport` it would turn the proxies off
+            self._transport = _PublicTransport(verify, network)
+
     def _transport_for_url(self, url: httpx.URL) -> httpx.BaseTransport:
-        return self._transport if is_local(url.host) else super()._transport_for_url(url)
+        transport = self._transport if is_local(url.host) else super()._transport_for_url(url)
+        if self._network and transport is not self._transport:
+            self._network.check(url.raw_host.decode("ascii"))
+        return transport
 
 
 def is_local(host: str) -> bool:
@@ -355,30 +313,56 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def client(purpose: str, *, verify: ssl.SSLContext | None = None, **settings: Any) -> httpx.Client:
+def client(
+    purpose: str,
+    *,
+    verify: ssl.SSLContext | None = None,
+    network: PublicNetwork | None = None,
+    **settings: Any,
+) -> httpx.Client:
     """Return an HTTP client with our timeouts, whose User-Agent header says what the program does.
 
     Proxies are those of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY); local addresses are
-    always connected to directly.
+    always connected to directly. The environment variable IMGCLF_CONTACT, an e-mail address or a home page,
+    becomes part of the User-Agent: some services, such as Wikimedia's, answer programs with a contact only.
 
     Parameters
     ----------
     verify : certificates that clients share; None: those of the environment.
+    network : what connects to servers with public addresses alone, shared by clients; None: to all. Requests
+        to others raise DownloadError, whether the URL has the address, a redirect leads there, or a name
+        stands for it. A proxy looks names up itself: then this holds for the addresses that this machine
+        knows.
 
     Raises
     ------
     ImgclfError : the proxy or the certificates that the environment names cannot be used.
     """
-    headers = {"User-Agent": f"imgclf/{__version__} ({purpose})", "Accept-Encoding": "identity"}
+    headers = {
+        "User-Agent": f"imgclf/{__version__} ({'; '.join(filter(None, [purpose, contact()]))})",
+        "Accept-Encoding": "identity",
+    }
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     verify = verify or certificates()
     try:
-        return _Client(follow_redirects=True, timeout=timeout, headers=headers, verify=verify, **settings)
+        return _Client(
+            network,
+            follow_redirects=True,
+            timeout=timeout,
+            headers=headers,
+            verify=verify,
+            **settings,
+        )
     except (ValueError, ImportError, httpx.InvalidURL) as error:
         raise ImgclfError(
             f"the proxy set in the environment cannot be used: {error}; "
             "correct HTTP_PROXY, HTTPS_PROXY and ALL_PROXY or unset them"
         ) from error
+
+
+def contact() -> str:
+    """The e-mail address or home page in IMGCLF_CONTACT, for operators of services; "" without one."""
+    return "".join(c for c in os.environ.get("IMGCLF_CONTACT", "") if c.isascii() and c.isprintable()).strip()
 
 
 def certificates() -> ssl.SSLContext:

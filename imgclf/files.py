@@ -25,7 +25,7 @@ from imgclf import ImgclfError
 
 # The files below proc/NAME that more than one room reads or writes.
 FIXED_NETWORK, REFINED_NETWORK, CLASSIFIER = "dnn_fixed.onnx", "dnn_refined.onnx", "classifier.onnx"
-SVM_HEAD, DNN_HEAD = "svm.npz", "dnn_head.npz"
+SVM_HEAD, DNN_HEAD, FAMILIARITY = "svm.npz", "dnn_head.npz", "familiarity.npz"
 HELD_OUT, SCORES, EVALUATION = "held_out.npz", "scores.npz", "evaluation.json"
 LABEL_SCORES = "label_scores.npz"
 TRIAL_RECORD = "trial.json"  # marks a folder below proc/ as one of a sweep

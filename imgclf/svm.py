@@ -20,6 +20,7 @@ ROUNDING = 1e-9  # accuracies that differ by less are equal
 LOG_TEMPERATURE_BOUNDS = (-5.0, 5.0)
 BY_C = "accuracy_over_c"  # in the metadata of a classifier
 FITTING = threading.Lock()
+Fold = tuple[np.ndarray, np.ndarray]  # the rows that are trained on, and those that are held out
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,12 @@ class Head:
 
     def scores(self, matrix: np.ndarray) -> np.ndarray:
         """Return decision values (n, k) float32 of features (n, d); the largest wins. No probabilities."""
-        vectors = _normalized(matrix) if self.l2_normalize else matrix
+        vectors = normalized(matrix) if self.l2_normalize else matrix
         return vectors @ self.weights.T + self.offsets
+
+    def probabilities(self, matrix: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities (n, k) of features (n, d)."""
+        return probabilities(self.scores(matrix), self.temperature)
 
 
 @dataclass(frozen=True)
@@ -189,8 +194,8 @@ def train(
         raise ImgclfError(f"svm_c={list(c_values)}: give at least one C, all above 0")
     c_values = sorted(c_values)
     progress(0, len(c_values) * (FOLDS + 1))  # already to divide many images into folds takes seconds
-    vectors = _normalized(matrix) if l2_normalize else matrix
-    folds = _folds(y, clusters, seed) if validation is None else _single_fold(validation)
+    vectors = normalized(matrix) if l2_normalize else matrix
+    folds = folds_of(y, clusters, seed) if validation is None else _single_fold(validation)
     total = len(c_values) * (len(folds) + 1)
     oof_by_c, estimator_of = {}, {}
     for number, c in enumerate(
@@ -199,7 +204,7 @@ def train(
         progress(number * (len(folds) + 1), total)
         estimator_of[c] = _fit(vectors, y, c, seed)
         progress(number * (len(folds) + 1) + 1, total)
-        oof_by_c[c] = _oof_scores(vectors, y, folds, c, seed)
+        oof_by_c[c] = out_of_fold_scores(vectors, y, folds, c, seed)
     oof_scores, estimators = ([by_c[c] for c in c_values] for by_c in (oof_by_c, estimator_of))
     cv_accuracy = [_balanced_accuracy(y, scores) for scores in oof_scores]
     if np.isnan(cv_accuracy).any():
@@ -281,7 +286,7 @@ def _is_clearly_larger(losses: np.ndarray, others: np.ndarray) -> bool:
     return bool(differences.mean() > error + ROUNDING)
 
 
-def _normalized(matrix: np.ndarray) -> np.ndarray:
+def normalized(matrix: np.ndarray) -> np.ndarray:
     """Return the rows scaled to Euclidean length 1; rows of zeros stay."""
     from sklearn.preprocessing import normalize
 
@@ -336,10 +341,16 @@ def _scores(estimator: "LinearSVC", vectors: np.ndarray) -> np.ndarray:
     return vectors @ weights.T + offsets
 
 
-def _oof_scores(
-    vectors: np.ndarray, y: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]], c: float, seed: int
+def out_of_fold_scores(
+    vectors: np.ndarray, y: np.ndarray, folds: list[Fold], c: float, seed: int
 ) -> np.ndarray:
-    """Return the out-of-fold scores (n, k); -inf for a label without training images in the fold."""
+    """Return the out-of-fold scores (n, k) float32; -inf for a label without training images in the fold.
+
+    Parameters
+    ----------
+    vectors : (n, d) float32 features, as the estimator is to see them: see `normalized`.
+    y : (n,) int, positions of the labels.
+    """
     scores = np.full((len(vectors), y.max() + 1), -np.inf, np.float32)
     for train_rows, held_out in folds:
         present = np.unique(y[train_rows])
@@ -351,8 +362,13 @@ def _oof_scores(
     return scores
 
 
-def _folds(y: np.ndarray, clusters: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the training rows and the held-out rows of each fold; no folds where nothing can be held out."""
+def folds_of(y: np.ndarray, clusters: np.ndarray, seed: int) -> list[Fold]:
+    """Return the folds of the cross-validation; none where nothing can be held out.
+
+    Parameters
+    ----------
+    y : (n,) int, positions of the labels. clusters : (n,) names; none is divided between folds.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = min(FOLDS, len(np.unique(clusters)), np.bincount(y).max())
@@ -364,11 +380,18 @@ def _folds(y: np.ndarray, clusters: np.ndarray, seed: int) -> list[tuple[np.ndar
     return [(train_rows, held_out) for train_rows, held_out in splits if len(held_out) and len(train_rows)]
 
 
-def _single_fold(validation: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _single_fold(validation: np.ndarray) -> list[Fold]:
     """Return the one fold that holds out the validation rows; none if nothing or everything validates."""
     if not 0 < validation.sum() < len(validation):
         return []
     return [(np.flatnonzero(~validation), np.flatnonzero(validation))]
+
+
+def probabilities(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """Return softmax(scores / temperature), (n, k); a score of -inf has a probability of 0."""
+    from scipy.special import softmax
+
+    return np.asarray(softmax(scores / temperature, axis=1))
 
 
 def fit_temperature(scores: np.ndarray, y: np.ndarray) -> float:

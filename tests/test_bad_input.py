@@ -17,6 +17,7 @@ from imgclf.data import dataset, scan, split
 from imgclf.images import decoding
 from imgclf.images.loading import Skipped, Source, load
 from imgclf.images.preprocessing import Preprocessing
+from support import small_disks
 from support.pictures import corners, encoded, picture, png, rotated
 
 
@@ -273,18 +274,9 @@ def test_what_is_no_regular_file_is_excluded_and_the_others_are_processed(colour
 @pytest.fixture
 def small_disk(tmp_path, monkeypatch):
     """A disk of 1 MB that holds $IMGCLF_DATA."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if (
-        os.geteuid()
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True
-        ).returncode
-    ):
-        pytest.skip("only an administrator can mount a disk for this test")
-    monkeypatch.setenv("IMGCLF_DATA", str(disk))
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+    with small_disks.mounted(tmp_path / "disk", megabytes=1) as disk:
+        monkeypatch.setenv("IMGCLF_DATA", str(disk))
+        yield disk
 
 
 @pytest.fixture
@@ -340,7 +332,7 @@ def test_full_disk_keeps_the_old_table(colour_folder, small_disk):
 
 def test_read_only_data_directory_raises_a_message(colour_folder, tiny_network, small_disk):
     found, cache = scan_colours(colour_folder), features.Cache.for_network("colours", tiny_network)
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    small_disks.remount(small_disk, "ro")
     remedy = "the file system is read-only; set IMGCLF_DATA to a folder that you may write to"
     for write in (
         lambda: dataset.write(found),

@@ -174,10 +174,10 @@ def test_parameters_are_listed_with_their_allowed_values():
 def test_predict_prints_one_line_per_image(model, colour_folder):
     result = imgclf("predict", "--model", model, colour_folder / "red" / "00.jpg")
     header, line = result.stdout.splitlines()
-    label, score, probability, path = line.split("\t")
-    assert header == "label\tscore\tprobability\timage"
+    label, score, probability, familiarity, path = line.split("\t")
+    assert header == "label\tscore\tprobability\tfamiliarity\timage"
     assert (result.exit_code, label, path) == (0, "red", str(colour_folder / "red" / "00.jpg"))
-    assert float(score) > 0
+    assert float(score) > 0 and 0 < float(familiarity) <= 1
     assert probability.endswith("%")
 
 
@@ -226,7 +226,7 @@ def test_predict_ends_quietly_when_the_reader_of_its_output_has_seen_enough(mode
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert pipe.stdout.readline() == b"label\tscore\tprobability\timage\n"
+    assert pipe.stdout.readline() == b"label\tscore\tprobability\tfamiliarity\timage\n"
     pipe.stdout.close()
     assert b"Traceback" not in pipe.stderr.read() and pipe.wait(timeout=60) in (0, 1)
     pipe.stderr.close()

@@ -25,6 +25,7 @@ WATCHED = (
     "MPL",
     "OPENVINO",
     "ORT_",
+    "NNCF",
 )  # would send files elsewhere, or switch telemetry off
 HARMLESS = {
     ".ipython",
@@ -57,6 +58,15 @@ for name in engines.ENGINES:
     ready = engines.start(Path({network!r}), engine=name, batch_size=2)
     shapes += [features.shape for features, in ready.run([np.zeros((2, 32, 32, 3), np.uint8)])]
 assert shapes == [(2, 8), (2, 8)]
+"""
+WITH_TELEMETRY = 'del sys.modules["openvino_telemetry"]'  # that imgclf keeps from being imported
+QUANTIZE = """
+import sys, numpy as np
+from pathlib import Path
+from imgclf.networks import quantization
+{before}
+pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+assert quantization.quantize(Path({network!r}), pixels, made_from="")
 """
 # The same in each Python process that is started: it writes down whom it looks for, and is kept from it.
 IN_EACH_PROCESS = """
@@ -148,6 +158,14 @@ def test_the_audit_records_a_connection():
 def test_engines_send_nothing_and_write_nothing_into_the_home_folder(home, tiny_network):
     assert json.loads(python(AUDIT + COMPUTE.format(network=str(tiny_network)) + REPORT)) == []
     assert files_in(home) == set()
+
+
+@pytest.mark.slow
+def test_nncf_alone_would_send_what_quantization_does_not(contacted, home, tiny_network):
+    python(QUANTIZE.format(network=str(tiny_network), before=""))
+    assert (contacted.read_text(), files_in(home)) == ("", set())
+    python(QUANTIZE.format(network=str(tiny_network), before=WITH_TELEMETRY))
+    assert "google-analytics" in contacted.read_text()
 
 
 @pytest.mark.slow

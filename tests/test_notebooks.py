@@ -39,6 +39,7 @@ def test_the_sequence_is_complete():
         "05_evaluate",
         "06_deploy",
         "07_compare_runs",
+        "08_own_images",
     ]
 
 

@@ -20,7 +20,8 @@ from PIL import Image
 
 from imgclf import plots
 from imgclf.data import scan
-from imgclf.evaluation import calibration, curves, metrics
+from imgclf.evaluation import calibration, curves, metrics, training_size
+from imgclf.evaluation.training_size import Curve
 from imgclf.experiments.trials import Trial
 from imgclf.finetuning.learning_curve import Epoch
 from support.evaluations import evaluated, few_and_many, labels
@@ -143,6 +144,15 @@ def test_feature_map_lists_a_label_without_images(ax):
     assert [scatter.get_label() for scatter in ax.collections] == ["a (1)", "b (0)"]
 
 
+def test_a_grid_without_tiles_may_draw_nothing():
+    plt.close("all")
+    plots.grid([], [], title="Mistakes", even_empty=False)
+    assert not plt.get_fignums()
+    plots.grid([], [], title="Mistakes")
+    assert plt.gcf().get_suptitle() == "Mistakes: none"
+    plt.close("all")
+
+
 def test_c_curve_rings_the_chosen_c(ax):
     plots.c_curve([0.1, 1.0, 10.0], [0.6, 0.8, 1.0], [0.5, 0.7, 0.6], 1, ax=ax)
     check_drawn(ax)
@@ -151,6 +161,43 @@ def test_c_curve_rings_the_chosen_c(ax):
     assert held_out.get_ydata().tolist() == [0.5, 0.7, 0.6]
     assert ring.get_xydata().tolist() == [[1.0, 0.7]]
     assert ring.get_label() == "chosen: C = 1"
+
+
+def test_training_size_shows_measured_points_and_the_forecast_beyond_them(ax):
+    curve = grown(["a", "b"])
+    assert plots.training_size(curve, ax=ax) is None
+    check_drawn(ax)
+    inside, beyond = (line for line in ax.lines if len(line.get_xdata()) > 4)
+    assert (inside.get_linestyle(), beyond.get_linestyle()) == ("-", "--")
+    assert inside.get_xdata()[[0, -1]].tolist() == [50, 400]
+    assert beyond.get_xdata()[[0, -1]].tolist() == [400, 2400]
+    assert beyond.get_ydata()[-1] == curve.forecasts[-1].accuracy
+    measured = ax.containers[0]
+    assert measured.lines[0].get_ydata().tolist() == [point.accuracy.value for point in curve.points]
+    bars = [segment[:, 1].tolist() for segment in measured.lines[2][0].get_segments()]
+    assert bars == [pytest.approx(point.accuracy.interval) for point in curve.points]
+
+
+@few_and_many
+def test_training_size_of_labels_shows_a_line_for_each_label_or_those_that_gain_most(count, ax):
+    names = labels(count) + labels(count + 1)[-1:]
+    curve = grown(names)
+    plots.training_size_of_labels(curve, ax=ax)
+    check_drawn(ax)
+    shown = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert set(shown) <= set(names) and len(shown) == min(len(names), plots.SHOWN if count == 12 else 3)
+
+
+def test_points_without_a_forecast_are_drawn_alone(ax):
+    curve = grown(["a", "b"], of_each=4)
+    assert not curve.forecasts
+    for draw in (plots.training_size, plots.training_size_of_labels):
+        ax.clear()
+        draw(curve, ax=ax)
+        check_drawn(ax)
+        assert not [line for line in ax.lines if line.get_linestyle() == "--"]
+    plots.training_size(Curve(("a", "b"), 2))
+    assert not plt.get_fignums()
 
 
 def test_up_to_ten_labels_have_different_colours_and_more_share_one():
@@ -300,9 +347,21 @@ FIGURES = {  # each draws the labels it is given, as far as it shows labels
     ),
     "trials": lambda names: plots.trials([write_trial(5, 90, held_out=45, epochs=10)]),
     "rejection": lambda names: plots.rejection(of_labels(names)),
+    "training_size": lambda names: plots.training_size(grown(names)),
+    "training_size_of_labels": lambda names: plots.training_size_of_labels(grown(names)),
+    "labelling_curves": lambda names: plots.labelling_curves({"random": {5: 0.4, 10: 0.6}}),
     "reliability": lambda names: plots.reliability(calibration.reliability(of_labels(names))),
 }
-WITH_LABELS = {"confusion", "roc", "precision_recall", "feature_map", "grid"}
+WITH_LABELS = {"confusion", "roc", "precision_recall", "feature_map", "grid", "training_size_of_labels"}
+
+
+def grown(names: list[str], *, of_each: int = 100) -> Curve:
+    """A learning curve of labels with equally many images; half of the errors go when the images are four times as many."""
+    y = np.arange(len(names)).repeat(of_each)
+    place = np.tile(np.arange(of_each) / of_each, len(names))
+    sizes = np.array([50.0, 100, 200, 400])
+    right = [(place > 0.4 * (size / 50) ** -0.5)[:, None] for size in sizes]
+    return training_size.extended(tuple(names), 600, sizes, right, y, np.arange(len(y)))
 
 
 def of_labels(names: list[str]) -> metrics.Evaluation:
@@ -330,7 +389,8 @@ def drawn_texts(monkeypatch) -> list[tuple[str, bool]]:
 
 def test_every_figure_function_is_among_those_whose_texts_are_tested():
     functions = inspect.getmembers(plots, inspect.isfunction)
-    figures = {name for name, f in functions if f.__module__ == plots.__name__ and name[0] != "_"}
+    modules = {plots.__name__, "imgclf.plots.learning_curves", "imgclf.plots.palette"}
+    figures = {name for name, f in functions if f.__module__ in modules and name[0] != "_"}
     assert figures - {"colour", "save", "samples"} == set(FIGURES)  # samples draws by grid
 
 
@@ -383,6 +443,9 @@ def test_a_figure_is_not_larger_for_more_or_longer_labels(name, count, tmp_path)
         "feature_map": lambda found: plots.feature_map(
             points, np.array(found.labels).repeat(3), found.labels
         ),
+        "training_size_of_labels": lambda found: plots.training_size_of_labels(
+            grown(list(found.labels), of_each=20)
+        ),
     }
     draw[name](evaluation)
     plots.save(tmp_path / "figure.png")
@@ -411,6 +474,11 @@ def test_a_feature_map_of_many_labels_draws_every_image_and_names_the_frequent_l
     assert others.get_label() == f"20 other labels ({sum(range(21))})"
     assert sum(len(scatter.get_offsets()) for scatter in ax.collections) == len(points)
     assert "the 10 of 30 labels with the most images" in ax.get_title()
+
+
+def test_a_feature_map_draws_images_of_none_of_the_labels_in_grey(ax):
+    plots.feature_map(np.eye(3, 2), ["a", "b", "none_of_these"], ["a", "b"], ax=ax)
+    assert [dots.get_label() for dots in ax.collections] == ["none of the labels (1)", "a (1)", "b (1)"]
 
 
 def test_a_confusion_matrix_of_many_labels_counts_every_image(ax):

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from imgclf import ImgclfError, cli, downloads
-from imgclf.downloads import Downloader, DownloadError
+from imgclf.collect.downloader import Downloader
+from imgclf.downloads import DownloadError
 from imgclf.service.client import Client
 from support.pictures import jpeg
 
@@ -81,7 +82,7 @@ def proxy(serve, request, monkeypatch) -> Recorder:
 
 
 def fetched(url: str) -> bytes:
-    with Downloader(1, max_bytes=1000, seconds=10, purpose="is a test") as downloader:
+    with Downloader(1, max_bytes=1000, seconds=10, purpose="is a test", private_addresses=True) as downloader:
         return downloader.get(url).body
 
 

@@ -1,7 +1,7 @@
 """The current labels of a data set. Every change is written to disk at once and can be undone."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -22,6 +22,7 @@ from imgclf.data.dataset import (
 )
 from imgclf.data.journal import Journal
 from imgclf.data.label_names import label_fault
+from imgclf.data.labels import NO_LABELS, NONE, labels_of
 from imgclf.data.layout import Layout
 from imgclf.data.previous_split import PreviousSplit
 
@@ -57,8 +58,8 @@ class Annotations:
     ----------
     dataset : the data set as scanned.
     images : the images in their current state, in the order of `dataset.files`.
-    labels : all labels, including those without images; without `unlabelled`. They are sorted, but those that
-        a person added come last, oldest first, so that the others keep their keys and colours.
+    labels : all labels, including those without images; without `unlabelled` and `none_of_these`. They are
+        sorted, but those that a person added come last, oldest first: the others keep their keys and colours.
     observers : callbacks. After each change, also one from another window, each is called with the positions
         of the changed images.
     """
@@ -100,7 +101,7 @@ class Annotations:
         self._apply_steps([step for step in self.journal.latest if step.change > dataset.last_change])
 
     def label_counts(self) -> Counter[str]:
-        """Return the number of images per label, including `unlabelled`; excluded images are not counted."""
+        """Return the number of images per label folder; excluded images are not counted."""
         return Counter(image.label for image in self.images if image.excluded in ("", NO_LABEL))
 
     def history(self, position: int) -> list[Step]:
@@ -153,8 +154,13 @@ class Annotations:
             f"label set to '{label}'",
         )
 
+    def relabel_each(self, labels: Mapping[int, str]) -> ChangeResult:
+        """Move images, by position, each to the folder of its label; together one change. See `relabel`."""
+        label_of = {self.images[i].path: self._existing(label) for i, label in labels.items()}
+        return self._change(labels, lambda i: self._relabel_step(i, label_of[i.path]), "labels set")
+
     def _existing(self, label: str) -> str:
-        if label not in (*self.labels, UNLABELLED):
+        if label not in (*self.labels, *NO_LABELS):
             raise ImgclfError(f"the label '{label}' does not exist; add it first")
         return label
 
@@ -192,7 +198,7 @@ class Annotations:
 
         Raises
         ------
-        ImgclfError : the name is not a valid folder name, or there is a label of that name but for its case.
+        ImgclfError : the name is not a valid folder name, or another label differs from it in case only.
         """
         positions = tuple(positions)
         if positions and name.strip() in self.labels:
@@ -211,6 +217,8 @@ class Annotations:
         name = name.strip()
         if fault := label_fault(name):
             raise ImgclfError(f"the label '{name}' {fault}")
+        if name.casefold() == NONE:
+            raise ImgclfError(f"the label '{name}' is the folder of images of none of the labels; press N")
         if same := next((label for label in self.labels if label.casefold() == name.casefold()), ""):
             raise ImgclfError(f"the label '{same}' exists already; use it, or choose another name")
         return name
@@ -221,9 +229,7 @@ class Annotations:
         If `name` exists, the two labels are merged. Otherwise it is created and takes the place of the other.
         """
         if label not in self.labels:
-            raise ImgclfError(
-                f"the label '{label}' does not exist; select an image that has the label to rename"
-            )
+            raise ImgclfError(f"'{label}' is not a label; select an image that has the label to rename")
         merges = name.strip() in self.labels and name.strip() != label
         name = name.strip() if merges else self._new_name(name)
         return self._carry_out_for(
@@ -302,7 +308,7 @@ class Annotations:
     def current_dataset(self) -> Dataset:
         """Return the data set with its current labels, exclusions, and copies within a label.
 
-        Near-duplicates of images that had no label or were excluded are found by the next scan of the folder.
+        Near-duplicates of images that were excluded are found by the next scan of the folder.
         """
         near = {
             (pair.kept.sha256, pair.other.sha256) for pair in self.dataset.duplicates if not pair.is_exact
@@ -400,7 +406,7 @@ class Annotations:
             self._exclusion_undone.add(i)
         label = self.dataset.layout.label_of(step.path_after)
         image = replace(self.images[i], path=step.path_after, label=label)
-        self._set_label(image.label, image.label != UNLABELLED)
+        self._set_label(image.label, bool(labels_of(image)))
         self.images[i] = replace(image, excluded=self._exclusion_reason(i, image))
         self._position[step.path_after] = i
         return i

@@ -7,26 +7,32 @@ from typing import Any
 
 from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations, ChangeResult
+from imgclf.annotation.pages import ROWS, STEPS, Pages
 from imgclf.annotation.suspects import OutOfSampleScores, Suspect
-from imgclf.data.dataset import NO_LABEL, UNLABELLED, Image
+from imgclf.data.dataset import NO_LABEL
+from imgclf.data.labels import NO_LABELS, NONE, UNLABELLED
 
 ALL = "all images"
 NOT_REVIEWED = "not reviewed"
 EXCLUDED = "excluded"
 TODAY = "changed today"
 SUSPECTED = "suspected label errors"
+FINDING = "finding"
 LABEL = "label: "  # followed by the label's name
 
 BY_NAME = "name"
 BY_LABEL = "label"
 BY_LABEL_QUALITY = "label quality"
 BY_SUSPECTS = "suspects first"
+BY_FINDING = "finding first"
+LISTS = {SUSPECTED: BY_SUSPECTS, FINDING: BY_FINDING}  # filters by a list, and the sort orders by it
 
 DIGITS = "1234567890"  # the keys of the first ten labels
 
 KEYS = (
     ("1 … 9, 0", "set the label with this number"),
     ("U", "remove the label"),
+    ("N", "none of the labels"),
     ("X", "exclude, or include again"),
     ("Z", "undo"),
     ("Y", "redo"),
@@ -41,12 +47,9 @@ KEYS = (
     ("A", "select the page"),
     ("Esc", "clear the selection, leave a field"),
 )
-STEPS = {"ArrowLeft": -1, "ArrowRight": 1}
-ROWS = {"ArrowUp": -1, "ArrowDown": 1}
-PAGES = {"PageUp": -1, "PageDown": 1}
 
 
-class Gallery:
+class Gallery(Pages):
     """Pages of images with a filter, a sort order, a cursor and a selection.
 
     Filter and sort order are applied when they are set, not when labels change. A relabelled image therefore
@@ -54,11 +57,8 @@ class Gallery:
 
     Attributes
     ----------
-    order : positions (in `annotations.images`) of the images that match the filter, in sort order.
-    current : index in `order` of the image at the cursor; its page is the current page. 0 if there is no
-        image.
+    order : positions of the images that match the filter, in sort order.
     selected : positions of the selected images; empty if commands apply to the current image alone.
-    rows, columns : of a page.
     """
 
     def __init__(
@@ -70,23 +70,21 @@ class Gallery:
         rows: int = 4,
         columns: int = 6,
     ) -> None:
+        super().__init__(rows=rows, columns=columns)
         self.annotations = annotations
         self.out_of_sample = out_of_sample
-        self.rows, self.columns = rows, columns
-        self._suspect_rank = {suspect.sha256: rank for rank, suspect in enumerate(suspects)}
+        rank = {suspect.sha256: rank for rank, suspect in enumerate(suspects)}
+        places = {i: rank[image.sha256] for i, image in enumerate(annotations.images) if image.sha256 in rank}
+        self._ranks = {SUSPECTED: places} if suspects else {}  # of the images of each list, by position
         self.filter, self.sorting = (SUSPECTED, BY_SUSPECTS) if suspects else (ALL, BY_NAME)
-        self.order: list[int] = []
-        self.current = 0
         self.selected: set[int] = set()
         self.filter_by(self.filter)
 
     @property
     def filters(self) -> list[str]:
         """The filters that `filter_by` accepts: the general ones, then "label: NAME" for each label."""
-        filters = [ALL, NOT_REVIEWED, TODAY, EXCLUDED]
-        if self._suspect_rank:
-            filters.append(SUSPECTED)
-        return [*filters, UNLABELLED, *(f"{LABEL}{label}" for label in self.annotations.labels)]
+        general = [ALL, NOT_REVIEWED, TODAY, EXCLUDED, *self._ranks, *NO_LABELS]
+        return [*general, *(f"{LABEL}{label}" for label in self.annotations.labels)]
 
     @property
     def sortings(self) -> list[str]:
@@ -94,13 +92,20 @@ class Gallery:
         sortings = [BY_NAME, BY_LABEL]
         if self.out_of_sample:
             sortings.append(BY_LABEL_QUALITY)
-        if self._suspect_rank:
-            sortings.append(BY_SUSPECTS)
-        return sortings
+        return [*sortings, *(LISTS[name] for name in self._ranks)]
 
     def filter_by(self, name: str) -> None:
         """Show the images that match a filter, one of `filters`, from the first one on."""
         self.filter = name if name in self.filters else ALL  # its label may have been removed
+        self._update_order()
+
+    def show_finding(self, positions: Sequence[int]) -> None:
+        """Show the images at some positions, in that order, from the first one on.
+
+        They replace those of an earlier call, and stay available as the filter "finding".
+        """
+        self._ranks[FINDING] = {position: rank for rank, position in enumerate(positions)}
+        self.filter, self.sorting = FINDING, BY_FINDING
         self._update_order()
 
     def sort_by(self, name: str) -> None:
@@ -112,61 +117,41 @@ class Gallery:
         self._update_order()
 
     def _update_order(self) -> None:
-        images, matches, key = self.annotations.images, self._matcher(), self._sort_key()
-        self.order = sorted((i for i in range(len(images)) if matches(i)), key=lambda i: key(images[i]))
+        matches, key = self._matcher(), self._sort_key()
+        self.order = sorted((i for i in range(len(self.annotations.images)) if matches(i)), key=key)
         self.current = 0
         self.selected.clear()
 
     def _matcher(self) -> Callable[[int], bool]:
         """Return the current filter as a function of an image's position."""
         annotations, today = self.annotations, date.today()
+        if self.filter in self._ranks:
+            return self._ranks[self.filter].__contains__
         return {
             ALL: lambda i: True,
             NOT_REVIEWED: lambda i: not annotations.is_reviewed(i),
             TODAY: lambda i: annotations.is_changed(i, today),
             EXCLUDED: lambda i: annotations.images[i].excluded not in ("", NO_LABEL),
-            SUSPECTED: lambda i: annotations.images[i].sha256 in self._suspect_rank,
             UNLABELLED: lambda i: annotations.images[i].label == UNLABELLED,
+            NONE: lambda i: annotations.images[i].label == NONE,
         }.get(self.filter, lambda i: annotations.images[i].label == self.filter.removeprefix(LABEL))
 
-    def _sort_key(self) -> Callable[[Image], tuple[Any, ...]]:
-        def quality(image: Image) -> float:
-            value = self.out_of_sample.label_quality(image)
+    def _sort_key(self) -> Callable[[int], tuple[Any, ...]]:
+        """Return the current sort order as a key of an image's position."""
+        images = self.annotations.images
+
+        def quality(i: int) -> float:
+            value = self.out_of_sample.label_quality(images[i])
             return math.inf if math.isnan(value) else value  # unscored images come last
 
+        for name, rank in self._ranks.items():
+            if self.sorting == LISTS[name]:
+                return lambda i: (rank.get(i, len(rank)), images[i].path)
         return {
-            BY_NAME: lambda image: (image.path.rpartition("/")[2], image.path),
-            BY_LABEL: lambda image: (image.label, image.path),
-            BY_LABEL_QUALITY: lambda image: (quality(image), image.path),
-            BY_SUSPECTS: lambda image: (
-                self._suspect_rank.get(image.sha256, len(self._suspect_rank)),
-                image.path,
-            ),
+            BY_NAME: lambda i: (images[i].path.rpartition("/")[2], images[i].path),
+            BY_LABEL: lambda i: (images[i].label, images[i].path),
+            BY_LABEL_QUALITY: lambda i: (quality(i), images[i].path),
         }[self.sorting]
-
-    @property
-    def current_position(self) -> int | None:
-        """Position of the image at the cursor; None if there is no image."""
-        return self.order[self.current] if self.order else None
-
-    @property
-    def page_size(self) -> int:
-        """Number of images per page."""
-        return self.rows * self.columns
-
-    @property
-    def page(self) -> int:
-        """Number of the current page, from 0."""
-        return self.current // self.page_size
-
-    @property
-    def pages(self) -> int:
-        """Number of pages, at least 1."""
-        return max(1, -(-len(self.order) // self.page_size))
-
-    def on_page(self, page: int) -> list[int]:
-        """Return the positions of the images of a page; empty if the page does not exist."""
-        return self.order[page * self.page_size : (page + 1) * self.page_size] if page >= 0 else []
 
     @property
     def targets(self) -> list[int]:
@@ -174,24 +159,6 @@ class Gallery:
         if self.selected:
             return [i for i in self.order if i in self.selected]
         return self.order[self.current : self.current + 1]
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Change the page size. The cursor stays on its image."""
-        self.rows, self.columns = rows, columns
-
-    def move_to(self, index: int, *, selecting: bool = False) -> None:
-        """Move the cursor to an index in `order`, or the nearest one.
-
-        With `selecting`, all images between the old and the new index are selected, too.
-        """
-        start, self.current = self.current, max(0, min(index, len(self.order) - 1))
-        if selecting:
-            low, high = sorted((start, self.current))
-            self.selected.update(self.order[low : high + 1])
-
-    def turn(self, pages: int) -> None:
-        """Go forward by a number of pages (back, if negative), to the first image of that page."""
-        self.move_to(max(0, min(self.page + pages, self.pages - 1)) * self.page_size)
 
     def click(self, tile: int, *, shift: bool = False, ctrl: bool = False) -> None:
         """Handle a click on a tile of the current page.
@@ -206,9 +173,17 @@ class Gallery:
             self.selected.clear()
         elif ctrl and not self.selected:
             self.selected.update(self.targets)
-        self.move_to(index, selecting=shift)
+        start = self.current
+        self.move_to(index)
+        if shift:
+            self._select_from(start)
         if ctrl:
             self.selected ^= {self.order[index]}
+
+    def _select_from(self, start: int) -> None:
+        """Select all images between an index in `order` and the cursor, too."""
+        low, high = sorted((start, self.current))
+        self.selected.update(self.order[low : high + 1])
 
     def relabel(self, label: str) -> ChangeResult:
         """Set the label of the targets. After a single image the cursor moves on."""
@@ -280,6 +255,7 @@ class Gallery:
             return str(self.relabel(label_of_key(key, self.annotations.labels)))
         commands = {
             "u": lambda: self.relabel(UNLABELLED),
+            "n": lambda: self.relabel(NONE),
             "x": self.exclude,
             "z": self.redo if shift else self.undo,
             "y": self.redo,
@@ -293,15 +269,12 @@ class Gallery:
 
     def _navigate(self, key: str, shift: bool) -> None:
         """Move the cursor or change the selection."""
+        start = self.current
+        self.navigate(key)
         if key in STEPS or key in ROWS:
-            step = STEPS.get(key, 0) + ROWS.get(key, 0) * self.columns
-            stays = key in ROWS and not 0 <= self.current + step < len(self.order)  # no row above or below
             self.selected = self.selected if shift else set()
-            self.move_to(self.current + (0 if stays else step), selecting=shift)
-        elif key in PAGES:
-            self.turn(PAGES[key])
-        elif key in ("Home", "End"):
-            self.move_to(0 if key == "Home" else len(self.order))
+            if shift:
+                self._select_from(start)
         elif key == "a":
             self.selected = set(self.on_page(self.page))
         elif key == "s":

@@ -11,7 +11,8 @@ import numpy as np
 from imgclf import ImgclfError
 from imgclf.annotation.annotations import Annotations, ChangeResult
 from imgclf.annotation.gallery import DIGITS, label_of_key
-from imgclf.data.dataset import UNLABELLED, Image
+from imgclf.data.dataset import Image
+from imgclf.data.labels import NONE, UNLABELLED
 from imgclf.evaluation import rejection
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.evaluation.rejection import Rejection
@@ -27,11 +28,13 @@ KEYS = (
     ("Home, End", "first, last image"),
     ("1 … 9, 0", "set the label with this number"),
     ("U", "remove the label"),
+    ("N", "none of the labels"),
     ("Space", "confirm the label, next image"),
     ("X", "exclude, or include again"),
     ("Z", "undo"),
     ("Y", "redo"),
     ("F", "enlarge the image"),
+    ("M", "show or hide its activation map"),
     ("W", "show wrong predictions"),
     ("R", "show right predictions"),
     ("A", "clear the filter"),
@@ -234,6 +237,7 @@ class Review:
             return str(self.relabel(label_of_key(key, self.annotations.labels)))
         changes = {
             "u": lambda: self.relabel(UNLABELLED),
+            "n": lambda: self.relabel(NONE),
             "x": self.exclude,
             "z": self.redo if shift else self.undo,
             "y": self.redo,

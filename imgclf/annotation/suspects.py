@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import ImgclfError, features, files, svm
+from imgclf import ImgclfError, files, svm
 from imgclf.data.dataset import UNLABELLED, Dataset, Image
 from imgclf.data.split import Split
 from imgclf.evaluation import report
 from imgclf.evaluation.metrics import Evaluation
+from imgclf.features import Features, pretrained
 from imgclf.parameters import SVM
 from imgclf.svm import CSearch
 
@@ -32,7 +33,10 @@ class Suspect:
 
 
 def out_of_fold_evaluation(
-    search: CSearch, images: Sequence[Image], cluster: Mapping[str, str]
+    search: CSearch,
+    images: Sequence[Image],
+    cluster: Mapping[str, str],
+    familiarity: np.ndarray | None = None,
 ) -> Evaluation:
     """Return the out-of-fold scores of the training images, from the cross-validation, as an evaluation.
 
@@ -44,14 +48,13 @@ def out_of_fold_evaluation(
     ----------
     images : the training images, in the order of the rows that `svm.train` was called with.
     cluster : name of the cluster of each path (`Split.cluster`).
+    familiarity : (n,) of the training images; see `familiarity.fit`.
     """
-    from scipy.special import softmax
-
     scores, labels = search.oof_scores[search.held_out], search.head.labels
     held_out = [images[row] for row in search.held_out.tolist()]
     probabilities = scores
     if held_out:
-        probabilities = softmax(scores / search.head.temperature, axis=1).astype(np.float32)
+        probabilities = svm.probabilities(scores, search.head.temperature).astype(np.float32)
     return Evaluation(
         labels,
         tuple(image.path for image in held_out),
@@ -60,13 +63,15 @@ def out_of_fold_evaluation(
         probabilities,
         sha256=tuple(image.sha256 for image in held_out),
         cluster=tuple(cluster[image.path] for image in held_out),
+        familiarity=np.empty(0, np.float32) if familiarity is None else familiarity[search.held_out],
     )
 
 
-def label_scores(
+def pretrained_search(
     dataset: Dataset,
     parts: Split,
-    held_out: Evaluation,
+    train: Features,
+    search: CSearch,
     classifier: str,
     *,
     c_values: list[float],
@@ -74,24 +79,22 @@ def label_scores(
     seed: int = 0,
     engine: str = "openvino",
     precision: str = "f32",
-) -> Evaluation:
-    """Return out-of-fold scores of every training image, to judge its label.
+) -> tuple[Features, CSearch]:
+    """Return features of the training images that know no labels, and a cross-validation of SVMs on them.
 
     A fine-tuned network was trained on nearly all training images, wrong labels included, and only its
-    validation images are out of sample. So with "dnn" and "svm_dnn_refined" the scores are of SVMs on the
-    features of the pretrained network; those that are not cached are computed.
+    validation images are out of sample. So with "dnn" and "svm_dnn_refined" the features are those of the
+    pretrained network; those that are not cached are computed.
 
     Parameters
     ----------
-    held_out : the classifier's own out-of-sample scores, which with "svm" are those of every training image.
+    train, search : the classifier's own, which with "svm" are returned.
+    precision : see `pretrained.training_features`.
     """
     if classifier == SVM:
-        return held_out
-    network = files.proc_dir(dataset.name) / files.FIXED_NETWORK
-    cache = features.Cache.for_network(dataset.name, network, engine=engine, precision=precision)
-    features.compute(dataset, network, cache, subset=parts.train, engine=engine, precision=precision)
-    train = cache.features(parts.train)
-    search = svm.train(
+        return train, search
+    train = pretrained.training_features(dataset, parts.train, classifier, engine=engine, precision=precision)
+    return train, svm.train(
         train.matrix,
         train.labels,
         parts.clusters_of(train.images),
@@ -99,11 +102,10 @@ def label_scores(
         l2_normalize=l2_normalize,
         seed=seed,
     )
-    return out_of_fold_evaluation(search, train.images, parts.cluster)
 
 
 def read_label_scores(dataset_name: str) -> Evaluation:
-    """Read the scores that `label_scores` returned; of version 0.1.0, the classifier's own.
+    """Read the out-of-fold scores that judge the labels; of version 0.1.0, the classifier's own.
 
     Raises
     ------

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from imgclf import ImgclfError, files
+from imgclf.classifier import results
 from imgclf.classifier.model import Classifier, Prediction
 from imgclf.classifier.results import Labelled, Refused
 from imgclf.data import folders
@@ -44,7 +45,7 @@ def image_files(
 
     Parameters
     ----------
-    without : a folder to leave out, into which results are sorted.
+    without : a folder to leave out, into which results are written.
     left_out : the suffixes of the other files in the folders are counted here.
 
     Raises
@@ -57,7 +58,7 @@ def image_files(
             raise ImgclfError(f"{path}: no such file or folder")
         if without and os.path.realpath(path) == os.path.realpath(without):
             raise ImgclfError(
-                f"{path}: images cannot be sorted into the folder that they are in; name another"
+                f"{path}: results cannot be written into the folder that the images are in; name another"
             )
     left_out = Counter() if left_out is None else left_out
     return _found(paths, {os.path.realpath(without)} if without else set(), left_out)
@@ -93,7 +94,11 @@ def predict(classifier: Classifier, paths: Iterable[Path]) -> tuple[list[Predict
 
 
 def label_files(
-    classifier: Classifier, paths: Iterable[Path], *, reject_below: float = 0
+    classifier: Classifier,
+    paths: Iterable[Path],
+    *,
+    reject_below: float = 0,
+    reject_unfamiliar: bool = False,
 ) -> Iterator[tuple[Path, Labelled | Refused]]:
     """Yield each image file with its result, nearly in order; files are read as results are taken.
 
@@ -101,21 +106,28 @@ def label_files(
     ----------
     paths : of files.
     reject_below : an image gets no label if its probability is below this, 0 to 1.
+    reject_unfamiliar : nor if it is unfamiliar.
+
+    Raises
+    ------
+    ImgclfError : the classifier cannot tell what is unfamiliar.
     """
+    if reject_unfamiliar:
+        classifier.check_familiarity()
+    familiar_from = classifier.familiar_from if reject_unfamiliar else None
     for _, found in classifier.predict(map(Source, paths)):
         path = Path(found.path)
         if isinstance(found, Skipped):
             yield path, Refused(found.reason.removeprefix(f"{path.name}: ").removeprefix(f"{path}: "))
         else:
-            yield path, _labelled(classifier.labels, found, reject_below)
-
-
-def _labelled(labels: Sequence[str], found: Prediction, reject_below: float) -> Labelled:
-    probability = float(found.probabilities.max())
-    return Labelled(
-        found.label if probability >= reject_below else None,
-        found.score,
-        probability,
-        dict(zip(labels, found.scores.tolist(), strict=True)),
-        dict(zip(labels, found.probabilities.tolist(), strict=True)),
-    )
+            yield (
+                path,
+                results.labelled(
+                    classifier.labels,
+                    found.scores,
+                    found.probabilities,
+                    found.familiarity,
+                    reject_below=reject_below,
+                    familiar_from=familiar_from,
+                ),
+            )

@@ -5,16 +5,19 @@ import filecmp
 import io
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imgclf import ImgclfError, files
+import numpy as np
 
-COLUMNS = ("label", "score", "probability", "image")
-UNSURE = "unsure"
+from imgclf import ImgclfError, files
+from imgclf.data.labels import in_words
+
+COLUMNS = ("label", "score", "probability", "familiarity", "image")
+UNSURE, UNFAMILIAR = "unsure", "unfamiliar"
 # Letters behind these are shown elsewhere in a line.
 REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -25,8 +28,10 @@ class Labelled:
 
     Attributes
     ----------
-    label : None if its probability is below `reject_below`.
+    label : None if it is rejected.
     score, probability : of the predicted label. scores, probabilities : of all labels.
+    familiarity : 0 to 1, see `familiarity.Familiarity`; None with classifiers of older versions.
+    reason : why the label is rejected, `UNFAMILIAR` or `UNSURE`; else None.
     """
 
     label: str | None
@@ -34,21 +39,75 @@ class Labelled:
     probability: float
     scores: dict[str, float]
     probabilities: dict[str, float]
+    familiarity: float | None = None
+    reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The label, or why it is rejected."""
+        return self.label or self.reason or UNSURE
 
     def as_json(self, path: Path) -> dict[str, Any]:
-        """Return plain values: image, label (None if rejected), score, all scores, and all probabilities."""
+        """Return plain values: the attributes, and the path as `image`."""
         return {
             "image": str(path),
             "label": self.label,
+            "reason": self.reason,
+            "familiarity": self.familiarity,
             "score": self.score,
             "scores": self.scores,
             "probabilities": self.probabilities,
         }
 
     def as_line(self, path: Path) -> str:
-        """Return the `COLUMNS` separated by tabs; "unsure" as the label if it is rejected."""
-        cells = (self.label or UNSURE, f"{self.score:.2f}", f"{self.probability:.0%}", str(path))
+        """Return the `COLUMNS` separated by tabs; the reason as the label if it is rejected."""
+        familiarity = "" if self.familiarity is None else f"{self.familiarity:.2f}"
+        cells = (in_words(self.name), f"{self.score:.2f}", f"{self.probability:.0%}", familiarity, str(path))
         return "\t".join(map(in_one_cell, cells))
+
+
+def reason(
+    probability: float, familiarity: float | None, *, reject_below: float, familiar_from: float | None
+) -> str | None:
+    """Return why an image gets no label; None if it gets one.
+
+    Parameters
+    ----------
+    reject_below : smallest probability of a label that is not rejected.
+    familiar_from : smallest familiarity of an image that is not rejected; None: of any.
+    """
+    if familiar_from is not None and familiarity is not None and familiarity < familiar_from:
+        return UNFAMILIAR
+    return UNSURE if probability < reject_below else None
+
+
+def labelled(
+    labels: Sequence[str],
+    scores: np.ndarray,
+    probabilities: np.ndarray,
+    familiarity: float | None,
+    *,
+    reject_below: float,
+    familiar_from: float | None,
+) -> Labelled:
+    """Return the result of one image; `reason` says for the last two arguments what they reject.
+
+    Parameters
+    ----------
+    scores, probabilities : (k,) float32 in the order of `labels`.
+    """
+    best = int(scores.argmax())
+    probability = float(probabilities[best])
+    rejected = reason(probability, familiarity, reject_below=reject_below, familiar_from=familiar_from)
+    return Labelled(
+        None if rejected else labels[best],
+        float(scores[best]),
+        probability,
+        dict(zip(labels, scores.tolist(), strict=True)),
+        dict(zip(labels, probabilities.tolist(), strict=True)),
+        familiarity,
+        rejected,
+    )
 
 
 @dataclass(frozen=True)
@@ -80,14 +139,18 @@ def csv_file(path: Path) -> Iterator[Callable[[Path, Labelled], None]]:
         writer = csv.writer(text)
         writer.writerow(COLUMNS)
         yield lambda image, found: writer.writerow(
-            [found.label or UNSURE, f"{found.score:.6g}", f"{found.probability:.6g}", image]
+            [found.name, f"{found.score:.6g}", f"{found.probability:.6g}", _digits(found.familiarity), image]
         )
         text.flush()
         text.detach()
 
 
-def copy_into(folder: Path, path: Path, label: str | None) -> Path:
-    """Copy an image file into the subfolder of its label, or into `unsure`; return the copy.
+def _digits(number: float | None) -> str:
+    return "" if number is None else f"{number:.6g}"
+
+
+def copy_into(folder: Path, path: Path, name: str) -> Path:
+    """Copy an image file into the subfolder of its label, or of why it has none; return the copy.
 
     No file is overwritten: where another file has the name, the copy is called `NAME-2`, `NAME-3` and so on.
     A copy that an earlier call made is left as it is.
@@ -97,7 +160,6 @@ def copy_into(folder: Path, path: Path, label: str | None) -> Path:
     ImgclfError : the label cannot name a subfolder, the subfolder is a link out of `folder`, or the copy
         cannot be written.
     """
-    name = label or UNSURE
     if name in (".", "..") or set(name) & set("/\\\0"):
         raise ImgclfError(f"{folder}: the label {name!r} cannot name a folder; rename the label, train again")
     subfolder = folder / name

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from imgclf import ImgclfError, engines, features, files, svm
-from imgclf.classifier.model import TOLERANCE, Classifier, largest_relative_difference
+from imgclf.classifier import familiarity
+from imgclf.classifier.model import TOLERANCE, Classifier, Outputs, largest_difference
+from imgclf.features import inference
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,19 @@ class Verification:
 
 
 def verify(path: Path, pixels: np.ndarray) -> Verification:
-    """Compare the scores of a classifier in OpenVINO, in ONNX Runtime, and in the training code.
+    """Compare the outputs of a classifier in OpenVINO, in ONNX Runtime, and in the training code.
 
-    The training code (the network, then `svm.Head` in numpy) scores the same images if the network and the
-    head that the classifier was exported from are in its folder still. For the self-test images, the training
-    code's scores are in the classifier itself. It makes no difference how the head was trained (parameter
-    `classifier`).
+    The outputs are scores and familiarity. The training code (the network, then numpy) scores the same images
+    if the network and the last layer that the classifier was exported from are in its folder still. For the
+    self-test images, the training code's outputs are in the classifier itself. It makes no difference how the
+    last layer was trained (parameter `classifier`).
 
     Parameters
     ----------
     pixels : (n, S, S, 3) uint8, RGB; images that `Preprocessing.apply` returned.
     """
     runtimes = {name: Classifier.load(path, engine=name) for name in engines.ENGINES}
-    scores = {name: runtime.scores(pixels)[0] for name, runtime in runtimes.items()}
+    found = {name: runtime.outputs(pixels) for name, runtime in runtimes.items()}
     checks = [
         Check(
             f"{name} and the training code's self-test",
@@ -72,11 +74,15 @@ def verify(path: Path, pixels: np.ndarray) -> Verification:
         )
         for name, runtime in runtimes.items()
     ]
+    # The file is f32 in both runtimes even if the training code computed in bf16; one in int8 is int8.
+    precision = runtimes["openvino"].self_test.precision
+    allowed = TOLERANCE["int8" if precision == "int8" else "f32"]
     checks.append(
         Check(
             " and ".join(engines.ENGINES),
             len(pixels),
-            largest_relative_difference(scores["openvino"], scores["onnxruntime"]),
+            largest_difference(found["openvino"], found["onnxruntime"]),
+            allowed,
         )
     )
     network = _network_beside(path, runtimes["openvino"].metadata)
@@ -88,17 +94,25 @@ def verify(path: Path, pixels: np.ndarray) -> Verification:
             f"not compared: the training code, since {missing} is not beside {path.name} any more; "
             "only its scores of the self-test images were compared (above)",
         )
-    trained = svm.read(head).scores(features.extract(network, pixels))
+    trained = _outputs(svm.read(head), features.extract(network, pixels), path.with_name(files.FAMILIARITY))
     checks += [
-        Check(f"{name} and the training code", len(pixels), largest_relative_difference(found, trained))
-        for name, found in scores.items()
+        Check(f"{name} and the training code", len(pixels), largest_difference(outputs, trained), allowed)
+        for name, outputs in found.items()
     ]
     return Verification(tuple(checks))
 
 
+def _outputs(head: svm.Head, matrix: np.ndarray, path: Path) -> Outputs:
+    """Return what the training code computes; older versions wrote no file at `path`."""
+    probabilities = head.probabilities(matrix)
+    compared = familiarity.read(path).of(matrix, probabilities) if path.exists() else None
+    return Outputs(head.scores(matrix), probabilities, compared)
+
+
 def _network_beside(path: Path, metadata: dict[str, Any]) -> Path | None:
     """Return the network that a classifier was exported from, if it is in the same folder."""
-    beside = (path.with_name(name) for name in (files.FIXED_NETWORK, files.REFINED_NETWORK))
+    networks = [path.with_name(name) for name in (files.FIXED_NETWORK, files.REFINED_NETWORK)]
+    beside = [*networks, *map(inference.quantized_file, networks)]
     return next(
         (
             network

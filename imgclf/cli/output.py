@@ -38,14 +38,15 @@ def result_options(command: Command) -> Command:
             "--csv",
             "csv_path",
             type=click.Path(path_type=Path, dir_okay=False),
-            help="Also write label, score, probability and path of each image to this file.",
+            help="Also write label, score, probability, familiarity and path of each image to this file.",
         ),
         click.option("--replace", is_flag=True, help="Overwrite an existing CSV file."),
         click.option(
             "--sort-into",
             type=click.Path(path_type=Path, file_okay=False),
             metavar="FOLDER",
-            help='Also copy each image into a subfolder of its label, or "unsure". Overwrites no file.',
+            help="Also copy each image into a subfolder of its label, or of why it has none: unsure or "
+            "unfamiliar. Overwrites no file.",
         ),
     )
     for option in reversed(options):
@@ -90,7 +91,7 @@ def print_results(
             if add_row:
                 add_row(path, result)
             if sort_into:
-                copy_into(sort_into, path, result.label)
+                copy_into(sort_into, path, result.name)
         if left_out:
             counts = [f"{number} x {kinds.named(suffix)}" for suffix, number in left_out.most_common(5)]
             click.echo(in_one_cell(f"left out: {', '.join(counts)}; no images that are read"), err=True)

@@ -70,7 +70,9 @@ def translate(model: onnx.ModelProto, name: str) -> NetworkSpec:
     graph = model.graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     weights |= {node.output[0]: _constant(node) for node in graph.node if node.op_type == "Constant"}
-    nodes = [node for node in graph.node if node.op_type != "Constant"]
+    casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] in weights]
+    weights |= {node.output[0]: weights[node.input[0]] for node in casts}  # the worker casts all to float32
+    nodes = [node for node in graph.node if node.op_type != "Constant" and node not in casts]
     if unsupported := sorted({node.op_type for node in nodes} - layers.OPERATORS.keys()):
         raise ImgclfError(
             f"{name}: uses {', '.join(unsupported)}, which engine='cntk' does not support; "

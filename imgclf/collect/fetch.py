@@ -4,39 +4,42 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Semaphore
+from typing import TYPE_CHECKING
 
 from joblib import cpu_count
 
 from imgclf import ImgclfError, files
+from imgclf.collect import demo, folder_source
+from imgclf.collect.demo import processes
+from imgclf.collect.downloader import Downloader, Response
+from imgclf.collect.failures import Failures, failure_key, is_refused
 from imgclf.collect.manifest import Entry, with_names
+from imgclf.collect.schedule import Schedule, host
 from imgclf.data import test_list
+from imgclf.data.confinement import is_plain
 from imgclf.data.folders import is_system
 from imgclf.data.journal import Journal
-from imgclf.downloads import (
-    NOT_TRIED,
-    PERMANENT,
-    TRANSIENT,
-    UNREACHABLE,
-    Downloader,
-    DownloadError,
-    Response,
-    check_status,
-)
+from imgclf.downloads import NOT_TRIED, TRANSIENT, UNREACHABLE, DownloadError, check_status
 from imgclf.images import decoding
+from imgclf.images.jpeg_segments import MAX_SCANS, has_more_scans
 from imgclf.parameters import PARAMETERS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 THREADS = 16  # more than cores: they wait for servers
 IMAGE_SECONDS = 90  # for one image, with all attempts
 MAX_BYTES = 50_000_000
 MAX_CONSECUTIVE_UNREACHABLE = 100  # so many in a row: the network is down, not the servers
-
-FAILURES = "fetch_failures.tsv"
-FailureKey = tuple[str, str, str]  # label, source, sha256
+CONFLICT = "conflict"  # a kind of DownloadError: the image would take the name of another
+DEMO = "demo:"
+LOCAL = (DEMO, folder_source.SCHEME)  # sources without a server
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,14 @@ class FetchResult:
         )
         return "\n".join([counts, *self.notes])
 
+    def table(self) -> "pd.DataFrame":
+        """Return how many images failed for each reason and host, the most frequent first."""
+        import pandas as pd
+
+        counts = Counter((failure.reason, host(failure.entry.source)) for failure in self.failures)
+        rows = [(*names, count) for names, count in counts.most_common()]
+        return pd.DataFrame(rows, columns=["reason", "host", "images"])
+
 
 @dataclass(frozen=True)
 class _Run:
@@ -74,6 +85,9 @@ class _Run:
     folder: Path
     max_image_side: int
     downloader: Downloader
+    failures: Failures
+    search_folder: Path | None
+    rendered: Callable[[str], demo.Response]
     # Bounds memory: no more images are decoded at once than there are cores.
     cores: Semaphore = field(default_factory=lambda: Semaphore(cpu_count()))
 
@@ -85,12 +99,15 @@ def fetch_images(
     max_images: int = 0,
     max_image_side: int = 1000,
     threads: int = THREADS,
+    private_addresses: bool = False,
+    search_folder: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FetchResult:
     """Fetch missing images into `folder/LABEL/`. Failures are reported and don't stop the others.
 
     An image is present if its label's folder has a file of its stem with any image suffix. The content
-    decides the suffix. Permanent failures are recorded in `proc/NAME/fetch_failures.tsv` and not retried.
+    decides the suffix. Permanent failures are recorded in `proc/NAME/fetch_failures.tsv`, as they come, and
+    not retried. So a run that is killed at any time continues with the next call.
 
     Parameters
     ----------
@@ -98,42 +115,67 @@ def fetch_images(
     folder : `images/NAME`.
     max_images : at most so many of the entries, evenly over the labels; 0 = all.
     max_image_side : larger images are downscaled to this, pixels, and stored as JPEG; 0 = never.
-    threads : number of concurrent downloads.
+    threads : number of concurrent downloads, of them `schedule.PER_HOST` at most from one host.
+    private_addresses : whether images may come from this machine and its own network, see
+        `downloads.is_public`.
+    search_folder : where sources such as "folder:dotted/1.jpg" are copied from; None: they fail.
     progress : called after each image with the number of selected entries that are done.
 
     Raises
     ------
-    ImgclfError : no server can be reached, or the folder cannot be written to. Fetched images stay.
+    ImgclfError : no server can be reached; no image is there, mostly because of `private_addresses`; or the
+        folder cannot be written to. Fetched images stay.
     """
     listed = with_names(entries)
     selected = _select(listed, max_images)
     on_disk = stored(folder, {entry.label for entry in listed})
     missing = [entry for entry in selected if key(entry) not in on_disk]
-    known = _read_failures(folder)
-    problems = {
-        entry: DownloadError(known[_failure_key(entry)]) for entry in missing if _failure_key(entry) in known
-    }
+    recorded = Failures(folder)
+    problems = _known(recorded, missing, private_addresses)
     pending = [entry for entry in missing if entry not in problems]
     present = len(selected) - len(missing)
     report = progress or (lambda done: None)
     if skipped := len(selected) - len(pending):
         report(skipped)
     threads = max(1, threads)
-    connections = min(threads, sum(not entry.source.startswith("demo:") for entry in pending))
-    with Downloader(
-        connections, max_bytes=MAX_BYTES, seconds=IMAGE_SECONDS, purpose="fetches a list of images"
-    ) as web:
-        problems |= _fetch_all(
-            _Run(folder, max_image_side, web), pending, threads, lambda done: report(skipped + done)
-        )
+    with (
+        Downloader(
+            min(threads, sum(not entry.source.startswith(LOCAL) for entry in pending)),
+            max_bytes=MAX_BYTES,
+            seconds=IMAGE_SECONDS,
+            purpose="fetches a list of images",
+            private_addresses=private_addresses,
+        ) as web,
+        processes.responses(sum(entry.source.startswith(DEMO) for entry in pending)) as rendered,
+    ):
+        run = _Run(folder, max_image_side, web, recorded, search_folder, rendered)
+        problems |= _fetch_all(run, pending, threads, lambda done: report(skipped + done))
     fetched = len(missing) - len(problems)
-    if not web.has_response:
+    if web.responses:
+        recorded.add_unreachable()
+    else:
         _raise_if_offline(problems, present + fetched)
-    failures_file = _record_failures(folder, known, problems, web.has_response)
-    failures = tuple(Failure(entry, problems[entry].reason) for entry in selected if entry in problems)
-    beyond = sum(key(entry) in on_disk for entry in set(listed) - set(selected))
-    notes = _notes(max_images, max_image_side, listed=len(listed), beyond=beyond, present=present)
-    return FetchResult(len(selected), present, fetched, failures, failures_file, notes)
+    _raise_if_refused(problems, present + fetched)
+    is_recorded = any(failure_key(entry) in recorded.known for entry in problems)
+    beyond = sum(key(entry) in on_disk for entry in set(listed) - set(selected)) if max_images else 0
+    return FetchResult(
+        len(selected),
+        present,
+        fetched,
+        tuple(Failure(entry, problems[entry].reason) for entry in selected if entry in problems),
+        files.display_path(recorded.path) if is_recorded else "",
+        _notes(max_images, max_image_side, listed=len(listed), beyond=beyond, present=present),
+    )
+
+
+def _known(recorded: Failures, missing: list[Entry], private_addresses: bool) -> dict[Entry, DownloadError]:
+    """The errors of earlier runs, except those that `private_addresses` lifts."""
+    reasons = {entry: recorded.known.get(failure_key(entry)) for entry in missing}
+    return {
+        entry: DownloadError(reason)
+        for entry, reason in reasons.items()
+        if reason is not None and not (private_addresses and is_refused(reason))
+    }
 
 
 def _notes(
@@ -160,8 +202,8 @@ def is_incomplete(entries: Iterable[Entry], folder: Path, *, max_images: int = 0
     """Whether an image is neither in the folder nor a permanent failure, so that a retry may fetch it."""
     selected = _select(with_names(entries), max_images)
     on_disk = stored(folder, {entry.label for entry in selected})
-    known = _read_failures(folder)
-    return any(key(entry) not in on_disk and _failure_key(entry) not in known for entry in selected)
+    known = Failures(folder).known
+    return any(key(entry) not in on_disk and failure_key(entry) not in known for entry in selected)
 
 
 def _select(entries: list[Entry], max_images: int) -> list[Entry]:
@@ -240,28 +282,52 @@ def _fetch_all(
     run: _Run, entries: list[Entry], threads: int, report: Callable[[int], None]
 ) -> dict[Entry, DownloadError]:
     """Fetch in parallel; return the error of each entry that failed."""
-    problems, unreachable = {}, 0
-    pool = ThreadPoolExecutor(threads)
-    try:
-        futures = {pool.submit(_fetch_one, run, entry): entry for entry in entries}
-        for done, future in enumerate(as_completed(futures), 1):
-            if problem := future.result():
-                problems[futures[future]] = problem
+    problems: dict[Entry, DownloadError] = {}
+    unreachable = done = 0
+    with closing(_outcomes(run, entries, threads)) as outcomes:
+        for problem, failed in outcomes:
+            problems |= failed
+            run.failures.add(failed, responses=run.downloader.responses)
+            done += len(failed) or 1  # others may have been given up with it
             report(done)
-            unreachable = _consecutive_unreachable(unreachable, problem)
-    finally:
-        run.downloader.stop()  # before the pool waits for its threads
-        pool.shutdown(cancel_futures=True)
+            unreachable = _consecutive_unreachable(unreachable, problem, run)
     return problems
 
 
-def _consecutive_unreachable(before: int, problem: DownloadError | None) -> int:
-    """Number of URLs in a row whose server was unreachable; too many end the run."""
+def _outcomes(
+    run: _Run, entries: list[Entry], threads: int
+) -> Generator[tuple[DownloadError | None, dict[Entry, DownloadError]]]:
+    """Yield the error of each entry as it is done, None if it was fetched, and all entries that failed by it.
+
+    No more entries are with the threads than there are threads, so the others take no memory.
+    """
+    schedule, pool = Schedule(entries), ThreadPoolExecutor(threads)
+    running: dict[Future[DownloadError | None], Entry] = {}
+    try:
+        while True:
+            while len(running) < threads and (entry := schedule.take()):
+                running[pool.submit(_fetch_one, run, entry)] = entry
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                entry, problem = running.pop(future), future.result()
+                failed = {entry: problem} if problem else {}
+                yield problem, failed | schedule.done(entry, problem)
+    finally:
+        run.downloader.stop()  # before the pool waits for its threads
+        pool.shutdown(cancel_futures=True)
+
+
+def _consecutive_unreachable(before: int, problem: DownloadError | None, run: _Run) -> int:
+    """Number of URLs in a row whose server was unreachable; too many end the run if the network is down."""
     if problem is None or problem.kind not in (UNREACHABLE, NOT_TRIED):
         return 0
     if problem.kind == NOT_TRIED:
         return before
     if before + 1 == MAX_CONSECUTIVE_UNREACHABLE:
+        if run.downloader.is_online():
+            run.failures.add_unreachable()
+            return 0
         raise ImgclfError(
             f"{before + 1} URLs in a row could not be reached (the last: {problem.reason}); "
             "check the network or proxy and run again, fetched images stay"
@@ -271,6 +337,8 @@ def _consecutive_unreachable(before: int, problem: DownloadError | None) -> int:
 
 def _fetch_one(run: _Run, entry: Entry) -> DownloadError | None:
     """Fetch, validate and store one image; return the error if that failed."""
+    if not is_plain(f"{entry.label}/{entry.stem}"):  # no manifest has such a name
+        return DownloadError("its label or file name leads out of the folder")
     try:
         response = _response(run, entry.source)
         with run.cores:
@@ -280,21 +348,30 @@ def _fetch_one(run: _Run, entry: Entry) -> DownloadError | None:
         return DownloadError(problem.reason, problem.kind)
     target = run.folder / entry.label / (entry.stem + suffix)
     if target.exists():
-        return DownloadError("a relabelled image has the same file name; rename that one", TRANSIENT)
+        return DownloadError("a relabelled image has the same file name; rename that one", CONFLICT)
     with files.replace_file(target) as file:
         file.write(content)
     return None
 
 
 def _response(run: _Run, source: str) -> Response:
-    if not source.startswith("demo:"):
+    if not source.startswith(LOCAL):
         return run.downloader.get(source)
-    from imgclf.collect import demo  # imported only where the demo set is fetched
-
-    with run.cores:  # rendering is work, not waiting
-        response = demo.response(source)
+    if source.startswith(folder_source.SCHEME):
+        return _copied(run, source)
+    response = run.rendered(source)
     check_status(response.status)
     return Response(response.body, response.content_type)
+
+
+def _copied(run: _Run, source: str) -> Response:
+    """The content of a file below the folder that was searched. A later run may name another folder."""
+    if not run.search_folder:
+        raise DownloadError("a file of a folder that a search found; run 08_own_images again", TRANSIENT)
+    try:
+        return Response(folder_source.read(source, run.search_folder))
+    except ImgclfError as error:
+        raise DownloadError(str(error), TRANSIENT) from error
 
 
 def _validated(entry: Entry, response: Response, max_image_side: int) -> tuple[bytes, str]:
@@ -307,6 +384,8 @@ def _validated(entry: Entry, response: Response, max_image_side: int) -> tuple[b
     body = response.body
     if not body:
         raise DownloadError("the response is empty")
+    if has_more_scans(body, MAX_SCANS):
+        raise DownloadError(f"a JPEG of more than {MAX_SCANS} scans, which would take minutes to decode")
     try:
         pixels = decoding.decode(body, entry.file_name, side=max_image_side or None)
     except ImgclfError as error:
@@ -340,33 +419,10 @@ def _raise_if_offline(problems: dict[Entry, DownloadError], present: int) -> Non
         )
 
 
-def _failure_key(entry: Entry) -> FailureKey:
-    """The identity of a recorded failure: an entry that was corrected in the manifest is retried."""
-    return entry.label, entry.source, entry.sha256
-
-
-def _read_failures(folder: Path) -> dict[FailureKey, str]:
-    """Reason of each recorded failure."""
-    rows = [line.split("\t") for line in files.read_text(files.proc_dir(folder.name) / FAILURES).split("\n")]
-    return {(row[0], row[1], row[2]): row[3] for row in rows if len(row) == 4}
-
-
-def _record_failures(
-    folder: Path, known: dict[FailureKey, str], problems: dict[Entry, DownloadError], has_response: bool
-) -> str:
-    """Record permanent failures; return the file that lists them, "" if none of `problems` is permanent.
-
-    An unreachable server is a permanent failure only if others answered: otherwise our own network is down.
-    """
-    kinds = (PERMANENT, UNREACHABLE, NOT_TRIED) if has_response else (PERMANENT,)
-    permanent = {
-        _failure_key(entry): " ".join(problem.reason.split())
-        for entry, problem in problems.items()
-        if problem.kind in kinds
-    }
-    path = files.proc_dir(folder.name) / FAILURES
-    if not permanent.keys() <= known.keys():
-        head = "# URLs that failed permanently; later runs skip them. Delete this file to retry them.\n"
-        rows = (known | permanent).items()
-        files.write_text(path, head + "".join("\t".join((*row, reason)) + "\n" for row, reason in rows))
-    return files.display_path(path) if permanent else ""
+def _raise_if_refused(problems: dict[Entry, DownloadError], present: int) -> None:
+    """Raise one error if no image is there, mostly because of the addresses in the list."""
+    refused = [problem for problem in problems.values() if is_refused(problem.reason)]
+    if not present and len(refused) > len(problems) / 2:
+        raise ImgclfError(
+            f"none of the {len(problems)} images could be fetched: {refused[0].reason}, if you trust the list"
+        )

@@ -5,20 +5,26 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from posixpath import splitext
 from urllib.parse import unquote, urlsplit
 
 from imgclf import ImgclfError, files
 from imgclf.data import folders
+from imgclf.data.confinement import is_plain
 from imgclf.data.label_names import RESERVED, label_fault
+from imgclf.data.labels import UNLABELLED
 from imgclf.images.decoding import SUFFIXES
 
-MANIFESTS = files.shipped("data_manifest")
+FOLDER = "data_manifest"
+MANIFESTS = files.shipped(FOLDER)
 COLUMNS = ("label", "source", "sha256", "bytes", "split")
-SCHEMES = ("http", "https", "demo")
+ORIGIN = ("licence", "author", "title", "page", "query")  # written if an image has one of them
+SCHEMES = ("http", "https", "demo", "folder")
 SPLITS = ("train", "validation", "test", "")
 # File systems allow names of 255 bytes; the rest is for a number, a suffix and the name while writing.
 STEM_BYTES = 120
+MOST_LETTERS = 500  # of a text such as the author
 
 
 @dataclass(frozen=True)
@@ -26,24 +32,35 @@ class Entry:
     """One image of a manifest."""
 
     label: str
-    source: str  # http://, https:// or demo:
+    source: str  # http://, https://, demo: or folder:
     sha256: str = ""  # 64 hexadecimal digits, or "" if unknown
     bytes: int = 0  # 0 if unknown
     split: str = ""  # train, validation, test, or "" if the manifest does not say
     file_name: str = ""  # without folder; the content decides the suffix of the stored file
+    licence: str = ""  # such as "CC BY-SA 4.0"; "" if unknown
+    author: str = ""
+    title: str = ""
+    page: str = ""  # URL of the web page that shows the image
+    query: str = ""  # by which a search found it; several are joined by " | "
 
     @property
     def stem(self) -> str:
         """The file name without its image suffix, if it has one."""
-        name = PurePosixPath(self.file_name)
-        return name.stem if name.suffix.lower() in SUFFIXES else self.file_name
+        stem, suffix = splitext(self.file_name)
+        return stem if suffix.lower() in SUFFIXES else self.file_name
+
+
+def own(dataset_name: str) -> Path:
+    """Path of a data set's manifest in the data folder, as a search writes it; it may not exist."""
+    return files.data_dir() / FOLDER / f"{dataset_name}.tsv"
 
 
 def find(dataset_name: str) -> Path | None:
-    """Path of the manifest that comes with imgclf for this data set, if there is one."""
-    path = MANIFESTS / f"{dataset_name}.tsv"
-    is_file_name = not re.search(r"[/\\\0]", dataset_name)
-    return path if is_file_name and path.is_file() else None
+    """Path of a data set's manifest, if there is one: its own, or else the one that comes with imgclf."""
+    if re.search(r"[/\\\0]", dataset_name):
+        return None
+    paths = own(dataset_name), MANIFESTS / f"{dataset_name}.tsv"
+    return next((path for path in paths if path.is_file()), None)
 
 
 def entries_of(dataset_name: str, images_dir: str = "") -> list[Entry]:
@@ -56,7 +73,7 @@ def entries_of(dataset_name: str, images_dir: str = "") -> list[Entry]:
     path = None if images_dir else find(dataset_name)
     folder = files.data_dir() / "images" / dataset_name
     if not path and not images_dir and not folder.is_dir():
-        known = sorted(known.stem for known in MANIFESTS.glob("*.tsv"))
+        known = sorted({known.stem for place in (MANIFESTS, own("").parent) for known in place.glob("*.tsv")})
         raise ImgclfError(
             f"dataset_name='{dataset_name}': neither a manifest ({', '.join(known)}) nor a folder {folder}"
             f"{folders.nearest(folder, also=known)}; "
@@ -65,12 +82,21 @@ def entries_of(dataset_name: str, images_dir: str = "") -> list[Entry]:
     return read(path) if path else []
 
 
+def one_line(text: str) -> str:
+    """`text` as one line without control characters, of at most `MOST_LETTERS` letters."""
+    text = text[: 4 * MOST_LETTERS]
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(text.split())[:MOST_LETTERS].rstrip()
+
+
 def read(path: Path) -> list[Entry]:
     """The images of a manifest, in its order.
 
     A manifest is a TSV file in UTF-8. Its header names the columns: `label`, `source` (or `url`) and,
-    optionally, `sha256`, `bytes`, `split`, `file_name`; others are ignored. Without a header it has the
-    two columns of the tutorial's list, label and URL, and the tutorial's file names, `<k>.jpg`.
+    optionally, `sha256`, `bytes`, `split`, `file_name`, `licence`, `author`, `title`, `page`, `query`; others
+    are ignored. Without a header it has the two columns of the tutorial's list, label and URL, and the
+    tutorial's file names, `<k>.jpg`. The label "unlabelled" is that of images without one.
 
     Raises
     ------
@@ -88,7 +114,8 @@ def write(path: Path, entries: Iterable[Entry]) -> None:
     """
     entries = with_names(entries)
     derived = with_names(replace(entry, file_name="") for entry in entries)
-    columns = COLUMNS if entries == derived else (*COLUMNS, "file_name")
+    has_origin = any(getattr(entry, column) for entry in entries for column in ORIGIN)
+    columns = [*COLUMNS, *([] if entries == derived else ["file_name"]), *(ORIGIN if has_origin else ())]
     rows = [[str(getattr(entry, column) or "") for column in columns] for entry in entries]
     text = "".join("\t".join(row) + "\n" for row in [columns, *rows])
     changed = [old for old, new in zip(entries, _parse(text, path.name), strict=True) if old != new]
@@ -137,8 +164,10 @@ def _last_segment(source: str) -> str:
 def _safe_name(name: str, *, max_bytes: int = STEM_BYTES) -> str:
     """`name` made valid on every file system, its stem at most `max_bytes` long; "image" if that is empty."""
     name = re.sub(r'[<>:"/\\|?*]', "_", unicodedata.normalize("NFC", name))
-    name = "".join(letter if letter.isprintable() else "_" for letter in name).strip(" .")
-    suffix = PurePosixPath(name).suffix
+    if not name.isprintable():
+        name = "".join(letter if letter.isprintable() else "_" for letter in name)
+    name = name.strip(" .")
+    suffix = splitext(name)[1]
     suffix = suffix if suffix.lower() in SUFFIXES else ""
     stem = name.removesuffix(suffix).encode()[:max_bytes].decode(errors="ignore").strip(" .") or "image"
     return ("_" if re.fullmatch(RESERVED, stem, re.IGNORECASE) else "") + stem + suffix
@@ -197,6 +226,7 @@ def _entry(cells: dict[str, str]) -> Entry:
         int(cells.get("bytes") or 0),
         cells.get("split", "").lower(),
         cells.get("file_name", ""),
+        *(one_line(cells.get(column, "")) for column in ORIGIN),
     )
 
 
@@ -223,9 +253,9 @@ def _faults(cells: list[tuple[int, dict[str, str]]]) -> Iterator[tuple[int, str]
 def _line_faults(cells: dict[str, str]) -> Iterator[str]:
     """Errors of a line by itself, with what to do."""
     label, sha256, split = cells["label"], cells.get("sha256", ""), cells.get("split", "")
-    if fault := label_fault(label):
+    if label != UNLABELLED and (fault := label_fault(label)):
         yield f"label {label!r} {fault}"
-    yield from _source_faults(cells["source"])
+    yield from source_faults(cells["source"])
     if not re.fullmatch(r"([0-9a-f]{64})?", sha256, re.IGNORECASE):
         yield f"sha256 {sha256!r} is not 64 hexadecimal digits; correct it or leave it empty"
     if not re.fullmatch(r"[0-9]{0,15}", cells.get("bytes", "")):
@@ -237,7 +267,8 @@ def _line_faults(cells: dict[str, str]) -> Iterator[str]:
         yield f"file_name {file_name!r} is not valid on every file system; change it or leave it empty"
 
 
-def _source_faults(source: str) -> Iterator[str]:
+def source_faults(source: str) -> Iterator[str]:
+    """What is wrong with a source, with what to do; nothing if it is valid."""
     if not source:
         yield "the source is empty; write the URL of the image"
     try:
@@ -246,9 +277,11 @@ def _source_faults(source: str) -> Iterator[str]:
         yield f"source {source!r} is not a valid URL; correct it"
         return
     if parts.scheme not in SCHEMES:
-        yield f"source {source!r} does not begin with http://, https:// or demo:; correct it"
-    if parts.scheme != "demo" and not parts.netloc:
+        yield f"source {source!r} does not begin with http://, https://, demo: or folder:; correct it"
+    if parts.scheme in ("http", "https") and not parts.netloc:
         yield f"source {source!r} has no host name; write it after http://"
+    if parts.scheme == "folder" and not is_plain(unquote(source.removeprefix("folder:"))):
+        yield f"source {source!r} does not stay below its folder; write folder:NAME/NAME.jpg"
     if re.search(r"[\x00-\x1f\x7f]", source):
         yield f"source {source!r} has a control character; remove it"
 

@@ -4,34 +4,41 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from imgclf.data.dataset import COPY, LEFT_OUT, Dataset, DuplicatePair, Image
+from imgclf.data.dataset import COPY, LEFT_OUT, NO_LABEL, UNLABELLED, Dataset, DuplicatePair, Image
+
+USABLE = ("", NO_LABEL)  # reasons of images whose duplicates count
 
 
 def largest_first(images: Iterable[Image]) -> list[Image]:
-    """Return images by falling number of pixels; of duplicates the first one is kept."""
-    return sorted(images, key=lambda image: (-image.width * image.height, image.path))
+    """Return images by falling number of pixels, those without a label last; the first duplicate is kept."""
+    return sorted(images, key=lambda i: (i.label == UNLABELLED, -i.width * i.height, i.path))
 
 
 def exclude_duplicates(dataset: Dataset, near: Iterable[tuple[str, str]]) -> Dataset:
     """Return the data set with its pairs of duplicates; within a label, all copies but one are excluded.
 
-    So are all near-duplicates but the largest, if `dataset.near_duplicates` is "left out".
+    So are all near-duplicates but the largest, if `dataset.near_duplicates` is "left out". Images without a
+    label have pairs with each other and with the others.
 
     Parameters
     ----------
     near : pairs of near-duplicates, by the sha256 of their contents.
     """
     plain = [
-        replace(image, excluded="") if image.excluded.startswith(COPY) else image for image in dataset.files
+        replace(image, excluded=NO_LABEL if image.label == UNLABELLED else "")
+        if image.excluded.startswith(COPY)
+        else image
+        for image in dataset.files
     ]
-    pairs = _pairs([image for image in plain if not image.excluded], near)
+    pairs = _pairs([image for image in plain if image.excluded in USABLE], near)
     reasons: dict[str, str] = {}
     for pair in pairs:
         is_left_out = pair.is_exact or dataset.near_duplicates == LEFT_OUT
-        if is_left_out and not pair.disagree and pair.kept.path not in reasons:
+        if is_left_out and pair.kept.label == pair.other.label and pair.kept.path not in reasons:
             reasons.setdefault(pair.other.path, f"{COPY[0] if pair.is_exact else COPY[1]}{pair.kept.path}")
     files = tuple(
-        replace(i, excluded=reasons[i.path]) if i.path in reasons and not i.excluded else i for i in plain
+        replace(i, excluded=reasons[i.path]) if i.path in reasons and i.excluded in USABLE else i
+        for i in plain
     )
     return replace(dataset, files=files, duplicates=pairs)
 

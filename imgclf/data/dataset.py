@@ -3,26 +3,29 @@
 import hashlib
 import os
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from imgclf import ImgclfError, files, first_few
 from imgclf.data import folders, tables
 from imgclf.data.journal import Journal
-from imgclf.data.layout import UNLABELLED as UNLABELLED
-from imgclf.data.layout import Layout, doubts, role
+from imgclf.data.labels import NONE, labels_of
+from imgclf.data.labels import UNLABELLED as UNLABELLED
+from imgclf.data.layout import Layout, doubts, other_things_note, role
 from imgclf.images import decoding
 from imgclf.images import kinds as file_kinds
 from imgclf.images.depth import OWN_RANGE
 
-T = TypeVar("T")
+NUMBERS = {"width": int, "height": int, "shadows": int, "highlights": int, "sharpness": float}  # of `Image`
 TABLES = ("images.tsv", "images.json")  # the files of `write`
+PARTS = "scan"  # the folder of parts of a scan that has not ended, see `scan_cache`
 NO_LABEL = "no label yet"  # the reason why later stages skip them
 DUPLICATES = "twins"  # the key of the pairs of duplicates in images.json, as version 0.1.0 wrote it
 METADATA_KINDS = {
@@ -36,8 +39,10 @@ METADATA_KINDS = {
     DUPLICATES: list[list[str]],
 }
 BY_HAND = "excluded by hand"
+IMPORT = "import labels from a file: imgclf labels import FILE --add-labels"
 COPY = ("duplicate of ", "near-duplicate of ")
 AS_NEAR = "as near-duplicates"
+NOT_MEASURED = -1  # of an image that cannot be decoded, or that an earlier version scanned
 TOGETHER, LEFT_OUT, IGNORED = "together", "left out", "ignored"  # values of the parameter near_duplicates
 
 OF_0_1_0 = {"near_duplicates": LEFT_OUT, "layout": {}}  # what version 0.1.0 did, and did not store
@@ -56,6 +61,10 @@ class Image:
     group: str = ""  # the folders between LABEL and the file
     excluded: str = ""  # the reason why later stages skip it; empty if they use it
     depth: str = ""  # by what its samples were scaled to 8 bits, see `images.depth`; empty if they have 8
+    # Of no weight when images are compared: a list of an earlier version has none of them.
+    shadows: int = field(default=NOT_MEASURED, compare=False)  # first percentile of the grey levels, 0 to 255
+    highlights: int = field(default=NOT_MEASURED, compare=False)  # the 99th
+    sharpness: float = field(default=NOT_MEASURED, compare=False)  # see `images.quality`
 
     @property
     def pixels_key(self) -> str:
@@ -83,7 +92,7 @@ class DuplicatePair:
     @property
     def disagree(self) -> bool:
         """Whether the two have different labels, so that one of them is wrong."""
-        return self.kept.label != self.other.label
+        return self.kept.label != self.other.label and UNLABELLED not in (self.kept.label, self.other.label)
 
 
 @dataclass(frozen=True)
@@ -129,9 +138,25 @@ class Dataset:
         return tuple(image for image in self.files if image.excluded == NO_LABEL)
 
     @property
+    def readable(self) -> tuple[Image, ...]:
+        """The images that later stages use, and those without a label."""
+        return tuple(image for image in self.files if image.excluded in ("", NO_LABEL))
+
+    @property
     def labels(self) -> list[str]:
         """The labels that have images, sorted."""
+        return sorted({label for image in self.images for label in labels_of(image)})
+
+    @property
+    def classes(self) -> list[str]:
+        """What a classifier learns, sorted: the labels, and `none_of_these` if it has images."""
         return sorted({image.label for image in self.images})
+
+    def labels_note(self) -> str:
+        """Return how many labels there are, and images of none of them."""
+        count = sum(image.label == NONE for image in self.images)
+        none = f", and {count:,} images of none of them" if count else ""
+        return f"{len(self.labels):,} label{'' if len(self.labels) == 1 else 's'}{none}"
 
     def file(self, image: Image) -> Path:
         """Return the path of an image file."""
@@ -176,7 +201,7 @@ class Dataset:
         return [
             f"{label} ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common()) or 'empty'})"
             for label, kinds in sorted(left.items())
-            if label not in (*self.labels, UNLABELLED)
+            if label not in (*self.classes, UNLABELLED)
         ]
 
     def losses(self) -> str:
@@ -221,7 +246,14 @@ class Dataset:
         doubtful = doubts((image.label, image.group) for image in self.images)
         unknown = ", ".join(self.unusable_labels())
         unknown = unknown and f"CAREFUL: the classifier will not know: {unknown}"
-        sentences = (str(self.layout), doubtful, self.disagreements(), self.losses(), unknown)
+        sentences = (
+            str(self.layout),
+            other_things_note(self.folder, self.layout),
+            doubtful,
+            self.disagreements(),
+            self.losses(),
+            unknown,
+        )
         return "\n".join(filter(None, sentences))
 
     def notes(self) -> str:
@@ -229,7 +261,7 @@ class Dataset:
         return "\n".join(filter(None, [self.other_files_note(), self.cautions()]))
 
     def __str__(self) -> str:
-        text = f"{self.name}: {len(self.images)} images in {len(self.labels)} labels"
+        text = f"{self.name}: {len(self.images)} images in {self.labels_note()}"
         text += f", {len(self.excluded)} excluded"
         if not self.unlabelled:
             return text
@@ -257,24 +289,6 @@ def _reason(image: Image) -> str:
     return BY_HAND if image.excluded == BY_HAND else "unreadable"
 
 
-def sample(images: Iterable[Image], *, per_label: int, most: int = 60) -> list[Image]:
-    """Return at most `per_label` images of each label, evenly spaced in the order of their paths.
-
-    Of many labels, fewer of each; of more than `most` labels, one of each of some, evenly spaced.
-    """
-    by_label: dict[str, list[Image]] = {}
-    for image in sorted(images, key=lambda image: image.path):
-        by_label.setdefault(image.label, []).append(image)
-    per_label = min(per_label, max(1, most // max(1, len(by_label))))
-    labels = _evenly_spaced(list(by_label.values()), most)
-    return [image for some in labels for image in _evenly_spaced(some, per_label)]
-
-
-def _evenly_spaced(items: list[T], most: int) -> list[T]:
-    count = min(most, len(items))
-    return [items[i * len(items) // count] for i in range(count)]
-
-
 def fingerprint(images: Iterable[Image]) -> str:
     """Return a hash of contents and labels, which does not depend on paths or order."""
     lines = sorted(f"{image.sha256} {image.label}" for image in images)
@@ -298,7 +312,7 @@ def check(dataset: Dataset, *, labelled: bool = True) -> None:
 
     Raises
     ------
-    ImgclfError : no readable image, or fewer than two labels with images.
+    ImgclfError : no readable image, or fewer than two labels with images, or than one beside `none_of_these`.
     """
     if dataset.unlabelled and not labelled:
         return
@@ -306,7 +320,7 @@ def check(dataset: Dataset, *, labelled: bool = True) -> None:
     if not dataset.images and dataset.unlabelled:
         raise ImgclfError(
             f"{dataset.folder}: none of the {len(dataset.unlabelled)} images has a label yet; "
-            f"label them in 01_prepare_data, or move them from {UNLABELLED}/ into a folder for each label"
+            f"label them in 01_prepare_data, or {IMPORT}"
         )
     if not dataset.images:
         reasons = Counter(image.excluded for image in dataset.excluded).most_common(3)
@@ -315,8 +329,13 @@ def check(dataset: Dataset, *, labelled: bool = True) -> None:
             f"{dataset.folder}: no usable images ({why}); "
             "put the images of each label into a folder of that name"
         )
-    if len(dataset.labels) < 2:
-        remedy = _inner_folder(dataset) or "add a folder for at least one more label"
+    if not dataset.labels:
+        raise ImgclfError(
+            f"{dataset.folder}: all {len(dataset.images)} images are in {NONE}/, and none has a label"
+            f"{f', {others} has none' if others else ''}; add a folder of images for each label"
+        )
+    if len(dataset.classes) < 2:
+        remedy = _inner_folder(dataset) or f"add a folder for at least one more label, or {IMPORT}"
         raise ImgclfError(
             f"{dataset.folder}: only the label '{dataset.labels[0]}' has images"
             f"{f', {others} has none' if others else ''}; {remedy}"
@@ -339,7 +358,8 @@ def _inner_folder(dataset: Dataset) -> str:
     )
 
 
-def _table(name: str, listed_in: Path | None = None) -> Path:
+def images_table(name: str, listed_in: Path | None = None) -> Path:
+    """Return the path of `images.tsv`."""
     return (listed_in or files.proc_dir(name)) / TABLES[0]
 
 
@@ -355,7 +375,7 @@ def write(dataset: Dataset) -> Path:
     The path of `images.tsv`.
     """
     rows = [asdict(image) for image in dataset.files]
-    tables.write(_table(dataset.name), rows, [column.name for column in fields(Image)])
+    tables.write(images_table(dataset.name), rows, [column.name for column in fields(Image)])
     files.write_json(
         _metadata(dataset.name),
         {
@@ -369,7 +389,8 @@ def write(dataset: Dataset) -> Path:
             DUPLICATES: [(pair.kept.path, pair.other.path) for pair in dataset.duplicates],
         },
     )
-    return _table(dataset.name)
+    shutil.rmtree(files.proc_dir(dataset.name) / PARTS, ignore_errors=True)
+    return images_table(dataset.name)
 
 
 def read(name: str, images_dir: str = "", *, listed_in: Path | None = None) -> Dataset:
@@ -384,7 +405,7 @@ def read(name: str, images_dir: str = "", *, listed_in: Path | None = None) -> D
     ImgclfError : `images.tsv` is missing, damaged or edited, or is of another folder than `images_dir`, or
         labels were changed since the scan, or too few images have a label yet.
     """
-    table, described = _table(name, listed_in), _metadata(name, listed_in)
+    table, described = images_table(name, listed_in), _metadata(name, listed_in)
     if not table.exists():
         meant = folders.nearest(files.proc_dir(name))
         raise ImgclfError(f"no list of the images of {name} yet ({table}){meant}; run 01_prepare_data first")
@@ -400,7 +421,7 @@ def read(name: str, images_dir: str = "", *, listed_in: Path | None = None) -> D
             f"labels of {name} were changed after 01_prepare_data scanned its images; "
             "run 01_prepare_data again"
         )
-    images = _read_images(table)
+    images = read_images(table)
     layout = Layout(**{key: tuple(folders) for key, folders in metadata["layout"].items()})
     image = {image.path: image for image in images}
     faults = (layout.fault(i.path, i.label, i.group) for i in images)
@@ -443,16 +464,6 @@ def is_current(dataset: Dataset, journal: Journal) -> bool:
     )
 
 
-def cached_images(name: str) -> dict[str, Image]:
-    """Return the images of the previous scan by sha256, a cache for the next one; empty without one.
-
-    A scan of version 0.1.0 is none: it did not scale samples of 12 bits, so that their hashes differ.
-    """
-    images = scanned_images(name)
-    is_cache = images and "depth" in tables.header(_table(name))
-    return {image.sha256: image for image in images} if is_cache else {}
-
-
 def scanned_images(name: str) -> tuple[Image, ...]:
     """Return the images of the last scan, also if labels were changed since; none without one.
 
@@ -460,7 +471,7 @@ def scanned_images(name: str) -> tuple[Image, ...]:
     ------
     ImgclfError : `images.tsv` is damaged.
     """
-    return _read_images(_table(name)) if _table(name).exists() else ()
+    return read_images(images_table(name)) if images_table(name).exists() else ()
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
@@ -470,7 +481,13 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         raise ImgclfError(f"{path}: missing or damaged; run 01_prepare_data again") from error
 
 
-def _read_images(table: Path) -> tuple[Image, ...]:
+def read_images(table: Path) -> tuple[Image, ...]:
+    """Return the images that `write` listed.
+
+    Raises
+    ------
+    ImgclfError : the table is damaged.
+    """
     try:
         return tuple(_image(row) for row in tables.read(table))
     except (TypeError, KeyError, ValueError) as error:
@@ -478,4 +495,4 @@ def _read_images(table: Path) -> tuple[Image, ...]:
 
 
 def _image(row: dict[str, Any]) -> Image:
-    return Image(**{**row, "width": int(row["width"]), "height": int(row["height"])})
+    return Image(**{**row, **{name: kind(row[name]) for name, kind in NUMBERS.items() if name in row}})

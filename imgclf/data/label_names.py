@@ -5,7 +5,8 @@ import re
 from imgclf.data.folders import SYSTEM
 
 # On Windows the name of a device cannot name a file, with or without a suffix.
-RESERVED = r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"
+RESERVED = r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d\u00b9\u00b2\u00b3]) *(\..*)?"
+FILES = r"annotations\.jsonl|attribution\.html|dedicatedTestImages\.tsv|dedicated_test\.tsv"
 LABEL_RULES = (
     (r"", "is empty; write the name of the class there"),
     (r"\..*", "begins with a dot, which hides its folder; choose another name"),
@@ -14,6 +15,11 @@ LABEL_RULES = (
     (r".{81,}", "has more than 80 characters; shorten it"),
     (r'.*[<>:"|?*].*|.*[. ]| .*|' + RESERVED, "cannot name a folder on every system; choose another name"),
     (r"unlabelled", "is the folder of images without a label; choose another name"),
+    (
+        r"unfamiliar",
+        "is the folder of images of other things, which are never trained on; choose another name",
+    ),
+    (FILES, "is the name of a file that imgclf writes beside the labels; choose another name"),
     (SYSTEM, "is a folder of the operating system; choose another name"),
 )
 

@@ -1,20 +1,22 @@
 """The layout of a data set's folder: label folders at the top, or in folders for training and test images."""
 
+import hashlib
 import os
 import re
 import shlex
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from imgclf import ImgclfError, first_few
 from imgclf.data import folders
 from imgclf.data.folders import is_system
+from imgclf.data.labels import NO_LABELS, UNFAMILIAR, UNLABELLED
 from imgclf.images import decoding
 
-UNLABELLED = "unlabelled"  # the folder of images without a label
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 # As Kaggle, Keras and Ultralytics name them: train, Test, training_set, seg_train, test1.
 ROLES = {
@@ -43,8 +45,8 @@ class Layout:
 
     @property
     def labels(self) -> list[str]:
-        """The names of the label folders, sorted, without `unlabelled`."""
-        return sorted({folder.rpartition("/")[2] for folder in self.folders} - {UNLABELLED})
+        """The names of the label folders, sorted, without `unlabelled` and `none_of_these`."""
+        return sorted({folder.rpartition("/")[2] for folder in self.folders} - {*NO_LABELS})
 
     def label_of(self, path: str) -> str:
         """Return the label of an image by its path."""
@@ -116,8 +118,11 @@ def find(folder: Path) -> Layout:
         )
     top = _folders(folder)
     if not top:
+        file = (
+            "; or import their labels from a file: imgclf labels import FILE" if flat_images(folder) else ""
+        )
         raise ImgclfError(
-            f"{folder}: no label folders in it; put the images of each label into a folder of that name"
+            f"{folder}: no label folders in it; put the images of each label into a folder of that name{file}"
         )
     sets = [name for kind in ROLES for name in top if role(name) == kind]
     others = [name for name in top if name not in (*sets, UNLABELLED)]
@@ -131,6 +136,48 @@ def find(folder: Path) -> Layout:
     test = test or [name for name in sets if role(name) == VALIDATION]
     below = [f"{name}/{label}" for name in sets for label in _folders(folder / name)]
     return Layout(tuple(below + [UNLABELLED] * (UNLABELLED in top)), tuple(sets), tuple(test))
+
+
+def flat_images(folder: Path) -> list[str]:
+    """Return the names of the images that lie directly in a folder, sorted."""
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if not is_system(path.name) and path.is_file() and decoding.is_image(path)
+    )
+
+
+def has_folders(folder: Path) -> bool:
+    """Whether a folder has folders that may be label folders."""
+    return bool(_folders(folder))
+
+
+def other_things(folder: Path, layout: Layout) -> list[Path]:
+    """Return the image files in the folders `unfamiliar`, which are no part of the data set, sorted.
+
+    There is one beside the label folders; with sets, there may be one at the top and one in each.
+    """
+    if UNFAMILIAR in layout.labels:  # images.tsv of an earlier version, to which it was a label
+        return []
+    parts = [part for name in ("", *layout.sets) if (part := folder / name).is_dir()]
+    there = [each for part in parts for each in part.iterdir() if _is_of_other_things(each.name)]
+    paths = (path for each in there for path in folders.walk(each, set(), lambda error: None))
+    return sorted(path for path in paths if decoding.is_image(path))
+
+
+def _is_of_other_things(name: str) -> bool:
+    return name.casefold() == UNFAMILIAR  # some disks do not tell capitals from small letters
+
+
+def other_things_note(folder: Path, layout: Layout) -> str:
+    """Return a sentence about the images in the folders `unfamiliar`; empty without any."""
+    count = len(other_things(folder, layout))
+    return (
+        f"{count:,} images in {UNFAMILIAR}/ are of other things: no label, and in no training; 05 measures "
+        f"how many are caught. If {UNFAMILIAR} is a label, rename the folder"
+        if count
+        else ""
+    )
 
 
 def doubts(images: Iterable[tuple[str, str]]) -> str:
@@ -171,7 +218,7 @@ def _check_sets(folder: Path, sets: list[str], others: list[str], train: str) ->
             f"{like}, but {_and(others)} is beside them; move it elsewhere, or, "
             f"if {_and(sets)} are labels, rename them"
         )
-    labels = {name: {*_folders(folder / name)} - {UNLABELLED} for name in sets}
+    labels = {name: {*_folders(folder / name)} - {*NO_LABELS} for name in sets}
     every = sorted(set().union(*labels.values()))
     for name in sets:
         if not labels[name]:
@@ -184,8 +231,10 @@ def _check_sets(folder: Path, sets: list[str], others: list[str], train: str) ->
 
 
 def _folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; those that hold no label are left out."""
     try:
-        return sorted(each.name for each in folder.iterdir() if each.is_dir() and not is_system(each.name))
+        names = [each.name for each in folder.iterdir() if each.is_dir()]
+        return sorted(name for name in names if not _is_of_other_things(name) and not is_system(name))
     except OSError as error:
         raise ImgclfError(f"{folder}: {error.strerror}; make it readable") from error
 
@@ -205,3 +254,34 @@ def _has_image(folder: Path) -> bool:
 def _and(folders: Iterable[str]) -> str:
     *rest, last = (f"{name}/" for name in folders)
     return f"{', '.join(rest)} and {last}" if rest else last
+
+
+def images_state(folder: Path) -> str:
+    """Return a hash of path, size and time of each file in a folder of images, and of its label folders.
+
+    Those of other things do not count.
+    """
+    if not folder.is_dir():
+        return ""
+    above = {str(path) for path in folder.resolve().parents}  # a link to one of these would never end
+    found = find(folder)
+    others = set(other_things(folder, found))
+    paths = (path for path in folders.walk(folder, above, lambda error: None) if path not in others)
+    return _state(folder, paths, repr(found))
+
+
+def other_things_state(folder: Path) -> str:
+    """Return a hash of path, size and time of each image of other things; empty without any."""
+    paths = other_things(folder, find(folder)) if folder.is_dir() else []
+    return _state(folder, paths) if paths else ""
+
+
+def _state(folder: Path, paths: Iterable[Path], *lines: str) -> str:
+    states = [*lines]
+    for path in paths:
+        name = str(path)[len(str(folder)) :]
+        with suppress(OSError):  # of a link to nothing
+            found = path.stat()
+            name += f"\t{found.st_size}\t{found.st_mtime_ns}"
+        states.append(name)
+    return hashlib.sha256("\n".join(states).encode(errors="surrogateescape")).hexdigest()

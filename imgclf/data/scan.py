@@ -4,16 +4,15 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from imgclf import ImgclfError
-from imgclf.data import copies, dataset, folders, layout
+from imgclf.data import copies, dataset, folders, layout, scan_cache
 from imgclf.data.dataset import IGNORED, NO_LABEL, TOGETHER, UNLABELLED, Dataset, Image
-from imgclf.data.folders import is_system
 from imgclf.data.journal import Journal
 from imgclf.data.layout import Layout
-from imgclf.images import decoding, duplicates
+from imgclf.images import decoding, duplicates, quality
 from imgclf.images.loading import in_parallel
 
 
@@ -81,19 +80,10 @@ def scan_folder(
     """
     journal = Journal(folder)
     found, paths = find_files(folder)
-    cache = dataset.cached_images(name)
     image_paths = [path for path in paths if decoding.is_image(folder / path)]
-    images = []
-    for image in in_parallel(lambda path: _scan_file(folder, path, found, cache), image_paths):
-        images.append(image)
-        if progress:
-            progress(len(images))
-    loose = sorted(
-        path.relative_to(folder).as_posix()
-        for place in (folder, *(folder / name for name in found.sets))
-        for path in place.iterdir()
-        if not is_system(path.name) and path.is_file() and decoding.is_image(path)
-    )
+    images = _scan_files(name, folder, image_paths, found, progress)
+    places = ("", *(f"{name}/" for name in found.sets))
+    loose = sorted(f"{place}{name}" for place in places for name in layout.flat_images(folder / place))
     others = (*loose, *sorted(set(paths) - set(image_paths)))
     scanned = Dataset(
         name,
@@ -107,6 +97,23 @@ def scan_folder(
         layout=replace(found, folders=tuple(map(_as_text, found.folders))),
     )
     return copies.exclude_duplicates(scanned, _near_duplicates(scanned))
+
+
+def _scan_files(
+    name: str, folder: Path, paths: list[str], found: Layout, progress: Callable[[int], None] | None
+) -> list[Image]:
+    cache = scan_cache.read(name)
+    images, new = [], []
+    for image in in_parallel(lambda path: _scan_file(folder, path, found, cache), paths):
+        images.append(image)
+        if image.width and image.sha256 not in cache:
+            new.append(image)
+        if len(new) == scan_cache.PART_IMAGES:
+            scan_cache.add(name, new)
+            new = []
+        if progress:
+            progress(len(images))
+    return images
 
 
 def _mark_excluded(images: list[Image], journal: Journal) -> tuple[Image, ...]:
@@ -138,15 +145,20 @@ def _scan_file(folder: Path, path: str, found: Layout, cache: dict[str, Image]) 
     try:
         with decoding.content(folder / path) as encoded:
             image = replace(image, sha256=hashlib.sha256(encoded).hexdigest())
-            if (cached := cache.get(image.sha256)) and cached.width:
-                return replace(
-                    image, dhash=cached.dhash, width=cached.width, height=cached.height, depth=cached.depth
-                )
-            pixels, depth = decoding.decode_with_depth(encoded, Path(path).name)
+            if cached := cache.get(image.sha256):
+                return replace(cached, path=image.path, label=image.label, group=image.group, excluded="")
+            decoded = decoding.decode_with_size(encoded, Path(path).name, side=quality.SIDE)
     except ImgclfError as error:
         return replace(image, excluded=str(error).rpartition(": ")[2])
-    height, width = pixels.shape[:2]
-    return replace(image, dhash=duplicates.dhash(pixels), width=width, height=height, depth=depth)
+    grey = quality.small_grey(decoded.pixels)
+    return replace(
+        image,
+        dhash=duplicates.dhash_of_grey(grey),
+        width=decoded.width,
+        height=decoded.height,
+        depth=decoded.depth,
+        **asdict(quality.measure(grey)),
+    )
 
 
 def _as_text(name: str) -> str:
@@ -161,7 +173,7 @@ def _near_duplicates(scanned: Dataset) -> set[tuple[str, str]]:
     """
     if scanned.near_duplicates == IGNORED:
         return set()
-    by_content = {image.sha256: image for image in copies.largest_first(scanned.images)}
+    by_content = {image.sha256: image for image in copies.largest_first(scanned.readable)}
     images = list(by_content.values())
     pairs = duplicates.near_duplicates(
         [image.dhash for image in images],

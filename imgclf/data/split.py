@@ -12,7 +12,7 @@ import pandas as pd
 
 from imgclf import ImgclfError, files, first_few, parameters
 from imgclf.data import split_check, tables, test_list
-from imgclf.data.dataset import Dataset, Image
+from imgclf.data.dataset import UNLABELLED, Dataset, Image
 from imgclf.data.split_check import EXCLUDED, TEST, TRAIN
 
 FEW = 20  # a label with fewer training images, or a quarter of it in test images, is warned about
@@ -171,7 +171,7 @@ class Split:
 def clusters(
     dataset: Dataset, *, split_by: str = "image", divided: Container[str] = frozenset()
 ) -> dict[str, str]:
-    """Return for each path the name of its cluster, the smallest sha256 in it.
+    """Return for each path the name of its cluster, the smallest sha256 of its images with a label.
 
     Duplicates and near-duplicates form a cluster and, with `split_by="group"`, so do images in subfolders of
     one name, whatever their label. Excluded images have clusters too, since their duplicates may have another
@@ -197,8 +197,10 @@ def clusters(
     for one, other in pairs:
         connected.merge(one, other)
     name = {image.path: image.sha256 for image in dataset.files}
+    # Last those without a label, so that they move no other image to the other side.
+    rank = {image.path: (image.label == UNLABELLED, image.sha256) for image in dataset.files}
     return name | {
-        path: min(map(name.__getitem__, subset)) for subset in connected.subsets() for path in subset
+        path: min(map(rank.__getitem__, subset))[1] for subset in connected.subsets() for path in subset
     }
 
 
@@ -261,7 +263,7 @@ def _to_be_divided(dataset: Dataset, parts: Split) -> set[str]:
     ----------
     parts : the split that keeps all clusters together.
     """
-    without = set(dataset.labels) - _labels(parts.train)
+    without = set(dataset.classes) - _labels(parts.train)
     if not test_list.read(dataset.folder) and not _given(dataset):
         contents = {(image.label, image.sha256) for image in dataset.images}
         several = {label for label, count in Counter(label for label, _ in contents).items() if count > 1}
@@ -308,7 +310,7 @@ def _split_by_content(
 
 def _check(dataset: Dataset, parts: Split) -> None:
     is_listed = bool(test_list.read(dataset.folder))
-    untrained = sorted(set(dataset.labels) - _labels(parts.train))
+    untrained = sorted(set(dataset.classes) - _labels(parts.train))
     if (is_listed or _given(dataset)) and (untrained or not parts.test):
         source = f"the list of dedicated test images ({' or '.join(test_list.NAMES)}) names"
         if not is_listed:

@@ -9,9 +9,7 @@ from imgclf.data.split import Split
 
 def text(dataset: Dataset, split: Split) -> str:
     """Return how many images are in each set, how they were chosen, and what is doubtful, line by line."""
-    images = (
-        f"{len(split.train):,} images train, {len(split.test):,} test, in {len(dataset.labels):,} labels."
-    )
+    images = f"{len(split.train):,} images train, {len(split.test):,} test, in {dataset.labels_note()}."
     lines = [images, _chosen(dataset, split), _groups(dataset, split), _duplicates(dataset, split)]
     return "\n".join(filter(None, [*lines, split.caution()]))
 

@@ -24,7 +24,7 @@ BATCH_SIZE = 2
 class Engine(Protocol):
     """A network that is loaded for inference."""
 
-    precision: str  # "f32" or "bf16"
+    precision: str  # "f32", "bf16" or "int8"
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the network's outputs for each batch, in order.
@@ -48,7 +48,8 @@ def start(
     network : path or content of the ONNX file; input uint8 (N, S, S, 3).
     engine : one of `ENGINES`, or "cntk" if it is installed.
     precision : "f32"; "bf16", faster and exact to about 2 digits, if the processor supports it; "auto": bf16
-        if supported, else f32.
+        if supported, else f32; "int8": the network is a quantized one, and the rest is f32. A quantized
+        network computes its layers in int8 with any precision.
     batch_size : maximum number of images in a batch.
 
     Raises
@@ -58,6 +59,11 @@ def start(
     """
     if isinstance(network, Path) and not network.exists():
         raise ImgclfError(f"{network}: no such file; run the notebook that writes this network first")
+    if precision == "int8" and not is_quantized(network):
+        name = network.name if isinstance(network, Path) else "the network"
+        raise ImgclfError(
+            f"precision='int8': {name} is not quantized; run 03_run_dnn and 04_train_svm with that precision"
+        )
     if engine == "openvino":
         from imgclf.engines.openvino import OpenVinoEngine
 
@@ -65,8 +71,7 @@ def start(
     if engine == "onnxruntime":
         from imgclf.engines.onnxruntime import OnnxRuntimeEngine
 
-        resolved_precision(engine, precision)
-        return OnnxRuntimeEngine(network)
+        return OnnxRuntimeEngine(network, resolved_precision(engine, precision))
     if engine == CNTK:
         from imgclf.engines.cntk import CntkEngine
 
@@ -78,11 +83,11 @@ def start(
 
 
 def resolved_precision(engine: str, precision: str) -> str:
-    """The precision that an engine uses on this machine: "f32" or "bf16"; resolves "auto".
+    """The precision that an engine uses on this machine: "f32", "bf16" or "int8"; resolves "auto".
 
     Raises
     ------
-    ImgclfError : "bf16" is not supported.
+    ImgclfError : "bf16" or "int8" is not supported.
     """
     if engine == "openvino":
         from imgclf.engines.openvino import resolve_precision
@@ -90,7 +95,19 @@ def resolved_precision(engine: str, precision: str) -> str:
         return resolve_precision(precision)
     if precision == "bf16":
         raise ImgclfError(f"precision='bf16': {engine} computes in f32; use engine='openvino'")
-    return "f32"
+    if precision == "int8" and engine == CNTK:
+        raise ImgclfError(f"precision='int8': {engine} computes in f32; use engine='openvino'")
+    return "int8" if precision == "int8" else "f32"
+
+
+def is_quantized(network: Path | bytes) -> bool:
+    """Whether a network is quantized: whether it has weights or activations in 8-bit integers."""
+    try:
+        content = network.read_bytes() if isinstance(network, Path) else network
+        nodes = onnx.load_model_from_string(content).graph.node
+    except DecodeError:
+        return False
+    return any(node.op_type == "DequantizeLinear" for node in nodes)
 
 
 def preprocessing(network: Path) -> Preprocessing:

@@ -33,6 +33,7 @@ class CntkEngine:
             ) from error
         self.precision = "f32"
         spec = translation.translate(model, name)
+        self._is_number = [len(output.type.tensor_type.shape.dim) == 1 for output in model.graph.output]
         self._process = WorkerProcess()
         spec.build(self._process, name=name)
         if isinstance(network, Path) and network.name.startswith("dnn_"):
@@ -50,7 +51,9 @@ class CntkEngine:
                     f"CNTK returned outputs of shape {[output.shape for output in outputs]} for {len(batch)} "
                     "images, or numbers that are not finite; use another engine"
                 )
-            yield outputs
+            # CNTK returns a column where ONNX has one number per image.
+            numbers = zip(outputs, self._is_number, strict=True)
+            yield tuple(output.reshape(len(batch)) if one else output for output, one in numbers)
 
     def close(self) -> None:
         """See `Engine.close`; ends the worker process."""

@@ -11,14 +11,14 @@ from imgclf import ImgclfError
 
 
 class OnnxRuntimeEngine:
-    """A network on the CPU, in float32."""
+    """A network on the CPU, in float32; the layers of a quantized one in int8."""
 
-    def __init__(self, network: Path | bytes) -> None:
+    def __init__(self, network: Path | bytes, precision: str = "f32") -> None:
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         # The default is a thread for every processor of the machine, also those that the process may not use.
         options.intra_op_num_threads = cpu_count()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised; the log would print them too
         try:
             self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common base but this
@@ -26,7 +26,7 @@ class OnnxRuntimeEngine:
             raise ImgclfError(
                 f"{name}: not an ONNX network that ONNX Runtime can read; write it again"
             ) from error
-        self.precision = "f32"
+        self.precision = precision
         self._input = self._session.get_inputs()[0].name
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:

@@ -239,6 +239,7 @@ def _of_rows(evaluation: Evaluation, rows: list[int]) -> Evaluation:
         truth=evaluation.truth[rows],
         scores=evaluation.scores[rows],
         probabilities=evaluation.probabilities[rows],
+        familiarity=evaluation.familiarity[rows] if len(evaluation.familiarity) else evaluation.familiarity,
         missing=(),
         missing_labels=(),
     )

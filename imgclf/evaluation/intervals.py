@@ -89,6 +89,26 @@ def proportion(value: float, images: float) -> Interval:
     return float(low), float(high)
 
 
+def below_threshold(rank: int, held_out: int, images: float) -> Interval:
+    """Return the interval of the share of new images below a threshold that was chosen on held-out images.
+
+    The share of all images below the threshold has a beta distribution, and the number of some new images
+    below it a beta-binomial one.
+
+    Parameters
+    ----------
+    rank : of the threshold among the values of the `held_out` images, ascending, from 1.
+    images : number of new images that are independent; it may be a fraction.
+
+    Source: V. Vovk, "Conditional validity of inductive conformal predictors", ACML 2012, p. 475.
+    """
+    from scipy.stats import betabinom
+
+    n = max(1, int(images))
+    low, high = betabinom.ppf([TAIL, 1 - TAIL], n, rank, held_out + 1 - rank) / n
+    return float(low), float(high)
+
+
 def accuracy(is_correct: np.ndarray, cluster: np.ndarray) -> Interval:
     """Return the interval of the share of correct images, (n,) bool; NaN without images."""
     if not len(is_correct):
@@ -223,3 +243,21 @@ def average_precision(value: float, precision: np.ndarray, cluster: np.ndarray) 
     intervals", ECML PKDD 2013, p. 451 (the binomial interval).
     """
     return proportion(value, len(precision) / design_effect(precision - value, cluster))
+
+
+def paired_difference(gained: int, lost: int, images: int, *, design_effect: float = 1.0) -> Interval:
+    """Return the interval of the difference of two accuracies on the same images, later minus earlier.
+
+    Parameters
+    ----------
+    gained, lost : images that only the later, only the earlier classifier predicts correctly; of `images`.
+
+    Source: D. Bonett, R. Price, "Adjusted Wald confidence interval for a difference of binomial proportions
+    based on paired data", Journal of Educational and Behavioral Statistics 37 (2012), p. 479.
+    """
+    from scipy.special import ndtri
+
+    first, second = (gained + 1) / (images + 2), (lost + 1) / (images + 2)
+    difference = first - second
+    error = np.sqrt((first + second - difference**2) / (images + 2) * design_effect) * ndtri(1 - TAIL)
+    return max(-1.0, float(difference - error)), min(1.0, float(difference + error))

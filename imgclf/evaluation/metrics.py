@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -57,6 +57,8 @@ class Evaluation:
         independent.
     missing : paths of images that were to be evaluated too, and are gone, changed or unreadable.
     missing_labels : their true labels.
+    familiarity : (n,) float32, 0 to 1, see `classifier.familiarity`; NaN for an image that was compared with
+        none; empty with classifiers of older versions.
     """
 
     labels: tuple[str, ...]
@@ -69,6 +71,7 @@ class Evaluation:
     cluster: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     missing_labels: tuple[str, ...] = ()
+    familiarity: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
     @cached_property
     def cluster_number(self) -> np.ndarray:
@@ -206,8 +209,10 @@ def score(
         sha256=[image.sha256 for image, _ in scored],
         cluster=[cluster[image.path] for image, _ in scored] if cluster else (),
     )
+    familiarity = [one.familiarity for _, one in scored if one.familiarity is not None]
     return replace(
         evaluation,
+        familiarity=np.array(familiarity, np.float32),
         missing=tuple(image.path for image in missing),
         missing_labels=tuple(image.label for image in missing),
     ), skipped

@@ -8,6 +8,7 @@ import numpy as np
 
 from imgclf import ImgclfError, files, first_few
 from imgclf.data.dataset import Image
+from imgclf.data.labels import NONE
 from imgclf.data.split_check import TEST, TRAIN
 from imgclf.evaluation import calibration, curves
 from imgclf.evaluation.metrics import Evaluation
@@ -22,6 +23,7 @@ MOST_LINES, WORST = 40, 20  # a table of more labels has the WORST of them
 ON_TRAINING_IMAGES = "on_training_images"  # the folder of their evaluation
 VERSION = 1  # of the layout of evaluation.json; docs/evaluation.schema.json describes it
 TEXTS = ("labels", "paths", "sha256", "cluster", "missing", "missing_labels")  # arrays in a file of scores
+NUMBERS = ("truth", "scores", "probabilities", "familiarity", "seed")
 
 
 def notice(evaluated_on: str, evaluation: Evaluation, caution: str = "") -> str:
@@ -39,7 +41,19 @@ def notice(evaluated_on: str, evaluation: Evaluation, caution: str = "") -> str:
             "the figures below overestimate the accuracy on new images"
         )
         caution = ""
-    return "\n".join(filter(None, [text, caution, missing_note(_missing(evaluation), images)]))
+    notes = [text, caution, missing_note(_missing(evaluation), images), _none_note(evaluation)]
+    return "\n".join(filter(None, notes))
+
+
+def _none_note(evaluation: Evaluation) -> str:
+    """Return how images of none of the labels count; empty without that class."""
+    if NONE not in evaluation.labels:
+        return ""
+    count = evaluation.class_accuracy(NONE).images
+    return (
+        f"{count} of the {len(evaluation.truth)} images are of none of the labels. {NONE} counts as a class, "
+        "also in the class-averaged accuracy: a classifier that finds a label in every image loses there"
+    )
 
 
 def missing_note(missing: dict[str, Any], images: int) -> str:
@@ -136,7 +150,7 @@ def _class_summary(evaluation: Evaluation, label: str) -> dict[str, Any]:
 def write_scores(evaluation: Evaluation, path: Path) -> None:
     """Write the arrays of an evaluation as an .npz file, atomically and without pickle."""
     texts = {name: np.array(getattr(evaluation, name), dtype=str) for name in TEXTS}
-    numbers = {name: getattr(evaluation, name) for name in ("truth", "scores", "probabilities", "seed")}
+    numbers = {name: getattr(evaluation, name) for name in NUMBERS}
     files.write_npz(path, {**numbers, **texts})
 
 
@@ -168,22 +182,38 @@ def _evaluation(arrays: dict[str, np.ndarray]) -> Evaluation:
     ------
     ValueError, KeyError, TypeError : an array is missing, out of range, or of another shape or dtype.
     """
-    # Files of version 0.1.0 have neither clusters nor missing images.
-    arrays = {**dict.fromkeys(TEXTS[3:], np.array([], dtype=str)), **arrays}
+    # Files of version 0.1.0 have neither clusters nor missing images; others lack the familiarity.
+    absent = {**dict.fromkeys(TEXTS[3:], np.array([], dtype=str)), "familiarity": np.empty(0, np.float32)}
+    arrays = {**absent, **arrays}
     labels, paths, sha256, cluster, missing, missing_labels = (
         tuple(arrays[name].astype(str).tolist()) for name in TEXTS
     )
-    truth, scores, probabilities = (arrays[name] for name in ("truth", "scores", "probabilities"))
+    truth, scores, probabilities, familiarity = (arrays[name] for name in NUMBERS[:-1])
     n, k, seed = len(paths), len(labels), int(arrays["seed"])
     have_shape = all(arrays[name].ndim == 1 for name in TEXTS) and truth.shape == (n,)
     have_shape = have_shape and scores.shape == probabilities.shape == (n, k)
-    if not have_shape or not {len(sha256), len(cluster)} <= {0, n} or len(missing) != len(missing_labels):
+    have_shape = have_shape and familiarity.ndim == 1
+    if (
+        not have_shape
+        or not {len(sha256), len(cluster), len(familiarity)} <= {0, n}
+        or len(missing) != len(missing_labels)
+    ):
         raise ValueError("the arrays differ in shape")
     is_label = truth.dtype.kind in "iu" and np.isin(truth, range(k)).all() and {*missing_labels} <= {*labels}
     if seed < 0 or not is_label or not (probabilities >= 0).all() or np.isnan(scores).any():
         raise ValueError("a label or a number is out of range")
     return Evaluation(
-        labels, paths, truth, scores, probabilities, seed, sha256, cluster, missing, missing_labels
+        labels,
+        paths,
+        truth,
+        scores,
+        probabilities,
+        seed,
+        sha256,
+        cluster,
+        missing,
+        missing_labels,
+        familiarity.astype(np.float32),
     )
 
 

@@ -58,8 +58,9 @@ def write_of(run: Run, path: Path | None = None) -> Path:
     ImgclfError : the run has not finished, or has no executed 05_evaluate and no report, or the file is
         damaged.
     """
-    import nbformat
     from nbconvert.filters.markdown_mistune import InvalidNotebook
+
+    from imgclf.experiments.notebook_format import nbformat
 
     if run.status != FINISHED:
         raise ImgclfError(f"{run.name}: has no report{runs.why_lacking(run)}; choose another run")

@@ -61,7 +61,8 @@ def read(path: Path) -> dict[str, Value]:
     ------
     ImgclfError : there is no such cell, or a line of it is not `NAME = VALUE` or `NAME: TYPE = VALUE`.
     """
-    import nbformat  # here, since an installation that only serves needs no notebooks
+    # Here, since an installation that only serves needs no notebooks.
+    from imgclf.experiments.notebook_format import nbformat
 
     return read_cell(parameters_cell(nbformat.read(path, as_version=4), path.name).source, path.name)
 
@@ -74,7 +75,7 @@ def code_sha256(path: Path, ran: Iterable[str] | None = None) -> str:
     ran : the cells that a kernel executed. If one of the notebook is not among them, as where an edited copy
         ran, the hash is empty.
     """
-    import nbformat
+    from imgclf.experiments.notebook_format import nbformat
 
     cells = nbformat.read(path, as_version=4).cells
     sources = [c.source for c in cells if c.cell_type == "code" and TAG not in c.metadata.get("tags", [])]

@@ -157,7 +157,7 @@ def notebook(path: Path) -> "NotebookNode":
     ----------
     path : its file. A cell that was edited since it was saved is found by its id, and has the code that ran.
     """
-    import nbformat
+    from imgclf.experiments.notebook_format import nbformat
 
     found, shell = nbformat.read(path, as_version=4), _shell()
     executions: dict[str, _Execution] = {}

@@ -8,10 +8,11 @@ from imgclf import ImgclfError, parameters
 from imgclf.collect import manifest
 from imgclf.data import dataset, layout
 from imgclf.experiments import notebooks, provenance
+from imgclf.networks import backbones
 from imgclf.parameters import Setting, Value
 
 Wanted = dict[str, Value]
-EVERYWHERE = ("dataset_name", "images_dir")  # all notebooks take them
+EVERYWHERE = ("dataset_name", "images_dir")  # the notebooks of a run take them
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ def settings(path: Path, values: Mapping[str, Value]) -> dict[str, Setting]:
     ------
     ImgclfError : a value is not allowed.
     """
-    names = [each.name for each in parameters.for_notebook(path.name[:2])]
-    return parameters.resolve(values, notebooks.read(path), names)
+    number = path.name[:2]
+    names = [each.name for each in parameters.for_notebook(number)]
+    return parameters.resolve(values, notebooks.read(path), names, number=number)
 
 
 def wanted(path: Path, values: Mapping[str, Value]) -> Wanted:
@@ -56,7 +58,7 @@ def made_with(dataset_name: str) -> str:
         name: f"{name} = {parameters.code(value)}"
         for made in records
         for name, value in made.parameters.items()
-        if name in parameters.PARAMETERS and value != parameters.PARAMETERS[name].default
+        if name in parameters.PARAMETERS and not is_default(name, made.parameters)
     }
     text = "All parameters have their defaults."
     if changed:
@@ -64,6 +66,14 @@ def made_with(dataset_name: str) -> str:
     if provenance.is_edited(dataset_name):
         text += "\nThe split was edited by hand, in split.tsv."
     return text
+
+
+def is_default(name: str, values: Mapping[str, Value]) -> bool:
+    """Whether a parameter among those of a record has its default, or what its default stands for."""
+    default = parameters.PARAMETERS[name].default
+    if name == "input_size" and "backbone" in values:
+        return values[name] in (default, backbones.known_side(str(values["backbone"]), default))
+    return values[name] == default
 
 
 def make(paths: Iterable[Path], values: Mapping[str, Value]) -> list[Step]:

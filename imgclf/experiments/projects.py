@@ -90,6 +90,7 @@ def next_steps(folder: Path, values: Mapping[str, Value]) -> str:
     if not values.get("images_dir"):
         place = folder / "images" / str(values["dataset_name"])
         lines.append(f"put the images of each label into a folder of its own: {place}/LABEL")
+        lines.append("no images yet? notebook 08_own_images searches for some: imgclf lab")
     return "\n".join(
         [
             *lines,
@@ -155,7 +156,7 @@ def outdated() -> str:
 
 def _bring(shipped: Path, folder: Path) -> str:
     """Write a notebook of this version into the folder of a project, if it is newer; say what was done."""
-    import nbformat
+    from imgclf.experiments.notebook_format import nbformat
 
     new, path = nbformat.read(shipped, as_version=4), folder / shipped.name
     sources = _sha256(new)
@@ -179,7 +180,7 @@ def _bring(shipped: Path, folder: Path) -> str:
 
 def _state(path: Path) -> tuple[str, str]:
     """Return the sha256 of a notebook's sources, and the one with which it was written; empty if unknown."""
-    import nbformat
+    from imgclf.experiments.notebook_format import nbformat
 
     try:
         notebook = nbformat.read(path, as_version=4)

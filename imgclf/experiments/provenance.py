@@ -6,23 +6,22 @@ stages that the notebook builds on, so that results of other images, splits, net
 combined.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from imgclf import ImgclfError, __version__, engines, files, parameters
+from imgclf import ImgclfError, __version__, files, parameters
 from imgclf.collect import fetch, manifest
-from imgclf.data import dataset, folders, layout, test_list
+from imgclf.data import dataset, layout, test_list
 from imgclf.evaluation import comparison, report
 from imgclf.experiments import notebooks
 from imgclf.experiments.history import cost, old_runs
-from imgclf.features import Cache, is_whole
+from imgclf.features import Cache, inference, is_whole
 from imgclf.finetuning import record
+from imgclf.networks import backbones
 from imgclf.parameters import SVM, Value
 
 FOLDER = "made_with"
@@ -41,14 +40,19 @@ SCAN = "images.json"  # results depend on the other tables; this one also change
 DATASET = ("images.tsv", SCAN)
 SPLIT = ("split.tsv", "split.json")
 REFINED = (files.REFINED_NETWORK, files.DNN_HEAD, record.RECORD)
-FEATURES = "{features}/*.npz"
+FEATURES, QUANTIZED, CHOICE = "{features}/*.npz", "{quantized}", "{choice}"
 TO_EVALUATE = (files.CLASSIFIER, files.HELD_OUT, files.LABEL_SCORES)
 WRITES = {
     "00": (),  # the images; 01 writes the same tables again
     "01": (*DATASET, *SPLIT),
     "02": (files.FIXED_NETWORK, *REFINED, "dnn_training.png"),
-    "03": (FEATURES, "feature_map.png"),
-    "04": (*TO_EVALUATE, files.SVM_HEAD, "svm_c.png"),
+    "03": (FEATURES, QUANTIZED, CHOICE, "feature_map.png"),
+    "04": (
+        *TO_EVALUATE,
+        files.SVM_HEAD,
+        files.FAMILIARITY,
+        *(f"{name}.png" for name in ("svm_c", "training_size", "training_size_of_labels")),
+    ),
     "05": tuple(
         f"{{results}}/{name}"
         for name in (
@@ -65,23 +69,23 @@ READS: dict[str, tuple[str, ...]] = {  # with classifier="svm" without those of 
     "01": (),
     "02": (*DATASET, *SPLIT),  # with classifier="svm" nothing
     "03": (*DATASET, files.FIXED_NETWORK, *REFINED),
-    "04": (*DATASET, *SPLIT, files.FIXED_NETWORK, *REFINED, FEATURES),
-    "05": (*DATASET, *SPLIT, files.FIXED_NETWORK, *TO_EVALUATE),
+    "04": (*DATASET, *SPLIT, files.FIXED_NETWORK, *REFINED, FEATURES, QUANTIZED, CHOICE),
+    "05": (*DATASET, *SPLIT, files.FIXED_NETWORK, files.REFINED_NETWORK, QUANTIZED, *TO_EVALUATE),
 }
 BASELINE = "baseline"  # the record of 05 with classifier="svm", with which a fine-tuned network is compared
 PRODUCER = {name: number for number, names in WRITES.items() for name in names}
 EDITABLE = "split.tsv"  # a person may change it; what was made from it before is stale then
 # What a stage uses again if it is there; the record of a fine-tuning has hashes of its own.
-REUSED = {"01": "images.tsv", "03": FEATURES}
+REUSED = {"01": ("images.tsv",), "03": (FEATURES, QUANTIZED, CHOICE)}
 
 # Inputs that are no files below proc/NAME, by their names in a record.
 IMAGES, TEST_LIST, MANIFEST, BACKBONE = "images", "list of test images", "manifest", "file of the backbone"
-FETCHED, ALL = "images fetched", "all"  # in the outputs of 00
-NONE = "none"
+PROCESSOR, OTHER_THINGS = "processor and packages", "images of other things"
+MEASURED = ("int8", "auto")  # precisions for which 03 needs training images
+FETCHED, ALL, NONE = "images fetched", "all", "none"  # in the outputs of 00, and where there is no file
 _begun: dict[Path, "Record"] = {}  # of this process; a run in another one may have replaced those on disk
 WITHOUT_EFFECT = ("dataset_name", "images_dir", "inference_batch_size")  # on the results
 OF_PRETRAINED = ("classifier", "backbone", "input_size")  # what 02 needs with classifier="svm"
-
 KINDS = {
     **dict.fromkeys(("notebook", "imgclf_version"), str),
     "parameters": dict[str, Any],
@@ -97,7 +101,7 @@ class Record:
 
     Attributes
     ----------
-    parameters : those that decide the results; `precision` as it was resolved on that machine.
+    parameters : those that decide the results.
     inputs, outputs : sha256 of each file, by its path below `proc/NAME`. Other inputs have the names above.
     notebook : sha256 of the notebook's code cells, without the parameters cell; empty if other cells ran.
     is_finished : whether the notebook reached its last code cell.
@@ -126,9 +130,9 @@ class _Disk:
         paths = (path for name in names for path in sorted(self.proc.glob(name)) if path.is_file())
         return {path.relative_to(self.proc).as_posix(): self._sha256(path) for path in paths}
 
-    def outside(self, path: Path | None) -> str:
-        """Return the sha256 of another file; empty if there is none."""
-        return self._sha256(path) if path and path.is_file() else ""
+    def outside(self, *paths: Path | None) -> str:
+        """Return the sha256 of each of the other files that are there; empty if there are none."""
+        return " ".join(self._sha256(path) for path in paths if path and path.is_file())
 
 
 def begin(number: str, namespace: dict[str, Any]) -> None:
@@ -196,6 +200,9 @@ def _finish(
     outputs = disk.hashes(_expanded(WRITES[number], values, disk))
     if number == "00":
         outputs = {**disk.hashes(DATASET), FETCHED: _fetched(values)}
+    if number == "03" and (earlier := read(disk.name, number)):  # of runs with another precision or engine
+        kept = {name: sha256 for name, sha256 in earlier.outputs.items() if (disk.proc / name).is_file()}
+        outputs = disk.hashes([inference.quantized_file(Path("*.onnx")).name]) | kept | outputs
     made = Record(relevant_parameters(number, values), inputs, outputs, code, is_finished=True)
     made = replace(made, **cost.measured(number))
     _write(disk.name, number, made)
@@ -210,13 +217,13 @@ def _values(number: str, namespace: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def relevant_parameters(number: str, values: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the parameters that decide the results of a stage; "auto" as what it means on this machine."""
+    """Return the parameters that decide the results of a stage; input_size=0 as the backbone's."""
     names = [each.name for each in parameters.for_notebook(number) if each.name not in WITHOUT_EFFECT]
     if number == "02" and values["classifier"] == SVM:
         names = [name for name in names if name in OF_PRETRAINED]
     chosen = {name: values[name] for name in names}
-    if chosen.get("precision") == "auto":
-        chosen["precision"] = engines.resolved_precision(str(values["engine"]), "auto")
+    if "input_size" in chosen:
+        chosen["input_size"] = backbones.known_side(str(chosen["backbone"]), chosen["input_size"])
     return chosen
 
 
@@ -313,7 +320,7 @@ def outdated(number: str, values: Mapping[str, Value]) -> str:
     if number == "00" and made.outputs.get(FETCHED) != ALL:
         return "not all images could be fetched"
     seen = made.inputs.get(IMAGES)
-    if seen is not None and (not seen or seen != images_state(folder)):
+    if seen is not None and (not seen or seen != layout.images_state(folder)):
         return f"the images in {folder} were changed"
     changed = next(_stale_inputs(made, disk), "") or next(
         _changed_outputs(number, values, number, made, disk), ""
@@ -348,21 +355,6 @@ def _path(dataset_name: str, number: str) -> Path:
     return files.proc_dir(dataset_name) / FOLDER / f"{number}.json"
 
 
-def images_state(folder: Path) -> str:
-    """Return a hash of path, size and time of each file in a folder of images, and of its label folders."""
-    if not folder.is_dir():
-        return ""
-    above = {str(path) for path in folder.resolve().parents}  # a link to one of these would never end
-    lines = [repr(layout.find(folder))]
-    for path in folders.walk(folder, above, lambda error: None):
-        name = str(path)[len(str(folder)) :]
-        with suppress(OSError):  # of a link to nothing
-            found = path.stat()
-            name += f"\t{found.st_size}\t{found.st_mtime_ns}"
-        lines.append(name)
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
-
-
 def _images_folder(values: Mapping[str, Value]) -> Path:
     return dataset.images_folder(str(values["dataset_name"]), str(values.get("images_dir", "")))
 
@@ -375,28 +367,38 @@ def _inputs(number: str, values: Mapping[str, Value], disk: _Disk) -> dict[str, 
         found[MANIFEST] = disk.outside(path)
     if number == "01":
         folder = _images_folder(values)
-        found |= {IMAGES: images_state(folder), TEST_LIST: test_list.sha256(folder)}
-    if number == "02" and (network := _backbone_file(values)).is_file():
-        found[BACKBONE] = disk.outside(network)
+        found |= {IMAGES: layout.images_state(folder), TEST_LIST: test_list.sha256(folder)}
+    if number == "05":
+        found[OTHER_THINGS] = layout.other_things_state(_images_folder(values))
+    if number == "02" and (network := backbones.files_of(str(values["backbone"]))):
+        found[BACKBONE] = disk.outside(*network)
+    if number == "03" and values["precision"] == "auto":
+        found[PROCESSOR] = inference.processor(str(values["engine"]))
     return found
 
 
 def _reads(number: str, values: Mapping[str, Value]) -> tuple[str, ...]:
-    if values.get("classifier") != SVM:
-        return READS[number]
-    return () if number == "02" else tuple(name for name in READS[number] if name not in REFINED)
+    if values.get("classifier") == SVM:
+        names = () if number == "02" else tuple(name for name in READS[number] if name not in REFINED)
+    else:
+        names = READS[number]
+    return (*names, *SPLIT) if number == "03" and values["precision"] in MEASURED else names
 
 
 def _expanded(names: Iterable[str], values: Mapping[str, Value], disk: _Disk) -> list[str]:
-    """Return names with the folders in place of {features} and {results}."""
-    features = "none"
+    """Return names with the files and folders in place of what is in braces."""
+    features = quantized = choice = NONE
     if {"classifier", "precision"} <= values.keys():
-        network = main_output("02", values)
-        if sha256 := disk.hashes([network]).get(network):
-            features = Cache.name(Path(network), sha256, str(relevant_parameters("03", values)["precision"]))
-    results = report.results_folder(Path(), str(values.get("evaluate_on")))
-    folders_of = {"features": f"features/{features}", "results": results.as_posix()}
-    return [Path(name.format(**folders_of)).as_posix() for name in names]
+        network, precision = disk.proc / main_output("02", values), str(values["precision"])
+        if precision == "auto":
+            choice = inference.choice_file(network).name
+        if used := inference.known(network, str(values["engine"]), precision):
+            quantized = used[0].name if used[1] == "int8" else NONE
+            if sha256 := disk.hashes([used[0].name]).get(used[0].name):
+                features = Cache.name(used[0], sha256, used[1], engine=str(values["engine"]))
+    results = report.results_folder(Path(), str(values.get("evaluate_on"))).as_posix()
+    found = {"features": f"features/{features}", "results": results, "quantized": quantized, "choice": choice}
+    return [Path(name.format(**found)).as_posix() for name in names]
 
 
 def _stale_inputs(made: Record, disk: _Disk) -> Iterator[str]:
@@ -409,7 +411,7 @@ def _stale_inputs(made: Record, disk: _Disk) -> Iterator[str]:
     for name, sha256 in made.inputs.items():
         if name == IMAGES:
             continue
-        if name in (TEST_LIST, MANIFEST, BACKBONE):
+        if name in (TEST_LIST, MANIFEST, BACKBONE, PROCESSOR, OTHER_THINGS):
             now = _outside(name, made, disk)
         elif name == EDITABLE:
             now = disk.hashes([name]).get(name, NONE)
@@ -423,10 +425,14 @@ def _stale_inputs(made: Record, disk: _Disk) -> Iterator[str]:
 def _outside(name: str, made: Record, disk: _Disk) -> str:
     """Return the hash of an input that no stage writes; empty if it cannot be read here."""
     values = {"dataset_name": disk.name, **made.parameters}
-    if name == TEST_LIST:
+    if name in (TEST_LIST, OTHER_THINGS):
         folder = dataset.scanned_folder(disk.name)
-        return test_list.sha256(folder) if folder and folder.is_dir() else ""
-    return disk.outside(_manifest(values) if name == MANIFEST else _backbone_file(values))
+        state = test_list.sha256 if name == TEST_LIST else layout.other_things_state
+        return state(folder) if folder and folder.is_dir() else ""
+    if name == PROCESSOR:
+        return inference.processor(str(values["engine"]))
+    backbone = backbones.files_of(str(values.get("backbone")))
+    return disk.outside(*([_manifest(values)] if name == MANIFEST else backbone))
 
 
 def _fetched(values: Mapping[str, Value]) -> str:
@@ -437,10 +443,6 @@ def _fetched(values: Mapping[str, Value]) -> str:
 
 def _manifest(values: Mapping[str, Value]) -> Path | None:
     return None if values.get("images_dir") else manifest.find(str(values["dataset_name"]))
-
-
-def _backbone_file(values: Mapping[str, Value]) -> Path:
-    return Path(str(values.get("backbone"))).expanduser()
 
 
 def _changed_outputs(
@@ -469,10 +471,11 @@ def _remove_changed(number: str, values: Mapping[str, Value], disk: _Disk) -> No
     records = [made for each in (number, "00") if (made := read(disk.name, each))]
     if number not in REUSED or (number != "03" and not all(made.is_finished for made in records)):
         return
-    for name, sha256 in disk.hashes(_expanded([REUSED[number]], values, disk)).items():
+    for name, sha256 in disk.hashes(_expanded(REUSED[number], values, disk)).items():
         known = {made.outputs[name] for made in records if name in made.outputs}
-        if (known and sha256 not in known) or (number == "03" and not is_whole(disk.proc / name)):
-            (disk.proc / name).unlink()
+        path = disk.proc / name
+        if (known and sha256 not in known) or (path.suffix == ".npz" and not is_whole(path)):
+            path.unlink()
             print(f"{name}: not as {NAMES[number]} wrote it; it is made anew")
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 from types import FrameType
@@ -16,10 +16,12 @@ from imgclf import ImgclfError, files, parameters
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, plan
-from imgclf.experiments.execution import execute
+from imgclf.experiments.execution import Kernels, execute
+from imgclf.experiments.exporting_ahead import exports
 from imgclf.experiments.history import recording, runs, tracking
 from imgclf.experiments.notebooks import LAST
 from imgclf.finetuning import learning_curve, record
+from imgclf.networks.hub import repository
 from imgclf.parameters import SVM, Value, project_file
 from imgclf.parameters.precedence import NOTEBOOK
 
@@ -77,11 +79,16 @@ def run(
     with stoppable(), files.lock(files.proc_dir(dataset_name)):
         if start_from:
             plan.check_start(chosen, left_out, values)
+            to_run = chosen
         else:
             steps = plan.make(chosen, values)
             print(f"\n{plan.text(steps)}")
             chosen = [step.path for step in steps]
             plan.check_used(chosen, values)
+            to_run = [step.path for step in steps if step.reason]
+        backbones = [str(plan.wanted(path, values).get("backbone")) for path in to_run]
+        for line in repository.descriptions(backbones):
+            print(line, flush=True)
         return dataset_name, _execute(dataset_name, chosen, values, is_planned=not start_from)
 
 
@@ -95,11 +102,19 @@ def _execute(
         _hand_in()
         return None
     stages = [plan.wanted(path, values) for path in notebooks.stages()]
-    run = runs.start(runs.BY_RUN, dataset_name, {name: each[name] for each in stages for name in each})
+    used = {name: each[name] for each in stages for name in each}
+    run = runs.start(runs.BY_RUN, dataset_name, used)
     print()
-    with runs.attempt(run), runs.executing(run):
+    with (
+        runs.attempt(run),
+        runs.executing(run),
+        tracking.prepared(),
+        exports(used) if first.name[:2] < "02" else nullcontext(),
+        Kernels() as kernels,
+    ):
         for path in chain([first], outdated):
-            _execute_one(path, run.folder, values, is_planned=is_planned)
+            is_last = path == chosen[-1]
+            _execute_one(path, run.folder, values, is_planned=is_planned, kernels=kernels, is_last=is_last)
     run = recording.finish(run, stages[-1])
     _hand_in()
     return run.folder
@@ -111,11 +126,20 @@ def _hand_in() -> None:
         print(f"\n{sentence}")
 
 
-def _execute_one(path: Path, folder: Path, values: Mapping[str, Value], *, is_planned: bool) -> None:
+def _execute_one(
+    path: Path,
+    folder: Path,
+    values: Mapping[str, Value],
+    *,
+    is_planned: bool,
+    kernels: Kernels,
+    is_last: bool,
+) -> None:
     """Execute one notebook, and print its line."""
     print(f"{path.stem:<18}", end="", flush=True)
     try:
-        seconds = execute(path, folder, values, progress=_progress_line(path.stem))
+        progress = _progress_line(path.stem)
+        seconds = execute(path, folder, values, progress=progress, kernels=kernels, is_last=is_last)
     except ImgclfError:
         _end_line(path.stem, "failed")
         raise

@@ -20,8 +20,10 @@ from imgclf.experiments import notebooks, plan, provenance, sequence, trials
 from imgclf.experiments.execution import execute
 from imgclf.experiments.history import recording, runs, tracking
 from imgclf.experiments.trials import Trial
-from imgclf.features import copy_detection
+from imgclf.features import copy_detection, inference
 from imgclf.images.loading import load_all
+from imgclf.networks import backbones
+from imgclf.networks.hub import repository
 from imgclf.parameters import Value, project_file
 
 NOTEBOOKS = ("02", "03", "04", "05")  # of each trial; one scan serves all trials with its near_duplicates
@@ -68,6 +70,8 @@ def run(
         scans[near] = copy_detection.scan_folder(dataset_name, folder, near_duplicates=near)
         dataset.check(scans[near])
         _check_split_parameters(scans[near], combinations)
+    for line in repository.descriptions(str(_settings(values)["backbone"]) for values in combinations):
+        print(line, flush=True)
     results, ran = [], 0
     for number, values in enumerate(combinations, start=1):
         print(f"{number} of {len(combinations)}: {trials.values_as_text(values)}: ", end="", flush=True)
@@ -109,6 +113,7 @@ def run_headless(values: Mapping[str, Value]) -> str:
     check_distinct(trials.combinations(grid))
     dataset_name = str(set_values["dataset_name"])
     _images_folder(dataset_name, str(set_values["images_dir"]))  # fails before a kernel starts
+    repository.descriptions(map(str, grid.get("backbone", [])))  # so does this
     folder = runs.new_folder(f"{dataset_name} sweep")
     try:
         with sequence.stoppable():
@@ -151,6 +156,10 @@ def check_distinct(combinations: Sequence[dict[str, Value]]) -> None:
         settings = _settings(values)
         why = {name: reason for name in values if (reason := parameters.idle(name, settings))}
         effective = {name: value for name, value in values.items() if name not in why}
+        if "input_size" in effective:
+            side = backbones.known_side(str(settings["backbone"]), values["input_size"])
+            effective["input_size"] = side
+            why["input_size"] = f"input_size = 0 is {side} of {settings['backbone']}"
         other = first.setdefault(json.dumps(effective), values)
         if different := [name for name in why if other[name] != values[name]]:
             raise ImgclfError(
@@ -231,12 +240,14 @@ def _cells() -> dict[str, Value]:
 
 def _fingerprint(settings: Mapping[str, Value], parts: Split) -> str:
     """Hash of everything that a trial depends on, with the code of its notebooks; of a backbone in a file,
-    also of its content."""
+    also of its content; with precision="auto", of the processor."""
     code = [notebooks.code_sha256(path) for path in notebooks.paths() if path.name[:2] in NOTEBOOKS]
     about = [__version__, code, settings, dataset.fingerprint(parts.train), dataset.fingerprint(parts.test)]
     backbone = Path(str(settings["backbone"]))
     if backbone.is_file():
         about.append(files.sha256(backbone))
+    if settings["precision"] == "auto":
+        about.append(inference.processor(str(settings["engine"])))
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
@@ -260,11 +271,14 @@ def _run(
             progress(len(seconds))
             seconds[path.name[:2]] = execute(path, folder, given)
             progress(len(seconds))
-    return replace(trial, seconds=seconds, milliseconds=_milliseconds(trial, own, parts), error="")
+    milliseconds, input_size = _milliseconds(trial, own, parts)
+    return replace(trial, seconds=seconds, milliseconds=milliseconds, input_size=input_size, error="")
 
 
-def _milliseconds(trial: Trial, scanned: Dataset, parts: Split) -> float:
-    """Inference time per image, from pixels to probabilities; the fastest of three rounds."""
+def _milliseconds(trial: Trial, scanned: Dataset, parts: Split) -> tuple[float, int]:
+    """Inference time per image, from pixels to probabilities, as the fastest of three rounds; and the side of
+    the images, pixels.
+    """
     settings = _settings(trial.values)
     some = parts.test[:: max(1, len(parts.test) // TIMED_IMAGES)][:TIMED_IMAGES]
     with Classifier.load(
@@ -274,7 +288,8 @@ def _milliseconds(trial: Trial, scanned: Dataset, parts: Split) -> float:
         batch_size=settings["inference_batch_size"],
     ) as loaded:
         pixels = load_all([scanned.file(image) for image in some], loaded.preprocessing)
-        return min(_seconds(loaded, pixels) for _ in range(3)) / len(pixels) * 1000
+        fastest = min(_seconds(loaded, pixels) for _ in range(3))
+        return fastest / len(pixels) * 1000, loaded.preprocessing.input_size
 
 
 def _seconds(loaded: Classifier, pixels: np.ndarray) -> float:

@@ -31,6 +31,7 @@ KINDS = {
     "values": dict[str, str | bool | float | list[float]],
     "seconds": dict[str, float],
     "milliseconds": float | None,
+    "input_size": int,
 }
 LONGEST_NAME = 120  # letters; file systems take 255 bytes
 
@@ -46,7 +47,7 @@ class Trial:
     fingerprint : hash of all that it depends on: every parameter, the images, their labels and the split.
     seconds : of each notebook, by its number.
     milliseconds : inference time per image, from pixels to probabilities; NaN if it failed.
-    error : why it failed; empty if it did not.
+    error : why it failed; empty if it did not. input_size : of its network, pixels; 0 : unknown.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Trial:
     seconds: dict[str, float]
     milliseconds: float = float("nan")
     error: str = ""
+    input_size: int = 0
 
     @property
     def held_out_evaluation(self) -> Evaluation:
@@ -165,7 +167,7 @@ def write(trial: Trial) -> None:
 def read(name: str) -> Trial | None:
     """Return the trial that ran as the data set `name`; None if there was none, or its files are damaged."""
     try:
-        stored = files.read_json(files.proc_dir(name) / files.TRIAL_RECORD, KINDS)
+        stored = files.read_json(files.proc_dir(name) / files.TRIAL_RECORD, KINDS, defaults={"input_size": 0})
         if stored["milliseconds"] is None:
             stored["milliseconds"] = float("nan")
         trial = Trial(**stored)
@@ -195,11 +197,23 @@ def varied(trials: Sequence[Trial]) -> list[str]:
 def table(trials: Sequence[Trial]) -> "pd.DataFrame":
     """Return the accuracies of the `ranked` trials, numbered from 1, with their 95 % intervals.
 
-    Column `p` is the p-value of McNemar's exact test against the first trial, on the test images; empty if
-    the two were tested on different images.
+    Trials of several backbones or input sizes also have the input size of each, and those of several
+    backbones or precisions the inference time per image (`times` has it for all). Column `p` is the p-value
+    of McNemar's exact test against the first trial, on the test images; empty if the two were tested on
+    different images.
     """
     done = ranked(trials)
-    return _numbered([{**_varied_values(trial, trials), **_accuracies(trial, done[0])} for trial in done])
+    with_times = not {"backbone", "precision"}.isdisjoint(varied(trials))
+    return _numbered(
+        [
+            {
+                **_varied_values(trial, trials),
+                **_accuracies(trial, done[0]),
+                **({"ms per image": round(trial.milliseconds, 1)} if with_times else {}),
+            }
+            for trial in done
+        ]
+    )
 
 
 def times(trials: Sequence[Trial]) -> "pd.DataFrame":
@@ -244,7 +258,11 @@ def coordinates(trials: Sequence[Trial]) -> Coordinates:
 
 
 def _varied_values(trial: Trial, trials: Sequence[Trial]) -> dict[str, str]:
-    return {name: as_text(trial.values[name]) for name in varied(trials)}
+    """The values that vary, as text; with the input size that 0 stands for, and that of each backbone."""
+    values: dict[str, Value] = {name: trial.values[name] for name in varied(trials)}
+    if "backbone" in values or "input_size" in values:
+        values["input_size"] = trial.input_size or values.get("input_size", "")
+    return {name: as_text(value) for name, value in values.items()}
 
 
 def _accuracies(trial: Trial, best: Trial) -> dict[str, str]:

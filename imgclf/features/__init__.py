@@ -58,8 +58,9 @@ class Cache:
 
     The key of a feature vector is all that it depends on: the pixels of the image (`Image.pixels_key`), the
     network (sha256 of the ONNX file, whose metadata hold the preprocessing: input size and padding colour)
-    and the precision of inference. So a change of label, split or SVM recomputes nothing, and one new image
-    costs one image; another network, input size or precision has a folder of its own.
+    and the precision of inference, in int8 also the engine. So a change of label, split or SVM recomputes
+    nothing, and one new image costs one image; another network, input size or precision has a folder of its
+    own.
     """
 
     folder: Path
@@ -69,13 +70,18 @@ class Cache:
         cls, dataset_name: str, network: Path, *, engine: str = "openvino", precision: str = "f32"
     ) -> "Cache":
         """Return the cache of a data set's features by a network; "auto" is resolved for this machine."""
-        name = cls.name(network, files.sha256(network), engines.resolved_precision(engine, precision))
+        resolved = engines.resolved_precision(engine, precision)
+        name = cls.name(network, files.sha256(network), resolved, engine=engine)
         return cls(files.proc_dir(dataset_name) / "features" / name)
 
     @staticmethod
-    def name(network: Path, sha256: str, resolved_precision: str) -> str:
-        """Return the name of the folder of features by a network with the precision "f32" or "bf16"."""
-        return f"{network.stem}-{sha256[:16]}-{resolved_precision}"
+    def name(network: Path, sha256: str, resolved_precision: str, *, engine: str = "openvino") -> str:
+        """Return the name of the folder of features by a network; with "int8" the engine is part of it.
+
+        The engines round integers differently: features in int8 differ by up to 6 % between them.
+        """
+        name = f"{network.stem}-{sha256[:16]}-{resolved_precision}"
+        return f"{name}-{engine}" if resolved_precision == "int8" else name
 
     def _shards(self) -> list[Path]:
         return sorted(self.folder.glob("*.npz"))

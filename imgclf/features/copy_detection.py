@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from imgclf import ImgclfError, __version__, files
+from imgclf import ImgclfError, files
 from imgclf.data import copies, scan
 from imgclf.data.dataset import IGNORED, TOGETHER, Dataset, Image
 from imgclf.features import Cache, compute
 from imgclf.images import alignment, decoding
 from imgclf.images.loading import in_parallel
 from imgclf.images.preprocessing import KEY, Preprocessing
-from imgclf.networks import backbones
+from imgclf.networks import backbones, exporting
 
 BACKBONE = backbones.BACKBONES["efficientnet_lite0"]  # installed with imgclf
 INPUT_SIZE = 128  # pixels; at 96, a tenth of the copies with text across them is no near neighbour
@@ -28,6 +28,7 @@ IMAGES_PER_DIMENSION = 4  # at least; whitening fewer makes all distances equal
 PCA_IMAGES = 5_000  # enough for the principal components
 BLOCK = 256  # images compared with all others at once
 GREY_PICTURES = 512  # held in memory
+VERDICTS = 10_000  # written to disk at once: what a killed comparison loses at most, about a minute
 ALGORITHM = "1"  # of `alignment`; another one decides anew
 
 FOLDER = "copies"  # below proc/NAME, for descriptors and verdicts; safe to delete
@@ -72,7 +73,7 @@ def altered_copies(
     ------
     ImgclfError : the package of the network is missing.
     """
-    images = list({image.sha256: image for image in copies.largest_first(dataset.images)}.values())
+    images = list({image.sha256: image for image in copies.largest_first(dataset.readable)}.values())
     if len(images) < 2:
         return set()
     describing, folder = network(), files.proc_dir(dataset.name) / FOLDER
@@ -112,13 +113,17 @@ def _copies(
     keys = {pair: _key(*both) for pair, both in contents.items()}
     clusters = joined([*known, *(contents[pair] for pair in pairs if verdicts.get(keys[pair]))])
     new = [pair for pair in pairs if keys[pair] not in verdicts and is_wanted(*pair)]
-    for pair, is_copy in _compared(dataset, images, new, is_wanted, progress):
-        if is_copy is not None:
-            verdicts[keys[pair]] = is_copy
-        if is_copy:
-            clusters.merge(*contents[pair])
-    if new:
-        _write_verdicts(file, verdicts)
+    try:
+        for done, (pair, is_copy) in enumerate(_compared(dataset, images, new, is_wanted, progress), start=1):
+            if is_copy is not None:
+                verdicts[keys[pair]] = is_copy
+            if is_copy:
+                clusters.merge(*contents[pair])
+            if done % VERDICTS == 0:
+                _write_verdicts(file, verdicts)
+    finally:
+        if new:
+            _write_verdicts(file, verdicts)
     found = [contents[pair] for pair in pairs if verdicts.get(keys[pair])]
     # From the first pair on, so that the same images always have the same pairs.
     clusters = joined(known)
@@ -132,16 +137,24 @@ def network() -> Path:
     ------
     ImgclfError : the package with its weights is missing.
     """
-    name = f"{backbones.cache_name(BACKBONE)}-copies-{INPUT_SIZE}-opset{backbones.OPSET}-imgclf{__version__}"
-    path = files.data_dir() / "networks" / f"{name}.onnx"
-    if not path.exists():
-        from imgclf.networks.copy_descriptor import CopyDescriptor
+    return exporting.exported(network_name(), _export)
 
-        metadata = {KEY: Preprocessing(INPUT_SIZE).as_json()}
-        backbones.export_network(
-            CopyDescriptor(backbones.build(BACKBONE)), INPUT_SIZE, path, metadata=metadata
-        )
-    return path
+
+def network_name() -> str:
+    """Return the name of its cached export, see `exporting.cached`.
+
+    Raises
+    ------
+    ImgclfError : the package with its weights is missing.
+    """
+    return f"{backbones.cache_name(BACKBONE)}-copies-{INPUT_SIZE}"
+
+
+def _export(path: Path) -> None:
+    from imgclf.networks.copy_descriptor import CopyDescriptor
+
+    metadata = {KEY: Preprocessing(INPUT_SIZE).as_json()}
+    exporting.export_network(CopyDescriptor(backbones.build(BACKBONE)), INPUT_SIZE, path, metadata=metadata)
 
 
 def neighbours(descriptors: np.ndarray) -> list[tuple[int, int]]:

@@ -238,7 +238,7 @@ def _write(
 
 def _remove_intermediate_files(proc: Path, *, with_training: bool) -> None:
     """Remove features of earlier fine-tuned networks and, if finished, decoded images and checkpoint."""
-    for folder in (proc / "features").glob(f"{Path(REFINED_NETWORK).stem}-*"):
+    for folder in (proc / "features").glob(f"{Path(REFINED_NETWORK).stem}[-.]*"):  # .int8: quantized
         shutil.rmtree(folder)
     if with_training:
         shutil.rmtree(proc / FOLDER)
@@ -252,6 +252,8 @@ def _prepare_training(
     from torch import nn
 
     device, size = frozen.default_device(), examples.pixels.side
+    train_size = backbones.train_size(backbone, recipe.train_size(size), size)
+    network.to(device)  # before it is split: the parts of a model of the Hub hold not all of its buffers
     frozen_part, trainable_part = frozen.split_network(network, recipe.trainable_stages)
     frozen.freeze(frozen_part, also_depthwise=True)
     frozen.freeze(trainable_part, also_depthwise=recipe.trainable_stages != ALL)
@@ -270,7 +272,9 @@ def _prepare_training(
         validation_maps=list(
             frozen.start_frozen_part(backbone, frozen_part, size, device=device)(validation)
         ),
-        frozen_part=frozen.start_frozen_part(backbone, frozen_part, recipe.train_size(size), device=device),
+        frozen_part=frozen.start_frozen_part(backbone, frozen_part, train_size, device=device),
+        train_size=train_size,
+        frozen_weights=frozen_part.parameters(),
     )
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imgclf import ImgclfError, __version__, engines, files
+from imgclf import ImgclfError, engines
 from imgclf.images.preprocessing import KEY, Preprocessing
-from imgclf.networks import backbones
+from imgclf.networks import backbones, exporting
 from imgclf.networks.backbones import Backbone
 
 if TYPE_CHECKING:
@@ -52,15 +52,17 @@ def split_network(
 def freeze(module: "torch.nn.Sequential", *, also_depthwise: bool) -> None:
     """Freeze the running statistics of the batch normalizations, as learned from ImageNet.
 
-    With `also_depthwise` the depthwise convolutions (one channel per filter) are frozen too. They are a
-    thirtieth of the weights, but their gradients make a step nearly twice as long on a CPU
-    (benchmarks/RESULTS.md).
+    With `also_depthwise` the depthwise convolutions (one channel per filter) before batch normalizations are
+    frozen too. They are a thirtieth of the weights, but their gradients make a step nearly twice as long on a
+    CPU (benchmarks/RESULTS.md). Those of ConvNeXt, which have a bias and layer normalization, are trained:
+    they are all that it sees of the neighbourhood of a pixel, and their gradients cost 4 % of a step.
     """
     from torch import nn
 
     module.eval()
     for layer in module.modules():
-        if also_depthwise and isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
+        is_depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
+        if also_depthwise and is_depthwise and layer.bias is None:
             layer.weight.requires_grad_(False)
 
 
@@ -98,13 +100,13 @@ def _run_in_torch(
 def _frozen_part_in_engine(backbone: Backbone, frozen_part: "torch.nn.Sequential", size: int) -> FrozenPart:
     import torch
 
-    name = (
-        f"{backbones.cache_name(backbone)}-front{len(frozen_part)}-{size}"
-        f"-opset{backbones.OPSET}-imgclf{__version__}.onnx"
-    )
-    exported = files.data_dir() / "networks" / name
-    if not exported.exists():
-        backbones.export_network(frozen_part, size, exported, metadata={}, output="maps")
+    def write(path: Path) -> None:
+        with torch.no_grad():  # a model of the Hub records what its layers take at this size
+            frozen_part(torch.zeros((1, size, size, 3), dtype=torch.uint8))
+        exporting.export_network(frozen_part, size, path, metadata={}, output="maps")
+
+    name = f"{backbones.cache_name(backbone)}-front{len(frozen_part)}-{size}"
+    exported = exporting.exported(name, write)
     engine = engines.start(exported, precision="auto")
 
     def run(batches: Iterable[np.ndarray]) -> Iterator["torch.Tensor"]:
@@ -147,9 +149,9 @@ def run(module: "torch.nn.Module", batches: Iterable["torch.Tensor"], *, device:
 
 def export(backbone: Backbone, network: "torch.nn.Module", preprocessing: Preprocessing, path: Path) -> None:
     """Write a fine-tuned network, in the form in which `backbones.export` writes a pretrained one."""
-    backbones.export_network(
+    exporting.export_network(
         network.cpu().float().eval(),
         preprocessing.input_size,
         path,
-        metadata={"backbone": backbone.name, KEY: preprocessing.as_json()},
+        metadata={**backbone.metadata, KEY: preprocessing.as_json()},
     )

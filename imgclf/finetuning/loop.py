@@ -1,7 +1,7 @@
 """The training loop in torch: gradient steps, weight averaging, validation, and the state of a checkpoint."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,9 @@ class Training:
     Parameters
     ----------
     model : the trainable part, then dropout, then the last layer; changed in place.
-    frozen_part : from augmented images to feature maps.
+    frozen_part : from augmented images to feature maps. train_size : of those images, pixels.
     validation_maps : the feature maps of the validation images, without data augmentation, in batches.
+    frozen_weights : those of the frozen part, which the parts of a model of the Hub refer to.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class Training:
         recipe: Recipe,
         *,
         frozen_part: frozen.FrozenPart,
+        train_size: int,
         validation_maps: Sequence["torch.Tensor"],
         device: str,
+        frozen_weights: Iterable["torch.Tensor"] = (),
     ) -> None:
         import torch
 
@@ -45,9 +48,10 @@ class Training:
         self.examples = examples
         self.recipe = recipe
         self.frozen_part = frozen_part
+        self.train_size = train_size
         self.validation_maps = validation_maps
         self.device = device
-        self.average = copy.deepcopy(model)
+        self.average = copy.deepcopy(model, {id(weight): weight for weight in frozen_weights})
         self.optimizer = _optimizer(model, recipe)
         self.epochs: list[Epoch] = []
         self.best_weights = self._trainable_weights(self.average)
@@ -69,7 +73,7 @@ class Training:
             rows,
             self.recipe,
             epoch=number,
-            size=self.recipe.train_size(self.examples.pixels.side),
+            size=self.train_size,
         )
         devices = [self.device] if self.device != "cpu" else []
         losses, wrong, done, total = [], 0, 0, sum(map(len, rows))
@@ -214,17 +218,25 @@ def _channels_last(maps: "torch.Tensor") -> "torch.Tensor":
 
 
 def _optimizer(model: "torch.nn.Sequential", recipe: Recipe) -> "torch.optim.Optimizer":
-    """Return the optimizer; weight decay leaves out the normalizations and all biases."""
+    """Return the optimizer; weight decay leaves out what scales or shifts channels, such as all biases."""
     import torch
 
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     groups = [
-        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [weight for weight in weights if not _is_vector(weight)],
+            "weight_decay": recipe.weight_decay,
+        },
+        {"params": [weight for weight in weights if _is_vector(weight)], "weight_decay": 0.0},
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.learning_rate[0], momentum=recipe.momentum)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate[0], betas=(recipe.momentum, 0.999), fused=True)
+
+
+def _is_vector(weight: "torch.Tensor") -> bool:
+    """Whether at most one axis is longer than 1: also the layer scale (d, 1, 1) of ConvNeXt."""
+    return sum(length > 1 for length in weight.shape) <= 1
 
 
 def epoch_batches(examples: TrainingSet, recipe: Recipe, number: int) -> list[list[int]]:

@@ -11,6 +11,8 @@ from imgclf.finetuning.augment import View
 from imgclf.finetuning.recipe import Recipe
 from imgclf.images import decoding
 from imgclf.images.preprocessing import Preprocessing
+from imgclf.networks import backbones
+from imgclf.networks.backbones import Backbone
 
 VIEWS = 6
 
@@ -56,12 +58,16 @@ def middle(square: np.ndarray) -> np.ndarray:
     return square[third : len(square) - third, third : len(square) - third]
 
 
-def augmented(images: Sequence[np.ndarray], recipe: Recipe, input_size: int) -> list[tuple[np.ndarray, View]]:
+def augmented(
+    images: Sequence[np.ndarray], recipe: Recipe, input_size: int, backbone: Backbone | None = None
+) -> list[tuple[np.ndarray, View]]:
     """Return `VIEWS` random views of each image as fine-tuning draws them, at the size that it trains with.
 
     Parameters
     ----------
-    images : (H, W, 3) uint8 arrays, RGB. input_size : of the network, pixels.
+    images : (H, W, 3) uint8 arrays, RGB.
+    input_size : of the network, pixels; 0, which notebooks of earlier versions give : 224.
+    backbone : that is fine-tuned; None, as in notebooks of earlier versions : one that takes any size.
 
     Returns
     -------
@@ -70,7 +76,10 @@ def augmented(images: Sequence[np.ndarray], recipe: Recipe, input_size: int) -> 
     if not recipe.augment:
         return []
     views = [augment.draw(recipe.seed, number) for number in range(VIEWS)]
+    input_size = input_size or backbones.DEFAULT_SIZE
     size = recipe.train_size(input_size)
+    if backbone:
+        size = backbones.train_size(backbone, size, input_size)
     squares = [Preprocessing(input_size).letterbox(image) for image in images]
     return [(augment.apply(square, view, size), view) for square in squares for view in views]
 

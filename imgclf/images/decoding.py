@@ -188,25 +188,51 @@ def decode(
     ImgclfError : the file is empty, not an image that is read, truncated, or has more than `max_pixels`
         pixels.
     """
-    return decode_with_depth(encoded, name, side=side, max_pixels=max_pixels)[0]
+    return decode_with_size(encoded, name, side=side, max_pixels=max_pixels).pixels
 
 
-def decode_with_depth(
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded image.
+
+    Attributes
+    ----------
+    pixels : (h, w, 3) uint8, RGB; perhaps at reduced scale.
+    width, height : of the whole image, upright, pixels.
+    depth : by what it was scaled to 8 bits, see `depth.eight_bits`; empty if it has 8.
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
+    depth: str = ""
+
+
+def decode_with_size(
     encoded: bytes, name: str = "image", *, side: int | None = None, max_pixels: int = kinds.MAX_PIXELS
-) -> tuple[np.ndarray, str]:
-    """Return the pixels, see `decode`, and by what they were scaled to 8 bits, see `depth.eight_bits`."""
+) -> Decoded:
+    """Return the pixels, see `decode`, the size, and by what they were scaled to 8 bits."""
     with _open(encoded, name, max_pixels) as picture:
         found = _header(picture, encoded)
         factor = found.reduction(side)
         try:
             with ONE_LARGE if found.memory_needed(side) > LARGE_BYTES else nullcontext():
                 if found.format is not JPEG:
-                    return _decode_other(picture, encoded, name)
+                    pixels, by = _decode_other(picture, encoded, name)
+                    return Decoded(pixels, pixels.shape[1], pixels.shape[0], by)
                 _check_complete(encoded, name, max_pixels)
-                return _decode_jpeg(encoded, name, factor), ""
+                pixels = _decode_jpeg(encoded, name, factor)
+                return Decoded(pixels, *_upright_size(found, pixels))
         except MemoryError as error:
             size = f"{found.width} x {found.height} pixels"
             raise ImgclfError(f"{name}: too little memory for {size}; shrink it") from error
+
+
+def _upright_size(stored: Header, pixels: np.ndarray) -> tuple[int, int]:
+    """Return width and height of a JPEG of which `pixels` are upright, perhaps at reduced scale."""
+    height, width = pixels.shape[:2]
+    is_turned = (width > height) != (stored.width > stored.height) and width != height
+    return (stored.height, stored.width) if is_turned else (stored.width, stored.height)
 
 
 def is_image(path: Path) -> bool:
@@ -389,12 +415,17 @@ def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
     return scale(pixels, side)
 
 
+def scaled_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Return height and width with a longer side of `side`, pixels."""
+    longer = max(height, width)
+    return max(1, round(height * side / longer)), max(1, round(width * side / longer))
+
+
 def scale(pixels: np.ndarray, side: int) -> np.ndarray:
     """Return `pixels` with a longer side of `side`: area averaging down, linear interpolation up."""
     height, width = pixels.shape[:2]
-    longer = max(height, width)
-    size = (max(1, round(width * side / longer)), max(1, round(height * side / longer)))
-    shrinks = longer > side
+    size = scaled_size(height, width, side)[::-1]
+    shrinks = max(height, width) > side
     # INTER_LINEAR would alias when it shrinks; the "exact" one returns the same bits on every processor.
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR_EXACT)
 

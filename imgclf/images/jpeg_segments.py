@@ -7,6 +7,7 @@ START_OF_FRAME = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # SOF0 to
 SEQUENTIAL = (0xC0, 0xC1)  # SOF0, SOF1
 START_OF_SCAN = 0xDA
 MOST_COEFFICIENT_BYTES = 8  # of a pixel: four components
+MAX_SCANS = 100  # of an untrusted JPEG; progressive ones have about ten, and each may take seconds
 MARKER = re.compile(rb"\xff+([\x01\xc0-\xcf\xd8-\xfe])")
 END_OF_IMAGE = 0xD9
 WITHOUT_LENGTH = (0x01, 0xD8)

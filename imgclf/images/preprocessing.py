@@ -39,12 +39,15 @@ class Preprocessing:
         -------
         (S, S, 3) uint8 array, RGB; S is `input_size`.
         """
-        scaled = decoding.scale(pixels, self.input_size)
-        height, width = scaled.shape[:2]
         square = np.full((self.input_size, self.input_size, 3), self.padding_colour, np.uint8)
-        top, left = (self.input_size - height) // 2, (self.input_size - width) // 2
-        square[top : top + height, left : left + width] = scaled
+        square[self.inside(*pixels.shape[:2])] = decoding.scale(pixels, self.input_size)
         return square
+
+    def inside(self, height: int, width: int) -> tuple[slice, slice]:
+        """Return the rows and columns of the letterbox that an image of this size fills."""
+        rows, columns = decoding.scaled_size(height, width, self.input_size)
+        top, left = (self.input_size - rows) // 2, (self.input_size - columns) // 2
+        return slice(top, top + rows), slice(left, left + columns)
 
     def apply(self, encoded: bytes, name: str = "image", *, max_pixels: int = kinds.MAX_PIXELS) -> np.ndarray:
         """Return the content of an image file decoded and letterboxed; (S, S, 3) uint8, RGB.

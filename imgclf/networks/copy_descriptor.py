@@ -21,5 +21,6 @@ class CopyDescriptor(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         pixels = images.float()
         grey = (pixels * torch.tensor(LUMA)).sum(dim=3, keepdim=True).expand(-1, -1, -1, 3)
-        upright, transposed = self.backbone(pixels), self.backbone(grey.transpose(1, 2))
-        return functional.normalize(upright) + functional.normalize(transposed)
+        # One batch: the exporter goes through the backbone once, which takes half the time.
+        features = functional.normalize(self.backbone(torch.cat([pixels, grey.transpose(1, 2)])))
+        return features.unflatten(0, (2, -1)).sum(dim=0)

@@ -9,23 +9,9 @@ from onnx import NodeProto, helper, numpy_helper, shape_inference
 
 from imgclf import files
 
-# Operators that may follow the last dense layer.
-HEAD_OPERATORS = {
-    "Softmax",
-    "LogSoftmax",
-    "Sigmoid",
-    "Identity",
-    "Cast",
-    "Flatten",
-    "Reshape",
-    "Squeeze",
-    "Dropout",
-    "Add",
-    "Sub",
-    "Mul",
-    "Div",
-}
+PREFIX = "net/"  # of all names in an imported graph
 ARITHMETIC = {"Sub", "Add", "Mul", "Div"}
+UNCHANGED = {"Cast", "Transpose", "Identity", "QuantizeLinear", "DequantizeLinear"}
 MAX_CONSTANT_SIZE = 16  # elements; larger constants are not read
 
 
@@ -39,18 +25,18 @@ def shape(entry: onnx.ValueInfoProto) -> list[int | str]:
 
 def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
     """The small constants of a graph, by name."""
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    tensors |= {
-        node.output[0]: a.t
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    values |= {
+        node.output[0]: helper.get_attribute_value(a)
         for node in graph.node
         if node.op_type == "Constant"
         for a in node.attribute
-        if a.name == "value"
+        if a.name.startswith("value") and "string" not in a.name
     }
     return {
-        name: numpy_helper.to_array(tensor)
-        for name, tensor in tensors.items()
-        if np.prod(tensor.dims, dtype=int) <= MAX_CONSTANT_SIZE
+        name: numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+        for name, value in values.items()
+        if not isinstance(value, onnx.TensorProto) or np.prod(value.dims, dtype=int) <= MAX_CONSTANT_SIZE
     }
 
 
@@ -71,56 +57,51 @@ def max_pixel_value(graph: onnx.GraphProto, name: str) -> int:
             # Grey levels are multiplied by numbers such as 1/255, or reduced by such as 123.7.
             has_levels = magnitudes[0] < 0.1 if user.op_type == "Mul" else magnitudes[0] > 2
             return 255 if has_levels else 1
-        if user.op_type not in ("Cast", "Transpose", "Identity"):
+        if user.op_type not in UNCHANGED:
             return 0
         name = user.output[0]
     return 0
 
 
-def _constant_names(graph: onnx.GraphProto) -> set[str]:
+def is_incomplete(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor holds fewer bytes than its shape and type need."""
+    count = float(np.prod(tensor.dims, dtype=float))
+    if tensor.HasField("raw_data"):
+        is_half_byte = tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+        size = 0.5 if is_half_byte else helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        return len(tensor.raw_data) < int(count * size)
+    return count > 2 * tensor.ByteSize()  # half a byte is the least that a number takes
+
+
+def is_ordered(graph: onnx.GraphProto) -> bool:
+    """Whether each node uses only what is there before it; a graph with a cycle is not ordered."""
+    known = {"", *(entry.name for entry in graph.input), *(tensor.name for tensor in graph.initializer)}
+    known |= {tensor.values.name for tensor in graph.sparse_initializer}
+    for node in graph.node:
+        if not known.issuperset(node.input):
+            return False
+        known.update(node.output)
+    return True
+
+
+def tensor_shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
+    """The shapes of the tensors of a model, as far as they can be inferred; see `shape`."""
+    graph = shape_inference.infer_shapes(model, data_prop=True).graph
+    return {
+        value.name: shape(value)
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+
+
+def constant_names(graph: onnx.GraphProto) -> set[str]:
     """Names of tensors that do not depend on the input: weights, and functions of weights alone."""
     fixed = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
-        if all(name in fixed for name in node.input if name):
+        has_subgraph = any(attribute.HasField("g") for attribute in node.attribute)
+        if not has_subgraph and all(name in fixed for name in node.input if name):
             fixed |= set(node.output)
     return fixed
-
-
-def last_dense_layer(graph: onnx.GraphProto) -> NodeProto | None:
-    """The dense layer that computes the first output, if only `HEAD_OPERATORS` follow it; else None."""
-    producers = {output: node for node in graph.node for output in node.output}
-    fixed = _constant_names(graph)
-    name = graph.output[0].name
-    while node := producers.get(name):
-        if node.op_type in ("Gemm", "MatMul") and node.input[1] in fixed:
-            return node
-        computed = (
-            node.input[:1]
-            if node.op_type in ("Reshape", "Squeeze")
-            else [i for i in node.input if i and i not in fixed]
-        )
-        if node.op_type not in HEAD_OPERATORS or len(computed) != 1:
-            return None
-        (name,) = computed
-    return None
-
-
-def make_batch_dynamic(graph: onnx.GraphProto, batch_size: int) -> None:
-    """Make the batch axis dynamic in a graph that was exported for `batch_size` images.
-
-    Each `Reshape` to a fixed batch size keeps its first axis instead.
-    """
-    constants, fixed = _constants(graph), _constant_names(graph)
-    for k, node in enumerate(graph.node):
-        if node.op_type != "Reshape" or node.input[0] in fixed or node.input[1] not in constants:
-            continue
-        axes = constants[node.input[1]]
-        if batch_size > 0 and len(axes) > 1 and axes[0] == batch_size:
-            graph.initializer.append(
-                numpy_helper.from_array(np.array([0, *axes[1:]], np.int64), f"images_shape_{k}")
-            )
-            node.input[1] = f"images_shape_{k}"
-            del node.attribute[:]  # with allowzero, 0 would not mean "unchanged"
 
 
 def referenced_names(nodes: Iterable[NodeProto]) -> set[str]:
@@ -148,8 +129,7 @@ def convolutions(model: onnx.ModelProto) -> Iterator[tuple[int, int, int]]:
 
     Convolutions whose shapes cannot be inferred are left out.
     """
-    graph = shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes = {value.name: shape(value) for value in graph.value_info}
+    graph, shapes = model.graph, tensor_shapes(model)
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for node in graph.node:
         match node.op_type, shapes.get(node.output[0]):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from imgclf.networks.layers import GlobalAveragePool, Staged
+
 
 def convolution(channels_in: int, channels_out: int, kernel: int, *, stride: int = 1) -> nn.Conv2d:
     """A convolution without bias, as batch normalization follows."""
@@ -61,7 +63,7 @@ class Bottleneck(nn.Module):
         return functional.relu(residual + (self.downsample(x) if self.downsample else x))
 
 
-class ResNet(nn.Module):
+class ResNet(Staged):
     """uint8 images (N, S, S, 3), RGB, to float32 features (N, d).
 
     Parameters
@@ -91,12 +93,6 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, channels[0], 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(channels[0])
         self.layer1, self.layer2, self.layer3, self.layer4 = _stages(blocks, channels, is_bottleneck)
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = images
-        for part in self.parts():
-            x = part(x)
-        return x
 
     def parts(self) -> list[nn.Module]:
         """Modules that compute `forward` in sequence, with the same weights.
@@ -136,13 +132,6 @@ class FirstConvolution(nn.Module):
         return functional.max_pool2d(
             functional.relu(self.normalization(self.convolution(x))), 3, stride=2, padding=1
         )
-
-
-class GlobalAveragePool(nn.Module):
-    """Feature maps (N, d, H, W) to features (N, d)."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return torch.mean(maps, dim=(2, 3))
 
 
 def _stages(blocks: Sequence[int], channels: Sequence[int], is_bottleneck: bool) -> Iterator[nn.Sequential]:

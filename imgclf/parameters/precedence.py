@@ -11,7 +11,7 @@ from imgclf import ImgclfError
 from imgclf.files import PROJECT_FILE
 from imgclf.parameters import project_file
 from imgclf.parameters.table import PARAMETERS, Value
-from imgclf.parameters.values import check, check_together, from_namespace, idle, nearest
+from imgclf.parameters.values import check, check_together, default, from_namespace, idle, nearest
 
 GIVEN, NOTEBOOK, PROJECT, DEFAULT = "-p", "this notebook", PROJECT_FILE, "default"  # sources of a value
 
@@ -35,7 +35,9 @@ class Setting:
     is_default: bool
 
 
-def resolve(given: Mapping[str, Any], cell: Mapping[str, Any], names: Iterable[str]) -> dict[str, Setting]:
+def resolve(
+    given: Mapping[str, Any], cell: Mapping[str, Any], names: Iterable[str], *, number: str = ""
+) -> dict[str, Setting]:
     """Return the checked values of parameters, each from the source with the highest precedence.
 
     Parameters
@@ -43,34 +45,38 @@ def resolve(given: Mapping[str, Any], cell: Mapping[str, Any], names: Iterable[s
     given : to papermill, or to a command with -p. They count even if they equal the default.
     cell : values in the parameters cell of a notebook. One that equals the default counts as not edited. A
         name that the cell lacks has its default: the notebook does not take it.
+    number : of the notebook, such as "08", which may have defaults of its own.
 
     Raises
     ------
     ImgclfError : a value is not allowed, or the `imgclf.toml` cannot be read.
     """
     stored = project_file.read()
+    if stored.get("images_dir"):  # 08 must not add images to a data set that is used in place
+        stored = {key: value for key, value in stored.items() if number not in PARAMETERS[key].default_in}
     settings = {}
     for name in names:
-        default = PARAMETERS[name].default
-        own, of_project = cell.get(name, default), stored.get(name, default) if name in cell else default
+        usual = default(name, number)
+        own, of_project = cell.get(name, usual), stored.get(name, usual) if name in cell else usual
         if name in given:
             value, source = given[name], GIVEN
-        elif own != default:
+        elif own != usual:
             value, source = own, NOTEBOOK
         else:
-            value, source = of_project, PROJECT if of_project != default else DEFAULT
+            value, source = of_project, PROJECT if of_project != usual else DEFAULT
         value = check(name, value)
-        settings[name] = Setting(value, source, value == of_project == default)
+        settings[name] = Setting(value, source, value == of_project == usual)
     return settings
 
 
-def announce(namespace: dict[str, Any]) -> None:
+def announce(namespace: dict[str, Any], number: str = "") -> None:
     """Set the parameters of a notebook, and print those that differ from their defaults with their sources.
 
     Parameters
     ----------
     namespace : the notebook's `globals()`. Values of the project are set in it, and the tutorial's synonyms
         are replaced by our names.
+    number : of the notebook.
 
     Raises
     ------
@@ -84,7 +90,7 @@ def announce(namespace: dict[str, Any]) -> None:
         if name not in injected and cell.get(name) == value:
             cell[name] = before
     given = {name: cell[name] for name in injected if name in cell}
-    settings = resolve(given, cell, cell)
+    settings = resolve(given, cell, cell, number=number)
     values = {name: setting.value for name, setting in settings.items()}
     check_together(values)
     namespace.update(values)

@@ -1,5 +1,6 @@
 """The table of the parameters: name, type, default, allowed values and meaning of each, in one place."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,13 @@ from typing import Any
 SVM, DNN, SVM_ON_REFINED = "svm", "dnn", "svm_dnn_refined"  # values of `classifier`
 
 Value = str | int | float | bool | list[float]
+
+# A model of the Hugging Face Hub: hf/OWNER/NAME, perhaps with @REVISION (branch, tag or commit), and perhaps
+# with #mean: its features are the mean of the patch tokens.
+HUB_MODEL = re.compile(
+    r"hf/(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w(?:[\w.-]|/(?=\w))*))?(?P<pooling>#mean)?",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -19,9 +27,11 @@ class Parameter:
     type : "str", "int", "float", "bool" or "list[float]", as in the notebook.
     notebooks : the numbers of the notebooks that have it.
     allowed : the allowed values; empty if every value of the type from `minimum` to `maximum`, and greater
-        than `above`, is allowed.
+        than `above`, is allowed. or_zero : 0 is allowed, too.
     suffixes : suffixes of files whose path is allowed, too.
+    pattern, form : of further allowed values: as a regular expression for the whole value, and in words.
     tutorial : its name in Microsoft's tutorial of 2017. synonyms : its values there, and our names for them.
+    default_in : the default in single notebooks, by number, where it is another one.
     idle_with : for names of other parameters, the values with which this one does not change the classifier.
     """
 
@@ -32,23 +42,33 @@ class Parameter:
     notebooks: tuple[str, ...]
     allowed: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
+    pattern: re.Pattern[str] | None = None
+    form: str = ""
     above: float | None = None
     minimum: float | None = None
     maximum: float | None = None
+    or_zero: bool = False
     tutorial: str = ""
     synonyms: Mapping[str, str] = field(default_factory=dict)
+    default_in: Mapping[str, Value] = field(default_factory=dict)
     idle_with: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
     def allows(self, value: Any) -> bool:
         """Whether a value of the right type is among the allowed ones."""
-        return not self.allowed or value in self.allowed or Path(value).suffix in self.suffixes
+        return (
+            not self.allowed
+            or value in self.allowed
+            or Path(value).suffix in self.suffixes
+            or bool(self.pattern and self.pattern.fullmatch(value))
+        )
 
     @property
     def expected(self) -> str:
         """The allowed values, in words."""
         if self.allowed:
             paths = f", or a path ending in {' or '.join(self.suffixes)}" if self.suffixes else ""
-            return "one of " + ", ".join(self.allowed) + paths
+            form = f", or {self.form}" if self.form else ""
+            return "one of " + ", ".join(self.allowed) + paths + form
         kind = {
             "str": "text",
             "int": "a whole number",
@@ -65,10 +85,12 @@ class Parameter:
             )
             if limit is not None
         ]
-        return " ".join([kind, " and ".join(limits)]).strip()
+        or_zero = "0, or " if self.or_zero else ""
+        return f"{or_zero}{kind} {' and '.join(limits)}".strip()
 
 
-ALL = ("00", "01", "02", "03", "04", "05", "06", "07")
+ALL = ("00", "01", "02", "03", "04", "05", "06", "07", "08")
+COLLECTS = ("08",)
 RUNS = ("03", "04", "05")
 NOT_FINE_TUNED: Mapping[str, tuple[Value, ...]] = {"classifier": (SVM,)}
 NO_EPOCHS: Mapping[str, tuple[Value, ...]] = {**NOT_FINE_TUNED, "epochs": (0,)}
@@ -83,8 +105,60 @@ PARAMETERS = {
             "name of the data set: a folder below images/, and its manifest if there is one",
             ALL,
             tutorial="datasetName",
+            default_in={"08": "own_images"},
         ),
-        Parameter("images_dir", "str", "", "path of another folder of label folders, used in place", ALL),
+        Parameter(
+            "images_dir", "str", "", "path of another folder of label folders, used in place", ALL[:-1]
+        ),
+        Parameter(
+            "objects",
+            "str",
+            "garment",
+            "what to search for, with commas: each object is combined with each attribute",
+            COLLECTS,
+        ),
+        Parameter(
+            "attributes",
+            "str",
+            "dotted, leopard, striped",
+            "the labels, with commas, each searched for with each object; empty: the objects are the labels",
+            COLLECTS,
+        ),
+        Parameter("images_per_query", "int", 50, "images of each query at most", COLLECTS, minimum=1),
+        Parameter(
+            "search_service",
+            "str",
+            "folder",
+            "where to search: folder (on this machine), openverse, commons (Wikimedia), inaturalist, brave "
+            "(requires a key)",
+            COLLECTS,
+            ("folder", "openverse", "commons", "inaturalist", "brave"),
+        ),
+        Parameter(
+            "search_folder",
+            "str",
+            "images/fashion_texture",
+            "the folder that search_service folder looks through, in the data folder or elsewhere",
+            COLLECTS,
+        ),
+        Parameter(
+            "search_url", "str", "", "another server of the same kind; empty: the service's own", COLLECTS
+        ),
+        Parameter(
+            "commercial_use",
+            "bool",
+            False,
+            "whether to keep only images whose licence allows commercial use",
+            COLLECTS,
+        ),
+        Parameter(
+            "labels_from",
+            "str",
+            "query",
+            "query: each image gets the label that was searched for; person: none, you label them here",
+            COLLECTS,
+            ("query", "person"),
+        ),
         Parameter(
             "max_images",
             "int",
@@ -99,9 +173,16 @@ PARAMETERS = {
             "int",
             1000,
             "larger images are downscaled to this when fetched, pixels; 0: never",
-            ("00",),
+            ("00", *COLLECTS),
             minimum=0,
             tutorial="maxSize",
+        ),
+        Parameter(
+            "private_addresses",
+            "bool",
+            False,
+            "whether images may be fetched from private and loopback addresses",
+            ("00", *COLLECTS),
         ),
         Parameter(
             "train_fraction",
@@ -146,20 +227,33 @@ PARAMETERS = {
             "backbone",
             "str",
             "efficientnet_lite1",
-            "pretrained DNN, or the path of one: .onnx, .pth, .model",
+            "pretrained DNN, hf/OWNER/NAME of the Hugging Face Hub, or the path of one: .onnx, .pth, .model",
             ("02",),
-            ("efficientnet_lite0", "efficientnet_lite1", "resnet18", "resnet34", "resnet50"),
+            (
+                "efficientnet_lite0",
+                "efficientnet_lite1",
+                "resnet18",
+                "resnet34",
+                "resnet50",
+                "mobilenet_v3_large",
+                "efficientnet_v2_s",
+                "convnext_tiny",
+            ),
             (".onnx", ".pth", ".model"),
+            HUB_MODEL,
+            "a model of the Hugging Face Hub as hf/OWNER/NAME, hf/OWNER/NAME@REVISION, or one of them with "
+            "#mean",
             tutorial="rf_pretrainedModelFilename",
         ),
         Parameter(
             "input_size",
             "int",
-            240,
-            "width and height of the DNN's input, pixels",
+            0,
+            "width and height of the DNN's input, pixels; 0: the size that the backbone was trained for",
             ("02",),
             minimum=32,
             maximum=2048,
+            or_zero=True,
             tutorial="rf_inputResoluton",
         ),
         Parameter(
@@ -287,9 +381,9 @@ PARAMETERS = {
             "str",
             "f32",
             "numeric precision of inference. f32; bf16: faster on processors that support it; "
-            "auto: bf16 if supported",
+            "int8: faster on most; auto: the fastest with a mean cosine of 0.98 to f32 on training images",
             RUNS,
-            ("f32", "bf16", "auto"),
+            ("f32", "bf16", "int8", "auto"),
         ),
         Parameter(
             "inference_batch_size",
@@ -321,6 +415,15 @@ PARAMETERS = {
             idle_with={"classifier": (DNN,)},
         ),
         Parameter(
+            "unfamiliar_rate",
+            "float",
+            0.05,
+            "share of images like the training images that may be called unfamiliar, 0 to 0.5; 0: none",
+            ("04",),
+            minimum=0,
+            maximum=0.5,
+        ),
+        Parameter(
             "evaluate_on",
             "str",
             "test",
@@ -339,6 +442,13 @@ PARAMETERS = {
             maximum=1,
         ),
         Parameter(
+            "reject_unfamiliar",
+            "bool",
+            False,
+            "the service gives no label for an image that is unlike the training images",
+            ("06",),
+        ),
+        Parameter(
             "grid",
             "str",
             "input_size: 120, 240, 360",
@@ -350,7 +460,7 @@ PARAMETERS = {
             "int",
             0,
             "random seed of the split, fine-tuning, cross-validation and simulations",
-            ("01", "02", "04", "05"),
+            ("01", "02", "04", "05", *COLLECTS),
             minimum=0,
         ),
     )

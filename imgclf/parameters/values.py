@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _in_limits(parameter: Parameter, value: Any) -> bool:
-    return (
+    return (parameter.or_zero and value == 0) or (
         (parameter.above is None or value > parameter.above)
         and (parameter.minimum is None or value >= parameter.minimum)
         and (parameter.maximum is None or value <= parameter.maximum)
@@ -151,9 +152,18 @@ def literal(node: ast.expr) -> Any:
     raise ValueError("neither a literal nor lists")
 
 
+def default(name: str, number: str = "") -> Value:
+    """Return the default of a parameter, in the notebook with that number if it has one of its own there."""
+    return PARAMETERS[name].default_in.get(number, PARAMETERS[name].default)
+
+
 def for_notebook(number: str) -> list[Parameter]:
-    """Return the parameters of a notebook, given by its number such as "05"."""
-    return [parameter for parameter in PARAMETERS.values() if number in parameter.notebooks]
+    """Return the parameters of a notebook, given by its number such as "05", with their defaults there."""
+    return [
+        replace(parameter, default=default(parameter.name, number))
+        for parameter in PARAMETERS.values()
+        if number in parameter.notebooks
+    ]
 
 
 def from_namespace(namespace: Mapping[str, Any], *, without: str = "") -> dict[str, Value]:

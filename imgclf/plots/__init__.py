@@ -3,15 +3,14 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 
 from imgclf import files
-from imgclf.data import dataset
+from imgclf.data import sampling
 from imgclf.data.dataset import Dataset, Image
+from imgclf.data.labels import NONE_IN_WORDS
 from imgclf.evaluation import curves
 from imgclf.evaluation.calibration import Reliability
 from imgclf.evaluation.curves import AverageCurve
@@ -20,25 +19,21 @@ from imgclf.evaluation.rejection import curve as rejection_curve
 from imgclf.experiments.trials import Trial, ranked
 from imgclf.finetuning import learning_curve
 from imgclf.finetuning.learning_curve import Epoch
+from imgclf.plots.learning_curves import labelling_curves as labelling_curves
+from imgclf.plots.learning_curves import training_size as training_size
+from imgclf.plots.learning_curves import training_size_of_labels as training_size_of_labels
+from imgclf.plots.palette import COLOURS as COLOURS
+from imgclf.plots.palette import LINES, MARKERS
+from imgclf.plots.palette import LONGEST_IN_LEGEND as LONGEST_IN_LEGEND
+from imgclf.plots.palette import MOST_LABELS as MOST_LABELS
+from imgclf.plots.palette import OTHERS as OTHERS
+from imgclf.plots.palette import SHOWN as SHOWN
+from imgclf.plots.palette import colour as colour
 from imgclf.plots.text import in_legend, plain
 from imgclf.plots.text import short as short
 
-COLOURS = [
-    to_hex(colour) for colour in mpl.color_sequences["petroff10"]
-]  # ten that colour-blind readers can distinguish
-MARKERS = "osD^vP*X<>"
-LINES = ("-", "--", "-.", ":")  # of labels that share a colour
 TILE_INCHES = 1.6
-MOST_LABELS = 12  # a figure of more labels draws SHOWN of them, and the others together
-SHOWN = 10
 MOST_ROWS = 20  # of a confusion matrix
-LONGEST_IN_LEGEND = 24  # letters of a label
-OTHERS = "0.6"  # grey
-
-
-def colour(labels: Sequence[str], label: str) -> str:
-    """Return the colour of a label, by its position; the same one for all of more than ten labels."""
-    return COLOURS[list(labels).index(label)] if len(labels) <= len(COLOURS) else COLOURS[0]
 
 
 def save(path: Path) -> None:
@@ -49,24 +44,35 @@ def save(path: Path) -> None:
         plt.gcf().savefig(file, format="png", dpi=110, bbox_inches="tight")
 
 
-def grid(pixels: Sequence[np.ndarray], captions: Sequence[str], *, title: str, columns: int = 6) -> None:
+def grid(
+    pixels: Sequence[np.ndarray],
+    captions: Sequence[str],
+    *,
+    title: str,
+    columns: int = 6,
+    even_empty: bool = True,
+) -> None:
     """Draw images as tiles of one size, each below its caption.
 
     Parameters
     ----------
     pixels : (H, W, 3) uint8 RGB arrays of any size.
+    even_empty : whether a title stands for tiles where there are none.
     """
+    if not (len(pixels) or even_empty):
+        return
     captions = [plain("\n".join(short(line, 24) for line in caption.split("\n"))) for caption in captions]
     title = plain(title if len(pixels) else f"{title}: none")
     columns = min(columns, max(1, len(pixels)))
     rows = max(1, -(-len(pixels) // columns))
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
+    height = rows * (TILE_INCHES + 0.17 * lines) if len(pixels) else 0.2
     figure, axes = plt.subplots(
         rows,
         columns,
         squeeze=False,
         layout="constrained",
-        figsize=(columns * TILE_INCHES, rows * (TILE_INCHES + 0.17 * lines) + 0.4),
+        figsize=(columns * TILE_INCHES, height + 0.4),
     )
     for ax in axes.flat:
         ax.axis("off")
@@ -78,7 +84,7 @@ def grid(pixels: Sequence[np.ndarray], captions: Sequence[str], *, title: str, c
 
 def samples(found: Dataset, images: Sequence[Image], *, per_label: int, title: str) -> None:
     """Draw some images of each label, evenly spaced in its folder; fewer if there are many labels."""
-    chosen = dataset.sample(images, per_label=per_label)
+    chosen = sampling.sample(images, per_label=per_label)
     labels, shown = ({image.label for image in some} for some in (images, chosen))
     each = min(per_label, max(1, len(chosen) // max(1, len(shown))))
     title += f"{each} of each label, evenly spaced in its folder"
@@ -120,7 +126,7 @@ def c_curve(
         xlabel="C (a smaller C regularizes more)",
         ylabel="class-averaged accuracy (share)",
         ylim=(0, 1.03),
-        title="Where the two curves diverge, a larger C only overfits",
+        title="Beyond the chosen C, any gain on held-out images is within chance",
     )
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
@@ -237,8 +243,9 @@ def feature_map(
     texts = {label: in_legend(short(label, LONGEST_IN_LEGEND)) for label in shown}
     ax = ax or plt.subplots(figsize=(6.5, 5))[1]
     others = points[~np.isin(of_label, shown)]
-    if len(others):  # of labels without a colour of their own
-        name = f"{len(labels) - len(shown)} other labels ({len(others)})"
+    if len(others):  # of labels without a colour of their own, or of none
+        rest = len(labels) - len(shown)
+        name = f"{f'{rest} other labels' if rest else NONE_IN_WORDS} ({len(others)})"
         ax.scatter(others[:, 0], others[:, 1], s=5, alpha=0.4, color=OTHERS, label=name)
     for k, label in enumerate(shown):
         x, y = points[of_label == label].T
@@ -350,10 +357,10 @@ def precision_recall(evaluation: Evaluation, *, ax: Axes | None = None) -> None:
         )
     ax.set(
         xlabel="recall (share of the label's images that are found)",
-        ylabel="precision (share of the images predicted as the label that have it)",
+        ylabel="precision (share of these predictions that are right)",
         xlim=(-0.02, 1.02),
         ylim=(-0.02, 1.04),
-        title=f"Precision-recall, each label against the rest, {len(evaluation.truth)} images:\n"
+        title=f"Precision-recall, {len(evaluation.truth)} images: each label against the rest,\n"
         f"the nearer to the upper right, the better{note}",
         aspect="equal",
     )

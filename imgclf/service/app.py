@@ -21,8 +21,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from imgclf import ImgclfError, __version__
+from imgclf.classifier import results
+from imgclf.classifier.activation_maps import Explainer, NoMaps
+from imgclf.classifier.model import Outputs
+from imgclf.classifier.results import Labelled
 from imgclf.service import errors, openapi, requests, responses
-from imgclf.service.decoder import Decoder, TooSlow
+from imgclf.service.decoder import Decoded, Decoder, TooSlow
 from imgclf.service.limits import Limits
 from imgclf.service.load import Budget, Load, busy
 from imgclf.service.metrics import Metrics
@@ -32,6 +36,7 @@ from imgclf.service.scoring import MAX_BATCH, Model, Scorer
 
 MOST_DECODERS = 8  # each is a process of some 40 MB
 NOT_READY = "the model is not ready"
+FILE_CHANGED = "the file of the classifier is no longer what is served; send SIGHUP to the service"
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js", "/icon.svg": "icon.svg"}
 
@@ -47,11 +52,13 @@ class Service:
     find_model : returns the path of the classifier; called at the start and at each SIGHUP.
     model : None until it is loaded and has passed its self-test.
     reject_below : smallest probability of a label that is not rejected, 0 to 1.
+    reject_unfamiliar : whether the labels of unfamiliar images are rejected.
     """
 
     find_model: Callable[[], Path]
     limits: Limits
     reject_below: float
+    reject_unfamiliar: bool = False
     model: Model | None = None
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -62,13 +69,14 @@ class Service:
         self.decoder = Decoder(min(cpu_count(), MOST_DECODERS), self.limits, self.memory)
         # Images that are decoded, but not scored: as many as keep the scorer busy.
         self.pipeline_slots = asyncio.Semaphore(3 * MAX_BATCH)
+        self.explaining = asyncio.Lock()
 
     async def start(self) -> None:
         """Load the model unless it was given, start the decoders, and handle SIGHUP and the parent's end."""
         loop = asyncio.get_running_loop()
         await self.decoder.start()
         if self.model is None:
-            self.model = await asyncio.to_thread(lambda: Model.load(self.find_model()))
+            self.model = await asyncio.to_thread(self._load)
         reloads: set[asyncio.Task[None]] = set()  # the event loop keeps weak references only
 
         def reload() -> None:
@@ -78,7 +86,11 @@ class Service:
         loop.add_signal_handler(signal.SIGHUP, reload)
         if parent := multiprocessing.parent_process():  # of several workers; it may be killed
             loop.add_reader(parent.sentinel, self._end, parent.sentinel)
+        self.metrics.loaded(self.model.unfamiliar_rate)
         self.metrics.ready()
+
+    def _load(self) -> Model:
+        return Model.load(self.find_model(), reject_unfamiliar=self.reject_unfamiliar)
 
     def _end(self, parent: int) -> None:
         """Shut down gracefully, since the parent process is gone."""
@@ -88,10 +100,11 @@ class Service:
     async def reload(self) -> None:
         """Reload the model; the current one stays in use until then, and if loading fails."""
         try:
-            self.model = await asyncio.to_thread(lambda: Model.load(self.find_model()))
+            self.model = await asyncio.to_thread(self._load)
         except ImgclfError as error:
             log.error("the model is kept as it was: %s", error)
         else:
+            self.metrics.loaded(self.model.unfamiliar_rate)
             log.warning("now serving %s, version %s", self.model.name, self.model.version)
 
     def close(self) -> None:
@@ -103,6 +116,7 @@ class Service:
         """Return the response to a request, in its contract, as values for JSON."""
         self.load.check_queue()
         kind = requests.body_type(request.headers)
+        explains = requests.wants_explanations(request.query_params)
         with self.load.body(request.client.host if request.client else "") as received:
             await requests.receive(request, received, self.limits, is_gzip=kind.is_gzip)
             start, model = time.perf_counter(), self.loaded_model
@@ -110,16 +124,31 @@ class Service:
                 body = received.take()
                 parsed = await requests.parse(request, kind, body, self.limits, self.memory)
                 del body
-                scored = await self._score(model, parsed)
-        for image in scored:
-            prediction = responses.image_response(model.classifier.labels, image, self.reject_below)
-            self.metrics.predicted(prediction["label"] or responses.UNSURE)
+                explains &= parsed.contract is requests.Contract.OWN  # the others have no place for maps
+                explainer = await self._explainer(model) if explains else None
+                scored, explanations = await self._score(model, parsed, explainer)
+        labelled = [self._labelled(model, outputs) for outputs in scored]
+        for image in labelled:
+            self.metrics.predicted(image, model.classifier.familiar_from)
         return responses.write(
             parsed.contract,
             model,
-            scored,
+            labelled,
+            explanations=explanations,
             reject_below=self.reject_below,
+            reject_unfamiliar=self.reject_unfamiliar,
             milliseconds=1000 * (time.perf_counter() - start),
+        )
+
+    def _labelled(self, model: Model, outputs: Outputs) -> Labelled:
+        scores, probabilities, familiarity = outputs
+        return results.labelled(
+            model.classifier.labels,
+            scores,
+            probabilities,
+            None if familiarity is None else float(familiarity),
+            reject_below=self.reject_below,
+            familiar_from=model.classifier.familiar_from if self.reject_unfamiliar else None,
         )
 
     @property
@@ -134,8 +163,31 @@ class Service:
             raise busy(NOT_READY)
         return self.model
 
-    async def _score(self, model: Model, parsed: requests.ScoreRequest) -> Sequence[responses.Scored]:
-        """Return scores and probabilities of each image.
+    async def _explainer(self, model: Model) -> Explainer:
+        """Return what computes the maps of a model; it is loaded for the first request that asks for them.
+
+        Raises
+        ------
+        HTTPException : 400, the model has no maps; 503, its file was replaced, moved, or deleted.
+        """
+        async with self.explaining:
+            try:
+                return await asyncio.to_thread(model.explainer)
+            except NoMaps as error:  # clients see no local path
+                raise HTTPException(400, error.reason) from error
+            except (ImgclfError, OSError) as error:
+                log.error("no maps: %s", error)
+                raise busy(FILE_CHANGED) from error
+
+    async def _explain(self, explainer: Explainer, decoded: Decoded) -> str:
+        """Return the overlay of an image, as a data URL; one at a time, beside the images that are scored."""
+        async with self.explaining:
+            return await asyncio.to_thread(responses.explanation, explainer, decoded)
+
+    async def _score(
+        self, model: Model, parsed: requests.ScoreRequest, explainer: Explainer | None
+    ) -> tuple[Sequence[Outputs], Sequence[str]]:
+        """Return the outputs of the classifier for each image, and all maps; none without `explainer`.
 
         Raises
         ------
@@ -143,25 +195,27 @@ class Service:
         """
         undecodable: dict[int, ImgclfError] = {}
 
-        async def score(i: int) -> responses.Scored | None:
+        async def score(i: int) -> tuple[Outputs, str] | None:
             async with self.pipeline_slots:
                 try:
                     async with self.decoder.slots:
                         if any(isinstance(error, TooSlow) for error in undecodable.values()):
                             return None
-                        pixels = await self.decoder.decode(
+                        decoded = await self.decoder.decode(
                             parsed.images[i], model.classifier.preprocessing, parsed.names[i]
                         )
                 except ImgclfError as error:
                     undecodable[i] = error
                 if undecodable:  # the request gets an error in any case
                     return None
-                return await asyncio.wrap_future(self.scorer.submit(model.classifier, pixels))
+                scored = await asyncio.wrap_future(self.scorer.submit(model.classifier, decoded.pixels))
+            return scored, await self._explain(explainer, decoded) if explainer else ""
 
-        scored = await asyncio.gather(*map(score, range(len(parsed.images))))
+        found = await asyncio.gather(*map(score, range(len(parsed.images))))
         if undecodable:
             raise errors.UndecodableImages({i: str(undecodable[i]) for i in sorted(undecodable)})
-        return [one for one in scored if one is not None]
+        scored, explanations = zip(*filter(None, found), strict=True)
+        return scored, explanations
 
 
 def create_app(
@@ -169,6 +223,7 @@ def create_app(
     *,
     token: str | None = None,
     reject_below: float = 0,
+    reject_unfamiliar: bool = False,
     limits: Limits | None = None,
     origins: Origins | None = None,
     model: Model | None = None,
@@ -182,7 +237,7 @@ def create_app(
     origins : hosts and web pages that are allowed; by default the loopback names, and its own page.
     model : already loaded; by default it is loaded when the server starts, before it listens.
     """
-    service = Service(find_model, limits or Limits(), reject_below, model)
+    service = Service(find_model, limits or Limits(), reject_below, reject_unfamiliar, model)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -252,7 +307,11 @@ def _add_protected_endpoints(app: FastAPI, service: Service, guards: list[Depend
     @app.get("/metadata", **declared, response_model_exclude_none=True)
     def metadata() -> responses.Metadata:
         """The model: labels, preprocessing, and metrics at training time."""
-        return responses.Metadata(**service.loaded_model.about(), reject_below=service.reject_below)
+        return responses.Metadata(
+            **service.loaded_model.about(),
+            reject_below=service.reject_below,
+            reject_unfamiliar=service.reject_unfamiliar,
+        )
 
     @app.get("/metrics", **declared, response_class=Response)
     def metrics() -> Response:

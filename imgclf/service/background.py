@@ -1,5 +1,6 @@
 """The service in a child process that ends with its parent: for notebooks."""
 
+import json
 import os
 import re
 import signal
@@ -58,20 +59,23 @@ class Background:
         return "a service on this machine, running" if self.is_running else "a service on this machine, ended"
 
 
-def start(model: Path, *, reject_below: float = 0) -> Background:
+def start(model: Path, *, reject_below: float = 0, reject_unfamiliar: bool = False) -> Background:
     """Serve a classifier on a free port of the loopback interface; return when it is ready.
 
     Parameters
     ----------
     reject_below : smallest probability of a label that is not rejected, 0 to 1.
+    reject_unfamiliar : also reject the labels of images that are unlike the training images.
 
     Raises
     ------
-    ImgclfError : the classifier fails its self-test, or the service does not start.
+    ImgclfError : the classifier fails its self-test, or cannot tell unfamiliar images that are to be
+        rejected; or the service does not start.
     """
+    settings = json.dumps({"reject_below": reject_below, "reject_unfamiliar": reject_unfamiliar})
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "imgclf.service.background", str(model), str(reject_below)],
+            [sys.executable, "-m", "imgclf.service.background", str(model), settings],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -108,12 +112,10 @@ def main() -> None:
     """Run in the child process: serve until a signal, or until the pipe to the parent closes."""
     from imgclf.service import server
 
-    model, reject_below = sys.argv[1:]
+    model, settings = sys.argv[1:]
     Thread(target=_end_with_parent, daemon=True).start()
     try:
-        server.serve(
-            Path(model), port=0, reject_below=float(reject_below), say=lambda text: print(text, flush=True)
-        )
+        server.serve(Path(model), port=0, **json.loads(settings), say=lambda text: print(text, flush=True))
     except ImgclfError as error:
         sys.exit(f"imgclf: {error}")
 

@@ -1,6 +1,7 @@
 """Client of the service: classifies images in batches, with retries and errors that say what to do."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 import httpx
 
 from imgclf import ImgclfError, downloads, files
-from imgclf.classifier.results import Labelled, Refused
+from imgclf.classifier.results import UNSURE, Labelled, Refused
 from imgclf.downloads import TRANSIENT, DownloadError
 
 ATTEMPTS = 5
@@ -68,7 +69,7 @@ class Client:
         self._http.close()
 
     def metadata(self) -> dict[str, Any]:
-        """Return `name`, `version`, `sha256`, `labels`, `preprocessing`, `reject_below` and training metrics.
+        """Return `name`, `version`, `sha256`, `labels`, `preprocessing`, `reject_below`, metrics of training.
 
         Raises
         ------
@@ -135,9 +136,7 @@ class Client:
             return self._label_readable(contents, unreadable)
         answers = self._content(response, "images")["images"]
         try:
-            labelled = [
-                Labelled(**{name: answer[name] for name in Labelled.__annotations__}) for answer in answers
-            ]
+            labelled = [_labelled(answer) for answer in answers]
         except (KeyError, TypeError):
             labelled = []
         if len(labelled) != len(contents):
@@ -209,6 +208,12 @@ class Client:
         if key not in (content := _json(response)):
             raise ImgclfError(NOT_OURS.format(url=self.url))
         return content
+
+
+def _labelled(answer: dict[str, Any]) -> Labelled:
+    """Return the result of one image; services of older versions gave neither familiarity nor reason."""
+    known = {"familiarity": None, "reason": UNSURE if answer["label"] is None else None, **answer}
+    return Labelled(**{field.name: known[field.name] for field in fields(Labelled)})
 
 
 def _read(path: Path) -> bytes | Refused:

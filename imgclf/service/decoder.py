@@ -8,6 +8,7 @@ import asyncio
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import SimpleQueue
 
 import numpy as np
@@ -16,7 +17,7 @@ from imgclf import ImgclfError
 from imgclf.images.decoding import MEMORY_BESIDE
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.service import decoder_process
-from imgclf.service.decoder_process import NEEDED, PIXELS, Task
+from imgclf.service.decoder_process import NEEDED, PIXELS, SIZE, Task
 from imgclf.service.limits import Limits
 from imgclf.service.load import Budget
 
@@ -27,6 +28,15 @@ START_SECONDS = 60
 
 class TooSlow(ImgclfError):
     """An image whose decoding was ended, since it took too long."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image, letterboxed, (S, S, 3) uint8, RGB; and its height and width before, in some unit."""
+
+    pixels: np.ndarray
+    height: int
+    width: int
 
 
 class Decoder:
@@ -60,8 +70,8 @@ class Decoder:
         for process in self._processes:
             process.end()
 
-    async def decode(self, content: bytes, preprocessing: Preprocessing, name: str) -> np.ndarray:
-        """Return an image decoded and letterboxed; (S, S, 3) uint8, RGB.
+    async def decode(self, content: bytes, preprocessing: Preprocessing, name: str) -> Decoded:
+        """Return an image decoded and letterboxed.
 
         Raises
         ------
@@ -72,7 +82,8 @@ class Decoder:
             reply = await self._reply(content, preprocessing, name, granted)
             kind, value = reply[:1], reply[1:]
             if kind == PIXELS:
-                return np.frombuffer(value, np.uint8).reshape(side, side, 3)
+                pixels = np.frombuffer(value, np.uint8, offset=SIZE.size).reshape(side, side, 3)
+                return Decoded(pixels, *SIZE.unpack_from(value))
             if kind != NEEDED:
                 raise ImgclfError(value.decode(errors="replace"))
             granted = int(value)

@@ -11,20 +11,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from struct import Struct
 
 import cv2
 from PIL import AvifImagePlugin
 
 from imgclf import ImgclfError
 from imgclf.images import decoding
-from imgclf.images.jpeg_segments import has_more_scans
+from imgclf.images.jpeg_segments import MAX_SCANS, has_more_scans
 from imgclf.images.preprocessing import Preprocessing
 
-MAX_SCANS = 100  # progressive JPEGs have about ten
 # Pillow reserves the memory of two pictures when it opens a WebP, and does not use it yet.
 WEBP_HEADER_BYTES = 8 * 2**28
 STATUS = Path("/proc/self/status")
 PIXELS, REASON, NEEDED = b"p", b"r", b"n"  # first byte of a reply: what follows it
+SIZE = Struct(">II")  # before the pixels: height and width of the decoded image
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def run(tasks: Connection) -> None:
 
 
 def _reply(task: Task) -> bytes:
-    """Return the pixels (S, S, 3) of an image, why it cannot be decoded, or the memory that it needs."""
+    """Return size and pixels (S, S, 3) of an image, why it cannot be decoded, or the memory that it needs."""
     signal.setitimer(signal.ITIMER_REAL, 2 * task.seconds)  # ends this process also if the service is gone
     try:
         return _decoded(task)
@@ -80,8 +81,9 @@ def _decoded(task: Task) -> bytes:
     if needed > task.granted_bytes:
         return NEEDED + str(needed).encode()
     with _memory_limit(task.granted_bytes):
-        pixels = task.preprocessing.apply(task.content, task.name, max_pixels=task.max_pixels)
-    return PIXELS + pixels.tobytes()
+        decoded = decoding.decode(task.content, task.name, side=side, max_pixels=task.max_pixels)
+        pixels = task.preprocessing.letterbox(decoded)
+    return PIXELS + SIZE.pack(*decoded.shape[:2]) + pixels.tobytes()
 
 
 @contextmanager

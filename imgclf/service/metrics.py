@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from imgclf.classifier.results import Labelled
+
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where several workers of one service keep their metrics
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+FAMILIARITY = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1)
 
 
 class Metrics:
@@ -29,7 +32,27 @@ class Metrics:
             registry=registry,
         )
         self._images = Counter(
-            "imgclf_images", "Images scored, by predicted label.", ["label"], registry=registry
+            "imgclf_images",
+            "Images scored, by predicted label, unsure or unfamiliar.",
+            ["label"],
+            registry=registry,
+        )
+        self._unfamiliar = Counter(
+            "imgclf_unfamiliar_images",
+            "Images scored that are unlike the training images, rejected or not.",
+            registry=registry,
+        )
+        self._familiarity = Histogram(
+            "imgclf_familiarity",
+            "Familiarity of the images scored, 0 to 1.",
+            buckets=FAMILIARITY,
+            registry=registry,
+        )
+        self._unfamiliar_rate = Gauge(
+            "imgclf_unfamiliar_rate",
+            "Expected share of images like the training images that are unfamiliar; 0: none is.",
+            multiprocess_mode="livemax",
+            registry=registry,
         )
         self._together = Histogram(
             "imgclf_images_together", "Images per scoring batch.", buckets=(1, 2, 4, 8), registry=registry
@@ -58,9 +81,16 @@ class Metrics:
         self._requests.labels(str(status)).inc()
         self._seconds.observe(seconds)
 
-    def predicted(self, label: str) -> None:
-        """Count a scored image."""
-        self._images.labels(label).inc()
+    def loaded(self, unfamiliar_rate: float) -> None:
+        """Record what the model promises."""
+        self._unfamiliar_rate.set(unfamiliar_rate)
+
+    def predicted(self, image: Labelled, familiar_from: float | None) -> None:
+        """Count a scored image, and that it is unfamiliar if its familiarity is below the threshold."""
+        self._images.labels(image.name).inc()
+        if image.familiarity is not None:
+            self._familiarity.observe(image.familiarity)
+            self._unfamiliar.inc(image.familiarity < (familiar_from or 0))
 
     def scored_together(self, images: int) -> None:
         """Record the size of a scoring batch."""

@@ -22,15 +22,25 @@ FORM = {
     "required": [requests.FORM_FIELD],
     "additionalProperties": False,
 }
+EXPLAIN = {
+    "name": requests.EXPLAIN,
+    "in": "query",
+    "description": "1: add a class activation map to each image; no effect in the older contracts",
+    "schema": {"type": "integer", "enum": [0, 1], "default": 0},
+}
 
 RESPONSE_EXAMPLE = {
     "model": {"name": "fashion_texture", "version": "3f1c0a9be4d2"},
     "reject_below": 0.0,
+    "reject_unfamiliar": False,
+    "familiar_from": 0.71,
     "milliseconds": 21.5,
     "images": [
         {
             "label": "dotted",
             "unsure": False,
+            "reason": None,
+            "familiarity": 0.83,
             "score": 1.25,
             "probability": 0.75,
             "scores": {"dotted": 1.25, "striped": -1.25},
@@ -63,7 +73,10 @@ def score(guards: list[Depends]) -> dict[str, Any]:
         "dependencies": guards,
         "response_model": responses.ScoreResponse | str | list[responses.SuccessorResponse],
         "responses": by_status,
-        "openapi_extra": {"requestBody": {"required": True, "content": _request_bodies()}},
+        "openapi_extra": {
+            "parameters": [EXPLAIN],
+            "requestBody": {"required": True, "content": _request_bodies()},
+        },
     }
 
 

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import Headers, QueryParams, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -23,6 +23,7 @@ from imgclf.service.limits import Limits
 from imgclf.service.load import Budget, ReceivedBody
 
 FORM_FIELD = "images"
+EXPLAIN = "explain"  # name in the query of a URL
 HOW = (
     f"send one raw image with Content-Type: image/jpeg, another image type or application/octet-stream, "
     f"files as multipart/form-data in the field '{FORM_FIELD}', "
@@ -175,6 +176,19 @@ def _content_type(headers: Headers) -> Message:
     declared = Message()
     declared["Content-Type"] = headers.get("content-type", "")
     return declared
+
+
+def wants_explanations(query: QueryParams) -> bool:
+    """Return whether a request asks for the class activation map of each image.
+
+    Raises
+    ------
+    HTTPException : 400, another value than 0 or 1.
+    """
+    value = query.get(EXPLAIN, "0")
+    if value not in ("0", "1"):
+        raise HTTPException(400, f"explain={value[:MOST_SHOWN]!a}: must be 0 or 1; send ?explain=1 for maps")
+    return value == "1"
 
 
 async def receive(request: Request, received: ReceivedBody, limits: Limits, *, is_gzip: bool) -> None:

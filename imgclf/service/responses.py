@@ -1,19 +1,22 @@
 """Response bodies, in each of the supported contracts."""
 
+import base64
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
 
+from imgclf.classifier.activation_maps import Explainer
+from imgclf.classifier.results import Labelled
+from imgclf.images import decoding
+from imgclf.service.decoder import Decoded
 from imgclf.service.requests import Contract
 from imgclf.service.scoring import Model
 
-UNSURE = "unsure"  # in place of a rejected label, in contracts without null; clients know this word
-
-Scored = tuple[np.ndarray, np.ndarray]  # scores and probabilities of one image, each (k,) float32
+EXPLANATION_QUALITY = 85  # of the JPEG: a request has up to 32 of them in memory
 
 
 class ModelName(BaseModel):
@@ -26,14 +29,27 @@ class ModelName(BaseModel):
 class ImageResponse(BaseModel):
     """The prediction for one image."""
 
-    label: str | None = Field(description="null if its probability is below reject_below")
-    unsure: bool = Field(description="whether the label is rejected")
+    label: str | None = Field(description="null if it is rejected")
+    unsure: bool = Field(description="whether the label is rejected, for either reason")
+    reason: Literal["unfamiliar", "unsure"] | None = Field(
+        description="why the label is rejected: the image is unlike the training images, or the "
+        "probability is below reject_below; null if it is not"
+    )
+    familiarity: float | None = Field(
+        description="how like the training images the image is, 0 to 1; unfamiliar below familiar_from; null "
+        "with a classifier of an earlier version"
+    )
     score: float = Field(description="of the predicted label; a decision value, not a probability")
     probability: float = Field(
         description="of the predicted label, 0 to 1, calibrated on out-of-fold training images"
     )
     scores: dict[str, float] = Field(description="of all labels")
     probabilities: dict[str, float] = Field(description="of all labels; their sum is 1")
+    explanation: str | None = Field(
+        None,
+        description="with ?explain=1: a JPEG as a data URL, the image with the class activation map of the "
+        "label with the largest score over it",
+    )
 
 
 class ScoreResponse(BaseModel):
@@ -41,6 +57,11 @@ class ScoreResponse(BaseModel):
 
     model: ModelName
     reject_below: float = Field(description="a label with a smaller probability is rejected; 0: none")
+    reject_unfamiliar: bool = Field(description="whether the label of an unfamiliar image is rejected")
+    familiar_from: float | None = Field(
+        description="an image of less familiarity is unfamiliar; 0: none is; null with a classifier of an "
+        "earlier version"
+    )
     milliseconds: float = Field(description="from the last byte of the request to this response")
     images: list[ImageResponse]
 
@@ -73,7 +94,14 @@ class Metadata(BaseModel):
         None, description="out-of-fold accuracy on the training images, 0 to 1"
     )
     imgclf_version: str | None = None
+    familiar_from: float | None = Field(
+        None, description="an image of less familiarity, 0 to 1, is unfamiliar; 0: none is"
+    )
+    unfamiliar_rate: float | None = Field(
+        None, description="expected share of images like the training images that are unfamiliar, 0 to 1"
+    )
     reject_below: float
+    reject_unfamiliar: bool
 
 
 class State(BaseModel):
@@ -83,54 +111,63 @@ class State(BaseModel):
 
 
 def write(
-    contract: Contract, model: Model, scored: Sequence[Scored], *, reject_below: float, milliseconds: float
+    contract: Contract,
+    model: Model,
+    labelled: Sequence[Labelled],
+    *,
+    explanations: Sequence[str] = (),
+    reject_below: float,
+    reject_unfamiliar: bool,
+    milliseconds: float,
 ) -> Any:
     """Return the response body in a contract, as values for JSON.
 
     Parameters
     ----------
-    scored : scores and probabilities of each image, each (k,) float32 in the order of the model's labels.
-    reject_below : smallest probability of a label that is not rejected, 0 to 1.
+    labelled : the result of each image; all scores in the order of the model's labels.
+    explanations : a data URL for each image; "": none was wanted.
+    reject_below, reject_unfamiliar : what was rejected.
     """
     if contract is Contract.TUTORIAL:
-        return _tutorial(model, scored[0], reject_below, milliseconds)
-    predictions = [image_response(model.classifier.labels, one, reject_below) for one in scored]
+        return _tutorial(model, labelled[0], milliseconds)
     if contract is Contract.SUCCESSOR:
-        return [
-            {"label": prediction["label"] or UNSURE, "probability": str(prediction["probability"])}
-            for prediction in predictions
-        ]
+        return [{"label": image.name, "probability": str(image.probability)} for image in labelled]
+    predictions = [image_response(image) for image in labelled]
+    for prediction, picture in zip(predictions, explanations, strict=False):
+        if picture:
+            prediction["explanation"] = picture
     return {
         "model": {"name": model.name, "version": model.version},
         "reject_below": reject_below,
+        "reject_unfamiliar": reject_unfamiliar,
+        "familiar_from": model.classifier.familiar_from,
         "milliseconds": round(milliseconds, 2),
         "images": predictions,
     }
 
 
-def image_response(labels: Sequence[str], scored: Scored, reject_below: float) -> dict[str, Any]:
+def image_response(image: Labelled) -> dict[str, Any]:
     """Return the fields of `ImageResponse` for one image."""
-    scores, probabilities = scored
-    best = int(scores.argmax())
-    unsure = bool(probabilities[best] < reject_below)
-    return {
-        "label": None if unsure else labels[best],
-        "unsure": unsure,
-        "score": float(scores[best]),
-        "probability": float(probabilities[best]),
-        "scores": dict(zip(labels, scores.tolist(), strict=True)),
-        "probabilities": dict(zip(labels, probabilities.tolist(), strict=True)),
-    }
+    values = vars(image) | {"unsure": image.label is None}
+    return {name: values[name] for name in ImageResponse.model_fields if name in values}
 
 
-def _tutorial(model: Model, scored: Scored, reject_below: float, milliseconds: float) -> str:
+def explanation(explainer: Explainer, decoded: Decoded) -> str:
+    """Return the overlay of the map of the predicted label on an image, without padding, as a data URL."""
+    (found,) = explainer.maps(decoded.pixels[None])
+    picture = decoded.pixels[explainer.preprocessing.inside(decoded.height, decoded.width)]
+    overlay = decoding.jpeg(found.overlay(picture), quality=EXPLANATION_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(overlay).decode()}"
+
+
+def _tutorial(model: Model, image: Labelled, milliseconds: float) -> str:
     """Return JSON in a string, since the tutorial's client decodes the response twice."""
-    prediction = image_response(model.classifier.labels, scored, reject_below)
-    vector = np.array2string(scored[0], max_line_width=sys.maxsize, threshold=sys.maxsize)
+    scores = np.array([*image.scores.values()], np.float32)
+    vector = np.array2string(scores, max_line_width=sys.maxsize, threshold=sys.maxsize)
     return json.dumps(
         {
-            "label": prediction["label"] or UNSURE,
-            "score": str(prediction["score"]),
+            "label": image.name,
+            "score": str(image.score),
             "allScores": vector,
             "Id2Labels": str(dict(enumerate(model.classifier.labels))),
             "executionTimeMs": str(round(milliseconds, 2)),

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path, PurePath
@@ -13,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from imgclf.classifier.model import Classifier
+from imgclf import ImgclfError
+from imgclf.classifier.activation_maps import Explainer, NoMaps
+from imgclf.classifier.model import Classifier, Outputs, check_familiarity, read_metadata
 from imgclf.files import sha256
+from imgclf.parameters.table import HUB_MODEL
 
 # Queued images are scored as a batch, each by a stream of the engine (dynamic batching). On two cores with
 # other work, 16 clients got 38 responses a second with batches of 2 or of 8, and 30 without batching; for one
@@ -43,29 +47,76 @@ class Model:
         """The first digits of the file's sha256."""
         return self.sha256[:VERSION_DIGITS]
 
+    @property
+    def unfamiliar_rate(self) -> float:
+        """Share of images like the training images that are unfamiliar, 0 to 1; 0 if no image is."""
+        return float(self.classifier.metadata.get("familiarity", {}).get("unfamiliar_rate", 0))
+
+    @cached_property
+    def _explainer(self) -> Explainer | NoMaps:
+        path = self.classifier.path
+        self._check_file()
+        try:
+            found: Explainer | NoMaps = Explainer.load(path, batch_size=1)
+        except NoMaps as error:
+            found = error
+        self._check_file()
+        return found
+
+    def _check_file(self) -> None:
+        """Compare the file with the one that was loaded.
+
+        Raises
+        ------
+        ImgclfError : it was replaced.
+        OSError : it cannot be read.
+        """
+        if sha256(self.classifier.path) != self.sha256:
+            raise ImgclfError(f"{self.classifier.path}: was replaced")
+
+    def explainer(self) -> Explainer:
+        """Return what computes class activation maps; loaded at the first call, by one thread.
+
+        Raises
+        ------
+        NoMaps : the classifier has no maps.
+        ImgclfError, OSError : its file was replaced, moved, or deleted since it was loaded.
+        """
+        found = self._explainer
+        if isinstance(found, NoMaps):
+            raise found
+        return found
+
     @classmethod
-    def load(cls, path: Path) -> "Model":
+    def load(cls, path: Path, *, reject_unfamiliar: bool = False) -> "Model":
         """Open a classifier and run its self-test.
 
         Raises
         ------
-        ImgclfError : see `Classifier.load`.
+        ImgclfError : see `Classifier.load`; or unfamiliar images are to be rejected, and it cannot tell them.
         """
         # Most requests hold a single image; a batch of two takes twice as long, even half empty.
         content = sha256(path) if path.is_file() else ""  # the next line reports a missing file
+        if reject_unfamiliar:
+            check_familiarity(path, read_metadata(path))
         classifier = Classifier.load(path, batch_size=1)
         if sha256(path) != content:
-            return cls.load(path)  # the file was replaced in the meantime
+            return cls.load(path, reject_unfamiliar=reject_unfamiliar)  # the file was replaced meanwhile
         name = classifier.metadata.get("parameters", {}).get("dataset_name", "classifier")
         return cls(classifier, name, content)
 
     def about(self) -> dict[str, Any]:
         """Return what clients may see: labels, preprocessing, metrics at training time; no local path."""
         metadata = self.classifier.metadata
-        optional = {
+        optional: dict[str, Any] = {
             key: metadata[key] for key in ("metrics", "training_images", "imgclf_version") if key in metadata
         }
-        backbone = PurePath(str(metadata.get("backbone", ""))).name  # may be a path on the training machine
+        if self.classifier.familiar_from is not None:
+            optional["familiar_from"] = self.classifier.familiar_from
+            optional["unfamiliar_rate"] = self.unfamiliar_rate
+        backbone = str(metadata.get("backbone", ""))
+        if not HUB_MODEL.fullmatch(backbone):
+            backbone = PurePath(backbone).name  # it may be a path on the training machine
         about: dict[str, Any] = {
             "name": self.name,
             "version": self.version,
@@ -83,7 +134,7 @@ class _Job:
 
     classifier: Classifier
     pixels: np.ndarray
-    result: "Future[tuple[np.ndarray, np.ndarray]]"
+    result: "Future[Outputs]"
 
 
 class Scorer:
@@ -111,8 +162,8 @@ class Scorer:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    def submit(self, classifier: Classifier, pixels: np.ndarray) -> "Future[tuple[np.ndarray, np.ndarray]]":
-        """Queue an image (S, S, 3) uint8; the future holds scores and probabilities, each (k,) float32."""
+    def submit(self, classifier: Classifier, pixels: np.ndarray) -> "Future[Outputs]":
+        """Queue an image (S, S, 3) uint8; the future holds the outputs of the classifier for it alone."""
         job = _Job(classifier, pixels, Future())
         self._queue.put(job)
         return job.result
@@ -154,7 +205,9 @@ class Scorer:
     def _score(self, classifier: Classifier, jobs: Sequence[_Job]) -> None:
         self._on_batch(len(jobs))
         try:
-            scored = list(zip(*classifier.scores(np.stack([job.pixels for job in jobs])), strict=True))
+            found = classifier.outputs(np.stack([job.pixels for job in jobs]))
+            parts = [part for part in found if part is not None]
+            scored = [Outputs(*of_one) for of_one in zip(*parts, strict=True)]
         except Exception as error:  # every request must get a response, and the thread must go on
             log.exception("scoring failed")
             for job in jobs:

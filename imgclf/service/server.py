@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from imgclf import ImgclfError
-from imgclf.classifier.model import read_metadata
+from imgclf.classifier.model import check_familiarity, read_metadata
 from imgclf.classifier.predict import newest_classifier
 from imgclf.service import origins, tokens
 from imgclf.service.app import create_app
@@ -35,6 +35,7 @@ def serve(
     workers: int = 1,
     token: str | None = None,
     reject_below: float = 0,
+    reject_unfamiliar: bool = False,
     limits: Limits | None = None,
     allowed_hosts: Sequence[str] = (),
     allow_origins: Sequence[str] = (),
@@ -49,13 +50,14 @@ def serve(
     workers : number of processes; each loads the model.
     token : bearer token of clients; required if other machines can reach the host.
     reject_below : smallest probability of a label that is not rejected, 0 to 1.
+    reject_unfamiliar : also reject the labels of images that are unlike the training images.
     allowed_hosts, allow_origins : see `origins.allowed`.
     say : called with a sentence that holds the URL, once the socket is bound.
 
     Raises
     ------
-    ImgclfError : the model fails to load, the address cannot be bound or requires a token, or a host or an
-        origin is malformed.
+    ImgclfError : the model fails to load, or cannot tell which images are unfamiliar; the address cannot be
+        bound or requires a token; or a host or an origin is malformed.
     """
     tokens.check_safe(host, token)
     find_model = partial(_find, model.absolute() if model else None)
@@ -65,6 +67,7 @@ def serve(
         find_model,
         token=token,
         reject_below=reject_below,
+        reject_unfamiliar=reject_unfamiliar,
         limits=limits,
         origins=origins.allowed(
             host, has_token=token is not None, allowed_hosts=allowed_hosts, allow_origins=allow_origins
@@ -74,11 +77,14 @@ def serve(
         stack.enter_context(suppress(KeyboardInterrupt))  # uvicorn raises it again after a graceful shutdown
         listener = stack.enter_context(_listener(host, port))  # first: an address in use fails at once
         if workers == 1:
-            loaded = Model.load(find_model())
+            loaded = Model.load(find_model(), reject_unfamiliar=reject_unfamiliar)
             config = _config(create(model=loaded), limits=limits)
             name = f"{loaded.name}, version {loaded.version}"
         else:
-            read_metadata(find_model())  # a file that is no classifier fails before processes are started
+            path = find_model()
+            metadata = read_metadata(path)  # a file that is no classifier fails before processes are started
+            if reject_unfamiliar:
+                check_familiarity(path, metadata)
             os.environ[SHARED_FOLDER] = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="imgclf_metrics_")
             )

@@ -13,11 +13,11 @@ from imgclf.service.client import Client
 
 
 def verify(client: Client, model: Path, paths: Sequence[Path]) -> list[Check]:
-    """Compare the scores and probabilities of a service with those of the file.
+    """Compare the scores, the probabilities and the familiarity of a service with those of the file.
 
     Raises
     ------
-    ImgclfError : the service serves another file, or no image can be read.
+    ImgclfError : the service serves another file, or gives no familiarity; or no image can be read.
     """
     served = client.metadata()
     if served["sha256"] != files.sha256(model):
@@ -31,17 +31,21 @@ def verify(client: Client, model: Path, paths: Sequence[Path]) -> list[Check]:
     if not labelled:
         raise ImgclfError(f"none of the {len(paths)} images could be read")
     pixels = np.stack([local.preprocessing.apply(files.read_bytes(path), path.name) for path, _ in labelled])
-    scores, probabilities = local.scores(pixels)
+    expected = local.outputs(pixels)._asdict()
     served_arrays = {
         what: np.array([[getattr(image, what)[label] for label in local.labels] for _, image in labelled])
         for what in ("scores", "probabilities")
     }
+    if expected["familiarity"] is not None:
+        if any(image.familiarity is None for _, image in labelled):
+            raise ImgclfError(f"{client.url}: gives no familiarity; update imgclf there, and restart it")
+        served_arrays["familiarity"] = np.array([image.familiarity for _, image in labelled])
     return [
         Check(
             f"the service's {what} and the file's",
             len(labelled),
-            largest_relative_difference(served_arrays[what], array),
+            largest_relative_difference(array, expected[what]),
             TOLERANCE["f32"],
         )
-        for what, array in (("scores", scores), ("probabilities", probabilities))
+        for what, array in served_arrays.items()
     ]

@@ -8,11 +8,12 @@ import ipywidgets
 from ipywidgets import HTML, Dropdown, GridBox, HBox, Layout, VBox
 
 from imgclf import plots
-from imgclf.annotation import gallery
+from imgclf.annotation import gallery, pages
 from imgclf.annotation.annotations import Annotations, ChangeResult
 from imgclf.annotation.gallery import DIGITS, Gallery
 from imgclf.annotation.suspects import OutOfSampleScores, Suspect
-from imgclf.data.dataset import BY_HAND, COPY, NO_LABEL, UNLABELLED, Image
+from imgclf.data.dataset import BY_HAND, COPY, NO_LABEL, Image
+from imgclf.data.labels import NO_LABELS
 from imgclf.data.previous_split import PreviousSplit
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets.label_box import LabelBox
@@ -23,7 +24,7 @@ THUMBNAIL_SIDE, LARGE_SIDE = 260, 640  # pixels
 GRIDS = {"2 x 2": (2, 2), "3 x 5": (3, 5), "4 x 7": (4, 7), "5 x 9": (5, 9), "7 x 13": (7, 13)}
 CAPTURED = [
     *DIGITS,
-    *"uxzysaf",
+    *"unxzysaf",
     "Ctrl+z",
     "Ctrl+y",
     "Ctrl+a",
@@ -32,9 +33,9 @@ CAPTURED = [
     "Escape",
     "Home",
     "End",
-    *gallery.STEPS,
-    *gallery.ROWS,
-    *gallery.PAGES,
+    *pages.STEPS,
+    *pages.ROWS,
+    *pages.PAGES,
 ]
 
 
@@ -157,7 +158,7 @@ class Annotator(Panel):
         self._refresh_choices()
         page = state.on_page(state.page)
         self.sheet.rows, self.sheet.columns = state.rows, state.columns
-        self.sheet.labels = [*annotations.labels, UNLABELLED]
+        self.sheet.labels = [*annotations.labels, *NO_LABELS]
         self.sheet.tiles = [self._tile(i) for i in page]
         self.sheet.cursor = state.current - state.page * state.page_size if page else -1
         self.sheet.selected = [tile for tile, i in enumerate(page) if i in state.selected]

@@ -10,6 +10,7 @@ import numpy as np
 from IPython.display import display
 from matplotlib.colors import to_hex
 
+from imgclf.data.labels import NONE_IN_WORDS
 from imgclf.evaluation import curves
 from imgclf.evaluation.metrics import Evaluation, condensed_confusion
 from imgclf.finetuning.learning_curve import Epoch
@@ -68,9 +69,10 @@ def feature_map(
         drawn = sorted(labels, key=lambda label: -counts[label])[:SHOWN]
         title += f"; the {SHOWN} of {len(labels)} labels with the most images in colour"
     groups = [([label], shown_labels == label, colour(drawn, label)) for label in drawn]
-    if len(drawn) < len(labels):
-        rest = [f"{len(labels) - len(drawn)} others"]
-        groups.insert(0, (rest, ~np.isin(shown_labels, drawn), to_hex(OTHERS)))
+    others = ~np.isin(shown_labels, drawn)
+    if others.any():
+        rest = f"{len(labels) - len(drawn)} others" if len(drawn) < len(labels) else NONE_IN_WORDS
+        groups.insert(0, ([rest], others, to_hex(OTHERS)))
     marks = [
         bqplot.Scatter(
             x=points[is_drawn, 0],

@@ -25,7 +25,7 @@ export default {
     };
     model.on("msg:custom", onMessage);
     el.classList.add("imgclf-label-box");
-    el.append(field, rename);
+    el.append(field, ...(model.get("can_rename") ? [rename] : []));
     return () => {
       closed.abort();
       model.off("msg:custom", onMessage);

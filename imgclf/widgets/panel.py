@@ -1,4 +1,4 @@
-"""The base class of the annotator and the results browser: keyboard, label buttons, and a status line."""
+"""The base class of the widgets that change labels: keyboard, label buttons, and a status line."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,8 @@ from imgclf import ImgclfError, plots
 from imgclf.annotation.annotations import Annotations, consequences
 from imgclf.annotation.gallery import DIGITS
 from imgclf.data import previous_split
-from imgclf.data.dataset import UNLABELLED, Image
+from imgclf.data.dataset import Image
+from imgclf.data.labels import NO_LABELS, NONE, UNLABELLED
 from imgclf.data.previous_split import PreviousSplit
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets.keys import Keys
@@ -25,7 +26,7 @@ ZOOM_SIDE, ZOOM_SECONDS = 1600, 1.0  # of the enlarged picture, pixels; wait for
 
 
 class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
-    """Base class of the annotator and the results browser.
+    """Base class of the widgets that change labels.
 
     A subclass draws the state of its plain objects in `refresh`, and returns the images around the current
     one in `near_images`. F enlarges the current image, which then takes all commands; F or Escape ends that.
@@ -36,8 +37,11 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
     status : the result of the latest command.
     next_steps : the consequences of all changes; updated when the user pauses.
     train_again : the button that carries them out.
+    legend : the keys and their meanings.
     zoom : the enlarged picture.
     """
+
+    trains_again = True  # whether it has the button
 
     def __init__(
         self,
@@ -56,7 +60,7 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
         """
         super().__init__()
         self.annotations, self.sides = annotations, sides
-        self.status, self.next_steps = HTML(), HTML()
+        self.status, self.next_steps, self.legend = HTML(), HTML(), HTML()
         self.train_again = TrainAgain(annotations.dataset, on_end=self._on_trained)
         self.keyboard = Keys(captured=list(captured))
         self.keyboard.on_key(lambda key, shift, ctrl: self._execute(lambda: self._press(key, shift)))
@@ -70,8 +74,9 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _build(self, parts: Sequence[Widget], keys: Sequence[tuple[str, str]]) -> None:
         """Show the parts, and below them the status, the button Train again and the legend of the keys."""
-        below = [self.status, self.next_steps, self.train_again, _key_legend(keys), self.keyboard]
-        self.children = [*parts, *below]
+        self.legend.value = key_legend(keys)
+        trains = [self.next_steps, self.train_again] if self.trains_again else []
+        self.children = [*parts, self.status, *trains, self.legend, self.keyboard]
         for widget, name in ((self, "panel"), (self.status, "status"), (self.next_steps, "next-steps")):
             widget.add_class(f"imgclf-{name}")
         self.annotations.observers.append(self._on_change)
@@ -142,7 +147,8 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
         """Apply the changes of other windows, and show the consequences of all changes."""
         try:
             self.annotations.sync()
-            self.next_steps.value = escape(consequences(self.annotations, self.sides))
+            if self.trains_again:
+                self.next_steps.value = escape(consequences(self.annotations, self.sides))
         except ImgclfError as error:
             self._show_error(error)
         self.refresh()
@@ -181,12 +187,12 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
         ----------
         coloured : labels that get a colour, by their position.
         """
-        labels = [*self.annotations.labels, UNLABELLED]
+        labels = [*self.annotations.labels, *NO_LABELS]
         for number, label in enumerate(labels):
             if label not in self._buttons:
                 self._buttons[label] = self._button(label, partial(relabel, label))
                 self._buttons[label].add_class("imgclf-label")
-            key = "U" if label == UNLABELLED else DIGITS[number : number + 1]
+            key = {UNLABELLED: "U", NONE: "N"}.get(label, DIGITS[number : number + 1])
             self._buttons[label].description = f"{key} {text(label)}".strip()
             colour = plots.colour(coloured, label) if label in coloured else "transparent"
             self._buttons[label].layout.border_left = f"6px solid {colour}"
@@ -198,6 +204,7 @@ def picture_key(image: Image) -> str:
     return image.sha256 or image.path
 
 
-def _key_legend(keys: Sequence[tuple[str, str]]) -> HTML:
+def key_legend(keys: Sequence[tuple[str, str]]) -> str:
+    """Return the keys and their meanings, as HTML."""
     spans = " ".join(f"<span><kbd>{escape(name)}</kbd> {escape(meaning)}</span>" for name, meaning in keys)
-    return HTML(f"<div class='imgclf-keys'>{spans}</div>")
+    return f"<div class='imgclf-keys'>{spans}</div>"

@@ -2,6 +2,7 @@
 
 from functools import partial
 from html import escape
+from pathlib import Path
 
 import ipywidgets
 from ipywidgets import (
@@ -21,16 +22,18 @@ from imgclf.annotation import review
 from imgclf.annotation.annotations import Annotations
 from imgclf.annotation.gallery import DIGITS
 from imgclf.annotation.review import ANY, Review
-from imgclf.data.dataset import UNLABELLED, Image
+from imgclf.data.dataset import Image
+from imgclf.data.labels import NO_LABELS
 from imgclf.data.previous_split import PreviousSplit
 from imgclf.evaluation.metrics import Evaluation
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets import charts
+from imgclf.widgets.overlays import OverlayPictures
 from imgclf.widgets.panel import WAIT_SECONDS, WAIT_SECONDS_AT_START, Panel, picture_key
 
 LARGE_SIDE = 720  # pixels
 CONFUSION, THRESHOLD = "confusion matrix", "threshold and ROC"
-CAPTURED = [*DIGITS, *"uxzywraf", " ", "Escape", "Home", "End", *review.STEPS]
+CAPTURED = [*DIGITS, *"unxzywrafm", " ", "Escape", "Home", "End", *review.STEPS]
 
 
 class ResultsBrowser(Panel):
@@ -41,20 +44,30 @@ class ResultsBrowser(Panel):
     """
 
     def __init__(
-        self, evaluation: Evaluation, annotations: Annotations, *, sides: PreviousSplit = PreviousSplit({})
+        self,
+        evaluation: Evaluation,
+        annotations: Annotations,
+        *,
+        sides: PreviousSplit = PreviousSplit({}),
+        classifier: Path | None = None,
     ) -> None:
         """Show the images of an evaluation.
 
         Parameters
         ----------
         sides : of the last split, to find the images that would move between training and test set.
+        classifier : the classifier.onnx whose activation maps M shows.
         """
         self.review = Review(evaluation, annotations)
-        super().__init__(annotations, sides, lambda key, shift: self.review.press(key, shift=shift), CAPTURED)
+        self._maps = OverlayPictures(classifier, annotations.dataset.folder, LARGE_SIDE)
+        super().__init__(annotations, sides, self._press_key, CAPTURED)
         self._pictures = Thumbnails(annotations.dataset.folder, LARGE_SIDE, most=40)
         self._build([self._toolbar(), self._navigation(), self._middle(), self._commands()], review.KEYS)
         self.refresh(seconds=WAIT_SECONDS_AT_START)
         self._update_threshold()
+
+    def _press_key(self, key: str, shift: bool) -> str:
+        return self._maps.toggle() if key == "m" else self.review.press(key, shift=shift)
 
     def _toolbar(self) -> HBox:
         state = self.review
@@ -210,7 +223,7 @@ class ResultsBrowser(Panel):
         self.labels.children = self._label_buttons(
             self.review.relabel, plots.short, self.review.evaluation.labels
         )
-        for label, button in zip([*self.annotations.labels, UNLABELLED], self.labels.children, strict=True):
+        for label, button in zip([*self.annotations.labels, *NO_LABELS], self.labels.children, strict=True):
             button.icon = "check" if image and image.label == label else ""
 
     def near_images(self) -> list[Image]:
@@ -226,6 +239,7 @@ class ResultsBrowser(Panel):
         if row is not None and (image := state.image(row)):
             key = picture_key(image)
             picture = self._pictures.ready([(key, image.path)], seconds=seconds).get(key, b"")
+            picture = self._maps.of(key, image.path) or picture
         self.large.value = picture
         self.large.layout.visibility = "visible" if picture else "hidden"
 
@@ -255,7 +269,7 @@ class ResultsBrowser(Panel):
             lines.append(f"<b>relabelled as '{escape(image.label)}'</b>; evaluated as '{true}'")
         if image.excluded:
             lines.append(escape(image.excluded))
-        return lines
+        return [*lines, *self._maps.caption]
 
     def __repr__(self) -> str:
         return f"[browser of {self._images('scored ')}: run this cell to use it]"

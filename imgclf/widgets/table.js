@@ -1,4 +1,5 @@
-// A table of texts: a click on a head sorts, check boxes choose rows. Texts are set as texts, so that no name is read as HTML.
+// A table of texts: a click on a head sorts, check boxes choose rows, or radio buttons one. Texts are set as texts, so that no name is
+// read as HTML.
 
 function element(kind, parent, text = "") {
   const made = document.createElement(kind);
@@ -7,9 +8,9 @@ function element(kind, parent, text = "") {
   return made;
 }
 
-function checkBox(parent, label) {
+function checkBox(parent, label, type = "checkbox") {
   const box = element("input", parent);
-  box.type = "checkbox";
+  box.type = type;
   box.setAttribute("aria-label", label);
   return box;
 }
@@ -28,7 +29,8 @@ class View {
 
   showHead() {
     this.head.replaceChildren();
-    this.all = checkBox(element("th", this.head), "choose all rows that are shown");
+    const first = element(this.model.get("single") ? "td" : "th", this.head);
+    this.all = this.model.get("single") ? null : checkBox(first, "choose all rows that are shown");
     for (const name of this.model.get("columns")) {
       const cell = element("th", this.head);
       cell.scope = "col";
@@ -52,7 +54,7 @@ class View {
     this.body.replaceChildren();
     for (const { id, texts } of this.model.get("rows")) {
       const row = element("tr", this.body);
-      checkBox(element("td", row), texts.join(", ")).value = id;
+      checkBox(element("td", row), texts.join(", "), this.model.get("single") ? "radio" : "checkbox").value = id;
       texts.forEach((text, at) => {
         const cell = element("td", row, text);
         cell.title = text;
@@ -71,6 +73,7 @@ class View {
       box.checked = selected.has(box.value);
       box.closest("tr").classList.toggle("imgclf-chosen", box.checked);
     }
+    if (!this.all) return;
     const chosen = this.boxes().filter((box) => box.checked).length;
     this.all.checked = chosen > 0 && chosen === this.boxes().length;
     this.all.indeterminate = chosen > 0 && !this.all.checked;
@@ -86,6 +89,7 @@ class View {
   }
 
   choose(ids, isChosen) {
+    if (this.model.get("single")) return this.set({ selected: ids });
     const others = this.model.get("selected").filter((id) => !ids.includes(id));
     this.set({ selected: isChosen ? [...others, ...ids] : others });
   }
@@ -111,7 +115,9 @@ class View {
     const at = this.boxes().indexOf(event.target);
     if (!step || at < 0) return;
     event.preventDefault();
-    this.boxes()[at + step]?.focus();
+    const next = this.boxes()[at + step];
+    next?.focus();
+    if (next && this.model.get("single")) this.choose([next.value], true);
   }
 }
 

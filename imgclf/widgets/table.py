@@ -1,4 +1,4 @@
-"""A table whose rows are chosen by check boxes and sorted by the heads of its columns."""
+"""A table whose rows are chosen by check boxes or radio buttons and sorted by the heads of its columns."""
 
 from pathlib import Path
 
@@ -18,6 +18,7 @@ class Table(anywidget.AnyWidget):
     rows : one dict for each row: `id`, and `texts`, one for each column. Texts are never read as HTML.
     selected : ids of the chosen rows, in the order of the clicks; rows that are not shown may be among them.
     sort, descending : the column by which the rows are sorted.
+    single : whether one row is chosen at a time.
     empty : text shown if there are no rows.
     """
 
@@ -29,6 +30,7 @@ class Table(anywidget.AnyWidget):
     selected = List(Unicode()).tag(sync=True)
     sort = Unicode().tag(sync=True)
     descending = Bool(False).tag(sync=True)
+    single = Bool(False).tag(sync=True)
     empty = Unicode("no rows").tag(sync=True)
 
     def __repr__(self) -> str:

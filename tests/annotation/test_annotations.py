@@ -369,7 +369,7 @@ def test_renaming_a_label_to_another_merges_the_two_and_undo_parts_them(annotati
         ("green", "RED", "the label 'red' exists already"),
         ("green", "a/b", "has a slash"),
         ("green", "", "is empty"),
-        ("unlabelled", "odd", "the label 'unlabelled' does not exist; select an image that has the label"),
+        ("unlabelled", "odd", "'unlabelled' is not a label; select an image that has the label"),
     ],
 )
 def test_a_name_to_which_a_label_cannot_be_renamed_is_refused(annotations, label, name, message):
@@ -445,6 +445,7 @@ def test_a_file_name_with_a_backslash_neither_locks_the_data_set_nor_is_lost(col
         ("a/b", "has a slash"),
         ("Red", "the label 'red' exists already; use it, or choose another name"),
         ("unlabelled", "is the folder of images without a label"),
+        ("unfamiliar", "is the folder of images of other things"),
         ("x\0", "control character"),
         ("..", "begins with a dot"),
     ],

@@ -133,6 +133,17 @@ def test_u_removes_the_label(gallery):
     assert paths(gallery) == ["unlabelled/b00.jpg"]
 
 
+def test_n_says_that_an_image_is_of_none_of_the_labels(gallery):
+    press(gallery, "n")
+    gallery.filter_by("none_of_these")
+    assert paths(gallery) == ["none_of_these/b00.jpg"] and gallery.annotations.labels == [
+        "blue",
+        "green",
+        "red",
+    ]
+    assert "label: none_of_these" not in gallery.filters
+
+
 def test_each_filter_matches_its_images(gallery):
     press(gallery, "3", "x", " ")
     counts = {}
@@ -145,6 +156,7 @@ def test_each_filter_matches_its_images(gallery):
         "changed today": 2,
         "excluded": 1,
         "unlabelled": 0,
+        "none_of_these": 0,
         "label: blue": 11,
         "label: green": 12,
         "label: red": 13,
@@ -233,3 +245,26 @@ def test_the_cursor_stays_on_its_image_when_the_page_size_changes(gallery):
     press(gallery, "PageDown", "ArrowRight")
     gallery.resize(4, 5)
     assert (gallery.current, gallery.page, len(gallery.on_page(0))) == (7, 0, 20)
+
+
+def test_the_images_of_a_finding_are_shown_in_its_order_and_stay_a_filter(gallery):
+    assert "finding" not in gallery.filters and "finding first" not in gallery.sortings
+    gallery.show_finding([30, 2, 14])
+    assert (gallery.order, gallery.filter, gallery.sorting) == ([30, 2, 14], "finding", "finding first")
+    press(gallery, "2")
+    gallery.filter_by("all images")
+    assert gallery.order[:3] == [30, 2, 14] and len(gallery.order) == 36
+    gallery.show_finding([5, 4])
+    assert gallery.order == [5, 4]
+    gallery.filter_by("label: red")
+    gallery.filter_by("finding")
+    assert gallery.order == [5, 4]
+
+
+def test_a_finding_and_suspects_are_two_filters(annotations):
+    sha256 = annotations.images[7].sha256
+    gallery = Gallery(annotations, suspects=[Suspect("red/r05.jpg", sha256, "red", "blue", 0.9, 0.8)])
+    gallery.show_finding([3])
+    assert gallery.order == [3]
+    gallery.filter_by("suspected label errors")
+    assert gallery.order == [7]

@@ -235,3 +235,8 @@ def test_a_change_of_another_window_is_shown_before_the_image_can_be_relabelled(
     with pytest.raises(ImgclfError, match="another window has just changed this image"):
         press(state, "2")
     assert state.image(0).path == "red/b00.jpg" and state.is_relabelled(0)
+
+
+def test_n_says_that_an_image_is_of_none_of_the_labels(state):
+    press(state, "n")
+    assert state.image(0).label == "none_of_these" and state.is_relabelled(0) and state.current == 1

@@ -12,6 +12,7 @@ from imgclf.data import scan, split
 from imgclf.data.dataset import UNLABELLED, Image
 from imgclf.evaluation import metrics, report
 from imgclf.evaluation.metrics import Evaluation
+from imgclf.features import Features
 
 LABELS = ["dotted", "leopard", "striped"]
 
@@ -87,10 +88,12 @@ def test_with_a_fine_tuned_network_every_training_image_is_judged_by_the_pretrai
     files.proc_dir("colours").mkdir(parents=True)
     tiny_network.rename(files.proc_dir("colours") / files.FIXED_NETWORK)
     few = evaluated([("dotted", [0.9, 0.1, 0])])  # the validation images of fine-tuning
-    judged = suspects.label_scores(found, parts, few, classifier, c_values=[1.0])
+    own = Features(np.zeros((1, 1), np.float32), (parts.train[0],)), trained(*clustered())
+    pretrained, search = suspects.pretrained_search(found, parts, *own, classifier, c_values=[1.0])
+    judged = suspects.out_of_fold_evaluation(search, pretrained.images, parts.cluster)
     assert sorted(judged.paths) == sorted(image.path for image in parts.train) and len(judged.paths) > 30
     assert {s.path for s in suspects.suspected_label_errors(judged)[:2]} == {"blue/r03.jpg", "red/g05.jpg"}
-    assert suspects.label_scores(found, parts, few, "svm", c_values=[1.0]) is few
+    assert suspects.pretrained_search(found, parts, *own, "svm", c_values=[1.0]) == own
     report.write_scores(few, files.proc_dir("colours") / files.HELD_OUT)
     assert suspects.read_label_scores("colours").paths == few.paths  # as version 0.1.0 wrote it
     report.write_scores(judged, files.proc_dir("colours") / files.LABEL_SCORES)

@@ -223,8 +223,9 @@ def test_f_enlarges_the_image_and_nothing_is_cut_off_at_1400_pixels(annotator):
 def test_the_first_page_is_shown_while_the_cells_below_still_run(lab, server):
     path = server.notebooks / "01_prepare_data.ipynb"
     sleeping = path.read_text().replace(
-        '"some = dataset', '"__import__(\'time\').sleep(100)\\n",\n    "some = dataset'
+        '"plots.samples(', '"__import__(\'time\').sleep(100)\\n",\n    "plots.samples('
     )
+    assert sleeping != path.read_text()
     path.write_text(sleeping)
     lab.open("01_prepare_data")
     lab.page.evaluate("() => void jupyterapp.commands.execute('notebook:run-all-cells')")

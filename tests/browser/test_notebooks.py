@@ -20,7 +20,7 @@ def test_05_runs_in_lab_draws_its_charts_and_writes_the_report_of_what_it_shows(
     lab.run_all()
     assert (lab.errors(), lab.stderr(), lab.javascript_errors) == ([], "", [])
     html = report.read_text(encoding="utf-8")
-    assert html.count("<h1>colours: ") == 1 and html.count("<img ") == 6 and "blue" in html
+    assert html.count("<h1>colours: ") == 1 and html.count("<img ") == 8 and "blue" in html
     assert "leopard" not in html  # of the demo set, in the outputs of the file that JupyterLab opened
     for title in CHARTS:
         lab.expect(lab.page.locator(".bqplot svg").filter(has_text=title)).to_be_visible()

@@ -16,7 +16,8 @@ from imgclf.data import scan
 from imgclf.engines import openvino
 from imgclf.images.loading import Skipped, Source, load_all
 from imgclf.images.preprocessing import Preprocessing
-from support.classifiers import SIZE, changed, pixels, self_test_with, trained
+from imgclf.parameters import SVM
+from support.classifiers import SIZE, changed, pixels, self_test_with, trained, trained_as
 from support.pictures import COLOURS, picture
 
 both = pytest.mark.parametrize("engine", engines.ENGINES)
@@ -73,7 +74,12 @@ def test_the_file_is_valid_onnx_without_external_data(written):
         v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
         for v in (*model.graph.input, *model.graph.output)
     }
-    assert shapes == {"images": ["N", 32, 32, 3], "scores": ["N", 3], "probabilities": ["N", 3]}
+    assert shapes == {
+        "images": ["N", 32, 32, 3],
+        "scores": ["N", 3],
+        "probabilities": ["N", 3],
+        "familiarity": ["N"],
+    }
     assert not any(tensor.external_data for tensor in model.graph.initializer)
 
 
@@ -216,10 +222,40 @@ def test_the_self_test_holds_the_precision_that_auto_was_resolved_to(
     assert made.precision == precision
 
 
-@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("precision", ["f32", "bf16", "int8"])
 def test_the_tolerance_is_that_of_the_precision_of_the_self_test(precision, written):
     loaded = Classifier.load(changed(written, self_test_with(precision=precision)))
     assert loaded.tolerance == model.TOLERANCE[precision]
+
+
+@pytest.mark.parametrize(("has", "precision"), [(True, "bf16"), (False, "f32")])
+def test_auto_is_the_precision_of_the_training_code_if_this_processor_has_it(
+    has, precision, written, monkeypatch
+):
+    asked = []
+    start = engines.start
+    monkeypatch.setattr(openvino, "has_bf16", lambda: has)
+    monkeypatch.setattr(
+        engines, "start", lambda path, **options: asked.append(options["precision"]) or start(path)
+    )
+    Classifier.load(changed(written, self_test_with(precision="bf16")), precision="auto")
+    Classifier.load(changed(written, self_test_with(precision="f32")), precision="auto")
+    assert asked == [precision, "f32"]
+
+
+def test_int8_of_a_classifier_in_f32_is_refused(written):
+    message = "precision='int8': classifier.onnx is not quantized; run 03_run_dnn and 04_train_svm with that"
+    with pytest.raises(ImgclfError, match=message):
+        Classifier.load(written, precision="int8")
+
+
+@pytest.mark.parametrize("engine", engines.ENGINES)
+@pytest.mark.parametrize("precision", ["f32", "int8", "auto"])
+def test_a_classifier_in_int8_gives_its_scores_in_every_engine(engine, precision, colour_folder):
+    path = trained_as(SVM, colour_folder, precision="int8")
+    with Classifier.load(path, engine=engine, precision=precision) as loaded:
+        assert loaded.self_test.precision == "int8"
+        assert loaded.self_test_difference() <= 0.02
 
 
 def test_self_test_images_are_enlarged_by_repetition():

@@ -154,8 +154,8 @@ def test_results_come_while_most_files_are_still_unread(tiny_network, colour_fol
     results.close()
 
 
-def test_the_folder_of_the_images_cannot_be_the_one_that_they_are_sorted_into(colour_folder):
+def test_the_folder_of_the_images_cannot_be_the_one_of_the_results(colour_folder):
     with pytest.raises(
-        ImgclfError, match="images cannot be sorted into the folder that they are in; name another"
+        ImgclfError, match="results cannot be written into the folder that the images are in; name another"
     ):
         predict.image_files([colour_folder], without=colour_folder / "red" / "..")

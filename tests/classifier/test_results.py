@@ -10,8 +10,9 @@ import pytest
 from imgclf import ImgclfError
 from imgclf.classifier.results import Labelled, copy_into, csv_file
 
-RED = Labelled("red", 1.25, 0.875, {"blue": -1.0, "red": 1.25}, {"blue": 0.125, "red": 0.875})
-UNSURE = Labelled(None, 0.5, 0.51, {}, {})
+RED = Labelled("red", 1.25, 0.875, {"blue": -1.0, "red": 1.25}, {"blue": 0.125, "red": 0.875}, 0.625)
+UNSURE = Labelled(None, 0.5, 0.51, {}, {}, reason="unsure")
+UNFAMILIAR = Labelled(None, 0.5, 0.51, {}, {}, 0.25, "unfamiliar")
 LATIN_1 = Path(os.fsdecode(b"gr\xfcn.jpg"))
 
 
@@ -26,9 +27,10 @@ def tree(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_line_has_label_score_probability_and_image():
-    assert RED.as_line(Path("a/b c.jpg")) == "red\t1.25\t88%\ta/b c.jpg"
-    assert UNSURE.as_line(Path("a.jpg")) == "unsure\t0.50\t51%\ta.jpg"
+def test_line_has_label_score_probability_familiarity_and_image():
+    assert RED.as_line(Path("a/b c.jpg")) == "red\t1.25\t88%\t0.62\ta/b c.jpg"
+    assert UNSURE.as_line(Path("a.jpg")) == "unsure\t0.50\t51%\t\ta.jpg"
+    assert UNFAMILIAR.as_line(Path("a.jpg")) == "unfamiliar\t0.50\t51%\t0.25\ta.jpg"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_line_has_label_score_probability_and_image():
     ],
 )
 def test_no_name_breaks_a_line_or_commands_the_terminal(name, shown):
-    assert RED.as_line(Path(name)) == f"red\t1.25\t88%\t{shown}"
+    assert RED.as_line(Path(name)) == f"red\t1.25\t88%\t0.62\t{shown}"
 
 
 def test_json_has_plain_values_and_any_name_comes_back():
@@ -58,8 +60,8 @@ def test_csv_has_a_header_and_reads_back(tmp_path, name):
         add(Path(name), UNSURE)
     with (tmp_path / "out" / "labels.csv").open(encoding="utf-8", newline="") as file:
         assert list(csv.DictReader(file)) == [
-            {"label": "red", "score": "1.25", "probability": "0.875", "image": name},
-            {"label": "unsure", "score": "0.5", "probability": "0.51", "image": name},
+            {"label": "red", "score": "1.25", "probability": "0.875", "familiarity": "0.625", "image": name},
+            {"label": "unsure", "score": "0.5", "probability": "0.51", "familiarity": "", "image": name},
         ]
 
 
@@ -79,7 +81,7 @@ def test_csv_of_an_interrupted_command_does_not_replace_the_old_one(tmp_path):
 
 def test_copies_are_in_a_folder_per_label_and_unsure_ones_apart(tmp_path, image):
     copy_into(tmp_path / "sorted", image, "red")
-    copy_into(tmp_path / "sorted", image, None)
+    copy_into(tmp_path / "sorted", image, UNSURE.name)
     assert tree(tmp_path / "sorted") == {"red/a.jpg": b"content", "unsure/a.jpg": b"content"}
     assert image.read_bytes() == b"content"
     assert (tmp_path / "sorted" / "red" / "a.jpg").stat().st_mtime == image.stat().st_mtime

@@ -35,6 +35,13 @@ def test_verify_compares_each_kind_of_classifier_with_the_training_code(kind, co
 
 
 @each_kind
+def test_verify_compares_each_kind_of_classifier_in_int8_with_the_training_code(kind, colour_folder):
+    found = verify.verify(trained_as(kind, colour_folder, precision="int8"), pixels())
+    assert [check.allowed for check in found.checks] == [model.TOLERANCE["int8"]] * 5
+    assert all(check.agrees for check in found.checks) and found.not_compared == ""
+
+
+@each_kind
 def test_verify_disagrees_with_another_last_layer_of_each_kind(kind, colour_folder):
     path = trained_as(kind, colour_folder)
     head = svm.read(path.with_name(files.SVM_HEAD))

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from imgclf import ImgclfError, engines
 from imgclf.cntk.worker import layers
 from imgclf.engines.cntk import CntkEngine
-from imgclf.networks import backbones
+from imgclf.networks import backbones, exporting
 from support.cntk import evaluate_model, noise
 
 SIDE = 97  # odd, and far from 224, so that every stage has a border of its own
@@ -25,7 +25,7 @@ def network(name: str, path, side: int = SIDE) -> torch.nn.Module:
             torch.nn.init.normal_(module.bias, std=0.1)
             torch.nn.init.normal_(module.running_mean, std=0.1)
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
-    backbones.export_network(built, side, path, metadata={"backbone": name})
+    exporting.export_network(built, side, path, metadata={"backbone": name})
     return built
 
 

@@ -69,6 +69,30 @@ def test_an_image_has_the_sha256_of_the_manifest(source, listed):
     assert sha256(response.body).hexdigest() == listed[source][1]
 
 
+def test_the_mask_of_a_garment_leaves_out_the_figure_and_what_is_in_front():
+    source = "demo:dotted/007"  # a person in a vest, with a bag in front of its right side
+    mask, image = demo.garment_mask(source), decoded(demo.response(source).body)
+    assert mask.shape == image.shape[:2] and mask.dtype == np.float32
+    height, width = mask.shape
+    places = {
+        "vest": (0.6, 0.42),
+        "bag": (0.8, 0.65),
+        "face": (0.05, 0.5),
+        "arm": (0.5, 0.2),
+        "wall": (0.1, 0.1),
+    }
+    covered = {name: mask[int(y * height), int(x * width)] for name, (y, x) in places.items()}
+    assert covered == {"vest": 1, "bag": 0, "face": 0, "arm": 0, "wall": 0}
+    assert 0.2 < mask.mean() < 0.22
+
+
+def test_each_listed_image_has_a_mask_of_its_size(sample):
+    for label, images in sample.items():
+        for number, image in enumerate(images[:3], start=1):
+            mask = demo.garment_mask(f"demo:{label}/{number:03d}")
+            assert mask.shape == image.shape[:2] and mask.min() >= 0 and 0.02 < mask.mean() < 1
+
+
 def test_sides_are_400_to_1000_pixels(sample):
     sides = [side for images in sample.values() for image in images for side in image.shape[:2]]
     assert min(sides) >= 400 and max(sides) <= 1000

@@ -1,5 +1,4 @@
 import hashlib
-import io
 import os
 import re
 import signal
@@ -9,87 +8,26 @@ import sys
 import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from queue import SimpleQueue
+from functools import partial
 
 import httpx
-import numpy as np
 import pytest
 from PIL import Image
 
 from imgclf import ImgclfError, __version__, downloads
-from imgclf.collect import fetch, manifest
-from imgclf.collect.fetch import FetchResult, fetch_images
+from imgclf.collect import downloader, fetch, manifest
+from imgclf.collect.fetch import FetchResult
 from imgclf.collect.manifest import Entry
 from imgclf.data.changes import Step
 from imgclf.data.journal import Journal
 from imgclf.images import decoding
-
-
-def picture(suffix, *, width=40, height=30, seed=0, **options):
-    """The content of an image file of noise, which no format makes small."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, suffix, **options)
-    return content.getvalue()
-
+from support import small_disks
+from support.image_server import JPEG, picture, redirect
 
 GIVE_UP_SECONDS = 30  # of a test that would otherwise hang
-JPEG, PNG, WEBP, GIF, AVIF = (picture(suffix) for suffix in ("jpeg", "png", "webp", "gif", "avif"))
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.server.asked[self.path] += 1
-        self.server.agents.add(self.headers["User-Agent"])
-        answers = self.server.pages.get(self.path, [(404, b"")])
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        try:
-            answer(self) if callable(answer) else self.give(*answer)
-        except OSError:  # the client has disconnected
-            self.close_connection = True
-            self.server.disconnected.put(self.path)
-
-    def give(self, status, body=b"", **headers):
-        self.send_response(status)
-        for name, text in ({"Content-Length": str(len(body))} | headers).items():
-            self.send_header(name.replace("_", "-"), text)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    request_queue_size = 64
-
-    def entry(self, name, *answers, label="apple", **known):
-        self.pages[f"/{name}"] = list(answers) or [(200, JPEG)]
-        return Entry(label, f"http://127.0.0.1:{self.server_port}/{name}", **known)
-
-
-@pytest.fixture
-def server():
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.asked, server.pages, server.agents, server.ends = Counter(), {}, set(), threading.Event()
-        server.disconnected = SimpleQueue()  # paths, as clients give up
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server
-        server.ends.set()
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("IMGCLF_DATA", str(tmp_path))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(downloads, "BACK_OFF_SECONDS", 0.01)
-    return tmp_path / "images" / "fruit"
+pytestmark = pytest.mark.usefixtures("folder")
+fetch_images = partial(fetch.fetch_images, private_addresses=True)  # from a server on this machine
+PNG, WEBP, GIF, AVIF = (picture(suffix) for suffix in ("png", "webp", "gif", "avif"))
 
 
 def closed_port():
@@ -239,7 +177,7 @@ def test_retry_after_is_waited_for(server, folder, monkeypatch):
             waits.append((timeout, server.asked["/a.jpg"]))
             return False  # not stopped
 
-    monkeypatch.setattr(downloads, "Event", Stop)
+    monkeypatch.setattr(downloader, "Event", Stop)
     entry = server.entry("a.jpg", lambda handler: handler.give(429, b"", Retry_After="21"), (200, JPEG))
     assert fetch_images([entry], folder).fetched == 1
     assert waits == [(21, 1)] and server.asked["/a.jpg"] == 2  # after the first request, before the second
@@ -256,15 +194,15 @@ def test_long_retry_after_is_not_waited_for(server, folder):
 def test_redirects_are_followed_but_not_endlessly(server, folder):
     target = server.entry("real.png", (200, PNG)).source
     entries = [
-        server.entry("a.jpg", lambda handler: handler.give(302, Location=target)),
-        server.entry("loop.jpg", lambda handler: handler.give(302, Location="/loop.jpg")),
-        server.entry("out.jpg", lambda handler: handler.give(302, Location="ftp://127.0.0.1/x")),
+        server.entry("a.jpg", redirect(target)),
+        server.entry("loop.jpg", redirect("/loop.jpg")),
+        server.entry("out.jpg", redirect("ftp://127.0.0.1/x")),
     ]
     result = fetch_images(entries, folder)
     assert names(folder) == ["apple/a.png"]
     assert reasons(result) == [
         "too many redirects",
-        "not a URL that can be fetched (Request URL has an unsupported protocol 'ftp://'.)",
+        "not a URL that can be fetched (neither http nor https, but ftp)",
     ]
 
 
@@ -419,15 +357,15 @@ def test_unreachable_server_is_a_permanent_failure_if_another_one_answers(server
     dead = [Entry("apple", f"http://127.0.0.1:{closed_port()}/{i}.jpg") for i in range(3)]
     fetched = fetch_images([*dead, server.entry("a.jpg")], folder)
     assert fetched.fetched == 1 and all("no connection (" in reason for reason in reasons(fetched))
-    monkeypatch.setattr(downloads.Downloader, "get", None)  # would fail when called
+    monkeypatch.setattr(downloader.Downloader, "get", None)  # would fail when called
     assert fetch_images([*dead, server.entry("a.jpg")], folder).failures == fetched.failures
 
 
 def test_unreachable_server_is_not_tried_for_each_image(folder, monkeypatch):
     tried = Counter()
-    stream = httpx.Client.stream
+    send = httpx.Client.send
     monkeypatch.setattr(
-        httpx.Client, "stream", lambda *args, **known: (tried.update(["ask"]), stream(*args, **known))[1]
+        httpx.Client, "send", lambda *args, **known: (tried.update(["ask"]), send(*args, **known))[1]
     )
     port = closed_port()
     entries = [Entry("apple", f"http://127.0.0.1:{port}/{i}.jpg") for i in range(50)]
@@ -483,8 +421,8 @@ def test_killed_run_leaves_complete_files_and_the_next_one_resumes(server, folde
     entries = [server.entry(f"{i}.jpg", slowly) for i in range(200)]
     manifest.write(tmp_path / "fruit.tsv", entries)
     program = (
-        "import sys; from pathlib import Path; from imgclf.collect import fetch, manifest\n"
-        "fetch.fetch_images(manifest.read(Path(sys.argv[1])), Path(sys.argv[2]), threads=4)"
+        "import sys; from pathlib import Path; from imgclf.collect import downloader, fetch, manifest\n"
+        "fetch.fetch_images(manifest.read(Path(sys.argv[1])), Path(sys.argv[2]), threads=4, private_addresses=True)"
     )
     with subprocess.Popen([sys.executable, "-c", program, tmp_path / "fruit.tsv", folder]) as run:
         while sum(server.asked.values()) < 40 and run.poll() is None:
@@ -508,14 +446,8 @@ def test_stale_partial_files_are_removed(server, folder):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False
-    ).returncode:
-        pytest.skip("no permission to mount a small disk")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
+    with small_disks.mounted(tmp_path / "disk", megabytes=1) as disk:
+        yield disk
 
 
 def test_full_disk_ends_the_run_and_keeps_complete_files(server, small_disk):

@@ -27,7 +27,7 @@ def names(*sources, label="apple"):
 def test_header_names_the_columns_in_any_order_and_others_are_ignored(tmp_path):
     entries = read(
         tmp_path,
-        f"split\tlicence\turl\tLabel\tbytes\tsha256\ntest\tCC0\thttp://a/x.png\tapple\t7\t{HASH.upper()}\n",
+        f"split\tnote\turl\tLabel\tbytes\tsha256\ntest\tgood\thttp://a/x.png\tapple\t7\t{HASH.upper()}\n",
     )
     assert entries == [Entry("apple", "http://a/x.png", HASH, 7, "test", "x.png")]
 
@@ -176,7 +176,6 @@ def test_entries_that_would_not_be_read_back_are_not_written(tmp_path, entry, me
         (".", "begins with a dot"),
         ("..", "begins with a dot"),
         (".git", "begins with a dot"),
-        ("unlabelled", "without a label; choose"),
         ("Unlabelled", "without a label"),
         ("a\x07", "has a control character; remove"),
         ("a:b", "folder on every system"),
@@ -193,13 +192,19 @@ def test_label_that_is_not_a_valid_folder_name_is_rejected(tmp_path, label, mess
 @pytest.mark.parametrize(
     "line, message",
     [
+        ("apple\tfolder:../x.jpg\t\t\t", "does not stay below its folder; write folder:NAME"),
+        ("apple\tfolder:/etc/passwd\t\t\t", "does not stay below its folder"),
+        ("apple\tfolder:a/%2e%2e/x.jpg\t\t\t", "does not stay below its folder"),
         ("apple\thttp://a/1", "2 columns instead of 5 .label, source, sha256, bytes, split.; put"),
         ("apple\t\t\t\t", "the source is empty; write"),
         ("apple\thttp://a/1\tabc\t\t", "sha256 'abc' is not 64 hexadecimal digits; correct"),
         ("apple\thttp://a/1\t\tmany\t", "bytes 'many' is not a whole number; correct"),
         ("apple\thttp://a/1\t\t-1\t", "bytes '-1' is not a whole number"),
         ("apple\thttp://a/1\t\t\tholdout", "split 'holdout' is not one of train, validation, test; correct"),
-        ("apple\tftp://a/1\t\t\t", "'ftp://a/1' does not begin with http://, https:// or demo:; correct"),
+        (
+            "apple\tftp://a/1\t\t\t",
+            "'ftp://a/1' does not begin with http://, https://, demo: or folder:; correct",
+        ),
         ("apple\tfile:///etc/passwd\t\t\t", "does not begin with http"),
         ("apple\thttp:///1\t\t\t", "has no host name; write"),
         ("apple\thttp://[a/1\t\t\t", "is not a valid URL; correct"),
@@ -271,3 +276,50 @@ def test_a_name_with_neither_manifest_nor_folder_is_rejected(data_dir):
         r"\(did you mean clothing\?\); correct the name, or make the folder",
         str(refused.value),
     )
+
+
+ORIGIN = {
+    "licence": "CC BY 2.0",
+    "author": "Ann",
+    "title": "A pear",
+    "page": "https://a.org/1",
+    "query": "red pear | pear",
+}
+
+
+def test_origin_of_an_image_survives_the_round_trip(tmp_path):
+    entries = manifest.with_names(
+        [Entry("apple", "http://a/1.jpg", **ORIGIN), Entry("pear", "http://a/2.jpg")]
+    )
+    manifest.write(tmp_path / "fruit.tsv", entries)
+    assert manifest.read(tmp_path / "fruit.tsv") == entries
+
+
+def test_a_manifest_without_origins_is_written_as_before(tmp_path):
+    manifest.write(tmp_path / "fruit.tsv", [Entry("apple", "http://a/1.jpg")])
+    assert (tmp_path / "fruit.tsv").read_text() == HEADER + "apple\thttp://a/1.jpg\t\t\t\n"
+
+
+def test_control_characters_of_an_author_become_spaces(tmp_path):
+    [entry] = read(tmp_path, "label\tsource\tauthor\napple\thttp://a/1.jpg\tAnn\x1b[31m\u202e B\x00ob\n")
+    assert entry.author == "Ann [31m B ob"
+
+
+def test_images_without_a_label_can_be_listed(tmp_path):
+    [entry] = read(tmp_path, "label\tsource\nunlabelled\thttp://a/1.jpg\n")
+    assert entry.label == "unlabelled"
+
+
+def test_the_manifest_in_the_data_folder_comes_before_the_one_of_that_name_of_imgclf(data_dir):
+    assert manifest.find("clothing").parent == manifest.MANIFESTS
+    manifest.write(manifest.own("clothing"), [Entry("apple", "http://a/1.jpg")])
+    assert manifest.find("clothing") == data_dir / "data_manifest" / "clothing.tsv"
+    with pytest.raises(ImgclfError, match=r"neither a manifest \(clothing, fashion_texture\)"):
+        manifest.entries_of("fruit")
+
+
+@pytest.mark.parametrize("name", ["../fruit", "a/b", "a\\b", "a\0b"])
+def test_a_name_that_is_a_path_has_no_manifest(data_dir, name):
+    (data_dir / "data_manifest").mkdir(parents=True)
+    (data_dir / "fruit.tsv").write_text("label\tsource\napple\thttp://a/1.jpg\n")
+    assert manifest.find(name) is None

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image as PillowImage
 
 from imgclf import ImgclfError
-from imgclf.data import dataset, layout, scan, split
+from imgclf.data import dataset, layout, sampling, scan, scan_cache, split
 from imgclf.data.dataset import Dataset, Image
 from imgclf.images import decoding
-from support.pictures import COLOURS, picture
+from support.pictures import COLOURS, picture, rotated
 
 
 def put(folder, path, *, seed=0, side=64, quality=95):
@@ -49,6 +49,20 @@ def test_image_is_described_by_its_content(tmp_path):
     )
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_photograph_has_its_size_upright_and_the_hash_of_its_small_copy(tmp_path, orientation):
+    pixels = cv2.resize(picture((120, 120, 120), 0), (2001, 1501), interpolation=cv2.INTER_CUBIC)
+    upright = decoding.upright(pixels, orientation)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "large.jpg").write_bytes(rotated(orientation, "JPEG", upright, quality=90))
+    (tmp_path / "a" / "small.jpg").write_bytes(decoding.jpeg(decoding.shrink(upright, 400)))
+    found = scan_fruit(tmp_path)
+    large, small = found.files
+    assert (large.width, large.height) == ((2001, 1501) if orientation == 1 else (1501, 2001))
+    assert [(pair.kept, pair.other) for pair in found.duplicates] == [(large, small)]
+    assert abs(large.sharpness - small.sharpness) < 0.1
+
+
 def test_hidden_files_are_ignored(tmp_path):
     for i, path in enumerate(["a/0.jpg", "a/.1.jpg", "a/.2/2.jpg", ".3/3.jpg"]):
         put(tmp_path, path, seed=i)
@@ -64,8 +78,11 @@ def test_unlabelled_images_are_listed_and_used_by_no_later_stage(tmp_path):
     )
     assert [image.path for image in found.unlabelled] == ["unlabelled/1.jpg", "unlabelled/2.jpg"]
     first, second = str(found).split("\n")
-    assert first.endswith("1 images in 1 labels, 0 excluded, 2 unlabelled")
-    assert second == "only the label 'a' has images; add a folder for at least one more label"
+    assert first.endswith("1 images in 1 label, 0 excluded, 2 unlabelled")
+    assert second == (
+        "only the label 'a' has images; add a folder for at least one more label, "
+        "or import labels from a file: imgclf labels import FILE --add-labels"
+    )
 
 
 def test_folders_between_label_and_file_are_the_group(tmp_path):
@@ -102,6 +119,37 @@ def test_copies_within_a_label_are_excluded_and_near_duplicates_stay(tmp_path):
         ("a/large.jpg", "a/same.jpg", "exact"),
         ("a/large.jpg", "a/small.jpg", "near"),
     ]
+
+
+def test_images_without_a_label_are_compared_with_each_other_and_with_the_others(tmp_path):
+    put(tmp_path, "a/small.jpg", side=64)
+    put(tmp_path, "unlabelled/large.jpg", side=256)
+    put(tmp_path, "unlabelled/other.jpg", seed=1)
+    for copy, of in (("copy.jpg", "other.jpg"), ("copy of small.jpg", "../a/small.jpg")):
+        shutil.copy(tmp_path / "unlabelled" / of, tmp_path / "unlabelled" / copy)
+    found = scan_fruit(tmp_path)
+    assert excluded(found) == {"unlabelled/other.jpg": "duplicate of unlabelled/copy.jpg"}
+    assert [image.path for image in found.images] == ["a/small.jpg"]
+    assert [(pair.kept.path, pair.other.path, pair.kind, pair.disagree) for pair in found.duplicates] == [
+        ("a/small.jpg", "unlabelled/large.jpg", "near", False),
+        ("a/small.jpg", "unlabelled/copy of small.jpg", "exact", False),
+        ("unlabelled/large.jpg", "unlabelled/copy of small.jpg", "near", False),
+        ("unlabelled/copy.jpg", "unlabelled/other.jpg", "exact", False),
+    ]
+    left_out = scan_fruit(tmp_path, near_duplicates="left out")
+    assert excluded(left_out) == excluded(found) | {
+        "unlabelled/copy of small.jpg": "near-duplicate of unlabelled/large.jpg"
+    }
+
+
+def test_images_without_a_label_move_no_other_to_the_other_side_of_the_split(tmp_path):
+    for i in range(24):
+        put(tmp_path, f"{'ab'[i % 2]}/{i}.jpg", seed=i)
+    before = split.split(scan_fruit(tmp_path))
+    for i in range(24):
+        put(tmp_path, f"unlabelled/{i}.jpg", seed=i, side=128)
+    found = scan_fruit(tmp_path)
+    assert len(found.duplicates) >= 24 and split.split(found).test == before.test
 
 
 def test_ignored_near_duplicates_are_not_looked_for(tmp_path):
@@ -232,10 +280,10 @@ def test_second_scan_decodes_only_new_content(colour_folder, monkeypatch):
     dataset.write(first)
     put(colour_folder, "red/new.jpg", seed=999)
     (colour_folder / "red" / "00.jpg").rename(colour_folder / "green" / "moved.jpg")
-    decoded, decode = [], decoding.decode_with_depth
+    decoded, decode = [], decoding.decode_with_size
     monkeypatch.setattr(
         decoding,
-        "decode_with_depth",
+        "decode_with_size",
         lambda encoded, name, **options: decoded.append(name) or decode(encoded, name, **options),
     )
     second = scan_fruit(colour_folder)
@@ -244,13 +292,14 @@ def test_second_scan_decodes_only_new_content(colour_folder, monkeypatch):
     assert (moved.dhash, moved.width, moved.label) == (first.files[24].dhash, 64, "green")
 
 
-def test_scan_of_version_0_1_0_is_no_cache_of_hashes(colour_folder):
-    """It did not scale samples of fewer than 16 bits."""
+def test_scan_of_an_earlier_version_is_no_cache_and_can_be_read(colour_folder):
+    """Its hashes differ in a few bits, and it measured no sharpness."""
     table = dataset.write(scan_fruit(colour_folder))
-    rows = [line.rpartition("\t")[0] for line in table.read_text().splitlines()]
-    assert len(dataset.cached_images("fruit")) == 36 and rows[0].endswith("excluded")
+    rows = [line.rsplit("\t", 3)[0] for line in table.read_text().splitlines()]
+    assert len(scan_cache.read("fruit")) == 36 and rows[0].endswith("excluded\tdepth")
     table.write_text("\n".join(rows) + "\n")
-    assert dataset.cached_images("fruit") == {} and len(dataset.read("fruit").images) == 36
+    assert scan_cache.read("fruit") == {} and len(dataset.read("fruit").images) == 36
+    assert {image.sharpness for image in dataset.read("fruit").images} == {dataset.NOT_MEASURED}
 
 
 def test_images_of_more_than_8_bits_are_counted_by_how_they_were_scaled(tmp_path):
@@ -326,7 +375,7 @@ def test_images_table_round_trip(colour_folder, near_duplicates):
     found = scan_fruit(colour_folder, near_duplicates=near_duplicates)
     assert (
         dataset.write(found).read_text().splitlines()[0]
-        == "path\tlabel\tsha256\tdhash\twidth\theight\tgroup\texcluded\tdepth"
+        == "path\tlabel\tsha256\tdhash\twidth\theight\tgroup\texcluded\tdepth\tshadows\thighlights\tsharpness"
     )
     assert dataset.read("fruit", str(colour_folder)) == found
 
@@ -389,14 +438,14 @@ def test_images_folder_is_below_the_data_folder_unless_given(data_dir, tmp_path)
 
 
 def test_sample_is_evenly_spaced_in_each_label(colour_folder):
-    chosen = dataset.sample(scan_fruit(colour_folder).images, per_label=3)
+    chosen = sampling.sample(scan_fruit(colour_folder).images, per_label=3)
     assert [image.path for image in chosen][:4] == [
         "blue/00.jpg",
         "blue/04.jpg",
         "blue/08.jpg",
         "green/00.jpg",
     ]
-    assert len(dataset.sample(scan_fruit(colour_folder).images, per_label=50)) == 36
+    assert len(sampling.sample(scan_fruit(colour_folder).images, per_label=50)) == 36
 
 
 def test_fingerprint_depends_on_contents_and_labels_and_not_on_names(tmp_path):
@@ -447,7 +496,7 @@ def test_a_data_set_in_the_data_folder_can_move_with_it(data_dir, tmp_path, monk
 @pytest.mark.parametrize(("count", "chosen", "first"), [(2, 12, 6), (20, 60, 3), (200, 60, 1)])
 def test_a_sample_of_many_labels_has_fewer_images_of_each(count, chosen, first):
     images = [Image(f"{k:03d}/{i}.jpg", f"{k:03d}", "", "", 1, 1) for k in range(count) for i in range(6)]
-    found = [each.label for each in dataset.sample(images, per_label=6)]
+    found = [each.label for each in sampling.sample(images, per_label=6)]
     assert len(found) == chosen and found.count("000") == first
 
 

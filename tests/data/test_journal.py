@@ -78,7 +78,7 @@ def test_after_a_kill_at_any_line_the_next_start_completes_or_drops_the_change(f
         check=True,
     )
     killed = sorted((tmp_path / "killed").iterdir())
-    assert len(killed) > 40
+    assert len(killed) > 8 and int(killed[-1].name) > 40  # lines
     ends = set()
     for copy in killed:
         opened = Journal(copy)

@@ -353,3 +353,46 @@ def test_a_mistyped_manifest_is_answered_with_its_name():
         ImgclfError, match=r"fashon_texture \(did you mean fashion_texture\?\); correct the name"
     ):
         manifest.entries_of("fashon_texture")
+
+
+def test_images_of_other_things_are_no_label_and_in_neither_set(folder):
+    put(folder, *images("hat", "pants", count=4), "unfamiliar/toys/0.jpg", "unfamiliar/1.jpg")
+    found = scan_fruit(folder)
+    assert found.labels == found.layout.labels == ["hat", "pants"] and len(found.files) == 8
+    parts = split.split(found)
+    assert {image.label for image in (*parts.train, *parts.test)} == {"hat", "pants"}
+    assert len(Annotations(found).images) == 8
+    paths = layout.other_things(folder, found.layout)
+    assert [path.relative_to(folder).as_posix() for path in paths] == [
+        "unfamiliar/1.jpg",
+        "unfamiliar/toys/0.jpg",
+    ]
+    assert "2 images in unfamiliar/ are of other things: no label, and in no training" in found.notes()
+
+
+def test_images_of_other_things_may_be_beside_or_in_training_and_test_folders(folder):
+    put(folder, *images("train/hat", "train/pants", "test/hat", "test/pants"))
+    put(folder, "unfamiliar/0.jpg", "test/unfamiliar/1.jpg")
+    found = scan_fruit(folder)
+    assert found.layout.sets == ("train", "test") and found.labels == ["hat", "pants"]
+    assert len(layout.other_things(folder, found.layout)) == 2 and len(found.images) == 8
+
+
+def test_images_of_other_things_change_their_own_state_only_whatever_the_case_of_the_folder(folder):
+    put(folder, *images("hat", "pants", count=4))
+    before = layout.images_state(folder)
+    assert layout.other_things_state(folder) == ""
+    put(folder, "Unfamiliar/1.jpg")
+    one = layout.other_things_state(folder)
+    put(folder, "Unfamiliar/2.jpg")
+    assert len({"", one, layout.other_things_state(folder)}) == 3
+    assert layout.find(folder).labels == ["hat", "pants"]
+    assert layout.images_state(folder) == before
+
+
+def test_a_label_unfamiliar_of_an_earlier_version_stays_one_until_01_runs_again(folder, data_dir):
+    put(folder, *images("hat", "unfamiliar"))
+    found = scan_fruit(folder)
+    assert "If unfamiliar is a label, rename the folder" in found.notes()
+    old = layout.Layout(("hat", "unfamiliar"))
+    assert layout.other_things(folder, old) == [] and old.labels == ["hat", "unfamiliar"]

@@ -144,7 +144,7 @@ class Container:
         assert step.value[0] == "CMD"
         self.health = list(step.value[1:])
 
-    def _cmd(self, step: dockerfile.Command) -> None:
+    def _entrypoint(self, step: dockerfile.Command) -> None:
         assert step.json
         self.command = [self.on_host(word) for word in step.value]
 
@@ -192,10 +192,10 @@ class Started:
         raise AssertionError("not healthy after a minute")
 
 
-def start(container: Container, **environment: str) -> Started:
+def start(container: Container, *options: str, **environment: str) -> Started:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    words = [str(port) if word == "8080" else word for word in container.command]
+    words = [str(port) if word == "8080" else word for word in container.command] + [*options]
     environment = {**container.environment, **environment}
     process = subprocess.Popen(
         words, cwd="/", env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -320,6 +320,17 @@ def test_container_without_token_or_model_fails_with_a_message(container, enviro
     assert running.process.returncode == 1
 
 
+def test_options_behind_the_image_are_those_of_the_service(container, model):
+    running = start(container, "--reject-unfamiliar", IMGCLF_TOKEN=TOKEN)
+    try:
+        running.wait_until_healthy()
+        with Client(f"http://127.0.0.1:{running.port}", token=TOKEN) as client:
+            assert client.metadata()["reject_unfamiliar"] is True
+    finally:
+        running.process.kill()
+        running.process.communicate()
+
+
 def test_container_does_not_run_as_root(container):
     user, group = container.user.split(":")
     assert int(user) > 0 and int(group) > 0
@@ -343,7 +354,7 @@ def test_python_version_of_the_container_is_supported():
 
 def test_model_image_has_the_model_at_the_path_that_is_served():
     (copy,) = (step for step in MODEL_STEPS if step.cmd == "COPY")
-    (command,) = (step for step in STEPS if step.cmd == "CMD")
+    (command,) = (step for step in STEPS if step.cmd == "ENTRYPOINT")
     assert copy.value == ("classifier.onnx", command.value[2])
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from imgclf import parameters
 from imgclf.classifier.model import Classifier
 from imgclf.cli import main
 from imgclf.experiments import notebooks
@@ -36,6 +37,7 @@ CODE = re.compile(r"^```\w*\n(.*?)^```|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r'\]\(([^)\s]+)\)|<img src="([^"]+)"')
 # Not in the data folder: the environment of CNTK, files that exist only during an export, names of libraries, an example in notebooks/.
 ELSEWHERE = {
+    "preprocessor_config.json",
     "proven.json",
     "exported.onnx",
     "features.onnx",
@@ -80,7 +82,7 @@ def test_every_table_that_code_makes_is_on_a_page():
 def test_a_table_that_is_out_of_date_is_replaced():
     page = "before\n<!-- made by make docs: backbones -->\n| old |\n<!-- end -->\nafter"
     written = TABLES["with_tables"](page)
-    assert "old" not in written and "| `resnet18` | 224 px | 512 |" in written
+    assert "old" not in written and "| `resnet18` | 11.2 M | 512 | 224 px |" in written
     assert written.startswith("before\n<!-- made by") and written.endswith("<!-- end -->\nafter")
     assert TABLES["with_tables"](written) == written
 
@@ -123,6 +125,13 @@ def test_readme_and_each_page_of_docs_link_to_each_other(page):
     assert "(../README.md)" in text(page)
 
 
+@pytest.mark.parametrize("name", parameters.PARAMETERS["precision"].allowed)
+def test_each_precision_is_explained_where_precision_is(name):
+    glossary = text(ROOT / "docs" / "glossary.md").splitlines()
+    (row,) = (line for line in glossary if line.startswith("| engine, precision |"))
+    assert f"`{name}`" in row
+
+
 def test_each_path_in_contributing_exists():
     paths = {
         found
@@ -132,6 +141,7 @@ def test_each_path_in_contributing_exists():
     assert paths and [path for path in paths if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the widgets' own definitions
 def test_each_name_of_the_package_on_a_page_exists():
     now = re.findall(r"^  \|.*\| (.*) \|$", text(ROOT / "CHANGELOG.md"), re.MULTILINE)  # not: before
     sources = [*now, *(found for page in (*FOR_USERS, ROOT / "CONTRIBUTING.md") for found in code(page))]

@@ -15,11 +15,14 @@ import onnx
 import pytest
 import yaml
 from onnx import TensorProto
+from prometheus_client.parser import text_string_to_metric_families
 
 from imgclf.classifier.model import Classifier
+from imgclf.classifier.results import Labelled
 from imgclf.images import decoding
 from imgclf.images.loading import Source
 from imgclf.service.limits import Limits
+from imgclf.service.metrics import Metrics
 from support.classifiers import trained
 from support.pictures import COLOURS, picture
 from support.project import ROOT
@@ -28,7 +31,10 @@ PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 CONFIG = ROOT / "deploy" / "triton" / "fashion_texture" / "config.pbtxt"
 TYPES = {TensorProto.UINT8: "UINT8", TensorProto.FLOAT: "FP32"}
 # The protobuf of tritonclient 2.73 has parsed the file once; it requires older libraries than ours, so that is no test.
-TENSOR = re.compile(r'\{ name: "(\w+)", data_type: TYPE_(\w+), dims: \[ ([\d, ]+) \] \}')
+TENSOR = re.compile(
+    r'\{ name: "(?P<name>\w+)", data_type: TYPE_(?P<kind>\w+), dims: \[ (?P<sides>[\d, ]+) \]'
+    r"(, reshape: \{ shape: \[(?P<reshaped>[\d, ]*)\] \})? \}"
+)
 DEEP = decoding.MEMORY_OF_DEEP_COLOUR
 # Memory of decoding, bytes for each pixel.
 HELD_BYTES = {
@@ -112,11 +118,59 @@ def test_mlflow_returns_the_probabilities_of_the_file(folder):
     np.testing.assert_allclose(list(found.values()), expected.probabilities, rtol=1e-4)
 
 
+def alert() -> dict:
+    """The rule of the page."""
+    (text,) = blocks("Images of other things", "yaml")
+    ((rule,),) = (group["rules"] for group in yaml.safe_load(text)["groups"])
+    return rule
+
+
+def test_the_alert_rule_names_metrics_that_the_service_has():
+    metrics = Metrics()
+    metrics.loaded(0.05)
+    metrics.predicted(Labelled("red", 1, 1, {}, {}, familiarity=0.5), familiar_from=0.7)
+    exposed = {
+        sample.name
+        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for sample in family.samples
+    }
+    named = set(re.findall(r"imgclf_\w+", alert()["expr"]))
+    assert len(named) == 3 and named <= exposed
+    described = set(re.findall(r"^\| `(imgclf_\w+)", PAGE, re.MULTILINE))
+    assert described == {*named, "imgclf_familiarity"} and "imgclf_familiarity_bucket" in exposed
+    assert alert().keys() == {"alert", "expr", "for", "labels", "annotations"}
+
+
+@pytest.mark.parametrize(
+    ("unfamiliar", "images", "rate", "fires"),
+    [
+        (21, 200, 0.05, True),
+        (20, 200, 0.05, False),
+        (199, 199, 0.05, False),
+        (0, 5000, 0, False),
+        (700, 5000, 0.05, True),
+    ],
+)
+def test_the_alert_rule_fires_above_twice_the_expected_share(unfamiliar, images, rate, fires):
+    """Its operators mean in Python what they mean in PromQL; a value stands for each aggregated metric."""
+    values = {
+        "imgclf_unfamiliar_images_total": unfamiliar,
+        "imgclf_images_total": images,
+        "imgclf_unfamiliar_rate": rate,
+    }
+    series = re.compile(r"(?:sum by \(job\) \(increase\((\w+)\[1h\]\)\)|max by \(job\) \((\w+)\))")
+    formula = series.sub(lambda found: str(values[found[1] or found[2]]), alert()["expr"])
+    assert eval(" ".join(formula.split()), {"__builtins__": {}}) is fires
+
+
 def tensors() -> dict[str, tuple[str, list[int]]]:
-    """Return data type and shape, without the batch, of each tensor in Triton's configuration."""
+    """Return data type and shape, without the batch, of each tensor that Triton sends to and gets from the file."""
     return {
-        name: (kind, [int(side) for side in sides.split(",")])
-        for name, kind, sides in TENSOR.findall(CONFIG.read_text())
+        found["name"]: (
+            found["kind"],
+            [int(side) for side in re.findall(r"\d+", found["reshaped"] or found["sides"])],
+        )
+        for found in TENSOR.finditer(CONFIG.read_text())
     }
 
 
@@ -132,7 +186,7 @@ def test_triton_config_has_the_inputs_and_outputs_of_the_file(folder):
 
 
 def test_triton_config_has_the_shapes_of_the_demo_set():
-    assert [sides for _, sides in tensors().values()] == [[240, 240, 3], [3], [3]]
+    assert [sides for _, sides in tensors().values()] == [[240, 240, 3], [3], [3], []]
     assert f'name: "{CONFIG.parent.name}"' in CONFIG.read_text()
     assert f"models/triton/{CONFIG.parent.name}/1/model.onnx" in blocks("Triton", "sh")[0]
 

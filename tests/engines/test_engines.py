@@ -178,6 +178,19 @@ def test_bf16_is_rejected_by_onnxruntime(tiny_network):
         engines.start(tiny_network, engine="onnxruntime", precision="bf16")
 
 
+@pytest.mark.parametrize("engine", engines.ENGINES)
+def test_int8_of_a_network_that_is_not_quantized_is_refused(engine, tiny_network):
+    with pytest.raises(
+        ImgclfError, match=r"precision='int8': dnn_fixed\.onnx is not quantized; run 03_run_dnn"
+    ):
+        engines.start(tiny_network, engine=engine, precision="int8")
+
+
+def test_int8_is_rejected_by_cntk():
+    with pytest.raises(ImgclfError, match="precision='int8': cntk computes in f32; use engine='openvino'"):
+        engines.resolved_precision("cntk", "int8")
+
+
 @pytest.mark.parametrize(("has", "resolved"), [(True, "bf16"), (False, "f32")])
 def test_auto_is_bf16_if_the_processor_supports_it(has, resolved, monkeypatch):
     monkeypatch.setattr(openvino, "has_bf16", lambda: has)

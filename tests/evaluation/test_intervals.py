@@ -264,3 +264,18 @@ def test_an_average_precision_is_a_share_of_the_images_with_the_label():
     assert intervals.average_precision(1.0, np.ones(30), alone(30)) == pytest.approx(
         (beta.ppf(0.025, 30, 1), 1)
     )
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "images", "expected"),
+    [(0, 0, 98, (-0.0277, 0.0277)), (8, 0, 98, (0.0200, 0.1400)), (0, 8, 98, (-0.1400, -0.0200))],
+)
+def test_the_interval_of_a_paired_difference_follows_the_formula_of_the_paper(gained, lost, images, expected):
+    # by hand: 0.08 more or less 1.96 sqrt((0.09 + 0.01 - 0.08²) / 100)
+    np.testing.assert_allclose(intervals.paired_difference(gained, lost, images), expected, atol=1e-4)
+
+
+def test_clusters_widen_the_interval_of_a_paired_difference():
+    low, high = intervals.paired_difference(5, 5, 98)
+    wider_low, wider_high = intervals.paired_difference(5, 5, 98, design_effect=4)
+    assert (wider_high - wider_low) / (high - low) == pytest.approx(2)

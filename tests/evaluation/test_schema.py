@@ -19,7 +19,16 @@ ABOUT = {
     "classifier": "svm",
     "classifier_sha256": "0" * 64,
     "evaluated_on": "test",
+    "familiarity": {
+        "threshold": 0.5,
+        "unfamiliar_rate": 0.05,
+        "held_out_images": 340,
+        "expected_interval": [0.0, 0.2],
+        "unfamiliar": 0.1,
+        "unfamiliar_interval": [0.0, 0.4],
+    },
 }
+OPTIONAL = {*ABOUT, "held_out_images", "expected_interval"}
 OLD = ROOT / "tests" / "samples" / "data_folder_0.1.0" / "proc" / "colours"
 SUBSCHEMAS = ("properties", "$defs")
 
@@ -48,7 +57,11 @@ def test_the_schema_is_valid():
     Draft202012Validator.check_schema(SCHEMA)
 
 
-@pytest.mark.parametrize("about", [ABOUT, {}], ids=["by 05_evaluate", "by report.write alone"])
+@pytest.mark.parametrize(
+    "about",
+    [ABOUT, ABOUT | {"familiarity": None}, {}],
+    ids=["by 05_evaluate", "nothing unfamiliar", "by report.write alone"],
+)
 @pytest.mark.parametrize(
     "evaluation",
     [
@@ -69,7 +82,7 @@ def test_what_is_written_is_valid(tmp_path, evaluation, about):
 def test_every_written_key_is_in_the_schema_and_every_key_of_the_schema_is_written(figures):
     def keys(values: dict, schema: dict) -> None:
         assert set(values) == set(schema["properties"])
-        assert set(schema["required"]) == set(schema["properties"]) - (set(ABOUT) & set(values))
+        assert set(schema["required"]) == set(schema["properties"]) - OPTIONAL
         assert schema["additionalProperties"] is False
 
     definitions = SCHEMA["$defs"]
@@ -77,6 +90,7 @@ def test_every_written_key_is_in_the_schema_and_every_key_of_the_schema_is_writt
     keys(figures["missing"], definitions["missing"])
     keys(figures["classes"]["a"], definitions["class"])
     keys(figures["calibration"], definitions["calibration"])
+    keys(figures["familiarity"], definitions["familiarity"])
     keys(figures["calibration"]["bins"][0], definitions["bin"])
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from imgclf.experiments import sequence
 from support import in_process
 from support.in_process import Folder
 
@@ -20,3 +21,16 @@ def folder(finished: Folder, data_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     """$IMGCLF_DATA, a copy of that data folder, in which notebooks run on."""
     in_process.leave_out_what_is_shown(monkeypatch)
     return Folder(shutil.copytree(finished.data, data_dir), finished.values)
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The notebooks that runs execute, here without a kernel."""
+    executed: list[str] = []
+
+    def execute(path, folder, values, **_):
+        executed.append(path.stem)
+        return in_process.execute(path, folder, values)
+
+    monkeypatch.setattr(sequence, "execute", execute)
+    return executed

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from imgclf import ImgclfError
 from imgclf.experiments import execution, notebooks
-from imgclf.experiments.execution import execute
+from imgclf.experiments.execution import Kernels, execute
 
 pytestmark = pytest.mark.notebooks
 GIVE_UP_SECONDS = 60  # of a test that would otherwise hang
@@ -71,6 +72,62 @@ def test_the_text_of_progress_bars_is_passed_on(tmp_path):
     (tmp_path / "out").mkdir()
     execute(notebook(tmp_path / "01_x.ipynb", PROGRESS), tmp_path / "out", {}, progress=shown.append)
     assert shown == ["0 of 10 images", "3 of 10 images"]
+
+
+NAMES = "import os, sys; print(os.getpid(), 'sklearn' in sys.modules, dir())"
+
+
+@pytest.fixture
+def two(tmp_path) -> list[Path]:
+    """Two notebooks; the second one prints its process, whether libraries are loaded, and its names."""
+    (tmp_path / "out").mkdir()
+    return [
+        notebook(tmp_path / "01_x.ipynb", "import time; time.sleep(1)"),
+        notebook(tmp_path / "02_x.ipynb", NAMES),
+    ]
+
+
+def children() -> list[psutil.Process]:
+    found = psutil.Process().children(recursive=True)
+    return [child for child in found if "ipykernel_launcher" in child.cmdline()]
+
+
+def test_the_kernel_of_the_next_notebook_starts_ahead_with_its_libraries_loaded(two, tmp_path):
+    with Kernels() as kernels:
+        execute(two[0], tmp_path / "out", {}, kernels=kernels, is_last=False)
+        (ahead,) = children()
+        execute(two[1], tmp_path / "out", {}, kernels=kernels)
+        assert children() == []
+    process, is_loaded, *_ = printed(tmp_path / "out" / "02_x.ipynb").split()
+    assert (int(process), is_loaded) == (ahead.pid, "True")
+
+
+def test_a_kernel_that_was_killed_while_it_waited_is_replaced(two, tmp_path):
+    with Kernels() as kernels:
+        execute(two[0], tmp_path / "out", {}, kernels=kernels, is_last=False)
+        (ahead,) = children()
+        ahead.kill()
+        ahead.wait()
+        execute(two[1], tmp_path / "out", {}, kernels=kernels)
+    assert int(printed(tmp_path / "out" / "02_x.ipynb").split()[0]) != ahead.pid
+
+
+def test_a_kernel_that_no_notebook_takes_is_ended(two, tmp_path):
+    with Kernels() as kernels:
+        execute(two[0], tmp_path / "out", {}, kernels=kernels, is_last=False)
+        assert len(children()) == 1
+    assert children() == []
+
+
+def test_libraries_that_are_loaded_ahead_define_no_names(two, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    execute(two[1], alone, {})
+    with Kernels() as kernels:
+        execute(two[0], tmp_path / "out", {}, kernels=kernels, is_last=False)
+        execute(two[1], tmp_path / "out", {}, kernels=kernels)
+    names = [printed(folder / "02_x.ipynb").partition("[")[2] for folder in (alone, tmp_path / "out")]
+    assert names[0] == names[1]
 
 
 def test_a_user_without_a_home_folder_runs_notebooks(tmp_path, data_dir, monkeypatch):
@@ -132,6 +189,7 @@ def kernels(data: Path) -> list[int]:
 def test_a_stopped_run_says_how_to_go_on_and_leaves_no_kernel(tmp_path, data_dir, number, cell):
     begin = f"open({str(tmp_path / 'begun')!r}, 'x').close()"
     notebook(tmp_path / "notebooks" / "01_prepare_data.ipynb", f"{begin}\n{cell}")
+    notebook(tmp_path / "notebooks" / "02_refine_dnn.ipynb", "")  # whose kernel starts ahead
     (data_dir / "images" / "two words" / "red").mkdir(parents=True)
     arguments = ["run", "--from", "01", "-p", "dataset_name=two words", "-p", "seed=3"]
     process = subprocess.Popen(
@@ -152,3 +210,21 @@ def test_a_stopped_run_says_how_to_go_on_and_leaves_no_kernel(tmp_path, data_dir
     )
     assert stdout.splitlines()[-1] == "01_prepare_data   stopped"
     assert kernels(data_dir) == []
+
+
+def test_loading_what_executes_notebooks_compiles_no_grammar_of_urls():
+    code = "import sys, imgclf.experiments.execution; print('nbformat' in sys.modules, 'lark' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "True False\n"
+
+
+def test_unicode_urls_are_checked_all_the_same_after_notebooks_are_executed():
+    code = (
+        "import imgclf.experiments.execution, jsonschema\n"
+        "check = jsonschema.FormatChecker(['iri'])\n"
+        "print(check.conforms('http://münchen.de', 'iri'), check.conforms('no url', 'iri'))\n"
+        "import rfc3987_syntax\n"
+        "print(rfc3987_syntax.is_valid_syntax('iri', 'http://münchen.de'), rfc3987_syntax.__file__ is not None)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "True False\nTrue True\n"

@@ -96,7 +96,8 @@ class Kernel:
     def __init__(self, client: Any) -> None:
         self.client = client
 
-    def run(self, source: str, cell_id: str, **settings: bool) -> None:
+    def run(self, source: str, cell_id: str, **settings: bool) -> str:
+        """Run a cell that must succeed, and return the id of the request."""
         content = {
             "code": source,
             "silent": False,
@@ -110,16 +111,16 @@ class Kernel:
         self.client.shell_channel.send(message)
         reply = self.client._recv_reply(message["header"]["msg_id"], timeout=60)
         assert reply["content"]["status"] == "ok", reply["content"]
+        return message["header"]["msg_id"]
 
     def received(self, source: str) -> list[str]:
         """Run a cell, and return the kinds of the outputs that JupyterLab receives."""
-        while self.client.iopub_channel.msg_ready():
-            self.client.get_iopub_msg()
-        self.run(source, "c")
+        request = self.run(source, "c")
         kinds: list[str] = []
         while "idle" not in kinds:
             message = self.client.get_iopub_msg(timeout=60)
-            kinds.append(message["content"].get("execution_state", message["msg_type"]))
+            if message["parent_header"].get("msg_id") == request:  # those of earlier cells may come late
+                kinds.append(message["content"].get("execution_state", message["msg_type"]))
         return [kind for kind in kinds if kind not in ("busy", "idle", "execute_input")]
 
     def notebook(self, path: Path) -> list[nbformat.NotebookNode]:

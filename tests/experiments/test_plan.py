@@ -19,20 +19,9 @@ from support import cells, in_process
 from support.networks import write_tiny_network
 from support.pictures import picture, write_colours
 
+pytestmark = pytest.mark.usefixtures("ran")
+
 ALL = ["01_prepare_data", "02_refine_dnn", "03_run_dnn", "04_train_svm", "05_evaluate"]
-
-
-@pytest.fixture(autouse=True)
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The notebooks that runs execute, here without a kernel."""
-    executed: list[str] = []
-
-    def execute(path, folder, values, **_):
-        executed.append(path.stem)
-        return in_process.execute(path, folder, values)
-
-    monkeypatch.setattr(sequence, "execute", execute)
-    return executed
 
 
 def planned(capsys: pytest.CaptureFixture) -> dict[str, str]:
@@ -326,7 +315,7 @@ def test_cells_that_name_different_data_are_refused(
 ):
     own = shutil.copytree(notebooks.NOTEBOOKS, tmp_path / "own", ignore=shutil.ignore_patterns(".*"))
     monkeypatch.setattr(notebooks, "NOTEBOOKS", own)
-    for number, path in enumerate(notebooks.paths()):
+    for number, path in enumerate(notebooks.paths()[:-1]):  # 08 has a data set of its own
         value = default if number < 2 else "/pictures" if number > 2 and name == "images_dir" else others
         text = f'{name}: str = \\"{default}\\"'
         assert text in path.read_text()

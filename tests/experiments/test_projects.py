@@ -196,7 +196,7 @@ def test_an_update_brings_new_notebooks_and_keeps_copies_of_those_that_were_chan
     edit(later_version / "02_refine_dnn.ipynb", "# the next version")
     edit(own / "02_refine_dnn.ipynb", "# mine again")
     assert "replaced/02_refine_dnn 2.ipynb" in imgclf("new", project, "--update").stdout
-    assert len(notebooks.paths()) == 8  # copies are no notebooks of the project
+    assert len(notebooks.paths()) == len(notebooks.shipped())  # copies are no notebooks of the project
 
 
 def test_a_run_names_the_notebooks_that_have_a_new_version(project, later_version, monkeypatch):
@@ -228,7 +228,7 @@ def test_an_update_adds_new_parameters_and_keeps_values_and_comments(project):
 def test_a_data_folder_becomes_a_project_by_an_empty_file_and_an_update(data_dir):
     (data_dir / "proc").mkdir(parents=True)
     (data_dir / "imgclf.toml").touch()
-    assert imgclf("new", data_dir, "--update").stdout.count(": added\n") == 8
+    assert imgclf("new", data_dir, "--update").stdout.count(": added\n") == len(notebooks.shipped())
     assert (data_dir / "imgclf.toml").read_text() == project_file.new({})
     assert notebooks.paths() == sorted((data_dir / "notebooks").iterdir())
 
@@ -238,7 +238,7 @@ def test_the_notebooks_of_a_project_come_before_those_of_imgclf(project, monkeyp
     for copy in ("02_refine_dnn-Copy1", "02_refine_dnn_old", "02_a"):
         shutil.copy(project / "notebooks" / "02_refine_dnn.ipynb", project / "notebooks" / f"{copy}.ipynb")
     folders = [path.parent for path in notebooks.paths()]
-    assert folders == [*[project / "notebooks"] * 6, notebooks.NOTEBOOKS, project / "notebooks"]
+    assert folders == [*[project / "notebooks"] * 6, notebooks.NOTEBOOKS, *[project / "notebooks"] * 2]
     assert notebooks.paths()[2].stem == "02_refine_dnn"
     monkeypatch.chdir(project.parent)
     assert notebooks.paths() == notebooks.shipped()

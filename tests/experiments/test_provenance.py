@@ -8,15 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from imgclf import ImgclfError, files
+from imgclf import ImgclfError, files, parameters
 from imgclf.annotation.annotations import Annotations
 from imgclf.annotation.suspects import out_of_sample_scores
-from imgclf.data import dataset
+from imgclf.data import dataset, layout
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, plan, provenance
 from imgclf.experiments.history import recording
+from imgclf.features import inference
 from imgclf.images import decoding
 from support import in_process
 from support.networks import write_tiny_network
@@ -42,13 +44,100 @@ class TestParametersThatSeveralNotebooksTake:
         with pytest.raises(ImgclfError, match=r"^dnn_fixed\.onnx of colours: 02_refine_dnn made it with"):
             folder.run("05", classifier="dnn")
 
-    def test_another_precision_is_refused_and_auto_is_what_it_means_here(self, folder, monkeypatch):
-        monkeypatch.setattr("imgclf.engines.openvino.resolve_precision", lambda p: {"auto": "f32"}.get(p, p))
-        folder.run("05", precision="auto")
+    @pytest.mark.parametrize("precision", ["bf16", "int8", "auto"])
+    def test_another_precision_is_refused(self, folder, precision):
         with pytest.raises(
             ImgclfError, match=r"features of colours: 03_run_dnn made it with precision='f32'"
         ):
-            folder.run("05", precision="bf16")
+            folder.run("05", precision=precision)
+
+    def test_int8_in_03_alone_is_refused_by_04(self, folder):
+        folder.run("03", precision="int8")
+        with pytest.raises(ImgclfError, match=r"precision='int8', but 04_train_svm has precision='f32'"):
+            folder.run("04")
+
+    @pytest.mark.parametrize(("precision", "first"), [("f32", "04_train_svm"), ("int8", "03_run_dnn")])
+    def test_another_split_is_another_calibration(self, folder, precision, first):
+        folder.run("03", "05", precision=precision)
+        folder.run("01", train_fraction=0.5)
+        with pytest.raises(ImgclfError, match=f"another split.tsv than .* again from {first} on"):
+            folder.run("05", precision=precision, train_fraction=0.5)
+
+    def test_a_quantized_network_that_03_did_not_write_is_refused(self, folder):
+        folder.run("03", precision="int8")
+        path = folder.proc / "dnn_fixed.int8.onnx"
+        path.write_bytes(path.read_bytes() + b"\x08\x0a")
+        with pytest.raises(
+            ImgclfError, match=r"dnn_fixed\.int8\.onnx of colours: not as 03_run_dnn wrote it"
+        ):
+            folder.run("04", precision="int8")
+
+    def test_05_refuses_to_compare_an_altered_quantized_network(self, folder):
+        folder.run("03", "05", precision="int8")
+        path = folder.proc / "dnn_fixed.int8.onnx"
+        path.write_bytes(path.read_bytes() + b"\x08\x0a")
+        with pytest.raises(
+            ImgclfError, match=r"dnn_fixed\.int8\.onnx of colours: not as 03_run_dnn wrote it"
+        ):
+            folder.run("05", precision="int8")
+
+    @pytest.mark.parametrize(("classifier", "expected"), [("svm", False), ("dnn", True)])
+    def test_05_reads_the_fine_tuned_network_only_with_a_classifier_of_it(self, classifier, expected):
+        assert (files.REFINED_NETWORK in provenance._reads("05", {"classifier": classifier})) == expected
+
+    @pytest.mark.parametrize("precision", ["int8", "auto"])
+    def test_what_03_would_use_again_is_made_anew_if_it_was_altered(self, folder, precision):
+        folder.run("03", precision=precision)
+        name = "dnn_fixed.int8.onnx" if precision == "int8" else "dnn_fixed_precision.json"
+        path = folder.proc / name
+        before = path.read_bytes()
+        path.write_bytes(before + (b"\x08\x0a" if precision == "int8" else b" "))
+        assert f"{name}: not as 03_run_dnn wrote it; it is made anew" in folder.run("03", precision=precision)
+        if precision == "int8":  # a choice has figures of new measurements
+            assert path.read_bytes() == before
+
+    @pytest.mark.parametrize(("first", "between"), [("int8", "f32"), ("int8", "auto"), ("auto", "f32")])
+    def test_a_quantized_network_is_checked_also_after_a_run_that_did_not_use_it(
+        self, folder, first, between, monkeypatch
+    ):
+        monkeypatch.setattr(inference, "_fastest", lambda *_: ("f32", "", {}))
+        folder.run("03", precision=first)
+        path = folder.proc / "dnn_fixed.int8.onnx"
+        before = path.read_bytes()
+        folder.run("03", precision=between)
+        path.write_bytes(before + b"\x08\x0a")
+        assert f"{path.name}: not as 03_run_dnn wrote it; it is made anew" in folder.run(
+            "03", precision="int8"
+        )
+        assert path.read_bytes() == before
+
+    def test_a_quantized_network_of_another_network_is_not_used(self, folder):
+        folder.run("03", precision="int8")
+        old = files.sha256(folder.proc / "dnn_fixed.int8.onnx")
+        write_tiny_network(folder.proc / "other.onnx", seed=1)
+        folder.run("02", backbone=str(folder.proc / "other.onnx"))
+        folder.run("03", "05")
+        said = folder.run("03", "05", precision="int8")
+        assert "quantizing dnn_fixed.onnx" in said
+        assert files.sha256(folder.proc / "dnn_fixed.int8.onnx") != old
+
+    def test_f32_again_after_int8_computes_nothing_and_gives_the_same_classifier(self, folder):
+        before = (folder.proc / "classifier.onnx").read_bytes()
+        folder.run("03", "05", precision="int8")
+        assert (folder.proc / "classifier.onnx").read_bytes() != before
+        assert "the features of all 36 images are cached already" in folder.run("03", "05")
+        assert (folder.proc / "classifier.onnx").read_bytes() == before
+
+    def test_auto_on_another_processor_is_chosen_again(self, folder, monkeypatch):
+        folder.run("03", "05", precision="auto")
+        values = {"dataset_name": "colours", "classifier": "svm", "engine": "openvino", "precision": "auto"}
+        assert provenance.outdated("03", values) == ""
+        monkeypatch.setattr(inference, "processor", lambda engine: "another one")
+        assert provenance.outdated("03", values) == "processor and packages was changed or is missing"
+        with pytest.raises(
+            ImgclfError, match="another processor and packages than there is now; .* 03_run_dnn on"
+        ):
+            folder.run("04", precision="auto")
 
     def test_another_engine_in_03_alone_is_refused_by_04(self, folder):
         folder.run("03", engine="onnxruntime")
@@ -59,6 +148,38 @@ class TestParametersThatSeveralNotebooksTake:
 
     def test_batches_of_another_size_are_no_other_results(self, folder):
         folder.run("05", inference_batch_size=7)
+
+
+class TestInputSizeOfTheTraining:
+    def made(self, **given) -> None:
+        """Write the record of 02 with these parameters."""
+        usual = {parameter.name: parameter.default for parameter in parameters.for_notebook("02")}
+        provenance.write("02", {**usual, "dataset_name": "fruit", **given})
+
+    def reason(self, **given) -> str:
+        """Return why 02 would have to run with these parameters."""
+        usual = {parameter.name: parameter.default for parameter in parameters.for_notebook("02")}
+        return provenance.outdated("02", {**usual, "dataset_name": "fruit", **given})
+
+    def test_runs_nothing_again_where_it_was_given_as_a_number_before(self, data_dir):
+        self.made(input_size=240)
+        assert self.reason() == self.reason(input_size=240) == ""
+        assert self.reason(input_size=224) == "input_size = 224, was 240"
+
+    def test_is_that_of_the_backbone_wanted_now(self, data_dir):
+        self.made(input_size=240)
+        assert self.reason(backbone="efficientnet_v2_s") == (
+            'backbone = "efficientnet_v2_s", was "efficientnet_lite1"; input_size = 384, was 240'
+        )
+
+    def test_is_called_the_default_of_its_backbone(self, data_dir):
+        self.made()
+        assert provenance.read("fruit", "02").parameters["input_size"] == 240
+        assert plan.made_with("fruit") == "All parameters have their defaults."
+        self.made(backbone="efficientnet_v2_s", input_size=240)
+        assert plan.made_with("fruit") == (
+            'Parameters that are not default: backbone = "efficientnet_v2_s", input_size = 240.'
+        )
 
 
 def other_scores(path: Path) -> None:
@@ -148,6 +269,24 @@ class TestStaleResults:
             folder.run("03")
         backbone.unlink()
         folder.run("03", "05")
+
+    @pytest.mark.parametrize("changed", ["own.onnx.data", "preprocessor_config.json"])
+    def test_a_backbone_with_a_changed_file_beside_it_is_refused(self, folder, changed):
+        model = onnx.load(folder.values["backbone"])
+        backbone = folder.data / "own" / "own.onnx"
+        backbone.parent.mkdir()
+        onnx.save(model, backbone, save_as_external_data=True, location="own.onnx.data", size_threshold=0)
+        backbone.with_name("preprocessor_config.json").write_text('{"do_normalize": false}')
+        folder.run("02", backbone=str(backbone))
+        folder.run("03", backbone=str(backbone))
+        backbone.with_name(changed).write_bytes(b"{}")
+        with pytest.raises(ImgclfError, match=r"02_refine_dnn made it from another file of the backbone"):
+            folder.run("03", backbone=str(backbone))
+
+    def test_the_hash_of_a_backbone_in_one_file_is_that_of_the_file(self, folder):
+        backbone = Path(folder.values["backbone"])
+        made = provenance.read("colours", "02")
+        assert made.inputs[provenance.BACKBONE] == files.sha256(backbone)
 
     def test_images_that_came_after_01_are_a_matter_of_the_plan_alone(self, folder):
         (folder.images / "red/new.jpg").write_bytes(decoding.jpeg(picture((200, 40, 40), seed=999)))
@@ -338,16 +477,16 @@ class TestTheStateOfAFolderOfImages:
         ],
     )
     def test_differs_after_any_change(self, colour_folder, change):
-        before = provenance.images_state(colour_folder)
+        before = layout.images_state(colour_folder)
         change(colour_folder)
-        assert provenance.images_state(colour_folder) != before
+        assert layout.images_state(colour_folder) != before
 
     def test_is_the_same_under_another_name_and_with_links_that_lead_nowhere_or_back(self, colour_folder):
         (colour_folder / "red/gone.jpg").symlink_to("nothing")
         (colour_folder / "red/back").symlink_to(colour_folder.parent)
-        before = provenance.images_state(colour_folder)
+        before = layout.images_state(colour_folder)
         moved = colour_folder.rename(colour_folder.with_name("fruit"))
-        assert provenance.images_state(moved) == before
+        assert layout.images_state(moved) == before
 
 
 class TestTheTableOfFiles:

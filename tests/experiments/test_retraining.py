@@ -19,19 +19,6 @@ from support.pictures import picture, write_colours
 ALL = ["01_prepare_data", "02_refine_dnn", "03_run_dnn", "04_train_svm", "05_evaluate"]
 
 
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The notebooks that runs execute, here without a kernel."""
-    executed: list[str] = []
-
-    def execute(path, folder, values, **_):
-        executed.append(path.stem)
-        return in_process.execute(path, folder, values)
-
-    monkeypatch.setattr(sequence, "execute", execute)
-    return executed
-
-
 def run_changed(*arguments: str) -> Result:
     return CliRunner().invoke(cli.main, ["run", "--changed", "-p", "dataset_name=colours", *arguments])
 

@@ -70,6 +70,8 @@ class Run:
 def fine_tuned(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """One run for several tests; a test that continues it takes `continued`."""
     folder, data = write_colours(tmp_path_factory.mktemp("own") / "colours"), tmp_path_factory.mktemp("data")
+    (folder / "unfamiliar").mkdir()  # other things, counted and trained on nowhere
+    (folder / "unfamiliar" / "toy.jpg").write_bytes(decoding.jpeg(picture((220, 210, 40), seed=900)))
     images = sorted(folder.rglob("*"))
     command = imgclf_run("01", data, **FINE_TUNING, images_dir=folder, classifier="svmDnnRefined")
     assert command.returncode == 0, command.stderr
@@ -124,6 +126,7 @@ class TestFineTunedNetwork:
         found = figures(fine_tuned.data)
         assert found["classifier"] == "svm_dnn_refined" and found["images"] == 9
         assert found["overall_accuracy"] > 0.6 and "class_averaged_accuracy_interval" in found
+        assert set(found["classes"]) == {"blue", "green", "red"} and "familiarity" in found
         proc = fine_tuned.data / "proc" / "colours"
         written = {
             "classifier.onnx",

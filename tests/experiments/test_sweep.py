@@ -22,6 +22,7 @@ from click.testing import CliRunner
 
 from imgclf import ImgclfError, cli
 from imgclf.experiments import notebooks, sweep, trials
+from imgclf.features import inference
 from imgclf.images import decoding
 from support import cells
 from support.networks import write_tiny_network
@@ -199,6 +200,10 @@ class TestSweepOfTwoNetworks:
             ("-p", "classifier=dnn", "-p", "svm_c=[1],[2]"),
             "would be the same trial: svm_c = [2] has no effect",
         ),
+        (
+            ("-p", "dataset_name=fruit", "-p", "backbone=efficientnet_lite1", "-p", "input_size=0,240"),
+            "would be the same trial: input_size = 0 is 240 of efficientnet_lite1; give input_size one value",
+        ),
         (("-p", "images_dir=/nowhere", "-p", "epochs=1"), "images_dir is given, but dataset_name is still"),
         (
             ("-p", "images_dir=/nowhere", "-p", "dataset_name=fruit", "-p", "epochs=1"),
@@ -315,3 +320,19 @@ def test_a_trial_of_another_network_in_the_same_file_or_of_edited_cells_runs_aga
         (record,) = data_dir.glob("proc/*/trial.json")
         fingerprints.add(json.loads(record.read_text())["fingerprint"])
     assert len(fingerprints) == 3
+
+
+@pytest.mark.usefixtures("with_copy_descriptor")
+@pytest.mark.parametrize(("precision", "expected"), [("f32", 1), ("auto", 2)])
+def test_a_trial_with_precision_auto_runs_again_on_another_processor(
+    precision, expected, data_dir, colour_folder, tiny_network, monkeypatch
+):
+    monkeypatch.setattr(sweep, "execute", refuse)
+    fingerprints = set()
+    for name in ("one", "another"):
+        monkeypatch.setattr(inference, "processor", lambda engine, name=name: name)
+        with pytest.raises(ImgclfError, match="no kernel"):
+            sweep.run("colours", str(colour_folder), f"backbone: {tiny_network}; precision: {precision}")
+        (record,) = data_dir.glob("proc/*/trial.json")
+        fingerprints.add(json.loads(record.read_text())["fingerprint"])
+    assert len(fingerprints) == expected

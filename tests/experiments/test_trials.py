@@ -29,6 +29,14 @@ def test_a_grid_is_parsed():
     assert trials.parse_grid(trials.grid_as_text(grid)) == grid
 
 
+def test_models_of_the_hub_are_values_of_a_grid():
+    grid = {"backbone": ["hf/facebook/dinov2-small", "hf/acme/net@v1#mean", "resnet18"]}
+    assert trials.parse_grid("backbone=hf/facebook/dinov2-small,hf/acme/net@v1#mean,resnet18") == grid
+    assert trials.parse_grid(trials.grid_as_text(grid)) == grid
+    names = [trials.trial_name("fruit", values) for values in trials.combinations(grid)]
+    assert len(set(names)) == 3 and not any("/" in name for name in names)
+
+
 def test_a_path_becomes_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     grid = trials.parse_grid("backbone: my networks/a.onnx, resnet18")
@@ -98,6 +106,45 @@ def test_the_table_is_ranked_by_held_out_accuracy():
     times = trials.times([low, failed, high])
     assert times["all, s"].tolist() == [66, 26]
     assert times["ms per image"].tolist() == [12.5, 12.5]
+
+
+def test_trials_of_several_backbones_have_their_input_sizes_and_times():
+    small = write_trial(1, 90, held_out=45, side=224, milliseconds=7.04, backbone="resnet18")
+    large = write_trial(1, 80, held_out=40, side=384, milliseconds=92, backbone="efficientnet_v2_s")
+    table = trials.table([large, small])
+    assert table["backbone"].tolist() == ["resnet18", "efficientnet_v2_s"]
+    assert table["input_size"].tolist() == ["224", "384"]
+    assert table["95 % interval"].tolist() == ["82% to 95%", "71% to 87%"]
+    assert table["ms per image"].tolist() == [7.0, 92.0]
+    assert trials.times([small, large])["input_size"].tolist() == ["224", "384"]
+
+
+def test_an_input_size_of_0_is_shown_as_what_it_stands_for():
+    own = write_trial(1, 90, held_out=45, side=240, input_size=0)
+    large = write_trial(1, 80, held_out=40, side=320, input_size=320)
+    assert trials.table([own, large])["input_size"].tolist() == ["240", "320"]
+
+
+def test_trials_of_several_precisions_have_their_times():
+    written = [
+        write_trial(1, 90, held_out=45, milliseconds=milliseconds, precision=precision)
+        for milliseconds, precision in ((7.0, "int8"), (12.0, "f32"))
+    ]
+    assert trials.table(written)["ms per image"].tolist() == [7.0, 12.0]
+
+
+def test_trials_of_several_input_sizes_leave_their_times_to_the_other_table():
+    written = [write_trial(1, 90, held_out=45, input_size=side) for side in (240, 320)]
+    assert "ms per image" not in trials.table(written) and "ms per image" in trials.times(written)
+
+
+def test_records_without_an_input_size_as_earlier_versions_wrote_them_are_read():
+    trial = write_trial(3, 70, held_out=25, backbone="resnet18")
+    path = files.proc_dir(trial.name) / files.TRIAL_RECORD
+    record = json.loads(path.read_text())
+    del record["input_size"]
+    path.write_text(json.dumps(record))
+    assert trials.read(trial.name) == trial
 
 
 def test_a_trial_is_printed_with_its_held_out_accuracy_or_its_error():

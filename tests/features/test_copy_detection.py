@@ -1,4 +1,8 @@
 import re
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import LinearSVC
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, files
 from imgclf.data import copies, scan, split
 from imgclf.data.dataset import Dataset
 from imgclf.features import Cache, compute, copy_detection
@@ -97,6 +101,35 @@ def test_a_second_scan_compares_only_what_is_new(tmp_path, monkeypatch):
     write(folder, {"a/new.jpg": altered("turned by 90 degrees", garment(3, backdrop=3))})
     found = copy_detection.scan_folder("shop", folder)
     assert named(found) - named(first) and 0 < len(compared) <= copy_detection.NEIGHBOURS + 6
+
+
+KILLED_SCAN = """
+import os, signal, sys
+from pathlib import Path
+from imgclf.features import copy_detection
+from imgclf.images import alignment
+copy_detection.VERDICTS, decide, compared = 20, alignment.alignment, []
+def until_killed(*pair):
+    compared.append(pair)
+    if len(compared) == 200:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return decide(*pair)
+alignment.alignment = until_killed
+copy_detection.scan_folder("shop", Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_scan_goes_on_with_the_verdicts_it_has_kept(tmp_path, monkeypatch):
+    folder = write(tmp_path / "shop", each_beside_its_copies(garments(12)))
+    killed = subprocess.run([sys.executable, "-c", KILLED_SCAN, folder], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    compared, decide = [], alignment.alignment
+    monkeypatch.setattr(alignment, "alignment", lambda *pair: compared.append(pair) or decide(*pair))
+    resumed, number = copy_detection.scan_folder("shop", folder), len(compared)
+    shutil.rmtree(files.proc_dir("shop"))
+    compared.clear()
+    assert copy_detection.scan_folder("shop", folder) == resumed
+    assert number <= len(compared) - 100, "of 200 that were compared before the kill"
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK no archive"], ids=["empty", "no archive"])

@@ -19,16 +19,22 @@ from imgclf.annotation import suspects
 from imgclf.classifier import export, heads, model
 from imgclf.data import dataset, scan, split
 from imgclf.files import FIXED_NETWORK, REFINED_NETWORK
-from imgclf.finetuning import finetune, frozen, learning_curve, record, training_set
+from imgclf.finetuning import finetune, frozen, learning_curve, loop, record, training_set
 from imgclf.finetuning.learning_curve import Epoch
 from imgclf.finetuning.recipe import Recipe
 from imgclf.images import decoding
 from imgclf.images.loading import load_all
 from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones
-from imgclf.networks.architectures import LITE_STAGES, LiteArchitecture
+from imgclf.networks.architectures import (
+    LITE_STAGES,
+    ConvNeXtArchitecture,
+    LiteArchitecture,
+    TorchArchitecture,
+)
 from imgclf.networks.backbones import Backbone
 from support.pictures import picture, write_colours
+from support.seeded_weights import seeded
 
 KILLED = Path(__file__).parents[1] / "support" / "killed_while_finetuning.py"
 LITE0 = backbones.BACKBONES["efficientnet_lite0"]
@@ -333,6 +339,53 @@ def test_an_unreadable_image_is_left_out_and_reported(colours, small):
     result = run(colours, backbone=small)
     assert f"1 images could not be read; {Path(path).name}: has changed since 01_prepare_data" in str(result)
     assert str(result).startswith("23 training images, and ")
+
+
+def shallow(name: str) -> TorchArchitecture:
+    """The architecture with one block a stage and, of ConvNeXt, few channels."""
+    architecture = backbones.BACKBONES[name].architecture
+    if isinstance(architecture, ConvNeXtArchitecture):
+        return ConvNeXtArchitecture((1, 1, 1, 1), (8, 16, 32, 64))
+    return replace(architecture, stage_blocks=tuple(blocks[:1] for blocks in architecture.stage_blocks[:4]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["convnext_tiny", "efficientnet_v2_s", "mobilenet_v3_large"])
+def test_networks_of_torchvision_are_fine_tuned(name, data_dir, colour_folder, tmp_path):
+    shapes = {key: tuple(value.shape) for key, value in shallow(name).network().state_dict().items()}
+    torch.save(seeded(shapes), tmp_path / "own.pth")
+    own = Backbone(name, SIZE, shallow(name), file=tmp_path / "own.pth")
+    prepare(colour_folder)
+    backbones.write(own, Preprocessing(SIZE), proc() / FIXED_NETWORK)
+    result = run(colour_folder, replace(RECIPE, trainable_stages=2, learning_rate=(0.003,)), backbone=own)
+    assert [epoch.number for epoch in result.epochs] == [0, 1, 2]
+    assert result.epochs[2].loss < result.epochs[1].loss
+    pixels = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+    fixed, refined = (features.extract(proc() / each, pixels) for each in (FIXED_NETWORK, REFINED_NETWORK))
+    assert fixed.shape == refined.shape == (3, own.features)
+    is_kept = learning_curve.best(result.epochs).number == 0  # the start had the smallest validation loss
+    assert np.allclose(fixed, refined, atol=1e-3 * np.abs(fixed).max()) == is_kept
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "efficientnet_v2_s", "mobilenet_v3_large"])
+def test_depthwise_convolutions_are_frozen_before_batch_normalizations_alone(name):
+    network = shallow(name).network()
+    frozen.freeze(torch.nn.Sequential(network), also_depthwise=True)
+    fixed = [key for key, weight in network.named_parameters() if not weight.requires_grad]
+    depthwise = [
+        key for key, weight in network.named_parameters() if weight.ndim == 4 and weight.shape[1] == 1
+    ]
+    assert fixed == ([] if name == "convnext_tiny" else depthwise) and depthwise
+
+
+def test_layer_scales_have_no_weight_decay():
+    network = shallow("convnext_tiny").network()
+    decaying, others = (group["params"] for group in loop._optimizer(network, RECIPE).param_groups)
+    names = {id(weight): name for name, weight in network.named_parameters()}
+    assert {names[id(weight)].rpartition(".")[2] for weight in decaying} == {"weight"}
+    assert {id(block.layer_scale) for block in network.modules() if hasattr(block, "layer_scale")} <= set(
+        map(id, others)
+    )
 
 
 def test_frozen_and_trainable_part_together_compute_what_the_network_computes():

@@ -25,6 +25,7 @@ def training(folder) -> Training:
         examples,
         Recipe(epochs=4, batch_size=4, learning_rate=(0.05,)),
         frozen_part=lambda batches: (torch.from_numpy(batch).permute(0, 3, 1, 2) / 255 for batch in batches),
+        train_size=SIDE,
         validation_maps=[],
         device="cpu",
     )

@@ -10,6 +10,7 @@ from imgclf.finetuning.augment import View
 from imgclf.finetuning.recipe import Recipe
 from imgclf.images import decoding
 from imgclf.images.preprocessing import PADDING_GREY
+from support import hub_models
 from support.pictures import picture
 
 
@@ -57,6 +58,17 @@ def test_augmented_views_are_those_that_training_draws_at_the_size_it_trains_wit
     assert [view for _, view in found] == [augment.draw(3, k) for k in range(previews.VIEWS)]
     assert {pixels.shape for pixels, _ in found} == {(112, 112, 3)}  # 7/8 of 128
     np.testing.assert_array_equal(found[2][0], augment.apply(square, found[2][1], 112))
+
+
+def test_augmented_views_for_input_size_0_are_those_for_224():
+    (pixels, _), *_ = previews.augmented([picture((120, 90, 60), 0)], Recipe(), 0)
+    assert pixels.shape == (192, 192, 3)  # 7/8 of 224, to a multiple of 16
+
+
+def test_augmented_views_for_a_token_network_have_the_size_that_fits_its_patches(tmp_path):
+    dinov2 = hub_models.backbone("dinov2", tmp_path)
+    (pixels, _), *_ = previews.augmented([picture((120, 90, 60), 0)], Recipe(), 224, dinov2)
+    assert pixels.shape == (196, 196, 3)  # 14 patches of 14 pixels; the recipe says 192
 
 
 def test_without_augmentation_there_are_no_views():

@@ -17,6 +17,12 @@ RAMP = np.arange(256)
 MAX_SAMPLE_VALUE, SMALLEST, LARGEST = 281, 340, 341
 
 
+def with_depth(content):
+    """The pixels of an image file, and by what they were scaled to 8 bits."""
+    decoded = decoding.decode_with_size(content)
+    return decoded.pixels, decoded.depth
+
+
 def ramp(largest, dtype=np.uint16, *, smallest=0):
     """Samples that grow evenly along 256 columns; (4, 256)."""
     return np.linspace(smallest, largest, 256).round().astype(dtype)[None].repeat(4, 0)
@@ -34,7 +40,7 @@ def opencv(suffix, samples):
 
 
 def grey_and_depth(content):
-    pixels, by = decoding.decode_with_depth(content)
+    pixels, by = with_depth(content)
     assert (pixels == pixels[:1, :, :1]).all()
     return pixels[0, :, 0].astype(int), by
 
@@ -60,7 +66,7 @@ def test_eight_bits_in_a_file_of_sixteen_stay_as_they_are():
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
 def test_colour_of_fewer_bits_is_scaled_like_grey(bits, suffix):
     colour = np.dstack([ramp(2**bits - 1), ramp(0), ramp(2**bits - 1)[:, ::-1]])  # blue, green, red
-    pixels, by = decoding.decode_with_depth(opencv(suffix, colour))
+    pixels, by = with_depth(opencv(suffix, colour))
     assert_even(pixels[0, :, 2])
     assert_even(pixels[0, ::-1, 0])
     assert not pixels[:, :, 1].any() and by == f"{bits} bits"
@@ -69,7 +75,7 @@ def test_colour_of_fewer_bits_is_scaled_like_grey(bits, suffix):
 def test_transparency_of_fewer_bits_is_scaled_too():
     colour = np.dstack([ramp(4095)] * 3 + [np.full((4, 256), 4095, np.uint16)])
     colour[:, :10, 3] = 0
-    pixels, by = decoding.decode_with_depth(opencv(".png", colour))
+    pixels, by = with_depth(opencv(".png", colour))
     assert (pixels[:, :10] == 114).all() and by == "12 bits"
     np.testing.assert_allclose(pixels[0, 10:, 1], RAMP[10:], atol=1)
 
@@ -195,13 +201,13 @@ def test_white_is_zero_is_inverted():
 
 @pytest.mark.parametrize("format", ["PPM", "JPEG2000"])
 def test_formats_that_pillow_scales_to_sixteen_bits_are_not_stretched(format):
-    pixels, by = decoding.decode_with_depth(encoded(ramp(1000), format))
+    pixels, by = with_depth(encoded(ramp(1000), format))
     assert pixels.max() == 4 and by == "16 bits"
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG", "WEBP", "BMP"])
 def test_eight_bits_are_not_scaled(format):
-    assert decoding.decode_with_depth(encoded(ramp(255, np.uint8), format))[1] == ""
+    assert with_depth(encoded(ramp(255, np.uint8), format))[1] == ""
 
 
 def tiff_of_colour(samples, *, order="<", tags=()):
@@ -224,14 +230,14 @@ def test_tiff_of_deep_colour_is_upright_in_both_byte_orders(orientation, order):
     if (turn := AS_STORED[orientation]) is not None:
         channels = [PillowImage.fromarray(stored[:, :, i]).transpose(turn) for i in range(3)]
         stored = np.dstack([np.asarray(channel) for channel in channels])
-    pixels, by = decoding.decode_with_depth(tiff_of_colour(stored, order=order, tags={274: orientation}))
+    pixels, by = with_depth(tiff_of_colour(stored, order=order, tags={274: orientation}))
     np.testing.assert_allclose(pixels.astype(int), corners(), atol=1)
     assert by == "12 bits"
 
 
 def test_fourth_channel_of_a_tiff_that_is_no_transparency_is_ignored():
     more = np.dstack([TWELVE_BITS, np.zeros((64, 96), np.uint16)])
-    pixels, by = decoding.decode_with_depth(tiff_of_colour(more, tags={338: 0}))
+    pixels, by = with_depth(tiff_of_colour(more, tags={338: 0}))
     np.testing.assert_allclose(pixels.astype(int), corners(), atol=1)
     assert by == "12 bits"
 
@@ -248,11 +254,11 @@ def test_tiff_of_deep_colour_in_planes_is_refused():
 def test_deep_grey_with_transparency_and_a_transparent_colour_are_scaled():
     half = np.full((64, 96), 4095, np.uint16)
     half[:32] = 0
-    pixels, by = decoding.decode_with_depth(png_of(4, np.dstack([TWELVE_BITS[:, :, 0], half])))
+    pixels, by = with_depth(png_of(4, np.dstack([TWELVE_BITS[:, :, 0], half])))
     assert (pixels[:32] == 114).all() and by == "12 bits"
     np.testing.assert_allclose(pixels[32:, :, 1].astype(int), corners()[32:, :, 0], atol=1)
     transparent = png_chunk(b"tRNS", TWELVE_BITS[0, 0].astype(">u2").tobytes())
-    pixels, by = decoding.decode_with_depth(png_of(2, TWELVE_BITS, transparent))
+    pixels, by = with_depth(png_of(2, TWELVE_BITS, transparent))
     assert (pixels[:32, :48] == 114).all() and by == "12 bits"
     np.testing.assert_allclose(pixels[32:].astype(int), corners()[32:], atol=1)
 

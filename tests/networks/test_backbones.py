@@ -4,6 +4,9 @@ import json
 import logging
 import re
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -13,10 +16,10 @@ import papermill
 import pytest
 import torch
 
-from imgclf import ImgclfError, __version__, engines, parameters
+from imgclf import ImgclfError, __version__, engines, files, parameters
 from imgclf.experiments import notebooks
 from imgclf.images.preprocessing import Preprocessing
-from imgclf.networks import backbones
+from imgclf.networks import backbones, exporting, weights
 from imgclf.networks.architectures import LITE_STAGES, LiteArchitecture
 from imgclf.networks.backbones import BACKBONES, Backbone
 from imgclf.networks.efficientnet_lite import SameConv2d
@@ -64,7 +67,7 @@ def test_each_backbone_of_the_parameters_exists():
     [
         (
             "resnet19",
-            "backbone='resnet19': must be one of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50, or a path ending in .onnx or .pth or .model",
+            "backbone='resnet19': must be one of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50, mobilenet_v3_large, efficientnet_v2_s, convnext_tiny, or a path ending in .onnx or .pth or .model, or a model of the Hugging Face Hub as hf/OWNER/NAME, hf/OWNER/NAME@REVISION, or one of them with #mean",
         ),
         ("old/AlexNet.model", "old/AlexNet.model: no such file; give the path of a .model file"),
         ("no such.pth", "no such.pth: no such file; give the path of a .pth file"),
@@ -74,6 +77,28 @@ def test_each_backbone_of_the_parameters_exists():
 def test_unknown_backbone_is_rejected_with_what_to_do(name, reason):
     with pytest.raises(ImgclfError, match=f"^{re.escape(reason)}"):
         backbones.choose(name)
+
+
+@pytest.mark.parametrize(
+    ("published", "given", "used"), [(240, 0, 240), (384, 0, 384), (0, 0, 224), (240, 320, 320), (0, 64, 64)]
+)
+def test_input_size_is_that_of_the_training_unless_another_one_is_given(published, given, used):
+    assert backbones.side(replace(LITE1, input_size=published), given) == used
+
+
+def test_input_size_of_a_file_is_its_fixed_one_or_that_of_its_architecture(tiny_network, tmp_path):
+    assert backbones.side(backbones.choose(str(tiny_network)), 0) == 32
+    own = backbones.choose(str(saved(tmp_path / "own.pth", "efficientnet_v2_s")))
+    assert backbones.side(own, 0) == 384
+
+
+def test_input_size_0_is_that_of_the_training_in_stages_and_in_written_files(tiny_network, tmp_path):
+    assert backbones.stages(LITE0, 0) == backbones.stages(LITE0, 224)
+    tiny = backbones.choose(str(tiny_network))
+    backbones.write(tiny, Preprocessing(0), tmp_path / "written.onnx")
+    assert engines.preprocessing(tmp_path / "written.onnx").input_size == 32
+    backbones.export(tiny, 0, tmp_path / "exported.onnx")
+    assert backbones.export_name(LITE0, 0) == backbones.export_name(LITE0, 224)
 
 
 def test_stages_have_channels_and_sides_of_the_feature_maps():
@@ -126,7 +151,7 @@ def test_export_has_uint8_images_as_input_and_float32_features_as_output():
 def test_export_is_one_valid_file_of_the_documented_opset():
     model = onnx.load_from_string(exported())
     onnx.checker.check_model(model, full_check=True)
-    assert {entry.version for entry in model.opset_import if entry.domain == ""} == {backbones.OPSET}
+    assert {entry.version for entry in model.opset_import if entry.domain == ""} == {exporting.OPSET}
     assert not any(tensor.external_data for tensor in model.graph.initializer)
 
 
@@ -166,11 +191,43 @@ def test_export_is_silent_and_leaves_the_exporters_log_as_it_was(small, tmp_path
     assert logging.getLogger("torch.onnx").level == before
 
 
+def test_no_other_export_waits_for_a_download(small, tmp_path, monkeypatch, data_dir):
+    networks = data_dir / "networks"
+    networks.mkdir(parents=True)
+    weights_file = networks / "small-12345678.pth"
+
+    def fetch(url, *, progress=None):
+        if not weights_file.exists():
+            files.acquire(networks / exporting.LOCK, seconds=0).release()
+            torch.save(small.architecture.network().state_dict(), weights_file)
+        return weights_file
+
+    monkeypatch.setattr(weights, "fetch", fetch)
+    monkeypatch.setattr(exporting, "export_network", lambda _network, _size, path, **_: path.touch())
+    backbones.exported(replace(small, package="", url=f"https://example.org/{weights_file.name}"), 32)
+    assert weights_file.exists()
+
+
+def test_an_export_says_after_a_while_that_it_waits_for_another(small, monkeypatch, data_dir, capsys):
+    monkeypatch.setattr(exporting, "SILENT_SECONDS", 0.01)
+    (data_dir / "networks").mkdir(parents=True)
+    held = files.acquire(data_dir / "networks" / exporting.LOCK, seconds=0)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(exporting.exported, "net", lambda path: path.touch())
+        begun, said = time.monotonic(), ""
+        while not said and time.monotonic() < begun + 10:
+            time.sleep(0.01)
+            said = capsys.readouterr().out
+        held.release()
+    assert said == "another process exports a network; waiting for it\n"
+    assert waiting.result().exists()
+
+
 def test_write_reuses_a_cached_export_and_adds_the_preprocessing(tiny_network, tmp_path, data_dir):
     cached = (
         data_dir
         / "networks"
-        / f"{backbones.weights_file(LITE0).stem}-{SIZE}-opset{backbones.OPSET}-imgclf{__version__}.onnx"
+        / f"{backbones.weights_file(LITE0).stem}-{SIZE}-opset{exporting.OPSET}-imgclf{__version__}.onnx"
     )
     cached.parent.mkdir(parents=True)
     cached.write_bytes(tiny_network.read_bytes())
@@ -210,7 +267,7 @@ def test_missing_weights_name_the_package_to_install():
 
 
 def test_str_of_a_backbone_has_its_input_size_and_features():
-    assert str(LITE1) == "efficientnet_lite1: trained at 240 x 240 pixels, 1280 features per image"
+    assert str(LITE1) == "efficientnet_lite1: trained for 240 x 240 pixels, 1280 features per image"
 
 
 def saved(path: Path, name: str, *, last: dict | None = None, without: str = "no such layer") -> Path:
@@ -223,10 +280,12 @@ def saved(path: Path, name: str, *, last: dict | None = None, without: str = "no
 
 @pytest.mark.parametrize("name", list(BACKBONES))
 def test_own_weights_are_identified_by_their_names_and_shapes(name, tmp_path):
-    file = saved(tmp_path / "own.pth", name, last={"fc.weight": torch.zeros(7, 9), "fc.bias": torch.zeros(7)})
+    last = BACKBONES[name].architecture.last_layers[0]
+    layer = {f"{last}weight": torch.zeros(7, 9), f"{last}bias": torch.zeros(7)}
+    file = saved(tmp_path / "own.pth", name, last=layer)
     own = backbones.choose(str(file))
     assert own.architecture == BACKBONES[name].architecture
-    assert str(own) == f"own.pth ({name}): {BACKBONES[name].features} features per image"
+    assert str(own) == str(BACKBONES[name]).replace(name, f"own.pth ({name})", 1)
     assert backbones.build(own)(torch.zeros(1, 32, 32, 3, dtype=torch.uint8)).shape == (1, own.features)
 
 
@@ -240,7 +299,7 @@ def test_error_for_unknown_weights_names_the_closest_backbone_and_the_mismatch(t
     with pytest.raises(
         ImgclfError,
         match=re.escape(
-            "own.pth: holds the weights of none of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50; "
+            "own.pth: holds the weights of none of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50, mobilenet_v3_large, efficientnet_v2_s, convnext_tiny; "
             "the closest is resnet18, but layer4.1.bn2.weight is missing"
         ),
     ):
@@ -279,7 +338,7 @@ def test_changed_weights_in_a_file_of_the_same_name_are_exported_again(small, tm
             {name: value + add for name, value in torch.load(backbones.weights_file(small)).items()}, own.file
         )
         backbones.write(own, Preprocessing(32), tmp_path / f"{add}.onnx")
-    assert len(list((data_dir / "networks").iterdir())) == 2
+    assert len(list((data_dir / "networks").glob("*.onnx"))) == 2
     assert (tmp_path / "0.onnx").read_bytes() != (tmp_path / "1.onnx").read_bytes()
 
 
@@ -316,14 +375,14 @@ def text_of(notebook: nbformat.NotebookNode) -> str:
         (
             "pth",
             [
-                "own.pth (resnet18): 512 features per image\n",
+                "own.pth (resnet18): trained for 224 x 224 pixels, 512 features per image; used here: 32 x 32 pixels\n",
                 "stage 4                      2               3       512             1",
             ],
         ),
         (
             "onnx",
             [
-                "dnn_fixed.onnx: takes 32 x 32 pixels only, 8 features per image (its output, as it has no last dense layer); it takes grey levels 0 to 255",
+                "dnn_fixed.onnx: takes 32 x 32 pixels only, 8 features per image (its output features); it takes grey levels 0 to 255",
                 "maps 1               1                       5         8            14",
             ],
         ),
@@ -344,7 +403,7 @@ def test_notebook_02_accepts_a_network_of_the_users(kind, texts, tiny_network, t
 
 @pytest.mark.notebooks
 def test_notebook_02_needs_no_download_for_a_cached_export(tiny_network, tmp_path, data_dir):
-    cached = data_dir / "networks" / f"resnet50-0676ba61-32-opset{backbones.OPSET}-imgclf{__version__}.onnx"
+    cached = data_dir / "networks" / f"resnet50-0676ba61-32-opset{exporting.OPSET}-imgclf{__version__}.onnx"
     cached.parent.mkdir(parents=True)
     cached.write_bytes(tiny_network.read_bytes())
     executed = papermill.execute_notebook(
@@ -354,6 +413,9 @@ def test_notebook_02_needs_no_download_for_a_cached_export(tiny_network, tmp_pat
         kernel_name="python3",
         parameters={"dataset_name": "fruit", "backbone": "resnet50", "input_size": 32},
     )
-    assert "resnet50: trained at 224 x 224 pixels, 2048 features per image\n" in text_of(executed)
+    assert (
+        "resnet50: trained for 224 x 224 pixels, 2048 features per image; used here: 32 x 32 pixels\n"
+        in text_of(executed)
+    )
     written = onnx.load(data_dir / "proc" / "fruit" / "dnn_fixed.onnx")
     assert written.graph == onnx.load(tiny_network).graph

@@ -3,7 +3,6 @@
 import json
 import re
 import warnings
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,81 +17,19 @@ from imgclf.images.preprocessing import Preprocessing
 from imgclf.networks import backbones, onnx_import
 from imgclf.networks.architectures import ResNetArchitecture
 from imgclf.svm import Head
-
-SIDE = 32
-MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-RANDOM = np.random.default_rng(0)
-WEIGHTS = {
-    "kernel": RANDOM.normal(size=(8, 3, 3, 3)).astype(np.float32),
-    "dense": RANDOM.normal(size=(8, 5)).astype(np.float32),
-    "offset": RANDOM.normal(size=5).astype(np.float32),
-    "keep": np.array([1, -1]),
-    "levels": np.float32([127.5]),
-    "share": np.float32([1 / 255]),
-    "places": RANDOM.normal(size=(1, 8, 15, 15)).astype(np.float32),
-    "mean": MEAN.astype(np.float32).reshape(1, 3, 1, 1),
-}
-BODY = (
-    ("Conv", "pixels kernel", "maps", {"strides": [2, 2]}),
-    ("Relu", "maps", "positive"),
-    ("GlobalAveragePool", "positive", "means"),
+from support.onnx_files import (
+    BODY,
+    DENSE,
+    DEVIATION,
+    MEAN,
+    SIDE,
+    WEIGHTS,
+    close,
+    expected,
+    features,
+    made,
+    noise,
 )
-DENSE = (
-    ("Flatten", "means", "vector"),
-    ("Gemm", "vector dense offset", "classes"),
-    ("Softmax", "classes", "out"),
-)
-
-
-def made(
-    path: Path,
-    *nodes: tuple,
-    shape=("N", 3, SIDE, SIDE),
-    kind=TensorProto.FLOAT,
-    entry="pixels",
-    opset=18,
-    **metadata: str,
-) -> Path:
-    """An ONNX file of these nodes (operator, inputs, output, attributes); its output is `out`."""
-    used = {name for _, inputs, *_ in nodes for name in inputs.split()}
-    graph = helper.make_graph(
-        [
-            helper.make_node(op, inputs.split(), [output], **(more[0] if more else {}))
-            for op, inputs, output, *more in nodes
-        ],
-        "theirs",
-        [helper.make_tensor_value_info(entry, kind, shape)],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(value, name) for name, value in WEIGHTS.items() if name in used],
-        doc_string="/home/somebody/net.py",
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    helper.set_model_props(model, metadata)
-    onnx.save(model, path)
-    return path
-
-
-def noise(count: int, side: int = SIDE) -> np.ndarray:
-    return np.random.default_rng(count).integers(0, 256, (count, side, side, 3), np.uint8)
-
-
-def expected(images: np.ndarray, mean=MEAN, deviation=DEVIATION) -> np.ndarray:
-    """The features of images, computed by torch."""
-    pixels = torch.from_numpy(((images / 255 - mean) / deviation).astype(np.float32)).permute(0, 3, 1, 2)
-    return torch.conv2d(pixels, torch.from_numpy(WEIGHTS["kernel"]), stride=2).relu().mean(dim=(2, 3)).numpy()
-
-
-def features(path: Path, images: np.ndarray, *, engine: str = "onnxruntime") -> np.ndarray:
-    """The features of images by the file, written as a backbone."""
-    written = path.with_name("dnn_fixed.onnx")
-    backbones.write(backbones.choose(str(path)), Preprocessing(images.shape[1]), written)
-    return np.concatenate(
-        [found for (found,) in engines.start(written, engine=engine, batch_size=len(images)).run([images])]
-    )
-
-
-def close(found: np.ndarray, wanted: np.ndarray) -> None:
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("engine", engines.ENGINES)
@@ -105,7 +42,9 @@ def test_features_are_the_input_of_the_last_dense_layer_in_both_engines(engine, 
 def test_str_describes_what_was_detected(tmp_path):
     assert str(backbones.choose(str(made(tmp_path / "net.onnx", *BODY, *DENSE)))) == (
         "net.onnx: takes 32 x 32 pixels only, 8 features per image (input of its last dense layer); "
-        "pixels are normalized by mean and standard deviation of ImageNet, as its metadata have none"
+        "pixels are normalized by mean and standard deviation of ImageNet, as its metadata have none; if it was "
+        "trained with others, as CLIP and SigLIP were, write pixel_mean and pixel_std into its metadata "
+        "(docs/backbones.md)"
     )
 
 
@@ -282,17 +221,38 @@ def test_an_input_size_that_fails_is_rejected(tmp_path):
         backbones.write(backbones.choose(str(path)), Preprocessing(64), tmp_path / "out.onnx")
 
 
-def test_a_network_that_mixes_the_images_of_a_batch_is_rejected(tmp_path):
+@pytest.mark.parametrize("engine", engines.ENGINES)
+@pytest.mark.parametrize("batch_size", [1, 2, "N"])
+def test_a_network_whose_batch_cannot_be_changed_runs_one_image_at_a_time(batch_size, engine, tmp_path):
     path = made(
         tmp_path / "net.onnx",
         *BODY,
         ("Flatten", "means", "vector"),
-        ("Softmax", "vector", "out", {"axis": 0}),
-        shape=(1, 3, SIDE, SIDE),
+        ("ReduceMean", "vector zero", "mean_of_batch"),
+        ("Sub", "vector mean_of_batch", "differences"),
+        ("Add", "differences mean_of_batch", "sum"),
+        ("Add", "sum mean_of_batch", "out"),
+        shape=(batch_size, 3, SIDE, SIDE),
+    )
+    assert str(backbones.choose(str(path))).endswith(
+        f"; runs one image at a time, as its batch size of {1 if batch_size == 'N' else batch_size} "
+        "cannot be changed"
+    )
+    for count in (1, 3):
+        close(features(path, noise(count), engine=engine), 2 * expected(noise(count)))
+
+
+def test_a_network_with_random_results_is_rejected(tmp_path):
+    path = made(
+        tmp_path / "net.onnx",
+        *BODY,
+        ("Flatten", "means", "vector"),
+        ("RandomNormalLike", "vector", "chance"),
+        ("Add", "vector chance", "out"),
     )
     with pytest.raises(
         ImgclfError,
-        match=r"net\.onnx: computes other features for an image within a batch than for the image alone; export it again with a dynamic first axis \(batch\)",
+        match=r"net\.onnx: computes other features for an image in each run; export it again without random operators",
     ):
         backbones.write(backbones.choose(str(path)), Preprocessing(SIDE), tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
@@ -322,8 +282,8 @@ def test_an_input_that_is_no_colour_image_is_rejected(shape, kind, reason, tmp_p
 
 
 def test_several_inputs_are_rejected_with_their_names(tmp_path):
-    model = onnx.load(made(tmp_path / "net.onnx", *BODY, *DENSE))
-    model.graph.input.append(helper.make_tensor_value_info("text", TensorProto.INT64, ["N", 77]))
+    model = onnx.load(made(tmp_path / "net.onnx", *BODY, ("Add", "means text", "out")))
+    model.graph.input.append(helper.make_tensor_value_info("text", TensorProto.FLOAT, ["N", 77]))
     onnx.save(model, tmp_path / "net.onnx")
     with pytest.raises(
         ImgclfError,
@@ -334,6 +294,15 @@ def test_several_inputs_are_rejected_with_their_names(tmp_path):
         backbones.choose(str(tmp_path / "net.onnx"))
 
 
+def test_inputs_that_the_features_do_not_depend_on_are_left_out(tmp_path):
+    nodes = (("Flatten", "means", "image_embeds"), ("Add", "image_embeds text", "out"))
+    model = onnx.load(made(tmp_path / "net.onnx", *BODY, *nodes))
+    model.graph.input.insert(0, helper.make_tensor_value_info("text", TensorProto.FLOAT, ["N", 8]))
+    model.graph.output.append(helper.make_tensor_value_info("image_embeds", TensorProto.FLOAT, ["N", 8]))
+    onnx.save(model, tmp_path / "net.onnx")
+    close(features(tmp_path / "net.onnx", noise(2)), expected(noise(2)))
+
+
 def test_a_sequence_of_vectors_is_rejected_as_features(tmp_path):
     path = made(tmp_path / "net.onnx", *BODY[:2], ("Reshape", "positive rows", "out"))
     model = onnx.load(path)
@@ -341,7 +310,7 @@ def test_a_sequence_of_vectors_is_rejected_as_features(tmp_path):
     onnx.save(model, path)
     with pytest.raises(
         ImgclfError,
-        match=r"net\.onnx: its features have shape \(1, 8, 225\) for 1 image of 32 x 32 pixels; they must be one vector of finite numbers for each image",
+        match=r"net\.onnx: its features have shape \(1, 8, 225\) for 1 image of 32 x 32 pixels; they must be one vector of finite numbers for each image, feature maps, or tokens of a square grid of patches",
     ):
         str(backbones.choose(str(path)))
 
@@ -366,7 +335,7 @@ def test_external_data_are_loaded_or_reported_as_missing(tmp_path):
     (tmp_path / "net.onnx.data").unlink()
     with pytest.raises(
         ImgclfError,
-        match=r"net\.onnx: its weights are in a second file \(often net\.onnx\.data\), which is missing or damaged; put it beside this one",
+        match=r"net\.onnx: its weights are in a second file, net\.onnx\.data, which is missing or damaged; put it beside this one",
     ):
         backbones.choose(str(tmp_path / "net.onnx"))
 

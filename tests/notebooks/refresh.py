@@ -40,7 +40,7 @@ def main() -> None:
                 resources={"metadata": {"path": str(path.parent)}},
             ).execute()
             clean(notebook)
-            files.write_text(path, nbformat.writes(notebook) + "\n")
+            files.write_text(path, nbformat.writes(notebook).replace(data, "~/imgclf_data") + "\n")
             print(path.name)
 
 

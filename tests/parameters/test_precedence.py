@@ -43,16 +43,16 @@ class Kernel:
 @pytest.mark.parametrize(
     ("cells", "stored", "value", "printed"),
     [
-        ([CELL], "", 240, DEFAULT),
+        ([CELL], "", 0, DEFAULT),
         ([CELL], "input_size = 48", 48, "input_size = 48 (imgclf.toml; the cell has the default)"),
-        ([CELL], "input_size = 240", 240, DEFAULT),
+        ([CELL], "input_size = 0", 0, DEFAULT),
         ([EDITED], "", 64, "input_size = 64 (this notebook)"),
         ([EDITED], "input_size = 48", 64, "input_size = 64 (this notebook)"),
         ([CELL, INJECTED], "", 32, "input_size = 32 (-p)"),
         ([CELL, INJECTED], "input_size = 48", 32, "input_size = 32 (-p)"),
         ([EDITED, INJECTED], "input_size = 48", 32, "input_size = 32 (-p)"),
-        ([EDITED, "# Parameters\ninput_size = 240\n"], "input_size = 48", 240, "input_size = 240 (-p)"),
-        ([CELL, "# Parameters\ninput_size = 240\n"], "", 240, DEFAULT),
+        ([EDITED, "# Parameters\ninput_size = 0\n"], "input_size = 48", 0, "input_size = 0 (-p)"),
+        ([CELL, "# Parameters\ninput_size = 0\n"], "", 0, DEFAULT),
     ],
 )
 def test_each_combination_of_sources(toml, capsys, cells, stored, value, printed):
@@ -130,3 +130,16 @@ def test_resolved_values_are_checked_and_tell_their_sources(toml):
     }
     with pytest.raises(ImgclfError, match="^seed='x': must be a whole number"):
         parameters.resolve({"seed": "x"}, cell, cell)
+
+
+def test_a_notebook_has_a_default_of_its_own_which_the_project_changes(tmp_path, monkeypatch):
+    cell = {"dataset_name": "own_images"}
+    own = parameters.resolve({}, cell, cell, number="08")["dataset_name"]
+    assert (own.value, own.source, own.is_default) == ("own_images", "default", True)
+    (tmp_path / "imgclf.toml").write_text('dataset_name = "fruit"\n')
+    monkeypatch.chdir(tmp_path)
+    of_project = parameters.resolve({}, cell, cell, number="08")["dataset_name"]
+    assert (of_project.value, of_project.source) == ("fruit", "imgclf.toml")
+    (tmp_path / "imgclf.toml").write_text(f'dataset_name = "fruit"\nimages_dir = "{tmp_path}"\n')
+    used_in_place = parameters.resolve({}, cell, cell, number="08")["dataset_name"]
+    assert (used_in_place.value, used_in_place.source) == ("own_images", "default")

@@ -96,6 +96,11 @@ def test_relative_paths_are_those_from_the_project(toml, monkeypatch, tmp_path):
     assert tomllib.loads(toml.read_text())["images_dir"] == "pictures/new"
 
 
+def test_a_model_of_the_hub_keeps_its_name(toml):
+    project_file.change({"backbone": "hf/facebook/dinov2-small@main#mean"})
+    assert project_file.read()["backbone"] == "hf/facebook/dinov2-small@main#mean"
+
+
 def test_a_number_stands_for_a_list_a_text_or_a_float(toml):
     toml.write_text("learning_rate = 0.001\ntrainable_stages = 2\ndropout = 0\ndataset_name = 2024\n")
     values = project_file.read()

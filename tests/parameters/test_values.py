@@ -94,18 +94,68 @@ def test_path_of_a_backbone_becomes_absolute_and_a_name_stays(name, tmp_path, mo
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "hf/facebook/dinov2-small",
+        "hf/google/siglip2-base-patch16-224@main",
+        "hf/timm/vit_small_patch16_224.augreg_in21k",
+        "hf/a/b@refs/pr/12",
+        "hf/a/b@v1.0#mean",
+        "hf/0x/1-2_3.4@75baac5eabd5e0e1b3a3d2ba1b0e1e6b3f1c2d4e",
+    ],
+)
+def test_a_model_of_the_hub_is_a_backbone(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parameters.parse([f"backbone={name}"]) == {"backbone": name}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hf/",
+        "hf/onlyname",
+        "hf/../..",
+        "hf/a/..",
+        "hf/a/b/c",
+        "hf/a/b c",
+        " hf/a/b",
+        "hf/a/b ",
+        "hf/a/b\n",
+        "hf/a/b@",
+        "hf/a/b@../c",
+        "hf/a/b@v/../c",
+        "hf/a/b@/c",
+        "hf/a/b#",
+        "hf/a/b#max",
+        "hf/a\\b/c",
+        "hf//b",
+        "hf/a/ü",
+        "HF/a/b",
+        "hf/.git/b",
+        "https://huggingface.co/a/b",
+    ],
+)
+def test_a_wrong_name_of_a_model_of_the_hub_is_refused_with_the_right_form(name):
+    expected = "or a model of the Hugging Face Hub as hf/OWNER/NAME, hf/OWNER/NAME@REVISION, or one of them with #mean"
+    with pytest.raises(
+        ImgclfError, match=f"^backbone={re.escape(repr(name))}: must be one of .*, {expected}"
+    ):
+        parameters.check("backbone", name)
+
+
+@pytest.mark.parametrize(
     ("assignment", "message"),
     [
         (
             "backbone=alexnet",
-            "backbone='alexnet': must be one of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50, or a path ending in .onnx or .pth or .model",
+            "backbone='alexnet': must be one of efficientnet_lite0, efficientnet_lite1, resnet18, resnet34, resnet50, mobilenet_v3_large, efficientnet_v2_s, convnext_tiny, or a path ending in .onnx or .pth or .model, or a model of the Hugging Face Hub as hf/OWNER/NAME, hf/OWNER/NAME@REVISION, or one of them with #mean",
         ),
         ("engine=own.onnx", "engine='own.onnx': must be one of openvino, onnxruntime, cntk"),
         (
             "epocs=3",
             "unknown parameter 'epocs' (did you mean epochs?); the parameters are dataset_name, images_dir",
         ),
-        ("walk=3", "unknown parameter 'walk'; the parameters are dataset_name, images_dir, max_images"),
+        ("walk=3", "unknown parameter 'walk'; the parameters are dataset_name, images_dir, objects"),
         ("train_fraction", "'train_fraction' is not NAME=VALUE"),
         ("train_fraction=much", "train_fraction='much': must be a number at least 0.01 and at most 0.99"),
         ("train_fraction=1.5", "train_fraction=1.5: must be a number at least 0.01 and at most 0.99"),
@@ -120,7 +170,7 @@ def test_path_of_a_backbone_becomes_absolute_and_a_name_stays(name, tmp_path, mo
         ("learning_rate=[0.1]*[2]", "learning_rate='[0.1]*[2]': must be comma-separated numbers"),
         ("learning_rate=0", "learning_rate=[0]: must be comma-separated numbers above 0"),
         ("svm_c=1,-1", "svm_c=[1, -1]: must be comma-separated numbers above 0"),
-        ("input_size=16", "input_size=16: must be a whole number at least 32 and at most 2048"),
+        ("input_size=16", "input_size=16: must be 0, or a whole number at least 32 and at most 2048"),
     ],
 )
 def test_a_wrong_assignment_is_refused_with_the_allowed_values(assignment, message):
@@ -161,7 +211,7 @@ def test_announce_replaces_the_tutorials_synonyms(capsys):
 
 
 def test_announce_refuses_values_that_are_not_allowed():
-    with pytest.raises(ImgclfError, match="precision='f16': must be one of f32, bf16, auto"):
+    with pytest.raises(ImgclfError, match="precision='f16': must be one of f32, bf16, int8, auto"):
         parameters.announce({"precision": "f16"})
 
 

@@ -230,6 +230,15 @@ def test_a_response_without_a_label_for_each_image_raises(images):
         client.label([jpeg("red")])
 
 
+@pytest.mark.parametrize(("label", "reason", "name"), [("red", None, "red"), (None, "unsure", "unsure")])
+def test_a_service_of_an_older_version_gives_neither_familiarity_nor_reason(label, reason, name):
+    image = {"label": label, "unsure": not label, "score": 1.5, "probability": 0.5, "scores": {"red": 1.5}}
+    body = json.dumps({"images": [{**image, "probabilities": {"red": 0.5}}]}).encode()
+    with Moody((200, {}, body)) as older, Client(older.url) as client:
+        (found,) = client.label([jpeg("red")])
+    assert (found.label, found.reason, found.familiarity, found.name) == (label, reason, None, name)
+
+
 def test_a_refused_connection_raises():
     with socket.socket() as bound:  # it does not listen, and nobody else gets its port
         bound.bind(("127.0.0.1", 0))
@@ -267,6 +276,7 @@ def test_call_prints_what_predict_prints(server, model, folder):
     for one, other in zip(called, predicted, strict=True):
         assert one == {
             **other,
+            "familiarity": pytest.approx(other["familiarity"], rel=1e-4),
             "score": pytest.approx(other["score"], rel=1e-5),
             "scores": pytest.approx(other["scores"], rel=1e-5),
             "probabilities": pytest.approx(other["probabilities"], rel=1e-4),
@@ -300,6 +310,7 @@ def test_verify_compares_the_service_with_the_file(server, model, folder, data_d
     assert [line.rpartition(", by ")[0] for line in result.stdout.splitlines()] == [
         "agrees: the service's scores and the file's, 3 images",
         "agrees: the service's probabilities and the file's, 3 images",
+        "agrees: the service's familiarity and the file's, 3 images",
     ]
     (data_dir / "proc" / "colours").mkdir(parents=True)
     shutil.copy(model, data_dir / "proc" / "colours")
@@ -323,7 +334,17 @@ def test_verify_fails_for_a_service_with_other_scores(server, model, folder):
     with Moody((200, {}, metadata), (200, {}, wrong)) as liar:
         result = imgclf("verify", "--url", liar.url, model, folder / "a.jpg", folder / "c.jpg")
     assert result.exit_code == 1
-    assert [line.partition(":")[0] for line in result.stdout.splitlines()] == ["DISAGREES"] * 2
+    assert [line.partition(":")[0] for line in result.stdout.splitlines()] == ["DISAGREES"] * 3
+
+
+def test_verify_refuses_a_service_of_an_older_version_that_gives_no_familiarity(server, model, folder):
+    metadata = json.dumps(server.http.get("/metadata").json()).encode()
+    answer = json.loads(server.score((folder / "a.jpg").read_bytes()).content)
+    del answer["images"][0]["familiarity"]
+    with Moody((200, {}, metadata), (200, {}, json.dumps(answer).encode())) as older:
+        result = imgclf("verify", "--url", older.url, model, folder / "a.jpg")
+    assert result.exit_code == 1
+    assert "gives no familiarity; update imgclf there, and restart it" in result.stderr
 
 
 def test_serve_refuses_unsafe_hosts_and_missing_files(model, tmp_path, data_dir, monkeypatch):

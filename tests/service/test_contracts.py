@@ -12,8 +12,9 @@ import pytest
 
 from imgclf.classifier.model import Classifier
 from imgclf.files import sha256
-from imgclf.service.scoring import VERSION_DIGITS
+from imgclf.service.scoring import VERSION_DIGITS, Model
 from support.bad_requests import GOOD, form, saved
+from support.classifiers import changed, trained
 from support.pictures import COLOURS, jpeg, picture
 from support.pictures import encoded as encoded_as
 from support.project import SHARED
@@ -50,6 +51,7 @@ def encoded(colour: str) -> str:
 
 def check(image: dict, colour: str, expected: dict) -> None:
     scores, probabilities = expected[colour]
+    assert " ".join(image) == "label unsure reason familiarity score probability scores probabilities"
     assert (image["label"], image["unsure"]) == (colour, False)
     assert list(image["scores"]) == list(image["probabilities"]) == ["blue", "green", "red"]
     np.testing.assert_allclose(list(image["scores"].values()), scores, rtol=1e-5)
@@ -363,3 +365,16 @@ def test_responses_are_sent_without_delay():
         assert (
             listener.proto == socket.IPPROTO_TCP
         )  # else asyncio leaves Nagle's algorithm on, which costs 40 ms an answer
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ("resnet18", "resnet18"),
+        ("/home/me/nets/own.onnx", "own.onnx"),
+        (f"hf/acme/net@{'1' * 40}", f"hf/acme/net@{'1' * 40}"),
+    ],
+)
+def test_the_backbone_is_shown_by_its_name_and_not_by_a_path(stored, shown, tiny_network, colour_folder):
+    changed(tiny_network, lambda model: model.metadata_props.add(key="backbone", value=json.dumps(stored)))
+    assert Model.load(trained(tiny_network, colour_folder)).about()["backbone"] == shown

@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 
 from imgclf.images import decoding
 from imgclf.images.preprocessing import Preprocessing
-from imgclf.service.decoder import Decoder
+from imgclf.service.decoder import Decoded, Decoder
 from imgclf.service.limits import Limits
 from imgclf.service.load import Budget
 from support.bad_requests import base64_of
@@ -130,14 +130,16 @@ def test_an_ordinary_photograph_goes_to_a_decoder_once(format, width, height, re
     ask = Decoder._ask
     monkeypatch.setattr(Decoder, "_ask", lambda self, task: asked.append(task) or ask(self, task))
 
-    async def decode() -> np.ndarray:
+    async def decode() -> Decoded:
         decoder = Decoder(1, limits, Budget(limits.memory_bytes))
         try:
             return await decoder.decode(content, Preprocessing(240, (114, 114, 114)), "image")
         finally:
             decoder.close()
 
-    assert asyncio.run(decode()).shape == (240, 240, 3)
+    decoded = asyncio.run(decode())
+    assert decoded.pixels.shape == (240, 240, 3)
+    assert decoded.height * width == pytest.approx(decoded.width * height, rel=0.01)
     assert len(asked) == replies
 
 

@@ -1,15 +1,19 @@
 """The page for people, in a real browser: an image dropped, chosen, or reached by keys is labelled, and its bars are right."""
 
 import base64
+import shutil
 from collections.abc import Iterator
 
 import pytest
 from browser.conftest import chromium  # noqa: F401 - a fixture
 
-from support.pictures import jpeg
-from support.serving import Server
+from imgclf.images import decoding
+from support.pictures import jpeg, picture
+from support.project import ROOT
+from support.serving import Server, running
 
 TOKEN = "a-token-of-24-characters"
+YELLOW = decoding.jpeg(picture((230, 220, 30), seed=1))  # no label
 # What the browser does when a person lets go of a file above the page.
 DROP = """([content, name]) => {
     const bytes = Uint8Array.from(atob(content), letter => letter.charCodeAt(0));
@@ -71,6 +75,20 @@ def soon(locator):
 
 def drop(page, colour: str) -> None:
     page.evaluate(DROP, [base64.b64encode(jpeg(colour)).decode(), f"{colour}.jpg"])
+
+
+def test_the_checkbox_shows_the_map_below_the_image(server, open_page):
+    page = open_page(server)
+    drop(page, "green")
+    soon(page.locator(".result h2")).to_have_text("green")
+    assert page.locator(".result .map").count() == 0
+    page.get_by_label("Show where the classifier looked").check()
+    drop(page, "red")
+    newest = page.locator(".result").first
+    soon(newest.locator("h2")).to_have_text("red")
+    soon(newest.locator(".map")).to_be_visible()
+    soon(newest.locator("figure .note")).to_contain_text("Yellow: speaks most for the first label")
+    assert newest.locator(".map").evaluate("image => [image.naturalWidth, image.naturalHeight]") == [32, 24]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -140,3 +158,48 @@ def test_the_page_asks_for_a_token_and_shows_rejected_labels(serve, open_page):
     drop(page, "green")
     soon(page.locator(".result h2")).to_have_text("unsure")
     soon(page.locator(".result")).to_contain_text("No label reaches a probability of 99.9999 %.")
+
+
+def drop_yellow(page) -> None:
+    soon(page.locator("#model")).to_contain_text("version")
+    page.locator("#files").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": YELLOW})
+
+
+def test_an_unfamiliar_image_keeps_its_label_with_a_warning(server, open_page):
+    page = open_page(server)
+    answer = server.score(YELLOW).json()
+    label, found = answer["images"][0]["label"], answer["images"][0]["familiarity"]
+    drop_yellow(page)
+    soon(page.locator(".result h2")).to_have_text(label)
+    soon(page.locator(".doubt")).to_have_text(
+        "Unfamiliar: this image is unlike the training images. Its label may be wrong, even with a high probability."
+    )
+    soon(page.locator(".familiarity")).to_have_text(
+        f"Familiarity {found:.2f}; unfamiliar below {answer['familiar_from']:.2f}"
+    )
+    soon(page.get_by_role("status")).to_contain_text(", but unfamiliar")
+    drop(page, "red")
+    soon(page.locator(".result h2")).to_have_text(["red", label])
+    soon(page.locator(".doubt").first).to_be_hidden()
+
+
+def test_an_unfamiliar_image_without_a_label_is_explained(serve, open_page):
+    page = open_page(serve("--reject-unfamiliar"))
+    drop_yellow(page)
+    soon(page.locator(".result h2")).to_have_text("unfamiliar")
+    soon(page.locator(".doubt")).to_have_text(
+        "This image is unlike the training images, so it gets no label. The table says what comes closest."
+    )
+    soon(page.get_by_role("status")).to_contain_text("a.jpg: unfamiliar, perhaps ")
+
+
+def test_with_a_classifier_of_an_older_version_the_page_says_nothing_of_familiarity(open_page, tmp_path):
+    shutil.copy(
+        ROOT / "tests" / "samples" / "data_folder_0.1.0" / "proc" / "colours" / "classifier.onnx", tmp_path
+    )
+    with running(tmp_path / "classifier.onnx") as older:
+        page = open_page(older)
+        drop(page, "red")
+        soon(page.locator(".result h2")).to_have_text("red")
+        soon(page.locator(".familiarity")).to_have_text("")
+        soon(page.locator(".doubt")).to_be_hidden()

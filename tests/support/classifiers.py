@@ -11,8 +11,9 @@ import onnx
 from onnx import numpy_helper
 
 from imgclf import features, files, svm
-from imgclf.classifier import export, heads
+from imgclf.classifier import export, familiarity, heads
 from imgclf.data import dataset, scan, split
+from imgclf.features import inference
 from imgclf.finetuning import record
 from imgclf.finetuning.learning_curve import Epoch
 from imgclf.finetuning.record import Record
@@ -32,20 +33,23 @@ def trained(
     temperature: float = 0,
     **about: Any,
 ) -> Path:
-    """Train an SVM on the label folders of `folder`; write classifier.onnx and svm.npz beside the network."""
+    """Train an SVM on the label folders of `folder`; write the files of 04 beside the network."""
     found = scan.scan_folder("colours", folder)
     labels = np.array([(names or {}).get(image.label, image.label) for image in found.images])
     matrix = features.extract(network, prepared(found))
     alone = np.arange(len(labels)).astype(str)
-    head = svm.train(matrix, labels, alone, c_values=[1.0], l2_normalize=l2_normalize).head
-    head = replace(head, temperature=temperature or head.temperature)
-    svm.write(head, network.with_name("svm.npz"))
-    self_test = export.make_self_test(found, found.images, network, head)
-    export.write(network.with_name("classifier.onnx"), network, head, self_test, metadata=about)
-    return network.with_name("classifier.onnx")
+    search = svm.train(matrix, labels, alone, c_values=[1.0], l2_normalize=l2_normalize)
+    head = replace(search.head, temperature=temperature or search.head.temperature)
+    compared, _ = familiarity.fit(replace(search, head=head), matrix, labels, alone, rate=0.1)
+    svm.write(head, network.with_name(files.SVM_HEAD))
+    familiarity.write(compared, network.with_name(files.FAMILIARITY))
+    self_test = export.make_self_test(found, found.images, network, head, familiarity=compared)
+    path = network.with_name(files.CLASSIFIER)
+    export.write(path, network, head, self_test, familiarity=compared, metadata=about)
+    return path
 
 
-def trained_as(kind: str, folder: Path) -> Path:
+def trained_as(kind: str, folder: Path, *, precision: str = "f32") -> Path:
     """Train the classifier of the colours as 02 to 04 do, with small networks; return its classifier.onnx.
 
     Parameters
@@ -63,17 +67,21 @@ def trained_as(kind: str, folder: Path) -> Path:
     write_tiny_network(proc / files.FIXED_NETWORK)
     changed(write_tiny_network(proc / files.REFINED_NETWORK), _with_larger_weights)
     _write_record(found, parts.train)
-    network = heads.network("colours", kind)
-    cache = features.Cache.for_network("colours", network)
-    features.compute(found, network, cache)
+    network = inference.prepare(found, heads.network("colours", kind), precision=precision).network
+    cache = features.Cache.for_network("colours", network, precision=precision)
+    features.compute(found, network, cache, precision=precision)
     train = cache.features(parts.train)
-    head = heads.train(
-        "colours", kind, train, parts.train, parts.clusters_of(train.images), c_values=[1.0]
-    ).head
+    clusters = parts.clusters_of(train.images)
+    search = heads.train("colours", kind, train, parts.train, clusters, c_values=[1.0])
+    head = search.head
+    compared, _ = familiarity.fit(search, train.matrix, train.labels, clusters, rate=0.1)
     svm.write(head, proc / files.SVM_HEAD)
-    self_test = export.make_self_test(found, train.images, network, head)
+    familiarity.write(compared, proc / files.FAMILIARITY)
+    self_test = export.make_self_test(
+        found, train.images, network, head, familiarity=compared, precision=precision
+    )
     about = {"parameters": {"classifier": kind}}
-    export.write(proc / files.CLASSIFIER, network, head, self_test, metadata=about)
+    export.write(proc / files.CLASSIFIER, network, head, self_test, familiarity=compared, metadata=about)
     return proc / files.CLASSIFIER
 
 

@@ -1,9 +1,11 @@
-"""Relabels in child processes, the k-th of which is killed at the k-th line of Python, until one finishes; see test_journal.py."""
+"""Relabels in child processes that are killed at lines of Python, one for each state of the files; see test_journal.py."""
 
 import os
+import re
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -32,34 +34,63 @@ def work(folder: Path, change: str) -> None:
         journal.carry_out(steps_of(journal, change))
 
 
-def die_at(line: int) -> None:
-    """Kill this process by SIGKILL at the line-th executed line of the modules in SOURCES."""
+def at_each_line(do: Callable[[int], None]) -> None:
+    """Call a function before each line of the modules in SOURCES from now on, with the number of the line."""
     executed = 0
 
     def count(frame: FrameType, event: str, argument: object):
         nonlocal executed
         if frame.f_code.co_filename not in SOURCES:
             return None
-        executed += event == "line"
-        if executed == line:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if event == "line":
+            executed += 1
+            do(executed)
         return count
 
     sys.settrace(count)
 
 
+def state(folder: Path) -> frozenset[tuple[str, bytes]]:
+    """Return all that the next start finds, but for the times in the journal."""
+    return frozenset(
+        (
+            path.relative_to(folder).as_posix(),
+            re.sub(rb'"time": ?"[^"]*"', b"", path.read_bytes()) if path.is_file() else b"",
+        )
+        for path in folder.rglob("*")
+    )
+
+
+def first_lines(folder: Path, change: str) -> list[int]:
+    """Make the change; return the first line of each state of the folder, and the number after the last line."""
+    first: dict[frozenset[tuple[str, bytes]], int] = {}
+    last = 0
+
+    def note(line: int) -> None:
+        nonlocal last
+        first.setdefault(state(folder), line)
+        last = line
+
+    at_each_line(note)
+    work(folder, change)
+    sys.settrace(None)
+    return [*first.values(), last + 1]
+
+
 def main(template: Path, folders: Path, change: str) -> None:
-    """Leave one folder per line at which the process was killed."""
-    for line in range(1, 10_000):
+    """Leave a folder for each state in which a kill can leave it, and one with the finished change.
+
+    Their names are the numbers of the lines. A kill at another line leaves the same files as one of these.
+    """
+    for line in first_lines(Path(shutil.copytree(template, folders.with_name("undisturbed"))), change):
         folder = folders / f"{line:04d}"
         shutil.copytree(template, folder)
         child = os.fork()
         if not child:
-            die_at(line)
+            at_each_line(lambda now, line=line: os.kill(os.getpid(), signal.SIGKILL) if now == line else None)
             work(folder, change)
             os._exit(0)
-        if os.waitpid(child, 0)[1] == 0:
-            return
+        os.waitpid(child, 0)
 
 
 if __name__ == "__main__":

@@ -192,6 +192,17 @@ class Lab:
         values : of the notebook's parameters. The default of dataset_name is "colours".
         """
         _write_parameters(self._server.notebooks / f"{name}.ipynb", {"dataset_name": DATASET, **values})
+        self._go_to(name)
+
+    def open_cells(self, name: str, *sources: str) -> None:
+        """Open a new notebook with code cells, and wait for its kernel."""
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        new = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+        nbformat.write(new, self._server.notebooks / f"{name}.ipynb")
+        self._go_to(name)
+
+    def _go_to(self, name: str) -> None:
         self.page.goto(f"{self._server.url}lab/tree/{name}.ipynb?token={self._server.token}&reset")
         self.page.wait_for_function(IS_IDLE, arg=f"{name}.ipynb", timeout=1000 * OPEN_SECONDS)
 

@@ -1,5 +1,6 @@
 """What MLflow holds, read by its own client in a process of its own: it loads much, and warns."""
 
+import atexit
 import json
 import os
 import socket
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,31 @@ import httpx
 
 from imgclf.experiments.history import tracking
 
-READ = """
-import json, sys
+# Loading MLflow takes seconds, so one process loads it, and a fork of that runs the code of each request.
+FORKS = """
+import contextlib, io, json, os, sys, traceback
+import mlflow.store.tracking.sqlalchemy_store
 from mlflow import MlflowClient
+for line in sys.stdin:
+    asked = json.loads(line)
+    if not os.fork():
+        os.environ.clear()
+        os.environ.update(asked["environment"])
+        os.chdir(asked["folder"])
+        sys.argv, printed, error = ["", *asked["arguments"]], io.StringIO(), ""
+        try:
+            with contextlib.redirect_stdout(printed):
+                exec(asked["code"], {"sys": sys, "client": MlflowClient(asked["uri"])})
+        except BaseException:
+            error = traceback.format_exc()
+        print(json.dumps([printed.getvalue(), error]), flush=True)
+        os._exit(0)
+    if os.wait()[1]:
+        print(json.dumps(["", "the process was killed"]), flush=True)
+"""
+READ = """
+import json
 from mlflow.entities import ViewType
-client = MlflowClient(sys.argv[1])
 copies = []
 for experiment in client.search_experiments(view_type=ViewType.ALL):
     for run in client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL):
@@ -30,38 +52,46 @@ for experiment in client.search_experiments(view_type=ViewType.ALL):
             for each in client.list_artifacts(run.info.run_id, folders.pop()):
                 (folders if each.is_dir else artifacts).append(each.path)
         copies.append({"id": run.info.run_id, "experiment": experiment.name, "name": run.info.run_name, "status": run.info.status, "stage": run.info.lifecycle_stage, "start": run.info.start_time, "end": run.info.end_time, "params": run.data.params, "metrics": run.data.metrics, "tags": run.data.tags, "curves": curves, "artifacts": sorted(artifacts), "location": run.info.artifact_uri})
-print("\\n" + json.dumps(copies))
+print(json.dumps(copies))
 """
+
+
+@cache
+def _forks() -> subprocess.Popen[str]:
+    """The process that has loaded MLflow."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", FORKS],
+        env=tracking.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    atexit.register(process.communicate)
+    return process
 
 
 def with_client(code: str, *arguments: str, uri: str = "") -> str:
     """The output of Python code that has a `client` of MLflow."""
-    prelude = (
-        f"import sys\nfrom mlflow import MlflowClient\nclient = MlflowClient({uri or tracking.own_uri()!r})\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", prelude + code, *arguments],
-        env=tracking.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    asked = {
+        "code": code,
+        "arguments": arguments,
+        "uri": uri or tracking.own_uri(),
+        "environment": tracking.environment(),
+        "folder": os.getcwd(),
+    }
+    process = _forks()
+    assert process.stdin and process.stdout
+    process.stdin.write(json.dumps(asked) + "\n")
+    process.stdin.flush()
+    printed, error = json.loads(process.stdout.readline())
+    assert not error, error
+    return printed
 
 
 def copies(uri: str = "") -> list[dict[str, Any]]:
     """Each run that MLflow has, also deleted ones; newest first within an experiment."""
-    uri = uri or tracking.own_uri()
-    ended = subprocess.run(
-        [sys.executable, "-c", READ, uri],
-        env=tracking.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout.splitlines()[-1])
+    return json.loads(with_client(READ, uri=uri))
 
 
 def free_port() -> int:

@@ -33,6 +33,15 @@ def write_tiny_network(path: Path, *, size: int = 32, seed: int = 0) -> Path:
     return path
 
 
+def with_max_pooling(path: Path) -> Path:
+    """The tiny network with maxima over the positions in place of averages: it has no activation maps."""
+    model = onnx.load(write_tiny_network(path))
+    (pooling,) = (node for node in model.graph.node if node.output[0] == "features")
+    pooling.op_type = "ReduceMax"
+    onnx.save(model, path)
+    return path
+
+
 LITE0, LITE1 = BACKBONES["efficientnet_lite0"], BACKBONES["efficientnet_lite1"]
 
 

@@ -19,11 +19,12 @@ def write_trial(
     images: int = 100,
     milliseconds: float = 12.5,
     others: bool = False,
+    side: int = 0,
     **values: parameters.Value,
 ) -> Trial:
     """Write a trial with `correct` of `images` test images and `held_out` of 50 held-out ones.
 
-    With `others` its test images are not those of the other trials.
+    `side` is the input size of its network. With `others` its test images are not those of the other trials.
     """
     trial = Trial(
         trials.trial_name("fruit", values),
@@ -31,6 +32,7 @@ def write_trial(
         "",
         {"02": seconds, "03": 1.0, "04": 2.0, "05": 3.0},
         milliseconds,
+        input_size=side,
     )
     folder = files.proc_dir(trial.name)
     trials.write(trial)

@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 
 from imgclf import ImgclfError, files
 from imgclf.annotation.annotations import Annotations
-from imgclf.data import scan
+from imgclf.data import layout, scan
 from imgclf.engines import openvino
 from imgclf.evaluation import report
 from imgclf.evaluation.metrics import Evaluation
@@ -57,7 +57,7 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "train_fraction": (0.75, 0.5),
     "near_duplicates": ("together", "ignored"),
     "input_size": (32, 64),
-    **({"precision": ("f32", "bf16")} if openvino.has_bf16() else {}),
+    "precision": ("f32", "int8", *(["bf16"] if openvino.has_bf16() else [])),
 }
 
 
@@ -201,7 +201,7 @@ class Walk(RuleBasedStateMachine):
         """`imgclf run`: then the results are those of the wanted parameters."""
         is_done = self.tried(lambda: sequence.run(self.laboratory.values(self.others)))
         made = provenance.read("colours", "01")
-        if made and made.inputs.get(provenance.IMAGES) == provenance.images_state(self.images):
+        if made and made.inputs.get(provenance.IMAGES) == layout.images_state(self.images):
             self.remember_scan("01")  # else 01 did not run
         if is_done:
             self.compare(self.others, self.edited_split())

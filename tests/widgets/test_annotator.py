@@ -42,7 +42,13 @@ def test_a_digit_moves_the_file_and_updates_the_display(annotator, folder):
     assert (folder / "red/b00.jpg").exists()
     assert annotator.sheet.tiles[0].items() >= {"label": "red", "badge": "changed", "name": "b00.jpg"}.items()
     assert annotator.sheet.cursor == 1 and "blue/b01.jpg" in annotator.details.value
-    assert descriptions(annotator) == ["1 blue · 11", "2 green · 12", "3 red · 13", "U unlabelled · 0"]
+    assert descriptions(annotator) == [
+        "1 blue · 11",
+        "2 green · 12",
+        "3 red · 13",
+        "U unlabelled · 0",
+        "N none_of_these · 0",
+    ]
     assert annotator.progress.value == "<b>1</b> of 36 reviewed"
 
 
@@ -102,6 +108,7 @@ def test_a_new_label_goes_to_the_selected_images_and_takes_the_next_digit_and_co
         "3 red · 12",
         "4 amber · 3",
         "U unlabelled · 0",
+        "N none_of_these · 0",
     ]
     now = [button.layout.border_left for button in annotator.labels.children]
     assert now[:3] == colours[:3] and now[3] not in colours
@@ -130,7 +137,7 @@ def test_the_label_of_the_current_image_is_renamed_or_merged(annotator, folder):
     assert descriptions(annotator)[:3] == ["1 blue · 12", "2 olive · 12", "3 red · 12"]
     assert annotator.filter.value == "label: olive" and len(annotator.sheet.tiles) == 12
     write_label(annotator, "red", command="rename")
-    assert descriptions(annotator) == ["1 blue · 12", "2 red · 24", "U unlabelled · 0"]
+    assert descriptions(annotator) == ["1 blue · 12", "2 red · 24", "U unlabelled · 0", "N none_of_these · 0"]
     assert annotator.filter.value == "label: red" and not (folder / "olive").exists()
 
 

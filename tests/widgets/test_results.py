@@ -3,12 +3,16 @@
 import warnings
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from imgclf.annotation import review
 from imgclf.data import dataset
 from imgclf.data.previous_split import PreviousSplit
+from imgclf.images import decoding
+from support.classifiers import trained
 from support.evaluations import scored
+from support.networks import with_max_pooling
 
 with warnings.catch_warnings():
     warnings.simplefilter(
@@ -186,3 +190,50 @@ def test_names_of_files_and_labels_are_escaped(annotations):
         "blue/&lt;b&gt;&amp;.jpg" in browser.details.value
         and "no longer in the data set" in browser.details.value
     )
+
+
+@pytest.fixture
+def mapped(annotations, tiny_network) -> ResultsBrowser:
+    path = trained(tiny_network, annotations.dataset.folder)
+    return ResultsBrowser(scored(annotations), annotations, classifier=path)
+
+
+def test_m_shows_the_activation_map_of_each_image_until_m_hides_it(mapped):
+    plain = bytes(mapped.large.value)
+    press(mapped, "m")
+    assert "activation maps are shown" in mapped.status.value
+    first = decoding.decode(bytes(mapped.large.value))
+    assert first.shape == decoding.decode(plain).shape
+    assert np.ptp(first.astype(int), axis=2).max() > 60  # colours
+    assert "yellow speaks most for <b>blue</b>" in mapped.details.value
+    press(mapped, "ArrowRight")
+    assert bytes(mapped.large.value) != plain and "map: yellow" in mapped.details.value
+    press(mapped, "Home", "m")
+    assert bytes(mapped.large.value) == plain and "map: yellow" not in mapped.details.value
+
+
+def test_m_m_m_shows_the_map_with_its_caption_again(mapped):
+    press(mapped, "m")
+    picture = bytes(mapped.large.value)
+    press(mapped, "m", "m")
+    assert bytes(mapped.large.value) == picture
+    assert "yellow speaks most for <b>blue</b>" in mapped.details.value
+
+
+def test_a_browser_loads_no_classifier_before_m(mapped):
+    press(mapped, "ArrowRight", "f", "f")
+    assert mapped._maps._explainer is None
+
+
+def test_m_without_maps_says_why_and_all_else_works(annotations, tmp_path):
+    path = trained(with_max_pooling(tmp_path / "dnn_fixed.onnx"), annotations.dataset.folder)
+    browser = ResultsBrowser(scored(annotations), annotations, classifier=path)
+    plain = bytes(browser.large.value)
+    press(browser, "m")
+    assert "<b>Not done:</b>" in browser.status.value and "no class activation maps" in browser.status.value
+    assert bytes(browser.large.value) == plain
+    press(browser, "ArrowRight")
+    assert browser.position_text.value == "<b>2</b> of 6"
+    without = ResultsBrowser(scored(annotations), annotations)
+    press(without, "m")
+    assert "no classifier was given" in without.status.value

@@ -158,10 +158,13 @@ def _global_average_pool(graph, inputs, attributes):
     return _reduce("reduce_mean", x, list(range(2, len(x.shape) + 1)), True)
 
 
-def _reduce_l2(graph, inputs, attributes):
-    x = graph.tensors[inputs[0]]
-    axes = attributes.get("axes") or graph.arrays[inputs[1]].tolist()
-    return _reduce("reduce_l2", x, axes, attributes.get("keepdims", 1))
+def _reduction(function):
+    def built(graph, inputs, attributes):
+        x = graph.tensors[inputs[0]]
+        axes = attributes.get("axes") or graph.arrays[inputs[1]].tolist()
+        return _reduce(function, x, axes, attributes.get("keepdims", 1))
+
+    return built
 
 
 def _reduce(function, x, axes, keepdims):
@@ -254,6 +257,7 @@ OPERATORS = {
     "Mul": _arithmetic("element_times"),
     "Div": _arithmetic("element_divide"),
     "Max": _arithmetic("element_max"),
+    "Pow": _arithmetic("pow"),
     "Relu": _elementwise("relu"),
     "Sigmoid": _elementwise("sigmoid"),
     "Tanh": _elementwise("tanh"),
@@ -264,7 +268,8 @@ OPERATORS = {
     "AveragePool": _pooling("AVG_POOLING"),
     "GlobalAveragePool": _global_average_pool,
     "ReduceMean": _reduce_mean,
-    "ReduceL2": _reduce_l2,
+    "ReduceL2": _reduction("reduce_l2"),
+    "ReduceMax": _reduction("reduce_max"),
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Gemm": _dense,

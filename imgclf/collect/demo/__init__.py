@@ -6,6 +6,10 @@ of web links, the set has a few entries that are missing, broken, replaced or du
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -34,3 +38,19 @@ def response(source: str) -> Response:
     if entry.state == "removed":
         return Response(200, "text/html", REMOVED_PAGE)
     return Response(200, "image/jpeg", current_jpeg(entry))
+
+
+def garment_mask(source: str) -> "np.ndarray":
+    """The coverage of each pixel of a source's listed image by the garment; (h, w) float32, 0 to 1.
+
+    That of a downsized entry has the size of its original. What a replaced entry shows now is another image.
+
+    Raises
+    ------
+    KeyError : an unknown source.
+    """
+    from .catalogue import entries
+    from .picture import garment_mask as drawn
+
+    entry = {entry.source: entry for entry in entries()}[source]
+    return drawn(entry.label, entry.original)

@@ -14,6 +14,7 @@ from .portable_math import NOISE_SIZE, clipped, coarse_nodes, noise_at, refine, 
 from .textures import Texture
 
 STEP = 4  # pixels between the nodes where folds are computed
+ROWS = 32  # painted at once, so that their arrays stay in the processor's cache
 MARGIN = 24  # pixels around a part that its shadow may reach
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
@@ -96,12 +97,15 @@ class Canvas:
 
     def box(self, outlines: list[list[Point]], margin: int = 2) -> Box | None:
         """Bounding box of the outlines within the image; None if they are outside of it."""
-        pixels = [self.view.pixel(point) for outline in outlines for point in outline]
-        if not pixels:
+        points = [point for outline in outlines for point in outline]
+        if not points:
             return None
-        xs, ys = [x for x, _ in pixels], [y for _, y in pixels]
-        left, top = max(int(min(xs)) - margin, 0), max(int(min(ys)) - margin, 0)
-        right, bottom = min(int(max(xs)) + margin, self.shape[1]), min(int(max(ys)) + margin, self.shape[0])
+        pixels = self.view.pixels(points)
+        left, top = (max(int(low) - margin, 0) for low in pixels.min(axis=0))
+        right, bottom = (
+            min(int(high) + margin, side)
+            for high, side in zip(pixels.max(axis=0), self.shape[::-1], strict=True)
+        )
         return (left, top, right, bottom) if right - left > 2 and bottom - top > 2 else None
 
     def mask(self, outline: list[Point], box: Box) -> np.ndarray:
@@ -114,7 +118,11 @@ class Canvas:
         """Paint an outline in one colour."""
         box = self.box([outline])
         if box is not None:
-            self._blend(box, self.mask(outline, box) * np.float32(opacity / 255), colour)
+            left, top, right, bottom = box
+            cover = self.mask(outline, box) * np.float32(opacity / 255)
+            for plane, value in zip(self.planes, colour, strict=True):
+                below = plane[top:bottom, left:right]
+                below += (value - below) * cover
 
     def shadow(self, outlines: list[list[Point]], offset: Point, step: int, darkness: float) -> None:
         """Cast a shadow of the outlines; `offset` in pixels, `step` the softness in pixels."""
@@ -141,23 +149,31 @@ class Canvas:
         draped = self._drape(parts, folds, texture is not None)
         if draped is None:
             return
-        if texture is None:
-            self._blend(draped.box, draped.cover, trimming, draped.shade)
-            return
-        planes = texture(draped.u, draped.v, (1.0 + softness) / self.view.scale)
-        for plane, value in zip(planes, trimming, strict=True):
-            plane += (value - plane) * draped.plain
-        self._blend(draped.box, draped.cover, planes, draped.shade)
+        for top in range(0, len(draped.cover), ROWS):
+            covered = np.flatnonzero(draped.cover[top : top + ROWS].any(axis=0))
+            if covered.size:
+                here = np.s_[top : top + ROWS, covered[0] : covered[-1] + 1]
+                self._paint(draped, here, texture, trimming, softness)
 
-    def _blend(
-        self, box: Box, cover: np.ndarray, colour: Colour | np.ndarray, shade: np.ndarray | None = None
+    def _paint(
+        self,
+        draped: Draped,
+        here: tuple[slice, slice],
+        texture: Texture | None,
+        trimming: Colour,
+        softness: float,
     ) -> None:
-        left, top, right, bottom = box
-        glare = None if shade is None else np.maximum(shade - 1.0, 0.0) * 70.0
-        for plane, value in zip(self.planes, colour, strict=True):
-            below = plane[top:bottom, left:right]
-            lit = value if shade is None else np.minimum(value * shade + glare, 255.0)
-            below += (lit - below) * cover
+        """Paint some rows and columns of a box."""
+        colours: Colour | np.ndarray = trimming
+        if texture is not None:
+            colours = texture(draped.u[here], draped.v[here], (1.0 + softness) / self.view.scale)
+            for colour, value in zip(colours, trimming, strict=True):
+                colour += (value - colour) * draped.plain[here]
+        shade, (left, top, right, bottom) = draped.shade[here], draped.box
+        glare = np.maximum(shade - 1.0, 0.0) * 70.0
+        for plane, colour in zip(self.planes, colours, strict=True):
+            below = plane[top:bottom, left:right][here]
+            below += (np.minimum(colour * shade + glare, 255.0) - below) * draped.cover[here]
 
     def _drape(self, parts: list[Part], folds: Folds, is_textured: bool) -> Draped | None:
         box = self.box([part.outline for part in parts], MARGIN)
@@ -206,6 +222,34 @@ class Canvas:
             c, s = sine(part.tube.turn + 0.25), sine(part.tube.turn)
             u, v = u * c - v * s, v * c + u * s
         return (lambda: refine(u, shape, STEP)), (lambda: refine(v, shape, STEP)), refine(shade, shape, STEP)
+
+
+class GarmentMask(Canvas):
+    """A canvas that keeps where the garment is, one plane from 0 to 1, and nothing else of the image."""
+
+    def __init__(self, planes: np.ndarray, view: View, light: Light) -> None:
+        super().__init__(np.zeros_like(planes[:1]), view, light)
+
+    def fill(self, outline: list[Point], colour: Colour, opacity: float = 1.0) -> None:
+        """Ignore seams and buttons, which are on the garment, and a face, which is not."""
+
+    def shadow(self, outlines: list[list[Point]], offset: Point, step: int, darkness: float) -> None:
+        """Ignore shadows."""
+
+    def draw_parts(
+        self,
+        parts: list[Part],
+        folds: Folds,
+        texture: Texture | None,
+        trimming: Colour,
+        softness: float = 0.0,
+    ) -> None:
+        """Add pieces with a texture; those without one are the figure or in front, and cover the garment."""
+        draped = self._drape(parts, folds, False)
+        if draped is not None:
+            left, top, right, bottom = draped.box
+            below = self.planes[0, top:bottom, left:right]
+            below += (float(texture is not None) - below) * draped.cover
 
 
 def _slopes(height: np.ndarray, per_node: float) -> tuple[np.ndarray, np.ndarray]:

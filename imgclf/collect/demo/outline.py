@@ -5,6 +5,7 @@ Garments are drawn in half shoulder widths: x to the right from the middle, y do
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -77,7 +78,7 @@ class Tube:
     shift: Point = (0.0, 0.0)  # where on the cloth it was cut from
     turn: float = 0.0  # of the texture against the axis, in turns
 
-    @property
+    @cached_property
     def axis(self) -> Point:
         """Unit vector along the tube."""
         return sine(self.direction), cosine(self.direction)
@@ -126,18 +127,17 @@ class View:
     turn: float  # turns
     slant: Point  # per half shoulder width
 
-    def pixel(self, point: Point) -> Point:
-        """Position of a point of the garment in the image, in pixels."""
+    def pixels(self, points: list[Point]) -> np.ndarray:
+        """Positions of points of the garment in the image, in pixels; (n, 2) float64, x and y."""
         c, s = cosine(self.turn), sine(self.turn)
-        x, y = point[0] - self.focus[0], point[1] - self.focus[1]
+        x, y = (np.array(points) - self.focus).T
         x, y = x * c - y * s, x * s + y * c
-        depth = max(1.0 + self.slant[0] * x + self.slant[1] * y, 0.2)
-        return self.centre[0] + self.scale * x / depth, self.centre[1] + self.scale * y / depth
+        depth = np.maximum(1.0 + self.slant[0] * x + self.slant[1] * y, 0.2)
+        return np.stack([self.centre[i] + self.scale * turned / depth for i, turned in enumerate((x, y))], 1)
 
     def polygon(self, outline: list[Point], offset: Point) -> np.ndarray:
         """`outline` in 1/16 pixels relative to `offset`, for `cv2.fillPoly`."""
-        pixels = np.array([self.pixel(point) for point in outline]) - offset
-        return np.floor(pixels * 16.0 + 0.5).astype(np.int32)
+        return np.floor((self.pixels(outline) - offset) * 16.0 + 0.5).astype(np.int32)
 
     def points(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points of the garment seen at the pixels of `columns` (w) and `rows` (h); two arrays (h, w)."""

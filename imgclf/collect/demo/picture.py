@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from .drape import Canvas, Folds, Light, random_folds
+import numpy as np
+
+from .drape import Canvas, Folds, GarmentMask, Light, random_folds
 from .draws import Draws
 from .figure import OCCLUSIONS, Figure, draw_behind, draw_body, draw_forearm, draw_in_front, random_figure
 from .garment import Garment
@@ -34,12 +36,7 @@ class Plan:
 def render(label: str, name: str) -> bytes:
     """The JPEG file of a garment of texture `label`; all else is a function of `name`."""
     draws = Draws(name)
-    plan = _plan(label, draws)
-    garment = tailor(draws.choice(KINDS), draws, pose=plan.pose)
-    texture, colours = make_texture(label, draws, plan.texture_settings)
-    planes = background(draws.weighted_choice(BACKGROUNDS), plan.shape, draws)
-    canvas = Canvas(planes, _view(plan, garment, draws), plan.light)
-    _draw(canvas, plan, garment, texture, _trimming(colours, draws), draws)
+    plan, planes = _drawn(Canvas, label, draws)
     blur = (
         draws.uniform(1.5, 3.0)
         if "blurred" in plan.difficulties
@@ -47,6 +44,25 @@ def render(label: str, name: str) -> bytes:
     )
     image = camera_effects(planes, draws, blur=blur, grain=draws.uniform(0.0, 7.0))
     return jpeg(image, int(draws.uniform(75, 93)))
+
+
+def garment_mask(label: str, name: str) -> np.ndarray:
+    """The coverage of each pixel of `render(label, name)` by the garment; (h, w) float32, 0 to 1.
+
+    What is in front of the garment, such as hair or a bag, is no part of it.
+    """
+    return _drawn(GarmentMask, label, Draws(name))[1][0]
+
+
+def _drawn(canvas_type: type[Canvas], label: str, draws: Draws) -> tuple[Plan, np.ndarray]:
+    """The plan of an image, and the planes of the canvas that it is drawn on."""
+    plan = _plan(label, draws)
+    garment = tailor(draws.choice(KINDS), draws, pose=plan.pose)
+    texture, colours = make_texture(label, draws, plan.texture_settings)
+    planes = background(draws.weighted_choice(BACKGROUNDS), plan.shape, draws)
+    canvas = canvas_type(planes, _view(plan, garment, draws), plan.light)
+    _draw(canvas, plan, garment, texture, _trimming(colours, draws), draws)
+    return plan, canvas.planes
 
 
 def _plan(label: str, draws: Draws) -> Plan:

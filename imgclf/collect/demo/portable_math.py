@@ -69,12 +69,12 @@ def refine(coarse: np.ndarray, shape: tuple[int, int], step: int) -> np.ndarray:
 def _refine_rows(coarse: np.ndarray, rows: int, step: int) -> np.ndarray:
     whole = len(coarse) - 3
     fine = np.empty((whole, step, coarse.shape[1]), np.float32)
+    term = np.empty((whole, coarse.shape[1]), np.float32)
     for phase in range(step):
-        weights = _spline_weights(phase / step)
-        total = coarse[:whole] * weights[0]
+        weights, total = _spline_weights(phase / step), fine[:, phase]
+        np.multiply(coarse[:whole], weights[0], out=total)
         for node in (1, 2, 3):
-            total += coarse[node : node + whole] * weights[node]
-        fine[:, phase] = total
+            total += np.multiply(coarse[node : node + whole], weights[node], out=term)
     return fine.reshape(whole * step, -1)[:rows]
 
 

@@ -15,6 +15,7 @@ from imgclf.data.confinement import is_plain
 from imgclf.data.split_check import TRAIN
 from imgclf.evaluation import comparison, curves
 from imgclf.evaluation.metrics import Evaluation
+from imgclf.experiments import plan
 from imgclf.experiments.history import runs as history
 from imgclf.experiments.history.run import (
     ACCURACY,
@@ -349,7 +350,7 @@ class Compared:
             name, str(first.parameters.get("images_dir", ""))
         )
         try:
-            scanned = dataset.cached_images(name)
+            scanned = {image.sha256: image for image in dataset.scanned_images(name)}
         except ImgclfError:  # a damaged list: the images are probably where they were
             scanned = {}
         return {
@@ -378,10 +379,11 @@ def _parameters(run: Run) -> dict[str, Value]:
 
 def _chosen(run: Run) -> dict[str, Value]:
     """The parameters that differ from their defaults; without those that have columns of their own."""
+    values = _parameters(run)
     return {
         name: value
-        for name, value in _parameters(run).items()
-        if name in PARAMETERS and name not in WITH_COLUMNS and value != PARAMETERS[name].default
+        for name, value in values.items()
+        if name in PARAMETERS and name not in WITH_COLUMNS and not plan.is_default(name, values)
     }
 
 

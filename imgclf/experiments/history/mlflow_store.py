@@ -64,17 +64,15 @@ class Store:
     ----------
     client : MLflow's. uri : without a password, as `Run.handed_in` has it.
     location : of the artefacts of new experiments; None if the server knows.
-    is_new : whether the database was just made.
     """
 
     client: "MlflowClient"
     uri: str
     location: str | None
-    is_new: bool = False
 
     def id_of(self, run: Run) -> str:
         """Return the id of a run's copy; "" if it is not handed in."""
-        found = "" if self.is_new else run.handed_in.get(self.uri, "")
+        found = run.handed_in.get(self.uri, "")
         return found if re.fullmatch(r"[\w-]+", found) else ""  # it gets into a query
 
 
@@ -121,11 +119,11 @@ def connect() -> Store:
 
         return Store(MlflowClient(uri), tracking.without_password(uri), location)
     database = files.not_linked(folder / tracking.DATABASE)
-    if is_new := not database.exists() or not database.stat().st_size:
+    if not database.exists() or not database.stat().st_size:
         _make_database(database)
     with _exclusive(database) as connection:
         _follow_folder(connection, (folder / tracking.ARTIFACTS).as_uri())
-    return Store(_client_of(database), uri, location, is_new)
+    return Store(_client_of(database), uri, location)
 
 
 @contextmanager
@@ -145,6 +143,10 @@ def _make_database(database: Path) -> None:
         with _exclusive(temporary):
             pass
         _client_of(temporary)
+        for run in runs.all_runs():
+            if run.handed_in.get(tracking.own_uri()):  # into one that is gone
+                with suppress(ImgclfError):  # it was deleted meanwhile
+                    runs.note_handed_in(run, tracking.own_uri(), "")
         os.replace(temporary, database)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -32,7 +32,8 @@ def read(folder: Path) -> dict[str, Any] | None:
     paths = sorted(folder.glob("0[0-5]_*.ipynb")) if name else []
     if name is None or not paths:
         return None
-    import nbformat  # here, since each list of runs asks, and it takes a second to load
+    # Here, since each list of runs asks, and it takes a moment to load.
+    from imgclf.experiments.notebook_format import nbformat
 
     values: dict[str, Any] = {}
     metrics: dict[str, float] = {}

@@ -71,7 +71,7 @@ def record(namespace: Mapping[str, Any]) -> None:
 
 def _executed_notebook() -> "NotebookNode | None":
     """Return 05_evaluate with the outputs of its cells; None if its file is damaged or gone."""
-    import nbformat
+    from imgclf.experiments.notebook_format import nbformat
 
     try:
         return outputs.notebook(notebooks.path(LAST))
@@ -181,7 +181,7 @@ def described(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _record_by_hand(values: Mapping[str, Any], executed: "NotebookNode | None") -> None:
     """Write a run of its own, unless a finished run has the same evaluation."""
-    import nbformat
+    from imgclf.experiments.notebook_format import nbformat
 
     attributes = described(values)
     if _is_recorded(str(values["dataset_name"]), attributes["about"]):
@@ -219,7 +219,8 @@ def _artefacts(values: Mapping[str, Any]) -> Iterator[Path]:
     """Yield the files of an evaluation and its data set that a run gets, without old pictures of others."""
     proc, results = files.proc_dir(str(values["dataset_name"])), _results(values)
     written = [results / Path(name).name for name in provenance.WRITES[LAST]]
-    written += [results / REPORT, proc / "feature_map.png", *(proc / name for name in dataset.TABLES)]
+    written += [results / REPORT, *(proc / name for name in dataset.TABLES)]
+    written += [proc / f"{name}.png" for name in ("feature_map", "training_size", "training_size_of_labels")]
     if values["classifier"] != DNN:
         written.append(proc / "svm_c.png")
     if values["classifier"] != SVM:
@@ -234,6 +235,8 @@ def metrics(figures: Mapping[str, Any]) -> dict[str, float]:
     found = {images: figures["images"], "expected calibration error": calibration_error}
     for name, key in FIGURES.items():
         found |= _with_interval(name, figures, key)
+    if familiarity := figures.get("familiarity"):
+        found |= _with_interval("share unfamiliar", familiarity, "unfamiliar")
     for label, row in figures["classes"].items():
         for name, key in CLASS_FIGURES.items():
             found |= _with_interval(f"{name} {label}", row, key)

@@ -23,6 +23,7 @@ DATABASE, ARTIFACTS = "mlflow.db", "mlflow_artifacts"  # in the data folder
 TO_DELETE = ".to_delete"  # below runs/: a file for each deleted run that MLflow still has
 SECONDS = 60  # that handing in may take
 START_SECONDS, STOP_SECONDS = 120, 10  # of MLflow's server
+COMMAND = [sys.executable, "-P", "-m", "imgclf.experiments.history.mlflow_store"]
 SQLITE = "sqlite:///"  # of a URI, before the path
 INSTALL = "pip install 'imgclf[history]'"
 OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
@@ -74,6 +75,24 @@ def environment() -> dict[str, str]:
     return {**PATIENCE, **os.environ, **OFF, **SAFE_PATH}
 
 
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Make MLflow's database in the data folder, if it is missing, beside the block: it takes seconds.
+
+    Earlier runs get into it, too. What is not done when the block ends is left to the next handing in.
+    """
+    if not is_installed() or uri() != own_uri() or (files.data_dir() / DATABASE).exists():
+        yield
+        return
+    silent = subprocess.DEVNULL
+    process = subprocess.Popen(COMMAND, env=environment(), stdin=silent, stdout=silent, stderr=silent)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def hand_in_all(*, seconds: float | None = SECONDS, is_forced: bool = False) -> str:
     """Hand in to MLflow what it lacks, and take over what a person changed on MLflow's page.
 
@@ -114,10 +133,9 @@ def _is_something_new() -> bool:
 
 def _hand_in(seconds: float | None) -> str:
     """Return why something could not be handed in, or ""."""
-    command = [sys.executable, "-P", "-m", "imgclf.experiments.history.mlflow_store"]
     try:
         ended = subprocess.run(
-            command,
+            COMMAND,
             env=environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -1,5 +1,6 @@
 "use strict";
 
+const NONE = "none_of_these"; // the class of images of none of the labels
 const MOST_SHOWN = 20; // labels of one image; results are kept to the same number
 
 const element = id => document.getElementById(id);
@@ -28,7 +29,7 @@ async function introduce() {
   try {
     const model = await ask("metadata");
     element("access").hidden = true;
-    element("model").textContent = `${model.name}, version ${model.version}: ${model.labels.join(", ")}`;
+    element("model").textContent = `${model.name}, version ${model.version}: ${model.labels.map(inWords).join(", ")}`;
     say("");
   } catch (error) {
     say(error.message, true);
@@ -42,9 +43,9 @@ async function label(files) {
   for (const [i, file] of images.entries()) {
     say(images.length > 1 ? `Scoring ${i + 1} of ${images.length} …` : "Scoring …");
     try {
-      const answer = await ask("score", { method: "POST", body: file, headers: { "Content-Type": file.type || "image/unknown" } });
+      const answer = await ask(element("explain").checked ? "score?explain=1" : "score", { method: "POST", body: file, headers: { "Content-Type": file.type || "image/unknown" } });
       show(file, answer);
-      say(`${file.name}: ${summary(answer.images[0])}`);
+      say(`${file.name}: ${summary(answer)}`);
     } catch (error) {
       faults.push(`${file.name}: ${error.message.replace(/^image: /, "")}`);
     }
@@ -52,9 +53,33 @@ async function label(files) {
   if (faults.length) say(faults.join(" · "), true);
 }
 
-function summary(image) {
+function inWords(label) {
+  return label === NONE ? "none of the labels" : label;
+}
+
+function isUnfamiliar(answer) {
+  return answer.familiar_from > answer.images[0].familiarity; // false if one is null
+}
+
+function summary(answer) {
+  const image = answer.images[0];
   const best = Object.entries(image.scores).reduce((one, other) => other[1] > one[1] ? other : one)[0];
-  return image.unsure ? `unsure, perhaps ${best}, ${percent(image.probability)}` : `${image.label}, ${percent(image.probability)}`;
+  if (image.reason) return `${image.reason}, perhaps ${inWords(best)}, ${percent(image.probability)}`;
+  return `${inWords(image.label)}, ${percent(image.probability)}${isUnfamiliar(answer) ? ", but unfamiliar" : ""}`;
+}
+
+// Why no label is given, or why not to rely on it; empty if neither.
+function doubt(answer) {
+  const image = answer.images[0];
+  if (image.reason === "unfamiliar") return "This image is unlike the training images, so it gets no label. The table says what comes closest.";
+  const unfamiliar = isUnfamiliar(answer) ? "Unfamiliar: this image is unlike the training images. Its label may be wrong, even with a high probability. " : "";
+  return unfamiliar + (image.reason ? `No label reaches a probability of ${100 * answer.reject_below} %.` : "");
+}
+
+function familiarity(answer) {
+  const found = answer.images[0].familiarity;
+  if (found === null) return "";
+  return `Familiarity ${found.toFixed(2)}${answer.familiar_from ? `; unfamiliar below ${answer.familiar_from.toFixed(2)}` : ""}`;
 }
 
 function show(file, answer) {
@@ -64,10 +89,13 @@ function show(file, answer) {
   picture.src = URL.createObjectURL(file);
   picture.onload = picture.onerror = () => URL.revokeObjectURL(picture.src);
   item.querySelector("figcaption").textContent = file.name;
-  item.querySelector("h2").textContent = image.unsure ? "unsure" : image.label;
-  const note = item.querySelector(".unsure-note");
-  note.hidden = !image.unsure;
-  note.textContent = `No label reaches a probability of ${100 * answer.reject_below} %.`;
+  if (image.explanation) showMap(item, image.explanation);
+  item.querySelector("h2").textContent = image.reason ?? inWords(image.label);
+  const note = item.querySelector(".doubt");
+  note.textContent = doubt(answer);
+  note.hidden = !note.textContent;
+  note.classList.toggle("unfamiliar", isUnfamiliar(answer));
+  item.querySelector(".familiarity").textContent = familiarity(answer);
   const labels = Object.keys(image.scores).sort((one, other) => image.scores[other] - image.scores[one]);
   item.querySelector("tbody").append(...labels.slice(0, MOST_SHOWN).map((name, rank) => row(name, image, rank === 0)));
   const rest = labels.length > MOST_SHOWN ? `, ${labels.length - MOST_SHOWN} more labels below these` : "";
@@ -76,12 +104,26 @@ function show(file, answer) {
   while (element("results").children.length > MOST_SHOWN) element("results").lastElementChild.remove();
 }
 
+// As a blob: the content security policy of the page allows no data URLs.
+function showMap(item, url) {
+  const bytes = Uint8Array.from(atob(url.slice(url.indexOf(",") + 1)), letter => letter.charCodeAt(0));
+  const picture = document.createElement("img");
+  picture.className = "map";
+  picture.alt = "The same image under the activation map of the first label";
+  picture.src = URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
+  picture.onload = picture.onerror = () => URL.revokeObjectURL(picture.src);
+  const note = document.createElement("p");
+  note.className = "note";
+  note.textContent = "Yellow: speaks most for the first label. Violet: does not.";
+  item.querySelector("figure").append(picture, note);
+}
+
 function row(name, image, isBest) {
   const line = document.createElement("tr");
   line.classList.toggle("best", isBest);
   const head = document.createElement("th");
   head.scope = "row";
-  head.textContent = name;
+  head.textContent = inWords(name);
   const bar = document.createElement("td");
   bar.className = "bar";
   bar.innerHTML = '<span class="trough" aria-hidden="true"><span></span></span>';

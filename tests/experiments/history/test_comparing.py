@@ -25,6 +25,19 @@ def two():
     return oldest_first([run(2, scored=scored(LATER), parameters=SWEPT, kind=runs.TRIAL), earlier])
 
 
+def test_the_input_size_of_the_training_is_not_among_the_parameters_of_a_run():
+    sizes = {"efficientnet_lite1": 240, "resnet18": 224, "efficientnet_v2_s": 240}
+    runs = [
+        run(k, parameters={"backbone": name, "input_size": size})
+        for k, (name, size) in enumerate(sizes.items(), 1)
+    ]
+    assert comparing.table(runs)["parameters"].tolist() == [
+        "",
+        "backbone=resnet18",
+        "backbone=efficientnet_v2_s input_size=240",
+    ]
+
+
 def test_a_row_has_what_a_person_looks_for():
     given = {"classifier": "dnn", "epochs": 7, "learning_rate": [0.001, 0.0001], "dataset_name": "fruit"}
     one = run(7, scored=scored(EARLIER), parameters=given, note="more epochs", tags=("good", "new"))

@@ -21,6 +21,7 @@ from imgclf.experiments.history import environment, recording, runs
 from imgclf.finetuning import record as finetuning
 from imgclf.finetuning.learning_curve import Epoch
 from support.classifiers import trained_as
+from support.evaluations import by_hand
 from support.in_process import Folder
 from support.pictures import COLOURS
 
@@ -58,6 +59,18 @@ def test_metrics_are_those_of_the_evaluation_to_the_last_digit(folder, capsys):
     held_out = report.read_scores(folder.proc / files.HELD_OUT).overall_accuracy
     assert run.metrics["held-out accuracy"] == held_out.value
     assert run.metrics["held-out accuracy high"] == held_out.interval[1]
+
+
+def test_the_share_of_unfamiliar_images_is_a_metric_where_it_was_measured(tmp_path):
+    figures = {
+        "evaluated_on": "test",
+        "familiarity": {"unfamiliar": 0.04, "unfamiliar_interval": [0.02, 0.07]},
+    }
+    report.write(by_hand(), tmp_path, **figures)
+    found = recording.metrics(report.read(tmp_path))
+    assert [found[f"share unfamiliar{end}"] for end in ("", " low", " high")] == [0.04, 0.02, 0.07]
+    report.write(by_hand(), tmp_path, evaluated_on="test", familiarity=None)
+    assert not any("unfamiliar" in name for name in recording.metrics(report.read(tmp_path)))
 
 
 def test_parameters_counts_curves_and_circumstances_are_recorded(folder, capsys):

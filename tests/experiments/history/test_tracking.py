@@ -43,7 +43,23 @@ RECORDED = {
     "seconds": {"02": 1.25, "05": 2.5},
     "peak_memory_mb": {"05": 512.5},
 }
+in_made_database = pytest.mark.usefixtures("with_made_database")
 SENTENCE = "the runs are kept as files in runs/ and handed in with the next one"
+
+
+@pytest.fixture(scope="module")
+def made_database(tmp_path_factory):
+    """The database that is made for the first run: that takes a second of the processor."""
+    folder = tmp_path_factory.mktemp("made")
+    environment = {**tracking.environment(), "IMGCLF_DATA": str(folder)}
+    subprocess.run(tracking.COMMAND, env=environment, capture_output=True, check=True)
+    return folder / tracking.DATABASE
+
+
+@pytest.fixture
+def with_made_database(made_database, data_dir):
+    data_dir.mkdir()
+    shutil.copy(made_database, data_dir)
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +118,7 @@ def test_a_copy_has_all_that_was_recorded():
     assert copy["artifacts"] == ["evaluation.json", "notebooks/05_evaluate.ipynb"]
 
 
+@in_made_database
 def test_a_failed_run_is_handed_in_as_failed_and_one_in_progress_is_not():
     runs.fail(runs.start(runs.BY_RUN, "", {}), "no images")
     runs.start(runs.BY_RUN, "fruit", {})
@@ -111,6 +128,7 @@ def test_a_failed_run_is_handed_in_as_failed_and_one_in_progress_is_not():
     assert copy["experiment"] == "no data set"
 
 
+@in_made_database
 def test_thousands_of_labels_and_long_texts_fit():
     long = {"learning_rate": "0.1, " * 9000}
     metrics = {f"accuracy of class {'long ' * 60}{k:04d}": k / 3000 for k in range(3000)}
@@ -136,6 +154,7 @@ for k in range(2):
     assert sorted(handed_in_by()) == sorted(copy["id"] for copy in copies()) and len(handed_in_by()) == 8
 
 
+@in_made_database
 def test_what_a_killed_process_had_begun_is_continued():
     run = finished()
     tracking.hand_in_all()
@@ -149,6 +168,7 @@ def test_what_a_killed_process_had_begun_is_continued():
     assert copies() == [copy]
 
 
+@in_made_database
 def test_artefacts_need_no_space_of_their_own():
     run = finished()
     tracking.hand_in_all()
@@ -156,6 +176,7 @@ def test_artefacts_need_no_space_of_their_own():
     assert stored.samefile(run.folder / "evaluation.json")
 
 
+@in_made_database
 def test_a_link_to_a_file_elsewhere_is_not_handed_in(tmp_path):
     (tmp_path / "secret").write_text("of the user")
     run = finished()
@@ -195,6 +216,7 @@ def test_the_path_of_another_database_is_relative_to_the_data_folder(data_dir, t
         assert tracking.uri() == uri
 
 
+@in_made_database
 def test_no_process_is_started_if_nothing_is_new(monkeypatch):
     runs.change(finished(), tags=["a"])
     assert tracking.hand_in_all() == ""
@@ -203,6 +225,20 @@ def test_no_process_is_started_if_nothing_is_new(monkeypatch):
     assert tracking.hand_in_all() == "" and started == []
     runs.change(runs.all_runs()[0], note="new")
     assert tracking.hand_in_all() == "" and len(started) == 1
+
+
+def test_a_database_that_is_made_beside_a_run_has_the_runs_of_before():
+    finished()
+    assert tracking.hand_in_all() == ""
+    (files.data_dir() / tracking.DATABASE).unlink()
+    begun = runs.start(runs.BY_RUN, "fruit", {})
+    with tracking.prepared():
+        deadline = time.monotonic() + 60
+        while not (files.data_dir() / tracking.DATABASE).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    runs.finish(begun)
+    assert tracking.hand_in_all() == "" and len(copies()) == 2
 
 
 def test_without_runs_nothing_is_made():
@@ -217,6 +253,7 @@ def test_nothing_of_mlflow_is_loaded_and_nothing_printed():
     assert handed_in_by() != []
 
 
+@in_made_database
 def test_a_module_in_the_working_directory_is_not_run(tmp_path, monkeypatch):
     (tmp_path / "mlflow.py").write_text("open('started', 'w')")
     monkeypatch.chdir(tmp_path)
@@ -237,6 +274,7 @@ def test_without_mlflow_nothing_happens_unless_a_server_is_named(monkeypatch):
 # What people change
 
 
+@in_made_database
 def test_what_is_changed_on_mlflows_page_is_taken_over():
     runs.change(finished(), tags=["old", "sehr gut!"])
     tracking.hand_in_all()
@@ -252,6 +290,7 @@ def test_what_is_changed_on_mlflows_page_is_taken_over():
     assert sorted(run.tags) == ["best", "lamp=new", "sehr gut!"]
 
 
+@in_made_database
 def test_what_is_changed_here_gets_to_mlflow_and_here_counts_where_both_changed():
     run = runs.change(finished(), note="first", tags=["old", "both"])
     tracking.hand_in_all()
@@ -264,6 +303,7 @@ def test_what_is_changed_here_gets_to_mlflow_and_here_counts_where_both_changed(
     assert runs.all_runs()[0].note == "here"
 
 
+@in_made_database
 def test_a_run_deleted_here_is_deleted_in_mlflow():
     runs.delete(finished())  # was never there
     run = finished()
@@ -277,6 +317,7 @@ def test_a_run_deleted_here_is_deleted_in_mlflow():
     assert [*(runs.root() / tracking.TO_DELETE).iterdir()] == []
 
 
+@in_made_database
 def test_a_deletion_waits_until_the_database_can_be_written():
     run = finished()
     tracking.hand_in_all()
@@ -287,6 +328,7 @@ def test_a_deletion_waits_until_the_database_can_be_written():
     assert tracking.hand_in_all() == "" and [copy["stage"] for copy in copies()] == ["deleted"]
 
 
+@in_made_database
 def test_a_database_that_names_another_folder_has_nothing_deleted_there(tmp_path):
     (tmp_path / "mine" / "artifacts").mkdir(parents=True)
     run = finished()
@@ -298,6 +340,7 @@ def test_a_database_that_names_another_folder_has_nothing_deleted_there(tmp_path
     assert tracking.hand_in_all() == "" and (tmp_path / "mine" / "artifacts").exists()
 
 
+@in_made_database
 def test_a_run_deleted_on_mlflows_page_stays_as_files_and_is_not_handed_in_again():
     run = finished()
     tracking.hand_in_all()
@@ -307,6 +350,7 @@ def test_a_run_deleted_on_mlflows_page_stays_as_files_and_is_not_handed_in_again
     assert run.folder.is_dir()
 
 
+@in_made_database
 def test_after_an_experiment_is_deleted_on_mlflows_page_new_runs_have_another():
     finished()
     tracking.hand_in_all()
@@ -346,6 +390,7 @@ def used_bytes(folder) -> int:
     return sum(found.values())
 
 
+@in_made_database
 def test_the_network_of_five_runs_is_handed_in_once(data_dir, tmp_path):
     network = write_large_network(tmp_path / "classifier.onnx")
     recorded = [with_classifier(network) for _ in range(5)]
@@ -365,6 +410,7 @@ def test_the_network_of_five_runs_is_handed_in_once(data_dir, tmp_path):
         assert stored[run.id]["tags"]["imgclf.weights_in_run"] == first["id"]
 
 
+@in_made_database
 def test_the_network_in_a_deleted_copy_is_handed_over_to_another(tmp_path):
     network = write_large_network(tmp_path / "classifier.onnx")
     first, *others = (with_classifier(network) for _ in range(3))
@@ -430,6 +476,7 @@ def test_a_server_that_does_not_answer_costs_seconds(monkeypatch):
     assert runs.find(run.id) == run
 
 
+@in_made_database
 def test_a_locked_database_costs_seconds_and_gets_the_run_later():
     finished()
     tracking.hand_in_all()
@@ -503,6 +550,7 @@ def in_database(*statements: str) -> None:
             database.execute(statement)
 
 
+@in_made_database
 @pytest.mark.parametrize("place", ["folder", "server"])
 def test_a_database_that_names_another_place_has_nothing_written_there(outside, place):
     asked = socket.create_server(("127.0.0.1", 0))
@@ -525,6 +573,7 @@ def test_a_database_that_names_another_place_has_nothing_written_there(outside, 
     assert {copy["location"] for copy in copies()} == {f"{ours}/{copy['id']}/artifacts" for copy in copies()}
 
 
+@in_made_database
 def test_a_database_that_changes_the_place_by_a_trigger_has_nothing_written_there(outside):
     finished()
     tracking.hand_in_all()
@@ -536,6 +585,7 @@ def test_a_database_that_changes_the_place_by_a_trigger_has_nothing_written_ther
     assert tracking.hand_in_all() == "" and outside_is_untouched(outside)
 
 
+@in_made_database
 def test_a_copy_with_an_id_of_another_kind_gets_no_files():
     run = finished()
     tracking.hand_in_all()
@@ -556,6 +606,7 @@ def test_nothing_of_mlflows_is_written_or_deleted_behind_a_link(outside, linked)
     assert outside_is_untouched(outside) and (outside / "thesis").read_bytes() == b""
 
 
+@in_made_database
 def test_a_link_among_the_artefacts_is_not_followed(outside):
     run = finished()
     tracking.hand_in_all()
@@ -567,6 +618,7 @@ def test_a_link_among_the_artefacts_is_not_followed(outside):
     assert "a link leads out of" in tracking.hand_in_all() and outside_is_untouched(outside)
 
 
+@in_made_database
 def test_weights_that_are_a_link_are_not_handed_in(outside):
     sha256 = "0" * 64
     run = finished()

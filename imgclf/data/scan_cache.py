@@ -1,0 +1,50 @@
+"""The cache of the scan: what is known of the contents of image files, so that none is decoded twice.
+
+It is the list of the last scan and, while a scan runs, parts of the next one, so that a killed scan goes on.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from imgclf import ImgclfError, files
+from imgclf.data import dataset, tables
+from imgclf.data.dataset import Image
+
+COLUMNS = [column.name for column in fields(Image)]
+PART_IMAGES = 512  # written to disk at once: what a killed scan loses at most
+
+
+def read(name: str) -> dict[str, Image]:
+    """Return the images that were scanned, by the sha256 of their contents.
+
+    Lists of earlier versions are left out: their hashes differ in a few bits, and they have no sharpness.
+
+    Raises
+    ------
+    ImgclfError : `images.tsv` is damaged.
+    """
+    known: dict[str, Image] = {}
+    for part in sorted(_folder(name).glob("*.tsv")):
+        with suppress(ImgclfError):  # damaged: its images are decoded again
+            known |= _images(part)
+    table = dataset.images_table(name)
+    return known | _images(table) if table.exists() else known
+
+
+def _images(table: Path) -> dict[str, Image]:
+    images = {image.sha256: image for image in dataset.read_images(table) if image.width}
+    return images if "sharpness" in tables.header(table) else {}
+
+
+def add(name: str, images: Sequence[Image]) -> None:
+    """Keep images until the scan ends: one more part, by an atomic write."""
+    # Named by its images, so that two processes never write the same part differently.
+    part = hashlib.sha256("".join(image.sha256 for image in images).encode()).hexdigest()[:16]
+    tables.write(_folder(name) / f"{part}.tsv", map(asdict, images), COLUMNS)
+
+
+def _folder(name: str) -> Path:
+    return files.proc_dir(name) / dataset.PARTS

@@ -1,0 +1,97 @@
+"""Torch modules as ONNX networks."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgclf import __version__, files
+
+if TYPE_CHECKING:
+    import torch
+
+OPSET = 18
+LOCK = ".export.lock"  # of exports, in the folder `networks`
+SILENT_SECONDS = 30  # a run exports its own networks ahead; waiting for that is no news
+
+
+def cached(name: str) -> Path:
+    """Return where the export of a network is cached; `name` has the network, its size and its variant."""
+    return files.data_dir() / "networks" / f"{name}-opset{OPSET}-imgclf{__version__}.onnx"
+
+
+def exported(name: str, export: Callable[[Path], None]) -> Path:
+    """Return the path of a cached export; it is made if it is not there.
+
+    If another process exports a network, wait for it: it may be this one.
+
+    Parameters
+    ----------
+    name : see `cached`. export : writes the network to a path.
+    """
+    path = cached(name)
+    if path.exists():
+        return path
+    with files.writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        reason = "another process exports a network"
+        held = files.wait_for(path.with_name(LOCK), reason, silent_seconds=SILENT_SECONDS)
+    try:
+        if not path.exists():
+            export(path)
+    finally:
+        held.release()
+    return path
+
+
+def export_network(
+    network: "torch.nn.Module",
+    input_size: int,
+    path: Path,
+    *,
+    metadata: Mapping[str, Any],
+    output: str = "features",
+) -> None:
+    """Write a torch module for uint8 images (N, S, S, 3) as an ONNX network.
+
+    Parameters
+    ----------
+    metadata : stored in the file, as JSON.
+    output : name of its only output.
+    """
+    import torch
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    example = torch.zeros((2, input_size, input_size, 3), dtype=torch.uint8)
+    with _silenced("torch.onnx"), _silenced("onnxscript"):
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=[output],
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            verbose=False,
+        )
+    assert program is not None  # with dynamo=True
+    ClearMetadataAndDocStringPass()(program.model)  # it holds paths of this machine
+    program.model.metadata_props.update({key: files.to_json(value) for key, value in metadata.items()})
+    with files.replace_file(path) as file:
+        file.write(program.model_proto.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def _silenced(logger_name: str) -> Iterator[None]:
+    """Suppress warnings: the exporter reports optional packages (torchvision) and its own deprecations."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

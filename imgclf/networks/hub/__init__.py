@@ -1,0 +1,1 @@
+"""Image models of the Hugging Face Hub as backbones."""
