@@ -96,6 +96,8 @@ def test_a_point_chooses_its_run_which_is_loaded_with_its_review_widget(
     table.get_by_label("choose all").uncheck()
     lab.expect(table.locator("tbody tr.imgclf-chosen")).to_have_count(0)
     row(table, "small").locator("td").nth(1).click()
+    # The kernel may still show the details of the run before.
+    lab.expect(browser_of_runs.get_by_label("Name", exact=True)).to_have_value("small")
     browser_of_runs.get_by_role("button", name="Load").click()
     review = browser_of_runs.locator(".imgclf-panel")
     lab.expect(review).to_contain_text(f"1 of {len(scored.truth)}")

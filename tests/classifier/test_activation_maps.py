@@ -154,7 +154,6 @@ def of_hub(name: str, folder: Path) -> tuple[Path, HubArchitecture]:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_classifier_in_int8_has_maps_within_its_rounding(colour_folder, engine):
-    pytest.importorskip("nncf")
     path = trained_as("svm", colour_folder, precision="int8")
     assert largest_difference(path, pixels(), engine=engine) < TOLERANCE["int8"]
 
