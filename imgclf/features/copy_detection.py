@@ -230,16 +230,22 @@ def _compared(
 
     def keypoints(i: int) -> np.ndarray:
         picture = grey(i)
-        return np.zeros((), alignment.KEYPOINTS) if picture is None else alignment.keypoints(picture)
-
-    kept = lru_cache(GREY_PICTURES)(grey)
+        if picture is None:
+            unreadable.add(i)
+            return np.zeros((), alignment.KEYPOINTS)
+        return alignment.keypoints(picture)
 
     def is_copy(i: int, j: int) -> bool | None:
-        one, other = kept(i), kept(j)
-        if one is None or other is None:
+        if not unreadable.isdisjoint((i, j)):
             return None
         transform = alignment.alignment(points[i], points[j])
-        return transform is not None and alignment.is_copy(one, other, transform)
+        if transform is None:
+            return False
+        one, other = kept(i), kept(j)
+        return None if one is None or other is None else alignment.is_copy(one, other, transform)
+
+    unreadable: set[int] = set()
+    kept = lru_cache(GREY_PICTURES)(grey)  # most pairs do not align, and need no pictures
 
     def wanted() -> Iterator[tuple[int, int]]:
         for done, pair in enumerate(pairs, start=1):

@@ -154,6 +154,15 @@ def test_an_image_that_cannot_be_read_for_a_moment_is_compared_again(tmp_path, m
     assert named(copy_detection.scan_folder("shop", folder))
 
 
+def test_pictures_are_decoded_again_only_of_pairs_that_align(tmp_path, monkeypatch):
+    folder = write(tmp_path / "shop", each_beside_its_copies(garments(4)))
+    read, decoded = decoding.read, []
+    monkeypatch.setattr(decoding, "read", lambda path, **how: (decoded.append(path), read(path, **how))[1])
+    monkeypatch.setattr(alignment, "alignment", lambda one, other: None)
+    copy_detection.scan_folder("shop", folder)
+    assert sorted(decoded) == sorted(folder.rglob("*.jpg"))
+
+
 def test_an_installation_without_the_network_says_so(tmp_path, network, monkeypatch):
     network.unlink()
     folder = write(tmp_path / "shop", each_beside_its_copies(garments(2)))
