@@ -1,5 +1,6 @@
 """Rendering the demo set in several processes."""
 
+import os
 import pickle
 import signal
 import subprocess
@@ -105,3 +106,23 @@ def test_no_process_is_left_when_the_one_that_fetches_is_killed(end):
         assert len(children) >= 2
         fetching.send_signal(end)
     assert not psutil.wait_procs(children, timeout=20)[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the settings are of the C library of Linux")
+def test_processes_keep_the_memory_of_an_image_for_the_next_one():
+    def requests_of_memory(environment: dict[str, str]) -> int:
+        work = (
+            "import resource; from imgclf.collect import demo; "
+            "[demo.response('demo:dotted/007') for _ in 'ab']; "
+            "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt; demo.response('demo:dotted/007'); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"
+        )
+        command = [sys.executable, "-c", work]
+        return int(subprocess.check_output(command, env={**os.environ, **environment}))
+
+    assert requests_of_memory(processes.ENVIRONMENT) < requests_of_memory({}) / 2
+
+
+def test_processes_are_started_with_these_settings():
+    with processes.responses(437):
+        assert all(processes.ENVIRONMENT.items() <= child.environ().items() for child in renderers())

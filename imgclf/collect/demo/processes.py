@@ -1,5 +1,6 @@
 """Processes that render images of the demo set; threads would wait for each other's Python code."""
 
+import os
 import pickle
 import signal
 import subprocess
@@ -18,6 +19,9 @@ from imgclf.collect import demo
 MODULE = "imgclf.collect.demo.processes"
 IMAGES = 20  # for each process at least: starting it takes as long as rendering five
 MOST = 8  # processes; each takes some 70 MB
+# The C library of Linux would return the memory of each large array to the system, and request it again for
+# the next one: a tenth of the time. Other systems ignore these.
+ENVIRONMENT = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**30))
 
 
 @contextmanager
@@ -59,7 +63,10 @@ def responses(images: int) -> Iterator[Callable[[str], demo.Response]]:
     with ExitStack() as stack:
         for _ in range(count):
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                [sys.executable, "-P", "-m", MODULE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **ENVIRONMENT},
             )
             stack.callback(_end, process)
             idle.put(process)
