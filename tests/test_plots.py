@@ -1,5 +1,6 @@
 """Figures show the numbers they are given, name both axes, draw text literally, and work for few and many labels."""
 
+import base64
 import inspect
 import io
 import re
@@ -13,10 +14,14 @@ import numpy as np
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
+from IPython.utils.capture import capture_output
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from traitlets.config import Config
 
 from imgclf import plots
 from imgclf.data import scan
@@ -237,6 +242,30 @@ def test_grid_of_one_or_no_image_is_drawn(count):
     plt.gcf().canvas.draw()
 
 
+@pytest.fixture
+def shell():
+    yield InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+    InteractiveShell.clear_instance()
+
+
+def test_notebooks_show_a_grid_as_jpeg_and_nothing_else(shell):
+    plots.grid([np.full((30, 20, 3), 200, np.uint8)], ["one"], title="few")
+    with capture_output() as captured:
+        display(plt.gcf())
+    (shown,) = captured.outputs
+    assert set(shown.data) == {"image/jpeg", "text/plain"}
+    assert Image.open(io.BytesIO(base64.b64decode(shown.data["image/jpeg"]))).format == "JPEG"
+    assert re.fullmatch(r"<Photographs size \d+x\d+ with 1 Axes>", shown.data["text/plain"])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.jpg", "JPEG"), ("a.png", "PNG")])
+def test_a_figure_is_saved_as_its_name_says(name, kind, tmp_path):
+    plots.grid([np.zeros((8, 8, 3), np.uint8)], ["one"], title="few")
+    plots.save(tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        assert image.format == kind
+
+
 def test_rejection_draws_accuracy_and_rejected_share_over_the_thresholds(ax):
     evaluation = metrics.evaluate(
         ["a", "b"],
@@ -389,7 +418,10 @@ def drawn_texts(monkeypatch) -> list[tuple[str, bool]]:
 
 def test_every_figure_function_is_among_those_whose_texts_are_tested():
     functions = inspect.getmembers(plots, inspect.isfunction)
-    modules = {plots.__name__, "imgclf.plots.learning_curves", "imgclf.plots.palette"}
+    modules = {
+        plots.__name__,
+        *(f"imgclf.plots.{name}" for name in ("learning_curves", "palette", "photographs")),
+    }
     figures = {name for name, f in functions if f.__module__ in modules and name[0] != "_"}
     assert figures - {"colour", "save", "samples"} == set(FIGURES)  # samples draws by grid
 

@@ -26,7 +26,7 @@ TEMPLATE = Path(__file__).with_name("report")
 TAG, TITLE_TAG = "report", "report-title"
 KINDS = ("image/png", "image/jpeg", "text/html", "text/plain")  # of an output the first that it has is shown
 PLACEHOLDER = "run this cell to use it]"  # what a widget leaves where its view is missing
-LARGE_BYTES, QUALITY = 100_000, 85  # larger pictures hold photographs: a tenth as WebP
+LARGE_BYTES, QUALITY = 100_000, 85  # larger PNG files hold photographs, as JPEG does: a tenth as WebP
 TAGS = (
     "a abbr b blockquote br caption code dd div dl dt em h2 h3 h4 h5 h6 hr i li ol p pre s span strong sub "
     "sup table tbody td tfoot th thead tr ul"
@@ -178,7 +178,7 @@ def _picture(content: str) -> dict[str, Any]:
         encoded = base64.b64decode(content)
         with Image.open(io.BytesIO(encoded), formats=["PNG", "JPEG"]) as image:
             kind, (width, height) = image.get_format_mimetype(), image.size
-            if len(encoded) > LARGE_BYTES:
+            if kind == "image/jpeg" or len(encoded) > LARGE_BYTES:
                 image.convert("RGB").save(smaller := io.BytesIO(), "WEBP", quality=QUALITY)
                 kind, encoded = "image/webp", smaller.getvalue()
     except (OSError, ValueError, Image.DecompressionBombError):

@@ -41,7 +41,7 @@ DATASET = ("images.tsv", SCAN)
 SPLIT = ("split.tsv", "split.json")
 REFINED = (files.REFINED_NETWORK, files.DNN_HEAD, record.RECORD)
 FEATURES, QUANTIZED, CHOICE = "{features}/*.npz", "{quantized}", "{choice}"
-TO_EVALUATE = (files.CLASSIFIER, files.HELD_OUT, files.LABEL_SCORES)
+TO_EVALUATE = (files.CLASSIFIER, files.HELD_OUT, files.LABEL_SCORES, files.SVM_HEAD)
 WRITES = {
     "00": (),  # the images; 01 writes the same tables again
     "01": (*DATASET, *SPLIT),
@@ -49,7 +49,6 @@ WRITES = {
     "03": (FEATURES, QUANTIZED, CHOICE, "feature_map.png"),
     "04": (
         *TO_EVALUATE,
-        files.SVM_HEAD,
         files.FAMILIARITY,
         *(f"{name}.png" for name in ("svm_c", "training_size", "training_size_of_labels")),
     ),
@@ -59,8 +58,7 @@ WRITES = {
             files.EVALUATION,
             files.SCORES,
             *(f"{name}.png" for name in ("confusion", "roc", "precision_recall", "rejection", "reliability")),
-            "mistakes.png",
-            "suspects.png",
+            *("mistakes.jpg", "suspects.jpg"),
         )
     ),
 }

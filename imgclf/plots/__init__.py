@@ -8,8 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from imgclf import files
-from imgclf.data import sampling
-from imgclf.data.dataset import Dataset, Image
 from imgclf.data.labels import NONE_IN_WORDS
 from imgclf.evaluation import curves
 from imgclf.evaluation.calibration import Reliability
@@ -29,68 +27,27 @@ from imgclf.plots.palette import MOST_LABELS as MOST_LABELS
 from imgclf.plots.palette import OTHERS as OTHERS
 from imgclf.plots.palette import SHOWN as SHOWN
 from imgclf.plots.palette import colour as colour
+from imgclf.plots.photographs import JPEG
+from imgclf.plots.photographs import grid as grid
+from imgclf.plots.photographs import samples as samples
 from imgclf.plots.text import in_legend, plain
 from imgclf.plots.text import short as short
 
-TILE_INCHES = 1.6
 MOST_ROWS = 20  # of a confusion matrix
 
 
 def save(path: Path) -> None:
-    """Write the current figure as PNG, atomically; nothing if there is no figure."""
-    if not plt.get_fignums():
-        return
-    with files.replace_file(path) as file:
-        plt.gcf().savefig(file, format="png", dpi=110, bbox_inches="tight")
-
-
-def grid(
-    pixels: Sequence[np.ndarray],
-    captions: Sequence[str],
-    *,
-    title: str,
-    columns: int = 6,
-    even_empty: bool = True,
-) -> None:
-    """Draw images as tiles of one size, each below its caption.
+    """Write the current figure, atomically; nothing if there is no figure.
 
     Parameters
     ----------
-    pixels : (H, W, 3) uint8 RGB arrays of any size.
-    even_empty : whether a title stands for tiles where there are none.
+    path : ends with .png, or for photographs with .jpg.
     """
-    if not (len(pixels) or even_empty):
+    if not plt.get_fignums():
         return
-    captions = [plain("\n".join(short(line, 24) for line in caption.split("\n"))) for caption in captions]
-    title = plain(title if len(pixels) else f"{title}: none")
-    columns = min(columns, max(1, len(pixels)))
-    rows = max(1, -(-len(pixels) // columns))
-    lines = max((caption.count("\n") + 1 for caption in captions), default=0)
-    height = rows * (TILE_INCHES + 0.17 * lines) if len(pixels) else 0.2
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        squeeze=False,
-        layout="constrained",
-        figsize=(columns * TILE_INCHES, height + 0.4),
-    )
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, tile, caption in zip(axes.flat, pixels, captions, strict=False):
-        ax.imshow(tile)
-        ax.set_title(caption, fontsize=8)
-    figure.suptitle(title, fontsize=10)
-
-
-def samples(found: Dataset, images: Sequence[Image], *, per_label: int, title: str) -> None:
-    """Draw some images of each label, evenly spaced in its folder; fewer if there are many labels."""
-    chosen = sampling.sample(images, per_label=per_label)
-    labels, shown = ({image.label for image in some} for some in (images, chosen))
-    each = min(per_label, max(1, len(chosen) // max(1, len(shown))))
-    title += f"{each} of each label, evenly spaced in its folder"
-    if len(shown) < len(labels):
-        title += f"\n{len(shown)} of {len(labels)} labels, evenly spaced in their order"
-    grid([found.thumbnail(image.path) for image in chosen], [image.path for image in chosen], title=title)
+    kind, options = ("jpeg", JPEG) if path.suffix == ".jpg" else ("png", {})
+    with files.replace_file(path) as file:
+        plt.gcf().savefig(file, format=kind, dpi=110, bbox_inches="tight", pil_kwargs=options)
 
 
 def c_curve(

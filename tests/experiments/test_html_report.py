@@ -136,6 +136,12 @@ class TestPictures:
         (image,) = written(code("", shown(image_png=large)), folder=tmp_path).all("img")
         assert image["src"].startswith("data:image/webp;base64,") and len(image["src"]) < len(large) / 2
 
+    def test_photographs_that_came_as_jpeg_are_compressed_too(self, tmp_path):
+        Image.effect_noise((90, 90), 60).save(encoded := io.BytesIO(), "JPEG", quality=95)
+        content = base64.b64encode(encoded.getvalue()).decode()
+        (image,) = written(code("", shown(image_jpeg=content)), folder=tmp_path).all("img")
+        assert image["src"].startswith("data:image/webp;base64,") and len(image["src"]) < len(content)
+
     @pytest.mark.parametrize(
         "content",
         [

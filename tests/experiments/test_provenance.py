@@ -202,6 +202,7 @@ def cut(path: Path) -> None:
         ("classifier.onnx", "05", "04"),
         ("held_out.npz", "05", "04"),
         ("label_scores.npz", "05", "04"),
+        ("svm.npz", "05", "04"),
     ],
 )
 def test_a_file_that_is_not_as_its_notebook_wrote_it_is_refused(folder, name, reader, writer, change):
@@ -501,11 +502,11 @@ class TestTheTableOfFiles:
 
     def test_has_each_picture_that_the_notebooks_save(self):
         for path in notebooks.paths()[:6]:
-            saved = re.findall(r'plots\.save\([^"]*\\"(\w+\.png)', path.read_text())
+            saved = re.findall(r'plots\.save\([^"]*\\"(\w+\.(?:png|jpg))', path.read_text())
             in_table = {
                 name.removeprefix("{results}/")
                 for name in provenance.WRITES[path.name[:2]]
-                if name.endswith(".png")
+                if name.endswith((".png", ".jpg"))
             }
             assert set(saved) == in_table
 

@@ -132,7 +132,7 @@ class TestFineTunedNetwork:
             "classifier.onnx",
             "roc.png",
             "confusion.png",
-            "mistakes.png",
+            "mistakes.jpg",
             "scores.npz",
             "dnn_training.png",
         }
@@ -168,7 +168,7 @@ class TestFineTunedNetwork:
         assert run.returncode == 0, run.stderr
         assert {path.name: path.stat().st_mtime_ns for path in proc.glob("*.*")} == before
         written = {path.name for path in (proc / "on_training_images").iterdir()}
-        assert {"evaluation.json", "scores.npz", "confusion.png", "roc.png", "mistakes.png"} <= written
+        assert {"evaluation.json", "scores.npz", "confusion.png", "roc.png", "mistakes.jpg"} <= written
         assert "CAREFUL: on the TRAINING IMAGES" in run.stdout
         assert "27  " in run.stdout and str(proc / "on_training_images") in run.stdout
 
