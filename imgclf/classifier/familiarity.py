@@ -128,15 +128,20 @@ def _compared(labels: np.ndarray, draws: np.random.Generator) -> np.ndarray:
     """Return the rows to compare with, at most `MAX_IMAGES`: as many of each label, where it has so many."""
     order = draws.permutation(len(labels))
     _, label, count = np.unique(labels[order], return_inverse=True, return_counts=True)
-    rank = np.empty(len(labels), int)  # of a row among those of its label
-    rank[np.argsort(label, kind="stable")] = np.concatenate([np.arange(images) for images in count])
-    return np.sort(order[np.argsort(rank, kind="stable")[:MAX_IMAGES]])
+    place = np.empty(len(labels), int)  # of a row among those of its label
+    place[np.argsort(label, kind="stable")] = np.concatenate([np.arange(images) for images in count])
+    return np.sort(order[np.argsort(place, kind="stable")[:MAX_IMAGES]])
 
 
 def threshold(values: np.ndarray, rate: float) -> float:
     """Return the value that a share `rate` of new ones falls below; 0 with fewer than 1 / rate - 1 values."""
-    rank = int(rate * (len(values) + 1))
-    return float(np.sort(values)[rank - 1]) if rank else 0.0
+    chosen = rank(len(values), rate)
+    return float(np.sort(values)[chosen - 1]) if chosen else 0.0
+
+
+def rank(values: int, rate: float) -> int:
+    """Return which of so many values is their threshold: 1 for the lowest; 0 if they are too few."""
+    return int(rate * (values + 1))
 
 
 def _of_folds(

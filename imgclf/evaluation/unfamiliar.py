@@ -54,7 +54,7 @@ def alarms(evaluation: Evaluation, classifier: Classifier) -> dict[str, Any] | N
         "unfamiliar_rate": rate,
         "held_out_images": held_out,
         "expected_interval": list(
-            intervals.below_threshold(int(rate * (held_out + 1)), held_out, independent)
+            intervals.below_threshold(familiarity.rank(held_out, rate), held_out, independent)
         ),
         "unfamiliar": found.value,
         "unfamiliar_interval": list(found.interval),
@@ -88,7 +88,7 @@ def alarms_in_words(figures: dict[str, Any]) -> str:
     return f"{text}or {least:.1%} to {most:.1%} with a threshold chosen on {held_out:,} held-out images"
 
 
-def least_familiar(evaluation: Evaluation, *, most: int = 12) -> np.ndarray:
+def least_familiar(evaluation: Evaluation, *, most: int = 6) -> np.ndarray:
     """Return the rows of the images of lowest familiarity, lowest first; those without any are left out."""
     rows = np.argsort(evaluation.familiarity, kind="stable")  # NaN is last
     return rows[~np.isnan(evaluation.familiarity[rows])][:most]
