@@ -29,7 +29,7 @@ from imgclf.evaluation.metrics import Evaluation
 from imgclf.images.thumbnails import Thumbnails
 from imgclf.widgets import charts
 from imgclf.widgets.overlays import OverlayPictures
-from imgclf.widgets.panel import WAIT_SECONDS, WAIT_SECONDS_AT_START, Panel, picture_key
+from imgclf.widgets.panel import WAIT_SECONDS, WAIT_SECONDS_AT_START, ZOOM_SIDE, Panel, picture_key
 
 LARGE_SIDE = 720  # pixels
 CONFUSION, THRESHOLD = "confusion matrix", "threshold and ROC"
@@ -59,7 +59,7 @@ class ResultsBrowser(Panel):
         classifier : the classifier.onnx whose activation maps M shows.
         """
         self.review = Review(evaluation, annotations)
-        self._maps = OverlayPictures(classifier, annotations.dataset.folder, LARGE_SIDE)
+        self._maps = OverlayPictures(classifier, annotations.dataset.folder, ZOOM_SIDE)
         super().__init__(annotations, sides, self._press_key, CAPTURED)
         self._pictures = Thumbnails(annotations.dataset.folder, LARGE_SIDE, most=40)
         self._build([self._toolbar(), self._navigation(), self._middle(), self._commands()], review.KEYS)
@@ -242,6 +242,12 @@ class ResultsBrowser(Panel):
             picture = self._maps.of(key, image.path) or picture
         self.large.value = picture
         self.large.layout.visibility = "visible" if picture else "hidden"
+
+    def _refresh_zoom(self) -> None:
+        if not self._maps.caption:
+            super()._refresh_zoom()
+        elif self.zoom.layout.display != "none":
+            self.zoom.value = self.large.value  # the activation map, which has the size of enlarged pictures
 
     def _refresh_details(self) -> None:
         row = self.review.current_row

@@ -220,6 +220,28 @@ def test_m_m_m_shows_the_map_with_its_caption_again(mapped):
     assert "yellow speaks most for <b>blue</b>" in mapped.details.value
 
 
+def test_f_enlarges_what_is_shown(mapped):
+    press(mapped, "f")
+    image = bytes(mapped.zoom.value)
+    press(mapped, "m")
+    assert bytes(mapped.zoom.value) == bytes(mapped.large.value) != image
+    press(mapped, "ArrowRight")
+    assert bytes(mapped.zoom.value) == bytes(mapped.large.value)
+    press(mapped, "Home", "m")
+    assert bytes(mapped.zoom.value) == image
+
+
+def test_an_enlarged_map_has_as_many_pixels_as_an_enlarged_image(annotations, tiny_network):
+    path = annotations.images[0].path
+    large = np.random.default_rng(0).integers(0, 255, (30, 1500, 3), np.uint8)
+    (annotations.dataset.folder / path).write_bytes(decoding.jpeg(large))
+    browser = ResultsBrowser(
+        scored(annotations), annotations, classifier=trained(tiny_network, annotations.dataset.folder)
+    )
+    press(browser, "m", "f")
+    assert decoding.decode(bytes(browser.zoom.value)).shape == large.shape
+
+
 def test_a_browser_loads_no_classifier_before_m(mapped):
     press(mapped, "ArrowRight", "f", "f")
     assert mapped._maps._explainer is None
