@@ -8,6 +8,7 @@ import click
 
 from imgclf import ImgclfError, __version__
 from imgclf.cli import explain, history, labels, output, projects, report, runs
+from imgclf.cli.classifier_input import images_argument, model_option
 from imgclf.cli.group import Commands
 from imgclf.cli.output import ResultOptions, result_options
 from imgclf.service.limits import LEAST_MEMORY_MB, MB, Limits
@@ -148,14 +149,8 @@ def list_backbones(measure: bool) -> None:
 
 
 @main.command()
-@click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_OR_FOLDER..."
-)
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path),
-    help="A classifier.onnx. Default: the newest one that 04_train_svm wrote.",
-)
+@images_argument
+@model_option
 @click.option(
     "--reject-below",
     default=0.0,
@@ -388,9 +383,7 @@ def serve(
 
 @main.command()
 @click.argument("url")
-@click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_OR_FOLDER..."
-)
+@images_argument
 @token_file
 @result_options
 def call(

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from imgclf import ImgclfError
+from imgclf.cli.classifier_input import images_argument, model_option
 
 FOLDER = Path("explained")
 MAX_NAME_BYTES = 255
@@ -13,14 +14,8 @@ COLUMNS = ("label", "score", "probability", "image", "picture")
 
 
 @click.command()
-@click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_OR_FOLDER..."
-)
-@click.option(
-    "--model",
-    type=click.Path(path_type=Path),
-    help="A classifier.onnx. Default: the newest one that 04_train_svm wrote.",
-)
+@images_argument
+@model_option
 @click.option("--label", help="What speaks for this label. Default: for the predicted one.")
 @click.option(
     "--into",
