@@ -291,19 +291,20 @@ def estimate_time(
     engine: str = "openvino",
     precision: str = "f32",
     batch_size: int = engines.BATCH_SIZE,
-    workers: Workers = HERE,
+    cluster: str = "",
 ) -> str:
     """Return a sentence about the time that the missing features will take.
 
     Parameters
     ----------
-    few : images whose features are computed, and kept, to measure the speed; none with a cluster.
+    few : images whose features are computed, and kept, to measure the speed.
+    cluster : parameter of that name; with a cluster nothing is measured.
     """
     todo = list(missing(dataset.images, cache))
     if not todo:
         return f"the features of all {len(dataset.images)} images are cached already"
-    if workers.cluster:
-        return f"{len(todo)} images, whose features cluster='{workers.cluster}' computes"
+    if cluster:
+        return f"{len(todo)} images, whose features cluster='{cluster}' computes"
     times: list[float] = []
     compute(
         dataset,

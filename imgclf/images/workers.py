@@ -125,6 +125,12 @@ class Workers:
                 self._futures.discard(future)
                 future.release()
 
+    def everywhere(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call a quick function in each worker, beside what it computes; without a cluster in none."""
+        with suppress(Exception):  # it is lost
+            if self._client and self._client.status == "running":
+                self._client.run(function, *arguments)
+
     def threads(self) -> int:
         """Return how many pieces the cluster computes at once; 1 without one, and before it has workers.
 
