@@ -138,13 +138,20 @@ class Workers:
         ------
         ImgclfError : Dask is not installed, or no scheduler answers.
         """
+        return max(1, sum(self._threads_of_processes()))
+
+    def processes(self) -> int:
+        """Return how many worker processes the cluster has; otherwise as `threads`."""
+        return max(1, len(self._threads_of_processes()))
+
+    def _threads_of_processes(self) -> list[int]:
         try:
             workers = self._connected().scheduler_info(n_workers=-1)["workers"].values()
         except Lost:
-            return 1
+            return []
         if not workers:
             print(f"cluster='{self.cluster}' has no workers yet; waiting for them", flush=True)
-        return max(1, sum(worker["nthreads"] for worker in workers))
+        return [worker["nthreads"] for worker in workers]
 
     def stop(self) -> None:
         """Cancel all work that is with the cluster, and leave it."""
