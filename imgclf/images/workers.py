@@ -3,6 +3,7 @@
 Pieces of work are functions of files, bytes and settings alone, so any worker may compute each, also twice.
 """
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,11 +24,13 @@ from imgclf.images.loading import Source, Unseen, in_parallel
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+    from distributed.security import Security
 
 T = TypeVar("T")
 R = TypeVar("R")
 MODULE = "imgclf.images.workers"
 LOCAL = "local:"
+HTTP_ADDRESS = "127.0.0.1:0"  # of the pages about local workers; any free port
 CONNECT_SECONDS = 5.0
 PIECE_ITEMS = 64  # at most: about a second of work
 PIECES_PER_THREAD = 4  # at least, if there are enough items: the last ones end at about the same time
@@ -281,8 +284,8 @@ def _explained(error: Exception, cluster: str) -> ImgclfError | None:
         )
     if isinstance(error, ModuleNotFoundError | AttributeError) or "deserializ" in str(error):
         return ImgclfError(
-            f"cluster='{cluster}': its scheduler or a worker lacks what this machine has "
-            f"({_first_line(error)}); install imgclf[cluster] {__version__} there"
+            f"cluster='{cluster}': its scheduler or a worker lacks imgclf, or has another version of it, of "
+            f"Dask or of Python; install imgclf[cluster] {__version__} there"
         )
     return None
 
@@ -301,7 +304,7 @@ def _connected_client(cluster: str, stack: ExitStack) -> "Client":
         raise ImgclfError(
             f"cluster='{cluster}': Dask is not installed; pip install 'imgclf[cluster]', or set cluster=''"
         ) from error
-    address, security = cluster, None
+    address, security = cluster, Security()
     if cluster.startswith(LOCAL):
         address, keys = stack.enter_context(_local_cluster(int(cluster.removeprefix(LOCAL))))
         security = Security(require_encryption=True, **keys)
@@ -309,6 +312,8 @@ def _connected_client(cluster: str, stack: ExitStack) -> "Client":
     stack.enter_context(dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}))
     stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
     try:
+        with ThreadPoolExecutor(1) as thread:  # a notebook has a running event loop
+            thread.submit(asyncio.run, _answer(address, security)).result()
         client = Client(address, security=security, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ImgclfError(
@@ -317,6 +322,14 @@ def _connected_client(cluster: str, stack: ExitStack) -> "Client":
         ) from error
     stack.callback(_close, client)
     return client
+
+
+async def _answer(address: str, security: "Security") -> None:
+    """Connect once; a `Client` that cannot complains once more when it is deleted."""
+    from distributed.comm.core import connect
+
+    comm = await connect(address, CONNECT_SECONDS, **security.get_connection_args("client"))
+    await comm.close()
 
 
 def _close(client: "Client") -> None:
@@ -355,7 +368,8 @@ def main(count: int) -> None:
     with LocalCluster(
         n_workers=count,
         threads_per_worker=1,
-        dashboard_address=None,
+        dashboard_address=HTTP_ADDRESS,
+        worker_dashboard_address=HTTP_ADDRESS,
         memory_limit=0,
         security=security,
         env=dict.fromkeys(threads, share),
