@@ -34,6 +34,7 @@ HTTP_ADDRESS = "127.0.0.1:0"  # of the pages about local workers; any free port
 CONNECT_SECONDS = 5.0
 PIECE_ITEMS = 64  # at most: about a second of work
 PIECES_PER_THREAD = 4  # at least, if there are enough items: the last ones end at about the same time
+UNKNOWN_CODE = ("No module named", "Can't get attribute", "Error during deserialization")  # in errors of Dask
 AHEAD = 3  # pieces for each thread of the cluster that are with it, or done and not yet taken
 SENT_BYTES = 2**23  # of images in one message, if workers do not see their files
 
@@ -72,10 +73,10 @@ class Workers:
         ------
         ImgclfError : of `function`; or see `threads`.
         """
-        if not self.cluster:
+        threads = self.threads() if items else 1
+        if not self.cluster or not items:
             yield from function(shared, items)
             return
-        threads = self.threads()
         held = self._held(shared)
         size = max(1, min(PIECE_ITEMS, len(items) // (PIECES_PER_THREAD * threads)))
 
@@ -149,8 +150,13 @@ class Workers:
 
     def _threads_of_processes(self) -> list[int]:
         try:
-            workers = self._connected().scheduler_info(n_workers=-1)["workers"].values()
+            client = self._connected()
         except Lost:
+            return []
+        try:
+            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        except Exception:  # Dask has many for a scheduler that is gone
+            self._lose(client)
             return []
         if not workers:
             print(f"cluster='{self.cluster}' has no workers yet; waiting for them", flush=True)
@@ -282,7 +288,7 @@ def _explained(error: Exception, cluster: str) -> ImgclfError | None:
             f"cluster='{cluster}': several workers died while they computed the same piece of work, mostly "
             "for lack of memory; give them more, or set cluster=''"
         )
-    if isinstance(error, ModuleNotFoundError | AttributeError) or "deserializ" in str(error):
+    if any(text in str(error) for text in UNKNOWN_CODE):
         return ImgclfError(
             f"cluster='{cluster}': its scheduler or a worker lacks imgclf, or has another version of it, of "
             f"Dask or of Python; install imgclf[cluster] {__version__} there"
@@ -358,10 +364,10 @@ def _local_cluster(count: int) -> Iterator[tuple[str, dict[str, str]]]:
 
 def main(count: int) -> None:
     """Run a scheduler and workers, for `_local_cluster`, until standard input is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the notebook acts on it
     from distributed import LocalCluster
     from distributed.security import Security
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the notebook acts on it
     share = str(max(1, cpu_count() // count))
     threads = ("LOKY_MAX_CPU_COUNT", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     security = Security.temporary()  # other users of this machine reach the port, too

@@ -117,6 +117,7 @@ def test_a_scheduler_that_is_killed_leaves_the_rest_to_this_process(tmp_path, ca
             results.append(result)
             if len(results) == 10:
                 cluster.scheduler.kill()
+        assert list(used.stream(dask_cluster.squares, [1, 2], shared=2)) == [2, 8]
     assert results == [3 * k * k for k in range(60)]
     said = capsys.readouterr().out
     assert said == f"cluster='{cluster.address}' is lost; this machine goes on alone\n"
@@ -132,6 +133,14 @@ def test_a_stop_leaves_no_work_with_the_cluster(cluster):
     while cluster.tasks() and time.monotonic() < end:
         time.sleep(0.2)
     assert cluster.tasks() == 0
+
+
+def test_a_scheduler_that_is_gone_before_the_work_begins_leaves_it_to_this_process(tmp_path, capsys):
+    with dask_cluster.running(tmp_path, workers=1) as cluster, connected(cluster.address) as used:
+        assert used.threads() == 1
+        cluster.scheduler.kill()
+        assert list(used.stream(dask_cluster.squares, [1, 2], shared=2)) == [2, 8]
+    assert capsys.readouterr().out.count("is lost; this machine goes on alone") == 1
 
 
 def test_an_error_of_the_work_comes_back_as_it_is(cluster, colour_folder, tiny_network):
