@@ -84,6 +84,16 @@ class Downloader:
         for connection in self._connections:
             connection.shut_down()
 
+    def note_response(self, url: str) -> None:
+        """Count a response that another process had; see `is_online`."""
+        self.responses += 1
+        self._last = httpx.URL(url)
+
+    @property
+    def last_url(self) -> str:
+        """The last URL that had a response; "" if none had one."""
+        return str(self._last or "")
+
     def get(self, url: str) -> Response:
         """Return the response to a GET request, retried with back-off.
 

@@ -1,12 +1,11 @@
 """Fetch the images that a manifest lists, in parallel, with retries and checks."""
 
-import hashlib
 import os
-import re
+import uuid
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Semaphore
@@ -15,25 +14,28 @@ from typing import TYPE_CHECKING
 from joblib import cpu_count
 
 from imgclf import ImgclfError, files
-from imgclf.collect import demo, folder_source
+from imgclf.collect import demo, folder_source, remote
 from imgclf.collect.demo import processes
 from imgclf.collect.downloader import Downloader, Response
 from imgclf.collect.failures import Failures, failure_key, is_refused
 from imgclf.collect.manifest import Entry, with_names
+from imgclf.collect.remote import Fetched, RemoteRun
 from imgclf.collect.schedule import Schedule, host
+from imgclf.collect.validation import validated
 from imgclf.data import test_list
 from imgclf.data.confinement import is_plain
 from imgclf.data.folders import is_system
 from imgclf.data.journal import Journal
 from imgclf.downloads import NOT_TRIED, TRANSIENT, UNREACHABLE, DownloadError, check_status
 from imgclf.images import decoding
-from imgclf.images.jpeg_segments import MAX_SCANS, has_more_scans
+from imgclf.images.workers import HERE, Lost, Workers
 from imgclf.parameters import PARAMETERS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 THREADS = 16  # more than cores: they wait for servers
+MOST_THREADS = 128  # with a cluster, for all of its workers
 IMAGE_SECONDS = 90  # for one image, with all attempts
 MAX_BYTES = 50_000_000
 MAX_CONSECUTIVE_UNREACHABLE = 100  # so many in a row: the network is down, not the servers
@@ -88,6 +90,8 @@ class _Run:
     failures: Failures
     search_folder: Path | None
     rendered: Callable[[str], demo.Response]
+    workers: Workers
+    remote: RemoteRun
     # Bounds memory: no more images are decoded at once than there are cores.
     cores: Semaphore = field(default_factory=lambda: Semaphore(cpu_count()))
 
@@ -101,6 +105,7 @@ def fetch_images(
     threads: int = THREADS,
     private_addresses: bool = False,
     search_folder: Path | None = None,
+    workers: Workers = HERE,
     progress: Callable[[int], None] | None = None,
 ) -> FetchResult:
     """Fetch missing images into `folder/LABEL/`. Failures are reported and don't stop the others.
@@ -115,10 +120,13 @@ def fetch_images(
     folder : `images/NAME`.
     max_images : at most so many of the entries, evenly over the labels; 0 = all.
     max_image_side : larger images are downscaled to this, pixels, and stored as JPEG; 0 = never.
-    threads : number of concurrent downloads, of them `schedule.PER_HOST` at most from one host.
+    threads : number of concurrent downloads, with a cluster for each thread of it; of them
+        `schedule.PER_HOST` at most from one host.
     private_addresses : whether images may come from this machine and its own network, see
         `downloads.is_public`.
     search_folder : where sources such as "folder:dotted/1.jpg" are copied from; None: they fail.
+    workers : of a cluster that downloads, checks and downscales the images, see `workers.connected`; this
+        process stores them.
     progress : called after each image with the number of selected entries that are done.
 
     Raises
@@ -137,7 +145,9 @@ def fetch_images(
     report = progress or (lambda done: None)
     if skipped := len(selected) - len(pending):
         report(skipped)
-    threads = max(1, threads)
+    threads, rendering = max(1, threads), sum(entry.source.startswith(DEMO) for entry in pending)
+    if pending and workers.cluster:
+        threads, rendering = min(MOST_THREADS, threads * workers.threads()), 0
     with (
         Downloader(
             min(threads, sum(not entry.source.startswith(LOCAL) for entry in pending)),
@@ -146,9 +156,10 @@ def fetch_images(
             purpose="fetches a list of images",
             private_addresses=private_addresses,
         ) as web,
-        processes.responses(sum(entry.source.startswith(DEMO) for entry in pending)) as rendered,
+        processes.responses(rendering) as rendered,
     ):
-        run = _Run(folder, max_image_side, web, recorded, search_folder, rendered)
+        for_workers = RemoteRun(uuid.uuid4().hex, max_image_side, private_addresses, MAX_BYTES, IMAGE_SECONDS)
+        run = _Run(folder, max_image_side, web, recorded, search_folder, rendered, workers, for_workers)
         problems |= _fetch_all(run, pending, threads, lambda done: report(skipped + done))
     fetched = len(missing) - len(problems)
     if web.responses:
@@ -315,6 +326,7 @@ def _outcomes(
                 yield problem, failed | schedule.done(entry, problem)
     finally:
         run.downloader.stop()  # before the pool waits for its threads
+        run.workers.everywhere(remote.stop, run.remote)
         pool.shutdown(cancel_futures=True)
 
 
@@ -340,9 +352,7 @@ def _fetch_one(run: _Run, entry: Entry) -> DownloadError | None:
     if not is_plain(f"{entry.label}/{entry.stem}"):  # no manifest has such a name
         return DownloadError("its label or file name leads out of the folder")
     try:
-        response = _response(run, entry.source)
-        with run.cores:
-            content, suffix = _validated(entry, response, run.max_image_side)
+        content, suffix = _fetched(run, entry)
     except DownloadError as problem:
         # A new one, whose traceback keeps no image in memory.
         return DownloadError(problem.reason, problem.kind)
@@ -352,6 +362,24 @@ def _fetch_one(run: _Run, entry: Entry) -> DownloadError | None:
     with files.replace_file(target) as file:
         file.write(content)
     return None
+
+
+def _fetched(run: _Run, entry: Entry) -> tuple[bytes, str]:
+    """Content to store and its suffix, by a worker if there is a cluster."""
+    if run.workers.cluster and not entry.source.startswith(folder_source.SCHEME):
+        with suppress(Lost):
+            return _taken(run, run.workers.call(remote.fetch_one, run.remote, entry))
+    response = _response(run, entry.source)
+    with run.cores:
+        return validated(entry, response, run.max_image_side)
+
+
+def _taken(run: _Run, fetched: Fetched) -> tuple[bytes, str]:
+    if fetched.url:
+        run.downloader.note_response(fetched.url)
+    if fetched.reason:
+        raise DownloadError(fetched.reason, fetched.kind)
+    return fetched.content, fetched.suffix
 
 
 def _response(run: _Run, source: str) -> Response:
@@ -372,41 +400,6 @@ def _copied(run: _Run, source: str) -> Response:
         return Response(folder_source.read(source, run.search_folder))
     except ImgclfError as error:
         raise DownloadError(str(error), TRANSIENT) from error
-
-
-def _validated(entry: Entry, response: Response, max_image_side: int) -> tuple[bytes, str]:
-    """Content to store and its suffix, if the body is the complete image that the manifest lists.
-
-    Raises
-    ------
-    DownloadError : the body is empty, no image, truncated, or another image than listed.
-    """
-    body = response.body
-    if not body:
-        raise DownloadError("the response is empty")
-    if has_more_scans(body, MAX_SCANS):
-        raise DownloadError(f"a JPEG of more than {MAX_SCANS} scans, which would take minutes to decode")
-    try:
-        pixels = decoding.decode(body, entry.file_name, side=max_image_side or None)
-    except ImgclfError as error:
-        if response.content_type.startswith("text/html") or re.match(
-            rb"\s*<(!doctype )?html", body, re.IGNORECASE
-        ):
-            raise DownloadError("a web page instead of an image") from error
-        raise DownloadError(str(error).removeprefix(f"{entry.file_name}: ").partition(";")[0]) from error
-    if (entry.bytes and len(body) != entry.bytes) or (entry.sha256 and _sha256(body) != entry.sha256):
-        raise DownloadError("the image at this URL is not the one that the manifest lists")
-    suffixes = decoding.header(body, entry.file_name).format.suffixes
-    is_large = 0 < max_image_side < max(pixels.shape[:2])
-    if is_large:
-        pixels = decoding.shrink(pixels, max_image_side)
-    if is_large or not suffixes:  # a format that a data set is not scanned for
-        return decoding.jpeg(pixels, quality=95), decoding.JPEG.suffixes[0]
-    return body, suffixes[0]
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _raise_if_offline(problems: dict[Entry, DownloadError], present: int) -> None:

@@ -3,8 +3,9 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from imgclf import ImgclfError
@@ -13,7 +14,8 @@ from imgclf.data.dataset import IGNORED, NO_LABEL, TOGETHER, UNLABELLED, Dataset
 from imgclf.data.journal import Journal
 from imgclf.data.layout import Layout
 from imgclf.images import decoding, duplicates, quality
-from imgclf.images.loading import in_parallel
+from imgclf.images.loading import Source, in_parallel
+from imgclf.images.workers import HERE, Workers
 
 
 def find_files(folder: Path) -> tuple[Layout, list[str]]:
@@ -60,6 +62,7 @@ def scan_folder(
     folder: Path,
     *,
     near_duplicates: str = TOGETHER,
+    workers: Workers = HERE,
     progress: Callable[[int], None] | None = None,
 ) -> Dataset:
     """Scan all images of a folder: whether they can be read, their sizes, their duplicates.
@@ -72,6 +75,7 @@ def scan_folder(
     ----------
     name : of the data set.
     near_duplicates : see `Dataset`.
+    workers : hash and decode the images, see `workers.connected`; by default this process.
     progress : called after each image, with how many have been scanned.
 
     Raises
@@ -81,7 +85,7 @@ def scan_folder(
     journal = Journal(folder)
     found, paths = find_files(folder)
     image_paths = [path for path in paths if decoding.is_image(folder / path)]
-    images = _scan_files(name, folder, image_paths, found, progress)
+    images = _scan_files(name, folder, image_paths, found, workers, progress)
     places = ("", *(f"{name}/" for name in found.sets))
     loose = sorted(f"{place}{name}" for place in places for name in layout.flat_images(folder / place))
     others = (*loose, *sorted(set(paths) - set(image_paths)))
@@ -100,11 +104,17 @@ def scan_folder(
 
 
 def _scan_files(
-    name: str, folder: Path, paths: list[str], found: Layout, progress: Callable[[int], None] | None
+    name: str,
+    folder: Path,
+    paths: list[str],
+    found: Layout,
+    workers: Workers,
+    progress: Callable[[int], None] | None,
 ) -> list[Image]:
     cache = scan_cache.read(name)
     images, new = [], []
-    for image in in_parallel(lambda path: _scan_file(folder, path, found, cache), paths):
+    sources = [Source(folder / path) for path in paths]
+    for image in workers.stream(partial(_scanned, folder, found), sources, shared=cache):
         images.append(image)
         if image.width and image.sha256 not in cache:
             new.append(image)
@@ -135,7 +145,14 @@ def _mark_excluded(images: list[Image], journal: Journal) -> tuple[Image, ...]:
     return tuple(replace(image, excluded=reason(image)) for image in images)
 
 
-def _scan_file(folder: Path, path: str, found: Layout, cache: dict[str, Image]) -> Image:
+def _scanned(
+    folder: Path, found: Layout, cache: Mapping[str, Image], sources: Sequence[Source]
+) -> Iterator[Image]:
+    return in_parallel(lambda source: _scan_file(folder, source, found, cache), sources)
+
+
+def _scan_file(folder: Path, source: Source, found: Layout, cache: Mapping[str, Image]) -> Image:
+    path = source.path.relative_to(folder).as_posix()
     text = _as_text(path)
     image = Image(
         text, found.label_of(text), sha256="", dhash="", width=0, height=0, group=found.group_of(text)
@@ -143,7 +160,7 @@ def _scan_file(folder: Path, path: str, found: Layout, cache: dict[str, Image]) 
     if path != text:
         return replace(image, excluded="the name is not UTF-8; rename it")
     try:
-        with decoding.content(folder / path) as encoded:
+        with source.content() as encoded:
             image = replace(image, sha256=hashlib.sha256(encoded).hexdigest())
             if cached := cache.get(image.sha256):
                 return replace(cached, path=image.path, label=image.label, group=image.group, excluded="")

@@ -82,7 +82,7 @@ PROCESSOR, OTHER_THINGS = "processor and packages", "images of other things"
 MEASURED = ("int8", "auto")  # precisions for which 03 needs training images
 FETCHED, ALL, NONE = "images fetched", "all", "none"  # in the outputs of 00, and where there is no file
 _begun: dict[Path, "Record"] = {}  # of this process; a run in another one may have replaced those on disk
-WITHOUT_EFFECT = ("dataset_name", "images_dir", "inference_batch_size")  # on the results
+WITHOUT_EFFECT = ("dataset_name", "images_dir", "inference_batch_size", "cluster")  # on the results
 OF_PRETRAINED = ("classifier", "backbone", "input_size")  # what 02 needs with classifier="svm"
 KINDS = {
     **dict.fromkeys(("notebook", "imgclf_version"), str),

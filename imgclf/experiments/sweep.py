@@ -4,7 +4,8 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from imgclf.classifier.model import Classifier
 from imgclf.data import dataset, folders, split, split_check
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
-from imgclf.experiments import notebooks, plan, provenance, sequence, trials
+from imgclf.experiments import notebooks, plan, provenance, remote_trials, sequence, trials
 from imgclf.experiments.execution import execute
 from imgclf.experiments.history import recording, runs, tracking
+from imgclf.experiments.remote_trials import Job
 from imgclf.experiments.trials import Trial
 from imgclf.features import copy_detection, inference
 from imgclf.images.loading import load_all
+from imgclf.images.workers import HERE, Workers
 from imgclf.networks import backbones
 from imgclf.networks.hub import repository
 from imgclf.parameters import Value, project_file
@@ -38,6 +41,7 @@ def run(
     images_dir: str,
     grid: str,
     *,
+    workers: Workers = HERE,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Trial]:
     """Run notebooks 02 to 05 for each combination of parameters, on the same images; print a line for each.
@@ -49,8 +53,9 @@ def run(
     Parameters
     ----------
     grid : parameter grid, as `trials.parse_grid` reads it; empty for no trials.
-    progress : called before and after each notebook with the number of notebooks that were run, and of those
-        and the ones to come; trials that are kept count for neither.
+    workers : of a cluster that sees the data folder and the images at the same paths; each runs a trial.
+    progress : called before and after each notebook, or after each trial of a cluster, with the number of
+        notebooks that were run, and of those and the ones to come; trials that are kept count for neither.
 
     Raises
     ------
@@ -67,23 +72,19 @@ def run(
     folder = _images_folder(dataset_name, images_dir)
     scans: dict[str, Dataset] = {}  # by near_duplicates, a parameter of the scan
     for near in sorted({_settings(values)["near_duplicates"] for values in combinations}):
-        scans[near] = copy_detection.scan_folder(dataset_name, folder, near_duplicates=near)
+        scans[near] = copy_detection.scan_folder(dataset_name, folder, near_duplicates=near, workers=workers)
         dataset.check(scans[near])
         _check_split_parameters(scans[near], combinations)
     for line in repository.descriptions(str(_settings(values)["backbone"]) for values in combinations):
         print(line, flush=True)
-    results, ran = [], 0
-    for number, values in enumerate(combinations, start=1):
-        print(f"{number} of {len(combinations)}: {trials.values_as_text(values)}: ", end="", flush=True)
-
-        def show(done: int, before: int = ran, to_come: int = len(combinations) - number + 1) -> None:
-            nonlocal ran
-            ran = before + done
-            progress(ran, before + len(NOTEBOOKS) * to_come)
-
-        scanned = scans[_settings(values)["near_duplicates"]]
-        results.append(_trial(scanned, values, show))
-        print(results[-1], flush=True)
+    pairs = [(scans[_settings(values)["near_duplicates"]], values) for values in combinations]
+    computed = _by_cluster(pairs, workers, progress) if workers.cluster else _here(pairs, progress)
+    results: list[Trial] = []
+    with closing(computed):
+        for number, values in enumerate(combinations, start=1):
+            print(f"{number} of {len(combinations)}: {trials.values_as_text(values)}: ", end="", flush=True)
+            results.append(next(computed))
+            print(results[-1], flush=True)
     if sentence := tracking.hand_in_all():
         print(sentence)
     if all(trial.error for trial in results):
@@ -194,37 +195,107 @@ def _images_folder(dataset_name: str, images_dir: str) -> Path:
     return folder
 
 
-def _trial(scanned: Dataset, values: dict[str, Value], progress: Callable[[int], None]) -> Trial:
-    """Return the trial of these values: an earlier one, or run it now."""
-    name, settings = trials.trial_name(scanned.name, values), _settings(values)
+def _here(
+    pairs: Sequence[tuple[Dataset, dict[str, Value]]], progress: Callable[[int, int], None]
+) -> Generator[Trial]:
+    """Yield the trials, computed by this process one after another."""
+    ran = 0
+    for number, (scanned, values) in enumerate(pairs):
+
+        def show(done: int, before: int = ran, to_come: int = len(pairs) - number) -> None:
+            nonlocal ran
+            ran = before + done
+            progress(ran, before + len(NOTEBOOKS) * to_come)
+
+        yield trial(scanned, values, progress=show)
+
+
+def _by_cluster(
+    pairs: Sequence[tuple[Dataset, dict[str, Value]]],
+    workers: Workers,
+    progress: Callable[[int, int], None],
+) -> Generator[Trial]:
+    """Yield the trials, computed by the workers of a cluster; those that finished earlier are kept."""
+    with remote_trials.token(pairs[0][0].name) as token:
+        planned = [(*pair, _planned(*pair)[1]) for pair in pairs]
+        kept = [_finished(*each) for each in planned]
+        jobs = [Job(*each, token) for each, earlier in zip(planned, kept, strict=True) if not earlier]
+        with closing(remote_trials.run(jobs, workers)) as computed:
+            ran = 0
+            for (scanned, values, _), earlier in zip(planned, kept, strict=True):
+                if not earlier:
+                    earlier = next(computed) or trial(scanned, values)  # None: the cluster is lost
+                    ran += len(NOTEBOOKS)
+                    progress(ran, len(NOTEBOOKS) * len(jobs))
+                yield earlier
+
+
+def _planned(scanned: Dataset, values: Mapping[str, Value]) -> tuple[Split, str]:
+    """Return the split of a trial, and its fingerprint."""
+    settings = _settings(values)
     parts = split.split(
         scanned,
         train_fraction=settings["train_fraction"],
         split_by=settings["split_by"],
         seed=settings["seed"],
     )
-    fingerprint = _fingerprint(settings, parts)
+    return parts, _fingerprint(settings, parts)
+
+
+def _finished(scanned: Dataset, values: Mapping[str, Value], fingerprint: str) -> Trial | None:
+    """Return an earlier trial with these values and this fingerprint that did not fail."""
+    earlier = trials.read(trials.trial_name(scanned.name, values))
+    is_same = earlier and not earlier.error and earlier.fingerprint == fingerprint
+    return earlier if is_same else None
+
+
+def trial(
+    scanned: Dataset,
+    values: dict[str, Value],
+    *,
+    fingerprint: str = "",
+    progress: Callable[[int], None] = lambda done: None,
+) -> Trial:
+    """Return the trial of these values: an earlier one, or run it now.
+
+    Parameters
+    ----------
+    fingerprint : that it must have, of the machine that planned it; "" for any.
+    progress : called before and after each notebook with the number that were run.
+
+    Raises
+    ------
+    ImgclfError : its fingerprint is another one, or its folder cannot be written.
+    """
+    name, settings = trials.trial_name(scanned.name, values), _settings(values)
+    parts, own = _planned(scanned, values)
+    if fingerprint not in ("", own):
+        raise ImgclfError(
+            f"{name}: a worker of the cluster has other notebooks or files, another imgclf.toml or, with "
+            "precision='auto', another processor than this machine; make them the same, or set cluster=''"
+        )
+    fingerprint = own
     with files.lock(files.proc_dir(name)):
-        earlier = trials.read(name)
-        if earlier and not earlier.error and earlier.fingerprint == fingerprint:
+        if earlier := _finished(scanned, values, fingerprint):
             return earlier
-        trial = Trial(name, values, fingerprint, {}, error=UNFINISHED)
-        trials.write(trial)
+        result = Trial(name, values, fingerprint, {}, error=UNFINISHED)
+        trials.write(result)
         given = {
             **settings,
             **trials.FIXED_VALUES,
             "dataset_name": scanned.name,
             "images_dir": str(scanned.folder),
+            "cluster": "",
         }
         try:
             run = runs.start(runs.TRIAL, scanned.name, given, values=values)
             with runs.attempt(run), runs.executing(run):
-                trial = _run(trial, run.folder, scanned, parts, progress)
+                result = _run(result, run.folder, scanned, parts, progress)
             recording.finish(run, {**given, "dataset_name": name})
         except ImgclfError as error:
-            trial = replace(trial, error=str(error))
-        trials.write(trial)
-    return trial
+            result = replace(result, error=str(error))
+        trials.write(result)
+    return result
 
 
 def _settings(values: Mapping[str, Value]) -> dict[str, Any]:
@@ -263,6 +334,7 @@ def _run(
         **trials.FIXED_VALUES,
         "dataset_name": trial.name,
         "images_dir": str(scanned.folder),
+        "cluster": "",  # a trial that a worker runs, too
     }
     provenance.write("01", {**_settings(trial.values), **given})  # as notebook 01 would
     seconds: dict[str, float] = {}

@@ -24,7 +24,7 @@ from imgclf.parameters import Value
 if TYPE_CHECKING:
     import pandas as pd
 
-FIXED_PARAMETERS = ("dataset_name", "images_dir")  # the same for all trials
+FIXED_PARAMETERS = ("dataset_name", "images_dir", "cluster")  # the same for all trials
 FIXED_VALUES = {"evaluate_on": TEST}  # of every trial, whatever the cells say
 KINDS = {
     **dict.fromkeys(("name", "fingerprint", "error"), str),

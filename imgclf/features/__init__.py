@@ -3,9 +3,11 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -13,9 +15,12 @@ from imgclf import ImgclfError, engines, files
 from imgclf.data.dataset import Dataset, Image
 from imgclf.engines import pipeline
 from imgclf.images.loading import Skipped, Source
+from imgclf.images.preprocessing import Preprocessing
+from imgclf.images.workers import HERE, Workers
 
 SHARD_IMAGES = 512  # written to disk at once: what a killed run loses at most
 CHECKSUM = "checksum"  # array of a shard
+ONE_PIECE = Lock()  # at once in a worker of a cluster, since a network uses all cores
 MAX_MISSING = 0.05  # share of images that 04 and 05 may lack: those without features, or gone
 
 
@@ -170,6 +175,7 @@ def compute(
     precision: str = "f32",
     batch_size: int = engines.BATCH_SIZE,
     shard_images: int = SHARD_IMAGES,
+    workers: Workers = HERE,
     progress: Callable[[int], None] | None = None,
 ) -> list[Skipped]:
     """Compute the missing features of a data set and write them to `cache`; return the skipped images.
@@ -180,6 +186,7 @@ def compute(
     subset : only these images; all by default.
     shard_images : images written to disk at once: what a killed run loses at most. An interrupted run loses
         none.
+    workers : compute them, see `workers.connected`; by default this process.
     progress : called after each image with the number that are done, of those that were missing.
 
     Returns
@@ -190,19 +197,17 @@ def compute(
     skipped: list[Skipped] = []
     if not todo:
         return skipped
-    sources, preprocessing = image_sources(dataset, todo), engines.preprocessing(network)
-    started = engines.start(network, engine=engine, precision=precision, batch_size=batch_size)
+    by_path = {dataset.file(image): image for image in todo}
+    function = partial(_outputs, engines.preprocessing(network), engine, precision, batch_size)
+    shared = network.read_bytes() if workers.cluster else network
     shard: dict[str, np.ndarray] = {}
-    with (
-        closing(started) as ready,
-        closing(pipeline.run(ready, sources, preprocessing, batch_size=batch_size)) as results,
-    ):
+    with closing(workers.stream(function, image_sources(dataset, todo), shared=shared)) as results:
         try:
-            for done, (i, outputs) in enumerate(results, start=1):
+            for done, (path, outputs) in enumerate(results, start=1):
                 if isinstance(outputs, Skipped):
                     skipped.append(outputs)
                 else:
-                    shard[todo[i].pixels_key] = outputs[0]
+                    shard[by_path[path].pixels_key] = outputs[0]
                 if len(shard) == shard_images:
                     cache.add(list(shard), np.stack(list(shard.values())))
                     shard = {}
@@ -212,6 +217,41 @@ def compute(
             if shard:
                 cache.add(list(shard), np.stack(list(shard.values())))
     return skipped
+
+
+def _outputs(
+    preprocessing: Preprocessing,
+    engine: str,
+    precision: str,
+    batch_size: int,
+    network: Path | bytes,
+    sources: Sequence[Source],
+) -> Iterator[tuple[Path, pipeline.Outputs | Skipped]]:
+    """Yield the path of each image, and the outputs of the network for it or why it cannot be read."""
+    with (
+        _started(network, engine, precision, batch_size) as ready,
+        closing(pipeline.run(ready, sources, preprocessing, batch_size=batch_size)) as results,
+    ):
+        for i, outputs in results:
+            yield sources[i].path, outputs
+
+
+@contextmanager
+def _started(network: Path | bytes, engine: str, precision: str, batch_size: int) -> Iterator[engines.Engine]:
+    if isinstance(network, Path):
+        with closing(
+            engines.start(network, engine=engine, precision=precision, batch_size=batch_size)
+        ) as ready:
+            yield ready
+    else:
+        with ONE_PIECE:
+            yield _kept(network, engine, precision, batch_size)
+
+
+@lru_cache(1)
+def _kept(network: bytes, engine: str, precision: str, batch_size: int) -> engines.Engine:
+    """Return a network that a worker of a cluster keeps for the next piece of work."""
+    return engines.start(network, engine=engine, precision=precision, batch_size=batch_size)
 
 
 def coverage(features: Features, images: Sequence[Image]) -> str:
@@ -251,16 +291,20 @@ def estimate_time(
     engine: str = "openvino",
     precision: str = "f32",
     batch_size: int = engines.BATCH_SIZE,
+    cluster: str = "",
 ) -> str:
     """Return a sentence about the time that the missing features will take.
 
     Parameters
     ----------
     few : images whose features are computed, and kept, to measure the speed.
+    cluster : parameter of that name; with a cluster nothing is measured.
     """
     todo = list(missing(dataset.images, cache))
     if not todo:
         return f"the features of all {len(dataset.images)} images are cached already"
+    if cluster:
+        return f"{len(todo)} images, whose features cluster='{cluster}' computes"
     times: list[float] = []
     compute(
         dataset,

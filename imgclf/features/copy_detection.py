@@ -18,6 +18,7 @@ from imgclf.features import Cache, compute
 from imgclf.images import alignment, decoding
 from imgclf.images.loading import in_parallel
 from imgclf.images.preprocessing import KEY, Preprocessing
+from imgclf.images.workers import HERE, Workers
 from imgclf.networks import backbones, exporting
 
 BACKBONE = backbones.BACKBONES["efficientnet_lite0"]  # installed with imgclf
@@ -37,13 +38,19 @@ Progress = Callable[[int], None]
 
 
 def scan_folder(
-    name: str, folder: Path, *, near_duplicates: str = TOGETHER, progress: Progress | None = None
+    name: str,
+    folder: Path,
+    *,
+    near_duplicates: str = TOGETHER,
+    workers: Workers = HERE,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Scan all images of a folder, as `scan.scan_folder` does, and find altered copies too.
 
     Parameters
     ----------
-    name, near_duplicates : see `scan.scan_folder`; "ignored" looks for no altered copies.
+    name, near_duplicates, workers : see `scan.scan_folder`; "ignored" looks for no altered copies. The
+        workers scan and describe the images; this process compares them.
     progress : called with how many images have been scanned, then with how many have been described and
         compared.
 
@@ -51,16 +58,22 @@ def scan_folder(
     ------
     ImgclfError : see `scan.scan_folder`; or the package of the network is missing.
     """
-    scanned = scan.scan_folder(name, folder, near_duplicates=near_duplicates, progress=progress)
+    scanned = scan.scan_folder(
+        name, folder, near_duplicates=near_duplicates, workers=workers, progress=progress
+    )
     if near_duplicates == IGNORED:
         return scanned
     known = {(p.kept.sha256, p.other.sha256) for p in scanned.duplicates if not p.is_exact}
-    found = altered_copies(scanned, known, progress=progress)
+    found = altered_copies(scanned, known, workers=workers, progress=progress)
     return copies.exclude_duplicates(scanned, known | found) if found else scanned
 
 
 def altered_copies(
-    dataset: Dataset, known: Iterable[tuple[str, str]] = (), *, progress: Progress | None = None
+    dataset: Dataset,
+    known: Iterable[tuple[str, str]] = (),
+    *,
+    workers: Workers = HERE,
+    progress: Progress | None = None,
 ) -> set[tuple[str, str]]:
     """Return pairs of images of which one is an altered copy of the other, by the sha256 of their contents.
 
@@ -78,7 +91,7 @@ def altered_copies(
         return set()
     describing, folder = network(), files.proc_dir(dataset.name) / FOLDER
     cache = Cache(folder / Cache.name(describing, files.sha256(describing), "f32"))
-    compute(dataset, describing, cache, subset=images, progress=progress)
+    compute(dataset, describing, cache, subset=images, workers=workers, progress=progress)
     described = cache.features(images)
     pairs = neighbours(described.matrix)
     return _copies(dataset, described.images, pairs, list(known), folder / "compared.npz", progress)

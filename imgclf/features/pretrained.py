@@ -6,6 +6,7 @@ from imgclf import files
 from imgclf.data.dataset import NO_LABEL, Dataset, Image
 from imgclf.features import Cache, Features, compute, inference
 from imgclf.images.preprocessing import Preprocessing
+from imgclf.images.workers import HERE, Workers
 from imgclf.networks import backbones
 from imgclf.parameters import SVM
 
@@ -17,6 +18,7 @@ def features_of(
     input_size: int = 0,
     engine: str = "openvino",
     precision: str = "f32",
+    workers: Workers = HERE,
     progress: Callable[[int], None] | None = None,
 ) -> Features:
     """Return the features of all readable images of a data set, with a label or without.
@@ -27,7 +29,7 @@ def features_of(
     Parameters
     ----------
     input_size : of the network, pixels; 0 : see `backbones.side`.
-    progress : called after each image with the number that are done, of those that were missing.
+    workers, progress : see `features.compute`.
 
     Raises
     ------
@@ -39,7 +41,16 @@ def features_of(
         backbones.write(chosen, Preprocessing(backbones.side(chosen, input_size)), network)
     cache = Cache.for_network(dataset.name, network, engine=engine, precision=precision)
     images = described_images(dataset)
-    compute(dataset, network, cache, subset=images, engine=engine, precision=precision, progress=progress)
+    compute(
+        dataset,
+        network,
+        cache,
+        subset=images,
+        engine=engine,
+        precision=precision,
+        workers=workers,
+        progress=progress,
+    )
     return cache.features(images)
 
 

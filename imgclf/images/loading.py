@@ -4,7 +4,8 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -29,12 +30,58 @@ class Skipped:
     reason: str
 
 
+class Unseen(Exception):
+    """A process on another machine does not see the same file at a path."""
+
+
 @dataclass(frozen=True)
 class Source:
-    """An image file, and the sha256 that its content must have; "" for any content."""
+    """An image file, and the sha256 that its content must have; "" for any content.
+
+    Attributes
+    ----------
+    state : size, bytes, and time of the last change, ns, by which another machine knows the same file; None
+        for any.
+    encoded : the content, if it was sent along.
+    """
 
     path: Path
     sha256: str = ""
+    state: tuple[int, int] | None = None
+    encoded: bytes | None = None
+
+    def marked(self) -> "Source":
+        """Return the source with the state of its file; a file that is gone is left to who reads it."""
+        with suppress(OSError):
+            return replace(self, state=_state(self.path))
+        return self
+
+    def with_content(self) -> "Source":
+        """Return the source with its content; a file that cannot be read is left to who reads it."""
+        with suppress(ImgclfError), decoding.content(self.path) as encoded:
+            return replace(self, encoded=encoded)
+        return self
+
+    @contextmanager
+    def content(self) -> Iterator[bytes]:
+        """Yield the content of the file, see `decoding.content`.
+
+        Raises
+        ------
+        Unseen : the file is not that of which the state was taken.
+        """
+        if self.encoded is not None:
+            yield self.encoded
+            return
+        if self.state and not self._is_seen():
+            raise Unseen(f"{self.path} is another file, or none, for a worker of the cluster")
+        with decoding.content(self.path) as encoded:
+            yield encoded
+
+    def _is_seen(self) -> bool:
+        with suppress(OSError):
+            return _state(self.path) == self.state
+        return False
 
     def pixels(self, preprocessing: Preprocessing) -> np.ndarray:
         """Return the image decoded and letterboxed; (S, S, 3) uint8, RGB.
@@ -43,12 +90,17 @@ class Source:
         ------
         ImgclfError : it cannot be read or decoded, or has another content.
         """
-        with decoding.content(self.path) as encoded:
+        with self.content() as encoded:
             if self.sha256 and hashlib.sha256(encoded).hexdigest() != self.sha256:
                 raise ImgclfError(
                     f"{self.path.name}: has changed since 01_prepare_data; run 01_prepare_data again"
                 )
             return preprocessing.apply(encoded, self.path.name)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def load(sources: Iterable[Source], preprocessing: Preprocessing) -> Iterator[np.ndarray | Skipped]:
@@ -63,15 +115,22 @@ def load(sources: Iterable[Source], preprocessing: Preprocessing) -> Iterator[np
     return in_parallel(pixels_or_reason, sources)
 
 
-def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def in_parallel(
+    function: Callable[[T], R], items: Iterable[T], *, threads: int = 0, ahead: int = PREFETCH
+) -> Iterator[R]:
     """Yield `function` of each item, in order, computed ahead by threads.
 
     Stopped early, as by an interruption, it waits for none of them.
+
+    Parameters
+    ----------
+    threads : 0: as many as there are cores.
+    ahead : items that are with the threads, or done and not yet taken.
     """
-    pool = ThreadPoolExecutor(cpu_count())
+    pool = ThreadPoolExecutor(threads or cpu_count())
     try:
         rest = iter(items)
-        prefetched = deque(pool.submit(function, item) for item in islice(rest, PREFETCH))
+        prefetched = deque(pool.submit(function, item) for item in islice(rest, ahead))
         while prefetched:
             future = prefetched.popleft()
             prefetched.extend(pool.submit(function, item) for item in islice(rest, 1))

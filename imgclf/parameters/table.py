@@ -17,6 +17,8 @@ HUB_MODEL = re.compile(
     re.ASCII,
 )
 
+CLUSTER = re.compile(r"|local:[1-9]\d{0,2}|(?:tcp|tls)://\S+:\d+", re.ASCII)
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -56,7 +58,7 @@ class Parameter:
     def allows(self, value: Any) -> bool:
         """Whether a value of the right type is among the allowed ones."""
         return (
-            not self.allowed
+            not (self.allowed or self.pattern)
             or value in self.allowed
             or Path(value).suffix in self.suffixes
             or bool(self.pattern and self.pattern.fullmatch(value))
@@ -65,6 +67,8 @@ class Parameter:
     @property
     def expected(self) -> str:
         """The allowed values, in words."""
+        if self.pattern and not self.allowed:
+            return self.form
         if self.allowed:
             paths = f", or a path ending in {' or '.join(self.suffixes)}" if self.suffixes else ""
             form = f", or {self.form}" if self.form else ""
@@ -447,6 +451,16 @@ PARAMETERS = {
             False,
             "the service gives no label for an image that is unlike the training images",
             ("06",),
+        ),
+        Parameter(
+            "cluster",
+            "str",
+            "",
+            "processes that fetch, scan, compute features and run trials: local:N on this machine, or the "
+            "address of a scheduler of Dask (docs/cluster.md); empty: this one alone",
+            ("00", "01", "03", "07", *COLLECTS),
+            pattern=CLUSTER,
+            form="empty, local:N for N processes, or tcp://HOST:PORT or tls://HOST:PORT of a Dask scheduler",
         ),
         Parameter(
             "grid",

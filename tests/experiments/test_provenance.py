@@ -149,6 +149,11 @@ class TestParametersThatSeveralNotebooksTake:
     def test_batches_of_another_size_are_no_other_results(self, folder):
         folder.run("05", inference_batch_size=7)
 
+    def test_a_cluster_has_no_other_results(self, folder):
+        folder.run("03", cluster="local:2")
+        assert "cluster" not in provenance.relevant_parameters("03", {**folder.values, "cluster": "local:2"})
+        folder.run("04")
+
 
 class TestInputSizeOfTheTraining:
     def made(self, **given) -> None:

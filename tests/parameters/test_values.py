@@ -417,3 +417,18 @@ def test_a_corrected_parameters_cell_is_accepted_in_the_same_kernel():
 
 def test_a_scratch_cell_that_sets_the_name_of_a_data_set_is_accepted():
     parameters.announce({"In": ["", notebooks.cell_source("02"), 'dataset_name = "x"; folder = 3']})
+
+
+@pytest.mark.parametrize("value", ["", "local:12", "tcp://10.0.0.1:8786", "tls://node-1.example.org:8786"])
+def test_a_cluster_is_an_address_or_a_number_of_processes(value):
+    assert parameters.check("cluster", value) == value
+
+
+@pytest.mark.parametrize(
+    "value", ["10.0.0.1:8786", "local:0", "local:", "tcp://host", "http://host:8786", "tcp://a b:1"]
+)
+def test_what_is_no_cluster_is_refused_with_the_forms_that_are_allowed(value):
+    with pytest.raises(
+        ImgclfError, match=r"^cluster='.*': must be empty, local:N for N processes, or tcp://HOST:PORT"
+    ):
+        parameters.check("cluster", value)

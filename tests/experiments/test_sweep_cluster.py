@@ -1,0 +1,93 @@
+"""A sweep by a cluster has the trials of a sweep on one machine."""
+
+import shutil
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imgclf import ImgclfError, files
+from imgclf.data import scan
+from imgclf.experiments import remote_trials, sweep, trials
+from imgclf.experiments.remote_trials import Job
+from imgclf.images.workers import Lost, Workers, connected
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def job(colour_folder: Path) -> Job:
+    return Job(scan.scan_folder("colours", colour_folder), {"seed": 3}, "", "id of the sweep")
+
+
+@pytest.mark.notebooks
+@pytest.mark.usefixtures("with_copy_descriptor")
+def test_trials_of_a_cluster_are_those_of_one_machine(colour_folder, tiny_network, capsys):
+    pytest.importorskip("distributed", reason="needs pip install 'imgclf[cluster]'")
+    grid, counted = f"backbone: {tiny_network}; input_size: 32; svm_c: [0.1], [1.0]", []
+    with connected("local:2") as used:
+        results = sweep.run(
+            "colours", str(colour_folder), grid, workers=used, progress=lambda *done: counted.append(done)
+        )
+        assert [result.error for result in results] == ["", ""] and counted == [(4, 8), (8, 8)]
+        assert sweep.run("colours", str(colour_folder), grid, workers=used) == results  # kept
+    folder = files.proc_dir(results[1].name)
+    scores = {name: (folder / name).read_bytes() for name in (files.SCORES, files.HELD_OUT)}
+    shutil.rmtree(folder)
+    again = sweep.run("colours", str(colour_folder), grid)
+    assert again[0] == results[0] and again[1].fingerprint == results[1].fingerprint
+    assert scores == {name: (folder / name).read_bytes() for name in scores}
+    said = capsys.readouterr().out
+    assert said.count(f"{trials.values_as_text(results[1].values)}: {results[1]}\n") == 3
+    assert not (files.proc_dir("colours") / remote_trials.TOKEN).exists()
+
+
+@pytest.mark.usefixtures("with_copy_descriptor")
+def test_trials_of_a_lost_cluster_run_here(colour_folder, monkeypatch):
+    def lost(*_):
+        raise Lost
+
+    def refuse(*_, **__):
+        raise ImgclfError("no kernel in this test")
+
+    used = Workers("local:2")
+    for name in ("call", "_connected"):
+        monkeypatch.setattr(used, name, lost)
+    monkeypatch.setattr(sweep, "execute", refuse)
+    with pytest.raises(ImgclfError, match="^all 2 trials failed: no kernel in this test$"):
+        sweep.run("colours", str(colour_folder), "seed: 1, 2", workers=used)
+
+
+def test_a_worker_that_does_not_see_the_data_folder_says_what_to_do(job, tmp_path):
+    with remote_trials.token("colours") as sweep_id:
+        with pytest.raises(
+            ImgclfError, match=r"does not see the data folder .*/elsewhere; .*docs/cluster\.md"
+        ):
+            remote_trials.in_process(replace(job, sweep=sweep_id, data_dir=tmp_path / "elsewhere"))
+        with pytest.raises(
+            ImgclfError, match="other notebooks or files, another imgclf.toml or, with precision"
+        ):
+            remote_trials.in_process(replace(job, sweep=sweep_id, fingerprint="of other notebooks"))
+
+
+def test_a_stop_ends_the_process_of_a_trial(job):
+    ended = []
+
+    def run(sweep_id: str) -> None:
+        try:
+            remote_trials.in_process(replace(job, sweep=sweep_id))
+        except RuntimeError as error:
+            ended.append(str(error))
+
+    with remote_trials.token("colours") as sweep_id:
+        thread = threading.Thread(target=run, args=(sweep_id,))
+        thread.start()
+        end = time.monotonic() + 30
+        while not remote_trials._running.get(sweep_id) and time.monotonic() < end:
+            time.sleep(0.05)
+        (process,) = remote_trials._running[sweep_id]
+        remote_trials.stop(sweep_id)
+        thread.join(30)
+    assert process.poll() is not None and "ended early" in ended[0]
