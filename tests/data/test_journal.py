@@ -283,7 +283,9 @@ def test_a_journal_that_is_shortened_while_open_raises_an_error(folder):
     carry_out(folder, MOVE)
     opened = Journal(folder)
     (folder / NAME).write_text("")
-    with pytest.raises(ImgclfError, match="was shortened by hand; run 01_prepare_data again"):
+    with pytest.raises(
+        ImgclfError, match="was compacted or shortened by another program; run 01_prepare_data again"
+    ):
         opened.follow()
 
 
