@@ -227,7 +227,7 @@ def press(widget, key: str) -> None:
 
 
 def pause(widget) -> None:
-    """Handle a pause as the kernel does; a thread that computes meanwhile is stopped at the next one."""
+    """Handle a pause as the kernel does."""
     widget.keyboard._handle_custom_msg({"idle": True}, [])
 
 
@@ -247,6 +247,8 @@ def annotator(measure: Meter, found: Dataset, suspects, scores) -> None:
     measure("annotator: page confirmed", press, shown, "Enter", repeat=20)
     press(shown, "3")
     measure("annotator: pause", pause, shown)
+    if computing := getattr(shown, "computing", None):  # in a thread
+        computing.join()
     measure("annotator: consequences of changes", consequences, notes, sides)
     press(shown, "z")
     measure.sent["annotator: tiles of a page"] = len(json.dumps(shown.sheet.tiles))

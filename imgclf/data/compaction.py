@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from imgclf import files
-from imgclf.data import changes
+from imgclf.data import changes, confinement
 from imgclf.data.changes import COMPACTED, EFFECTIVE, ON_LABELS, Step
 from imgclf.data.journal import NAME, Journal
 
@@ -54,7 +54,7 @@ def compact(folder: Path, *, dry_run: bool = False) -> Compaction:
     ------
     ImgclfError : see `Journal.hold`; or a line is damaged.
     """
-    journal = Journal(folder)
+    journal = Journal(folder, max_bytes=confinement.MAX_BYTES_TO_COMPACT)
     with journal.hold():
         steps = folded(journal)
         found = Compaction(journal.lines, len(steps), len(journal.active))

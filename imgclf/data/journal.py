@@ -42,14 +42,18 @@ class Journal:
     latest : the steps that the last reading of the file added; at first all that are not compacted.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int = confinement.MAX_BYTES) -> None:
         """Read the journal, after completing what a killed process left unfinished.
+
+        Parameters
+        ----------
+        max_bytes : a longer file is refused.
 
         Raises
         ------
         ImgclfError : a line is damaged.
         """
-        self.folder = folder
+        self.folder, self._max_bytes = folder, max_bytes
         self.path = folder / NAME
         self.active: dict[int, list[Step]] = {}
         self.undone: dict[int, list[Step]] = {}
@@ -107,7 +111,7 @@ class Journal:
 
     def _read_new(self) -> list[Step]:
         try:
-            with confinement.open_regular(self.path, os.O_RDONLY) as file:
+            with confinement.open_regular(self.path, os.O_RDONLY, max_bytes=self._max_bytes) as file:
                 if self._read_up_to:
                     self._check_same(file)
                 content = file.read()
@@ -319,7 +323,7 @@ class Journal:
 
     def _recover(self) -> list[Step]:
         """Drop an incomplete last line, complete or drop the pending change, and return the new steps."""
-        _repair_last_line(self.path)
+        _repair_last_line(self.path, self._max_bytes)
         try:
             with confinement.open_regular(self.folder / PENDING, os.O_RDONLY) as file:
                 size, steps = _parse_pending(file.read())
@@ -414,10 +418,10 @@ def _is_step(line: bytes) -> bool:
     return False
 
 
-def _repair_last_line(path: Path) -> None:
+def _repair_last_line(path: Path, max_bytes: int) -> None:
     """Add the missing line break to a complete last line, and remove an incomplete one."""
     try:
-        file = confinement.open_regular(path, os.O_RDWR)
+        file = confinement.open_regular(path, os.O_RDWR, max_bytes=max_bytes)
     except FileNotFoundError:
         return
     with file:

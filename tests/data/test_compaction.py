@@ -161,6 +161,17 @@ def test_a_write_that_fails_leaves_the_journal_as_it_was(folder, monkeypatch):
     opened(folder).undo()
 
 
+def test_a_journal_that_is_too_long_to_open_is_compacted(folder, monkeypatch):
+    notes = opened(folder)
+    exclude_thrice(notes)
+    before, size = known(opened(folder)), (folder / NAME).stat().st_size
+    monkeypatch.setitem(Journal.__init__.__kwdefaults__, "max_bytes", size - 1)
+    with pytest.raises(ImgclfError, match="move it out of the folder, or shorten it: imgclf labels compact"):
+        Journal(folder)
+    compaction.compact(folder)
+    assert known(opened(folder)) == before
+
+
 def test_an_annotator_that_is_open_meanwhile_refuses_changes(folder):
     notes = opened(folder)
     exclude_thrice(notes)
