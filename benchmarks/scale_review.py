@@ -245,7 +245,7 @@ def annotator(measure: Meter, found: Dataset, suspects, scores) -> None:
     measure("annotator: label changed", press, shown, "2", repeat=20)
     measure("annotator: undo", press, shown, "z", repeat=20)
     measure("annotator: page confirmed", press, shown, "Enter", repeat=20)
-    press(shown, "3")
+    press(shown, "x")
     measure("annotator: pause", pause, shown)
     if computing := getattr(shown, "computing", None):  # in a thread
         computing.join()

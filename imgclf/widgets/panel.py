@@ -24,7 +24,7 @@ from imgclf.widgets.train_again import TrainAgain
 
 WAIT_SECONDS = 0.06  # for pictures, at most; slower ones appear later
 WAIT_SECONDS_AT_START = 2.0  # for the first ones: the browser cannot ask for them until all cells have run
-MOST_AT_ONCE = 10_000  # images whose new split a pause may wait for; of more it is computed in a thread
+MOST_AT_ONCE = 5_000  # images whose new split a pause may wait for; of more it is computed in a thread
 ZOOM_SIDE, ZOOM_SECONDS = 1600, 1.0  # of the enlarged picture, pixels; wait for it
 
 
