@@ -87,11 +87,12 @@ def export_labels(file: str, kind: str | None, replace: bool, assignments: tuple
 @click.option("--dry-run", is_flag=True, help="Print what would happen, and change nothing.")
 @parameter
 def compact_journal(dry_run: bool, assignments: tuple[str, ...]) -> None:
-    """Shorten the journal of label changes, annotations.jsonl, so that a data set opens faster.
+    """Shorten the journal of label changes, annotations.jsonl.
 
-    Labels, exclusions, reviewed images and the dates of the last changes stay as they are. But changes up to
-    now can no longer be undone: copy the file before if you may want that. Close the notebooks that show the
-    images; an annotator that is still open refuses further changes.
+    With a long one, a data set takes seconds to open. Labels, exclusions, reviewed images and the dates of the
+    last changes stay as they are. But changes up to now can no longer be undone: copy the file before if you
+    may want that. Close the notebooks that show the images; an annotator that is still open refuses further
+    changes.
 
     Example: imgclf labels compact --dry-run
     """
