@@ -89,10 +89,10 @@ def export_labels(file: str, kind: str | None, replace: bool, assignments: tuple
 def compact_journal(dry_run: bool, assignments: tuple[str, ...]) -> None:
     """Shorten the journal of label changes, annotations.jsonl.
 
-    With a long one, a data set takes seconds to open. Labels, exclusions, reviewed images and the dates of the
-    last changes stay as they are. But changes up to now can no longer be undone: copy the file before if you
-    may want that. Close the notebooks that show the images; an annotator that is still open refuses further
-    changes.
+    With a long one, a data set takes seconds to open. Labels, exclusions, reviewed images and the dates of
+    the last changes stay as they are. But changes up to now can no longer be undone: copy the file before if
+    you may want that. Close the notebooks that show the images; an annotator that is still open refuses
+    further changes.
 
     Example: imgclf labels compact --dry-run
     """
