@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
 from imgclf import ImgclfError
 from imgclf.data import layout
@@ -419,7 +420,7 @@ class Annotations:
             self._set_label(self.images[i].label, bool(labels_of(self.images[i])))
         return i
 
-    def _replace_image(self, position: int, **fields: str) -> None:
+    def _replace_image(self, position: int, **fields: Any) -> None:
         before = self.images[position]
         if any(getattr(before, name) != value for name, value in fields.items()):
             image = self.images[position] = replace(before, **fields)
