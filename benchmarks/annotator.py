@@ -10,6 +10,7 @@ import photographs
 from memory import resident_mb
 
 from imgclf.annotation.annotations import Annotations
+from imgclf.annotation.consequences import consequences
 from imgclf.data import dataset, previous_split, scan, split
 from imgclf.widgets.annotator import Annotator
 
@@ -98,7 +99,9 @@ def change_labels(annotator: Annotator) -> None:
             for name in annotator.filter.options
         ],
     )
-    report("consequences of the changes, in a pause", [milliseconds(annotator._sync) for _ in range(10)])
+    report("a pause", [milliseconds(annotator._sync) for _ in range(10)])
+    found = annotator.annotations, annotator.sides
+    report("consequences of the changes", [milliseconds(consequences, *found) for _ in range(10)])
 
 
 if __name__ == "__main__":

@@ -5,26 +5,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import Any
 
 from imgclf import ImgclfError
 from imgclf.data import layout
 from imgclf.data.changes import EFFECTIVE, GONE, ON_CONTENT, ON_LABELS, UNDONE_BY, Step, has_content
-from imgclf.data.copies import exclude_duplicates
-from imgclf.data.dataset import (
-    BY_HAND,
-    COPY,
-    NO_LABEL,
-    UNLABELLED,
-    Dataset,
-    Image,
-    is_current,
-    scanned_images,
-)
+from imgclf.data.copies import USABLE, exclude_duplicates
+from imgclf.data.dataset import BY_HAND, COPY, NO_LABEL, UNLABELLED, Dataset, Image
 from imgclf.data.journal import Journal
 from imgclf.data.label_names import label_fault
 from imgclf.data.labels import NO_LABELS, NONE, labels_of
 from imgclf.data.layout import Layout
-from imgclf.data.previous_split import PreviousSplit
 
 NOUNS = {
     "exclude": "exclusion of",
@@ -83,7 +74,7 @@ class Annotations:
         self.images = list(dataset.files)
         added = {
             step.path.rpartition("/")[2]: step.change
-            for steps in self.journal.active.values()
+            for steps in self.journal.on_labels.values()
             for step in steps
             if step.action == "add label"
         }
@@ -95,14 +86,24 @@ class Annotations:
         self._places = list(self.labels)  # of all labels, also of removed ones, which an undo restores
         self.observers: list[Callable[[tuple[int, ...]], None]] = []
         self._position = {image.path: i for i, image in enumerate(self.images)}
-        self._exclusion_undone: set[int] = (
-            set()
-        )  # positions of images whose exclusion was undone after the scan
+        self._exclusion_undone: set[int] = set()  # positions; after the scan
+        self._label_counts = Counter(image.label for image in self.images if image.excluded in USABLE)
+        self._reviewed: set[int] = set()  # positions
+        self._check_compaction()
         self._apply_steps([step for step in self.journal.latest if step.change > dataset.last_change])
+        self._update_reviewed(self.journal.history)
+
+    def _check_compaction(self) -> None:
+        """Refuse a journal in which steps since the scan were folded."""
+        is_older = self.dataset.last_change < self.journal.compacted
+        if is_older and self.dataset.journal_state != self.journal.fingerprint():
+            raise ImgclfError(
+                f"{self.journal.path}: was compacted after its images were scanned; run 01_prepare_data again"
+            )
 
     def label_counts(self) -> Counter[str]:
         """Return the number of images per label folder; excluded images are not counted."""
-        return Counter(image.label for image in self.images if image.excluded in ("", NO_LABEL))
+        return self._label_counts.copy()
 
     def history(self, position: int) -> list[Step]:
         """Return the steps of an image that were not undone, oldest first.
@@ -114,12 +115,7 @@ class Annotations:
 
     def is_reviewed(self, position: int) -> bool:
         """Whether a person confirmed the image's label or changed the image, not only renamed its label."""
-        return any(not self._is_of_renaming(step) for step in self.history(position))
-
-    def _is_of_renaming(self, step: Step) -> bool:
-        """Whether a step belongs to the renaming of a label, which ends with its removal."""
-        # A journal from elsewhere may undo a step before a later one of the same image: no longer active.
-        return self.journal.active.get(step.change, [step])[-1].action == "remove label"
+        return any(not self.journal.renames(step.change) for step in self.history(position))
 
     def is_changed(self, position: int, day: date | None = None) -> bool:
         """Whether a person relabelled or excluded the image; with `day`, whether on that day (local time)."""
@@ -134,9 +130,7 @@ class Annotations:
 
     def count_reviewed(self) -> int:
         """Return the number of images that a person confirmed or changed."""
-        return sum(
-            self.is_reviewed(self._position[path]) for path in self.journal.history if path in self._position
-        )
+        return len(self._reviewed)
 
     def relabel(self, positions: Iterable[int], label: str) -> ChangeResult:
         """Move images to the folder of another label. Images that already have the label are confirmed.
@@ -251,8 +245,10 @@ class Annotations:
         """
         with self._hold("check it, and undo again to revert that change"):
             if not self.journal.active:
-                raise ImgclfError("there is no change left to undo")
-            steps = [self._inverse(step) for step in reversed(list(self.journal.active.values())[-1])]
+                reason = "; those before were compacted" if self.journal.compacted else ""
+                raise ImgclfError(f"there is no change left to undo{reason}")
+            latest = next(reversed(self.journal.active.values()))
+            steps = [self._inverse(step) for step in reversed(latest)]
             positions, refusals = self._carry_out(steps)
             steps = self.journal.latest  # with the names that were free
         gone = [step.path for step in steps if step.action == GONE]
@@ -276,7 +272,8 @@ class Annotations:
         with self._hold("check it, and try again"):
             if not self.journal.undone:
                 raise ImgclfError("there is no change left to redo")
-            steps = [step.inverse() for step in reversed(list(self.journal.undone.values())[-1])]
+            latest = next(reversed(self.journal.undone.values()))
+            steps = [step.inverse() for step in reversed(latest)]
             positions, refusals = self._carry_out(steps)
             steps = self.journal.latest
         done = _describe(steps, [step.action for step in steps], self.dataset.layout)
@@ -388,11 +385,24 @@ class Annotations:
         """Apply steps from the journal to `images` and `labels`, and notify the observers."""
         before = self.labels
         changed = tuple(dict.fromkeys(i for step in steps if (i := self._apply_step(step)) is not None))
+        for i in changed:
+            self._replace_image(i, excluded=self._exclusion_reason(i, self.images[i]))
         self._order_labels(before)
+        self._update_reviewed(self.images[i].path for i in changed)
+        for step in steps:
+            if step.action in ON_LABELS:  # whether its change is the renaming of a label
+                self._update_reviewed(each.path_after for each in self.journal.active.get(step.change, ()))
         if steps:
             for observer in self.observers:
                 observer(changed)
         return changed
+
+    def _update_reviewed(self, paths: Iterable[str]) -> None:
+        for i in (self._position[path] for path in paths if path in self._position):
+            if self.is_reviewed(i):
+                self._reviewed.add(i)
+            else:
+                self._reviewed.discard(i)
 
     def _apply_step(self, step: Step) -> int | None:
         """Apply one step, and return the position of its image; None if it concerns no image."""
@@ -404,12 +414,18 @@ class Annotations:
             return None
         if step.action == "include" and step.undoes:
             self._exclusion_undone.add(i)
-        label = self.dataset.layout.label_of(step.path_after)
-        image = replace(self.images[i], path=step.path_after, label=label)
-        self._set_label(image.label, bool(labels_of(image)))
-        self.images[i] = replace(image, excluded=self._exclusion_reason(i, image))
         self._position[step.path_after] = i
+        if step.to:
+            self._replace_image(i, path=step.to, label=self.dataset.layout.label_of(step.to))
+            self._set_label(self.images[i].label, bool(labels_of(self.images[i])))
         return i
+
+    def _replace_image(self, position: int, **fields: Any) -> None:
+        before = self.images[position]
+        if any(getattr(before, name) != value for name, value in fields.items()):
+            image = self.images[position] = replace(before, **fields)
+            self._label_counts[before.label] -= before.excluded in USABLE
+            self._label_counts[image.label] += image.excluded in USABLE
 
     def _set_label(self, label: str, is_one: bool) -> None:
         """Add or remove a label."""
@@ -472,28 +488,3 @@ def _restored(step: Step, action: str, layout: Layout) -> str:
 
 def _and_more(items: Sequence[object]) -> str:
     return f" and {len(items) - 1} more" if len(items) > 1 else ""
-
-
-def consequences(annotations: Annotations, sides: PreviousSplit) -> str:
-    """Return the consequences of the changes since 01_prepare_data ran; empty if there are none.
-
-    The text says which images move between training and test set, and which notebooks to run again.
-    """
-    if is_current(annotations.dataset, annotations.journal):
-        return ""
-    # Not `annotations.dataset`: another process may have scanned the images since, as Train again does.
-    scanned = _states(scanned_images(annotations.dataset.name))
-    changed = (_states(annotations.images) - scanned).total()
-    text = f"{changed} image{'' if changed == 1 else 's'} changed since 01_prepare_data ran"
-    if sides.subset_of:
-        try:
-            now = annotations.current_dataset()
-            text += f"; in the split, {sides.changes(now, sides.repeat(now))}"
-        except ImgclfError as error:
-            text += f"; a new split is not possible: {error}"
-    return f"{text}. Run 01_prepare_data to 05_evaluate again (cached features are reused)."
-
-
-def _states(images: Iterable[Image]) -> Counter[tuple[str, str, bool]]:
-    """Count the images by content, label, and whether a person excluded them."""
-    return Counter((image.sha256, image.label, image.excluded == BY_HAND) for image in images)

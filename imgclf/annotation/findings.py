@@ -27,6 +27,8 @@ LEAST_SHARPNESS = 0.22  # see `quality.measure`
 FEWEST_IMAGES = 10  # of a label
 RARE_SHARE = 0.1  # of the images that each label would have if all had the same number
 NEIGHBOURS = 10  # nearest in feature space
+MOST_COMPARED = 2**14  # images among which neighbours are looked for
+CHUNK = 2**12  # images at once
 FEWEST_DESCRIBED = 30  # images with features, to compare them with neighbours
 OUTLIER_RANGES = 1.7  # interquartile ranges above the third quartile
 
@@ -147,14 +149,33 @@ class _Neighbourhoods:
         some = features.subset(images) if features else None
         if some is None or len(some.images) < FEWEST_DESCRIBED:
             return None
-        from sklearn.neighbors import NearestNeighbors
-        from sklearn.preprocessing import normalize
-
-        # On vectors of length 1 the Euclidean distance has the order of the cosine, and is faster.
-        vectors = normalize(some.matrix)
-        found = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(vectors)
-        distances, indices = found.kneighbors()
+        distances, indices = _nearest(some.matrix)
         return cls(some.images, distances**2 / 2, indices)
+
+
+def _nearest(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distances of each row to the `NEIGHBOURS` nearest others, and these, (n, k) each.
+
+    Rows are scaled to length 1. Of more than `MOST_COMPARED`, evenly spaced ones can be neighbours: to
+    compare all with all takes time with the square of their number.
+    """
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.preprocessing import normalize
+
+    compared = np.arange(0, len(matrix), -(-len(matrix) // MOST_COMPARED))
+    # On vectors of length 1 the Euclidean distance has the order of the cosine, and is faster.
+    found = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(normalize(matrix[compared]))
+    if len(compared) == len(matrix):
+        return found.kneighbors()
+    parts = []
+    for start in range(0, len(matrix), CHUNK):
+        chunk = normalize(matrix[start : start + CHUNK])
+        distances, indices = found.kneighbors(chunk, NEIGHBOURS + 1)
+        is_left_out = compared[indices] == np.arange(start, start + len(chunk))[:, None]  # the row itself
+        is_left_out[:, -1] |= ~is_left_out.any(axis=1)
+        shape = len(chunk), NEIGHBOURS
+        parts.append((distances[~is_left_out].reshape(shape), compared[indices][~is_left_out].reshape(shape)))
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 def _outliers(described: _Neighbourhoods | None) -> Finding | None:
@@ -241,7 +262,11 @@ def _of_labels(kind: str, text: str, labels: Sequence[str], dataset: Dataset) ->
         return None
     counts = _label_counts(dataset)
     named = ", ".join(f"{label} ({counts[label]})" for label in labels)
-    paths = tuple(image.path for label in labels for image in dataset.images if label in labels_of(image))
+    of_label: dict[str, list[str]] = {label: [] for label in labels}
+    for image in dataset.images:
+        for label in labels_of(image):
+            of_label.get(label, []).append(image.path)
+    paths = tuple(path for label in labels for path in of_label[label])
     return Finding(kind, text.format(f"{named} {'has' if len(labels) == 1 else 'have'}"), paths)
 
 

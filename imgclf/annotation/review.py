@@ -206,7 +206,8 @@ class Review:
 
     def _show(self, result: ChangeResult) -> ChangeResult:
         """Go to the first changed image of the evaluation; if the filter hides it, show all images."""
-        rows = {row for row, position in enumerate(self._positions) if position in result.positions}
+        changed = set(result.positions)
+        rows = {row for row, position in enumerate(self._positions) if position in changed}
         if rows and rows.isdisjoint(self.order):
             self.clear_filter()
         self.current = next((index for index, row in enumerate(self.order) if row in rows), self.current)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,7 @@ def out_of_fold_evaluation(
     familiarity : (n,) of the training images; see `familiarity.fit`.
     """
     scores, labels = search.oof_scores[search.held_out], search.head.labels
+    place = {label: k for k, label in enumerate(labels)}
     held_out = [images[row] for row in search.held_out.tolist()]
     probabilities = scores
     if held_out:
@@ -58,7 +60,7 @@ def out_of_fold_evaluation(
     return Evaluation(
         labels,
         tuple(image.path for image in held_out),
-        np.array([labels.index(image.label) for image in held_out], dtype=np.int64),
+        np.array([place[image.label] for image in held_out], dtype=np.int64),
         scores,
         probabilities,
         sha256=tuple(image.sha256 for image in held_out),
@@ -171,6 +173,10 @@ class OutOfSampleScores:
     probabilities: dict[str, np.ndarray] = field(default_factory=dict)
     note: str = ""
 
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {label: place for place, label in enumerate(self.labels)}
+
     def label_quality(self, image: Image) -> float:
         """Return the label quality of an image, 0 to 1; lower is likelier mislabelled. NaN without scores.
 
@@ -180,8 +186,8 @@ class OutOfSampleScores:
         if image.sha256 not in self.probabilities:
             return float("nan")
         probabilities = self.probabilities[image.sha256]
-        is_known = image.label != UNLABELLED and image.label in self.labels
-        self_confidence = float(probabilities[self.labels.index(image.label)]) if is_known else 0.0
+        is_known = image.label != UNLABELLED and image.label in self._place
+        self_confidence = float(probabilities[self._place[image.label]]) if is_known else 0.0
         return min(1.0, max(0.0, self_confidence or float(probabilities.max())))
 
     def prediction(self, image: Image) -> tuple[str, float] | None:

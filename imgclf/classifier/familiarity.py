@@ -104,19 +104,19 @@ def fit(
     Statistics 51 (1), 2023, section 2.1.
     """
     draws = np.random.default_rng(seed)
-    vectors = svm.normalized(matrix)
     kept = _compared(labels, draws)
     held_out = draws.permutation(search.held_out)[:MAX_HELD_OUT]
     names, cluster = np.unique(clusters, return_inverse=True)
     fold = (draws.permutation(len(names)) % FOLDS)[cluster]
-    found = np.full(len(vectors), np.nan, np.float32)
-    for rows, values in _of_folds(search, vectors, held_out, kept, fold, seed):
+    found = np.full(len(matrix), np.nan, np.float32)
+    for rows, values in _of_folds(search, matrix, held_out, kept, fold, seed):
         found[rows] = values
     known = found[~np.isnan(found)]
-    projection = _projection(vectors[kept], seed)
+    vectors = svm.normalized(matrix[kept])
+    projection = _projection(vectors, seed)
     familiarity = Familiarity(
         projection.astype(np.float16),
-        (vectors[kept] @ projection).astype(np.float16),
+        (vectors @ projection).astype(np.float16),
         threshold(known, rate),
         rate,
         len(known),
@@ -145,15 +145,16 @@ def rank(values: int, rate: float) -> int:
 
 
 def _of_folds(
-    search: CSearch, vectors: np.ndarray, held_out: np.ndarray, kept: np.ndarray, fold: np.ndarray, seed: int
+    search: CSearch, matrix: np.ndarray, held_out: np.ndarray, kept: np.ndarray, fold: np.ndarray, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the held-out rows of each fold, and their familiarity to the kept images of the other folds."""
     for number in range(FOLDS):
         rows, others = held_out[fold[held_out] == number], kept[fold[kept] != number]
         if not (len(rows) and len(others)):
             continue
-        projection = _projection(vectors[others], seed)
-        cosines = (vectors[rows] @ projection) @ (vectors[others] @ projection).T
+        vectors = svm.normalized(matrix[others])
+        projection = _projection(vectors, seed)
+        cosines = (svm.normalized(matrix[rows]) @ projection) @ (vectors @ projection).T
         yield rows, value(cosines, svm.probabilities(search.oof_scores[rows], search.head.temperature))
 
 

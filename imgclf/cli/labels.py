@@ -1,4 +1,4 @@
-"""Commands that import labels from a file, and export them into one."""
+"""Commands that import labels from a file, export them into one, and compact the journal of their changes."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ parameter = click.option(
 
 @click.group("labels", cls=Commands)
 def labels() -> None:
-    """Import labels from a file, or export them into one: CSV, TSV, COCO, Label Studio.
+    """Import labels from a file, or export them: CSV, TSV, COCO, Label Studio. Compact their journal.
 
     Example: imgclf labels import labels.csv
     """
@@ -81,6 +81,27 @@ def export_labels(file: str, kind: str | None, replace: bool, assignments: tuple
     rows, left_out = exchange.rows_of(exchange.list_folder(_images_folder(assignments)))
     label_files.write(path, kind, rows)
     click.echo(f"wrote {len(rows)} images to {path}{left_out}")
+
+
+@labels.command("compact")
+@click.option("--dry-run", is_flag=True, help="Print what would happen, and change nothing.")
+@parameter
+def compact_journal(dry_run: bool, assignments: tuple[str, ...]) -> None:
+    """Shorten the journal of label changes, annotations.jsonl.
+
+    With a long one, a data set takes seconds to open. Labels, exclusions, reviewed images and the dates of
+    the last changes stay as they are. But changes up to now can no longer be undone: copy the file before if
+    you may want that. Close the notebooks that show the images; an annotator that is still open refuses
+    further changes.
+
+    Example: imgclf labels compact --dry-run
+    """
+    from imgclf.data import compaction
+
+    found = compaction.compact(_images_folder(assignments), dry_run=dry_run)
+    click.echo(found)
+    if dry_run:
+        click.echo("nothing was changed, since this is a dry run")
 
 
 def _by_suffix(path: Path) -> str:

@@ -14,6 +14,7 @@ IS_WINDOWS = os.name == "nt"
 # A link is not followed, and a pipe without a writer does not block. Windows has neither flag.
 SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 MAX_BYTES = 2**28  # the journal is read whole; that is a million changes
+MAX_BYTES_TO_COMPACT = 2**31
 
 
 def is_plain(path: str) -> bool:
@@ -45,7 +46,7 @@ def check_no_link(folder: Path, path: str) -> None:
             )
 
 
-def open_regular(path: Path, mode: int) -> BinaryIO:
+def open_regular(path: Path, mode: int, *, max_bytes: int = MAX_BYTES) -> BinaryIO:
     """Open a file that is neither a link nor a pipe, device or folder.
 
     Parameters
@@ -54,7 +55,7 @@ def open_regular(path: Path, mode: int) -> BinaryIO:
 
     Raises
     ------
-    ImgclfError : it is a link or no regular file, or has more than `MAX_BYTES`.
+    ImgclfError : it is a link or no regular file, or has more than `max_bytes`.
     FileNotFoundError : there is no such file, and `mode` creates none.
     """
     refusal = ImgclfError(f"{path}: is a link or no regular file; delete it")
@@ -65,10 +66,10 @@ def open_regular(path: Path, mode: int) -> BinaryIO:
     if not stat.S_ISREG(found.st_mode):  # it has just been replaced
         os.close(descriptor)
         raise refusal
-    if found.st_size > MAX_BYTES:
+    if found.st_size > max_bytes:
         os.close(descriptor)
         raise ImgclfError(
             f"{path}: has {found.st_size / 1e6:,.0f} MB, and a list of changes at most "
-            f"{MAX_BYTES / 1e6:,.0f} MB; move it out of the folder"
+            f"{max_bytes / 1e6:,.0f} MB; move it out of the folder, or shorten it: imgclf labels compact"
         )
     return os.fdopen(descriptor, "rb" if mode == os.O_RDONLY else "rb+" if mode & os.O_RDWR else "wb")

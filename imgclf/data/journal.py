@@ -3,6 +3,7 @@
 It is a write-ahead log: after a kill at any moment, the change in progress is either completed or dropped.
 """
 
+import gc
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import Timeout
 
@@ -34,24 +36,34 @@ class Journal:
     undone : the undos that can themselves be undone (redo), by number, oldest first, each with its steps; a
         new change empties it.
     last_change : number of the latest change; 0 if there is none.
-    latest : the steps that the last reading of the file added; all of them at first.
+    compacted : number of the latest change when the journal was compacted, or 0. Changes up to this one are
+        in `history` alone: they cannot be undone.
+    on_labels : the active steps of labels, by number of their change, also of compacted ones.
+    lines : number of lines that were read.
+    latest : the steps that the last reading of the file added; at first all that are not compacted.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int = confinement.MAX_BYTES) -> None:
         """Read the journal, after completing what a killed process left unfinished.
+
+        Parameters
+        ----------
+        max_bytes : a longer file is refused.
 
         Raises
         ------
         ImgclfError : a line is damaged.
         """
-        self.folder = folder
+        self.folder, self._max_bytes = folder, max_bytes
         self.path = folder / NAME
         self.active: dict[int, list[Step]] = {}
         self.undone: dict[int, list[Step]] = {}
         self.history: dict[str, list[Step]] = {}
-        self.last_change = 0
+        self.on_labels: dict[int, list[Step]] = {}
+        self.last_change = self.compacted = 0
         self.latest: list[Step] = []
-        self._read_up_to = self._lines_read = 0  # bytes, lines
+        self._first_line = b""
+        self._read_up_to = self.lines = 0
         if os.path.lexists(folder / PENDING):
             with self.hold():
                 return
@@ -63,7 +75,8 @@ class Journal:
 
     def origins(self) -> dict[str, str]:
         """Return the origin of each relabelled image, by its present path."""
-        return {path: origin for path in self.history if (origin := self.origin(path)) != path}
+        paths = tuple(self.history)  # a copy, since another thread may add a change meanwhile
+        return {path: origin for path in paths if (origin := self.origin(path)) != path}
 
     def verdict(self, path: str) -> Step | None:
         """Return the latest active step that excluded or included the image at `path`, if there is one."""
@@ -76,7 +89,7 @@ class Journal:
         """Return the sha256 of each image that a person excluded, by its path."""
         return {
             path: step.sha256
-            for path in self.history
+            for path in tuple(self.history)
             if (step := self.verdict(path)) and step.action == "exclude"
         }
 
@@ -85,19 +98,24 @@ class Journal:
         changed = sorted([*self.origins().items(), *(("excluded", path) for path in self.excluded())])
         return hashlib.sha256(repr(changed).encode()).hexdigest() if changed else ""
 
+    def renames(self, change: int) -> bool:
+        """Whether a change is the renaming of a label, which removes it at its end."""
+        return any(step.action == "remove label" for step in self.on_labels.get(change, ()))
+
     def follow(self) -> list[Step]:
         """Read and return the steps that any process has written since the last call."""
-        self.latest = self._read_new()
-        for step in self.latest:
-            self._add(step)
+        with _without_garbage_collection():
+            steps = self._read_new()
+            for step in steps:
+                self._add(step)
+        self.latest = [step for step in steps if step.change > self.compacted]
         return self.latest
 
     def _read_new(self) -> list[Step]:
         try:
-            with confinement.open_regular(self.path, os.O_RDONLY) as file:
-                if file.seek(0, os.SEEK_END) < self._read_up_to:
-                    raise ImgclfError(f"{self.path}: was shortened by hand; run 01_prepare_data again")
-                file.seek(self._read_up_to)
+            with confinement.open_regular(self.path, os.O_RDONLY, max_bytes=self._max_bytes) as file:
+                if self._read_up_to:
+                    self._check_same(file)
                 content = file.read()
         except (FileNotFoundError, NotADirectoryError) as error:
             if self._read_up_to:
@@ -106,18 +124,33 @@ class Journal:
         except OSError as error:
             raise ImgclfError(f"{self.path}: {error.strerror}; make it readable") from error
         whole, newline, rest = content.rpartition(b"\n")
-        if _is_step(rest):  # an editor that ends the last line without a line break
+        if rest and _is_step(rest):  # an editor that ends the last line without a line break
             whole, rest = content, b""
-        steps = [
-            self._parse(line, number)
-            for number, line in enumerate(whole.split(b"\n"), start=self._lines_read + 1)
-            if line.strip()
-        ]
+        steps = self._parse(whole.split(b"\n"))
+        if not self._read_up_to:
+            self._first_line = content[: len(content) - len(rest)].partition(b"\n")[0]
         self._read_up_to += len(content) - len(rest)
-        self._lines_read += whole.count(b"\n") + 1 if whole else len(newline)
+        self.lines += whole.count(b"\n") + 1 if whole else len(newline)
         return steps
 
-    def _parse(self, line: bytes, number: int) -> Step:
+    def _check_same(self, file: BinaryIO) -> None:
+        """Refuse a file that is not the one read so far, perhaps with lines added; go to the end of these."""
+        is_same = file.readline(len(self._first_line)) == self._first_line
+        if not is_same or file.seek(0, os.SEEK_END) < self._read_up_to:
+            raise ImgclfError(
+                f"{self.path}: was compacted or shortened by another program; run 01_prepare_data again"
+            )
+        file.seek(self._read_up_to)
+
+    def _parse(self, lines: Sequence[bytes]) -> list[Step]:
+        """Return the steps of lines that follow those read so far; empty lines have none."""
+        try:
+            return changes.parse_all([line for line in lines if line.strip()])
+        except ValueError:  # find the line that is damaged
+            numbered = enumerate(lines, start=self.lines + 1)
+            return [self._parse_one(line, number) for number, line in numbered if line.strip()]
+
+    def _parse_one(self, line: bytes, number: int) -> Step:
         try:
             return changes.parse(line)
         except ValueError as error:
@@ -128,22 +161,42 @@ class Journal:
 
     def _add(self, step: Step) -> None:
         self.last_change = max(self.last_change, step.change)
-        past = self.history.pop(step.path, [])
-        if step.undoes and step.undoes not in self.undone:
-            _take(self.active, step)
-            past = [earlier for earlier in past if earlier.change != step.undoes]
-            if step.action != changes.GONE:
-                self.undone.setdefault(step.change, []).append(step)
+        if step.action == changes.COMPACTED:
+            self.compacted = step.change
+            self.active.clear()
+            self.undone.clear()
+        elif step.undoes and step.undoes not in self.undone and step.change > self.compacted:
+            self._add_undo(step)
         else:
+            self._add_active(step)
+
+    def _add_active(self, step: Step) -> None:
+        if step.change <= self.compacted:  # the image is where the last of its steps leaves it
+            past = self.history.get(step.path_after, [])
+        else:
+            past = self.history.pop(step.path, [])
             if step.undoes:  # a redo
                 _take(self.undone, step)
-            else:
+            elif self.undone:
                 self.undone.clear()
-            if step.action != changes.GONE:  # a mere entry, which cannot be undone itself
+        if step.action != changes.GONE:  # a mere entry, which cannot be undone itself
+            past.append(step)
+            if step.change > self.compacted:
                 self.active.setdefault(step.change, []).append(step)
-                past = [*past, step]
+            if step.action in changes.ON_LABELS:
+                self.on_labels.setdefault(step.change, []).append(step)
         if past:
             self.history[step.path_after] = past
+
+    def _add_undo(self, step: Step) -> None:
+        _take(self.active, step)
+        if step.action in changes.ON_LABELS:
+            _take(self.on_labels, step)
+        past = [earlier for earlier in self.history.pop(step.path, ()) if earlier.change != step.undoes]
+        if past:
+            self.history[step.path_after] = past
+        if step.action != changes.GONE:
+            self.undone.setdefault(step.change, []).append(step)
 
     @contextmanager
     def hold(self) -> Iterator[list[Step]]:
@@ -215,10 +268,9 @@ class Journal:
         if any(step.action in ON_DISK for step in steps):
             self._write_pending(steps, size)
         # An exception other than ImgclfError, as an interrupt, leaves the change pending.
+        made = self._made_for(steps)
         done = _without_refused(
-            steps,
-            lambda step: changes.apply(self.folder, step, made=self._made_for(step)),
-            refusals,
+            steps, lambda step: changes.apply(self.folder, step, made=made.get(step.path, ())), refusals
         )
         try:
             _refuse_labels_alone(done, refusals)
@@ -230,9 +282,13 @@ class Journal:
         self.follow()
         return refusals
 
-    def _made_for(self, step: Step) -> set[str]:
-        """Return the folders that were created for the step that this one undoes."""
-        return {earlier.made for earlier in self.active.get(step.undoes, []) if earlier.to == step.path}
+    def _made_for(self, steps: Sequence[Step]) -> dict[str, set[str]]:
+        """Return the folders that were created for the steps that some undo, by the path of these."""
+        made: dict[str, set[str]] = {}
+        for change in {step.undoes for step in steps}:
+            for earlier in self.active.get(change, ()):
+                made.setdefault(earlier.to, set()).add(earlier.made)
+        return made
 
     def _write_pending(self, steps: Sequence[Step], size: int) -> None:
         """Announce a change before it is applied; `size` is the journal's, in bytes, before the change."""
@@ -269,7 +325,7 @@ class Journal:
 
     def _recover(self) -> list[Step]:
         """Drop an incomplete last line, complete or drop the pending change, and return the new steps."""
-        _repair_last_line(self.path)
+        _repair_last_line(self.path, self._max_bytes)
         try:
             with confinement.open_regular(self.folder / PENDING, os.O_RDONLY) as file:
                 size, steps = _parse_pending(file.read())
@@ -278,7 +334,8 @@ class Journal:
         if not self._drop_lines_of(steps, size):
             steps = []
         before = self.follow()
-        done = [step for step in steps if changes.complete(self.folder, step, made=self._made_for(step))]
+        made = self._made_for(steps)
+        done = [step for step in steps if changes.complete(self.folder, step, made=made.get(step.path, ()))]
         self._commit(done, size)
         return before
 
@@ -305,10 +362,12 @@ class Journal:
 
 def _take(numbered: dict[int, list[Step]], step: Step) -> None:
     """Remove the step that `step` undoes, and its change with the last of its steps."""
-    rest = [earlier for earlier in numbered.get(step.undoes, []) if earlier.path_after != step.path]
-    if rest:
-        numbered[step.undoes] = rest
-    else:
+    steps = numbered.get(step.undoes, [])
+    # A change is undone from its end, so that the step is the last one, or near it.
+    place = next((i for i in reversed(range(len(steps))) if steps[i].path_after == step.path), None)
+    if place is not None:
+        del steps[place]
+    if not steps:
         numbered.pop(step.undoes, None)
 
 
@@ -331,6 +390,18 @@ def _refuse_labels_alone(steps: Sequence[Step], refusals: Sequence[str]) -> None
         raise ImgclfError("; ".join(refusals[:MOST_REASONS]))
 
 
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Look for no reference cycles meanwhile: among so many new steps that takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _append(path: Path, content: bytes) -> None:
     """Append to a file, and wait until that is on disk."""
     with confinement.open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
@@ -349,7 +420,7 @@ def _parse_pending(content: bytes) -> tuple[int, list[Step]]:
     head, *rest = content.rstrip(b"\n").split(b"\n")
     try:
         size, count = map(int, head.split())
-        steps = [changes.parse(line) for line in rest]
+        steps = changes.parse_all(rest)
     except ValueError:
         return 0, []  # then nothing was applied yet
     return (size, steps) if len(steps) == count and size >= 0 else (0, [])
@@ -361,10 +432,10 @@ def _is_step(line: bytes) -> bool:
     return False
 
 
-def _repair_last_line(path: Path) -> None:
+def _repair_last_line(path: Path, max_bytes: int) -> None:
     """Add the missing line break to a complete last line, and remove an incomplete one."""
     try:
-        file = confinement.open_regular(path, os.O_RDWR)
+        file = confinement.open_regular(path, os.O_RDWR, max_bytes=max_bytes)
     except FileNotFoundError:
         return
     with file:

@@ -282,9 +282,12 @@ def permutation_p_value(difference: np.ndarray) -> float:
 
     It is exact. If all differences, (m,) int, are 1 or -1, it is that of the binomial test.
     """
-    sizes = np.abs(difference[difference != 0])
-    share = np.ones(1)  # of all signs, by the sum of the sizes with a positive sign
-    for size in sizes:
+    from scipy.stats import binom
+
+    sizes = np.sort(np.abs(difference[difference != 0]))
+    alone = int((sizes == 1).sum())  # nearly all: of these, the sum with a positive sign is binomial
+    share = binom.pmf(np.arange(alone + 1), alone, 0.5)  # of all signs, by that sum
+    for size in sizes[alone:]:
         share = (np.pad(share, (size, 0)) + np.pad(share, (0, size))) / 2
     sums = 2 * np.arange(len(share)) - sizes.sum()
     return float(min(1, share[np.abs(sums) >= abs(difference.sum())].sum()))

@@ -46,7 +46,9 @@ class Features:
         """Return the features of some of the images, in their order; images without features are left out."""
         row = {image.path: i for i, image in enumerate(self.images)}
         chosen = tuple(image for image in images if image.path in row)
-        return Features(self.matrix[[row[image.path] for image in chosen]], chosen)
+        rows = [row[image.path] for image in chosen]
+        is_whole = rows == list(range(len(self.matrix)))  # then no copy is made
+        return Features(self.matrix if is_whole else self.matrix[rows], chosen)
 
     def __str__(self) -> str:
         return f"{self.matrix.shape[0]} images x {self.matrix.shape[1]} features"

@@ -8,6 +8,8 @@ from imgclf.features import Features
 
 DIMENSIONS = 50  # principal components that t-SNE starts from; also those of the distances
 PERPLEXITY = 30
+MOST_FITTED = 2**14  # images that the components are computed of; more would take copies of all features
+CHUNK = 2**12  # images at once
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,10 @@ def _drawn(features: Features, most: int) -> tuple[np.ndarray, np.ndarray, np.nd
     count = len(features.matrix)
     if count == 1:
         return np.zeros((1, 2)), np.zeros(1, int), np.zeros(1, int)
-    dimensions = min(DIMENSIONS, *features.matrix.shape)
-    reduced = PCA(dimensions, random_state=0).fit_transform(normalize(features.matrix))
+    fitted = features.matrix[:: -(-count // MOST_FITTED)]
+    model = PCA(min(DIMENSIONS, *fitted.shape), random_state=0).fit(normalize(fitted))
+    chunks = (features.matrix[start : start + CHUNK] for start in range(0, count, CHUNK))
+    reduced = np.concatenate([model.transform(normalize(chunk)) for chunk in chunks])
     drawn = np.arange(0, count, -(-count // most))
     if len(drawn) == count:
         return reduced, drawn, drawn

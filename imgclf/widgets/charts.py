@@ -17,6 +17,7 @@ from imgclf.finetuning.learning_curve import Epoch
 from imgclf.plots import COLOURS, LONGEST_IN_LEGEND, MOST_LABELS, OTHERS, SHOWN, colour, short
 from imgclf.widgets.progress import counted, progress
 
+MOST_CORNERS = 1000  # of a curve; more are less than a pixel apart
 MOST_POINTS = 5000  # bqplot draws SVG; more points make the browser slow
 FEW = 15  # labels; more are set closer and in a smaller font
 MOST_ROWS = 40  # of the confusion matrix; the others are one row
@@ -345,11 +346,17 @@ class ThresholdRoc(Chart):
 
 
 def corners(x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the ends and corners of a curve. They draw the same line with a small part of the points."""
+    """Return the ends and corners of a curve that rises. They draw the same line with a part of the points.
+
+    Of more than `MOST_CORNERS`, that many at even distances along the curve are kept.
+    """
     points = np.stack([x, y], axis=1)
     turns = np.abs(np.diff(points, n=2, axis=0)).max(axis=1, initial=0) > 1e-9
-    x, y = points[np.concatenate([[True], turns, [True]])].T
-    return {"x": x, "y": y}
+    points = points[np.concatenate([[True], turns, [True]])]
+    if len(points) > MOST_CORNERS:
+        along = points.sum(axis=1)
+        points = points[np.unique(np.searchsorted(along, np.linspace(along[0], along[-1], MOST_CORNERS)))]
+    return {"x": points[:, 0], "y": points[:, 1]}
 
 
 def training_curve(epochs: Sequence[Epoch]) -> Chart:

@@ -197,9 +197,8 @@ class FeatureMap(Panel):
         annotations = self.annotations
         still = [i for i in positions if annotations.images[i].label == UNLABELLED]
         still = still or [i for i in positions if not annotations.is_reviewed(i)] or positions
-        others = [i for i in positions if i not in set(still)]
-        self.picks.show([*still, *others])
-        self.picks.left_out = set(others)
+        self.picks.left_out = set(positions) - set(still)
+        self.picks.show([*still, *(i for i in positions if i in self.picks.left_out)])
 
     def _selected(self, mark: bqplot.Scatter) -> list[int]:
         """Return the indices in the embedding of the selected points of a mark.

@@ -1,5 +1,6 @@
 """The base class of the widgets that change labels: keyboard, label buttons, and a status line."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -10,7 +11,8 @@ import ipywidgets
 from ipywidgets import HTML, Box, Button, Layout, VBox, Widget
 
 from imgclf import ImgclfError, plots
-from imgclf.annotation.annotations import Annotations, consequences
+from imgclf.annotation.annotations import Annotations
+from imgclf.annotation.consequences import consequences
 from imgclf.annotation.gallery import DIGITS
 from imgclf.data import previous_split
 from imgclf.data.dataset import Image
@@ -22,6 +24,7 @@ from imgclf.widgets.train_again import TrainAgain
 
 WAIT_SECONDS = 0.06  # for pictures, at most; slower ones appear later
 WAIT_SECONDS_AT_START = 2.0  # for the first ones: the browser cannot ask for them until all cells have run
+MOST_AT_ONCE = 5_000  # images whose new split a pause may wait for; of more it is computed in a thread
 ZOOM_SIDE, ZOOM_SECONDS = 1600, 1.0  # of the enlarged picture, pixels; wait for it
 
 
@@ -35,10 +38,11 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
     ----------
     keyboard : sends the key presses in the panel.
     status : the result of the latest command.
-    next_steps : the consequences of all changes; updated when the user pauses.
+    next_steps : the consequences of all changes; updated when the user pauses, of many images a little later.
     train_again : the button that carries them out.
     legend : the keys and their meanings.
     zoom : the enlarged picture.
+    computing : the thread that computes the consequences for many images; None before the first time.
     """
 
     trains_again = True  # whether it has the button
@@ -70,6 +74,8 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.zoom.add_class("imgclf-zoom")
         self._zoom_pictures = Thumbnails(annotations.dataset.folder, ZOOM_SIDE, most=8)
         self._ignores_callbacks = False
+        self.computing: threading.Thread | None = None
+        self._shown_change = -1  # the latest one whose consequences are shown, or being computed
         self._buttons: dict[str, Button] = {}
 
     def _build(self, parts: Sequence[Widget], keys: Sequence[tuple[str, str]]) -> None:
@@ -148,15 +154,37 @@ class Panel(VBox):  # type: ignore[misc]  # ipywidgets has no types
         try:
             self.annotations.sync()
             if self.trains_again:
-                self.next_steps.value = escape(consequences(self.annotations, self.sides))
+                self._follow_consequences()
         except ImgclfError as error:
             self._show_error(error)
         self.refresh()
+
+    def _follow_consequences(self) -> None:
+        """Show the consequences of all changes; of many images in a thread, and once for each change."""
+        if len(self.annotations.images) <= MOST_AT_ONCE:
+            self._show_consequences()
+        elif self._shown_change != self.annotations.journal.last_change and not self._is_computing:
+            self._shown_change = self.annotations.journal.last_change
+            self.computing = threading.Thread(
+                target=self._show_consequences, name="imgclf-split", daemon=True
+            )
+            self.computing.start()
+
+    @property
+    def _is_computing(self) -> bool:
+        return self.computing is not None and self.computing.is_alive()
+
+    def _show_consequences(self) -> None:
+        try:
+            self.next_steps.value = escape(consequences(self.annotations, self.sides))
+        except ImgclfError as error:
+            self._show_error(error)
 
     def _on_trained(self) -> None:
         """Take the new split as the last one; what is said about the one before is past."""
         self.sides = previous_split.read(self.annotations.dataset.name)
         self.next_steps.value = ""
+        self._shown_change = -1
 
     def _on_user_choice(self, field: Widget, choose: Callable[[Any], object]) -> None:
         """Call `choose(value)` when the user, and not `refresh`, sets a field."""

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from imgclf import ImgclfError
-from imgclf.annotation.annotations import Annotations, consequences
+from imgclf.annotation.annotations import Annotations
+from imgclf.annotation.consequences import consequences
 from imgclf.data import changes, dataset, previous_split, scan, split
 from imgclf.data.changes import Step, to_lines
 from imgclf.data.journal import LOCK, NAME, PENDING

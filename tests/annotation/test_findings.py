@@ -150,3 +150,28 @@ def test_an_image_far_from_all_others_is_an_outlier_and_one_among_another_label_
     kinds = {f.kind: f.images for f in findings.find(scanned, features)}
     assert kinds["outliers"][0] == features.images[0].path
     assert kinds["label disagrees with neighbours"][0] == features.images[7].path
+
+
+@pytest.mark.parametrize("most", [1000, 100])
+def test_neighbours_are_the_nearest_of_those_that_are_compared(most, monkeypatch):
+    monkeypatch.setattr(findings, "MOST_COMPARED", most)
+    monkeypatch.setattr(findings, "CHUNK", 70)
+    matrix = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    matrix[9] = matrix[12]  # the same features: neither is its own neighbour
+    distances, indices = findings._nearest(matrix)
+    vectors = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+    expected = np.linalg.norm(vectors[:, None] - vectors, axis=2)
+    np.fill_diagonal(expected, np.inf)
+    expected[:, [i for i in range(300) if i % -(-300 // most)]] = np.inf
+    np.testing.assert_allclose(distances, np.sort(expected)[:, : findings.NEIGHBOURS], atol=1e-3)
+    np.testing.assert_allclose(np.take_along_axis(expected, indices, 1), distances, atol=1e-3)
+
+
+def test_an_outlier_is_found_among_many_images_too(folder, monkeypatch):
+    for i in range(24, 60):
+        put(folder, f"{'ab'[i % 2]}/{i:02d}.jpg", i)
+    scanned, features = described(folder)
+    features.matrix[1] = np.eye(8)[5]
+    monkeypatch.setattr(findings, "MOST_COMPARED", 40)
+    kinds = {f.kind: f.images for f in findings.find(scanned, features)}
+    assert kinds["outliers"][0] == features.images[1].path

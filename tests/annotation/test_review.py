@@ -8,7 +8,7 @@ import pytest
 
 from imgclf import ImgclfError
 from imgclf.annotation import review
-from imgclf.annotation.annotations import Annotations
+from imgclf.annotation.annotations import Annotations, ChangeResult
 from imgclf.annotation.review import Review
 from imgclf.evaluation import metrics
 from support.evaluations import LABELS, PROBABILITIES, scored
@@ -240,3 +240,12 @@ def test_a_change_of_another_window_is_shown_before_the_image_can_be_relabelled(
 def test_n_says_that_an_image_is_of_none_of_the_labels(state):
     press(state, "n")
     assert state.image(0).label == "none_of_these" and state.is_relabelled(0) and state.current == 1
+
+
+def test_an_undo_of_many_images_looks_at_each_once(state):
+    class Counted(tuple):
+        def __contains__(self, value: object) -> bool:
+            raise AssertionError("looked at all positions for one image")
+
+    state._show(ChangeResult(Counted(range(1, 36)), ""))
+    assert state.current == 1

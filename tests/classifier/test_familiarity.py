@@ -139,3 +139,15 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "familiarity.npz").write_bytes(b"PK but nothing more")
     with pytest.raises(ImgclfError, match=r"familiarity.npz: damaged; run 04_train_svm again"):
         familiarity.read(tmp_path / "familiarity.npz")
+
+
+def test_only_compared_and_held_out_images_are_scaled(monkeypatch):
+    sizes, scale = [], svm.normalized
+    monkeypatch.setattr(svm, "normalized", lambda matrix: (sizes.append(len(matrix)), scale(matrix))[1])
+    monkeypatch.setattr(familiarity, "MAX_IMAGES", 60)
+    monkeypatch.setattr(familiarity, "MAX_HELD_OUT", 50)
+    matrix, y = clouds(400)
+    head = svm.Head(tuple(LABELS.tolist()), np.zeros((3, 40)), np.zeros(3), True, 1.0, 1.0)
+    search = svm.CSearch(head, np.random.default_rng(1).normal(size=(400, 3)))
+    found, values = familiarity.fit(search, matrix, y, np.arange(400))
+    assert max(sizes) == 60 and len(found.images) == 60 and np.isfinite(values).sum() == 50

@@ -283,7 +283,9 @@ def test_a_journal_that_is_shortened_while_open_raises_an_error(folder):
     carry_out(folder, MOVE)
     opened = Journal(folder)
     (folder / NAME).write_text("")
-    with pytest.raises(ImgclfError, match="was shortened by hand; run 01_prepare_data again"):
+    with pytest.raises(
+        ImgclfError, match="was compacted or shortened by another program; run 01_prepare_data again"
+    ):
         opened.follow()
 
 
@@ -357,6 +359,11 @@ def test_a_folder_locked_for_too_long_raises_an_error(folder, monkeypatch):
         '{"action": "relabel"}',
         '{"action": "exclude", "path": 3}',
         '{"unknown": 1}',
+        '{"action": "confirm", "path": "a/b", "change": 1},{"action": "confirm", "path": "a/b", "change": 2}',
+        '{"action": "confirm", "path": "a/b",\n"change": 1}',
+        '{"action": "confirm", "path": "a/b", "change": 1},{"action": "confirm",\n"path": "a/b", "change": 2}',
+        '{"action": "confirm", "path": "a/b", "change": true}',
+        '{"action": "compacted", "path": "a/b/c.jpg", "change": 1}',
     ],
 )
 def test_a_damaged_line_or_a_path_outside_of_the_folder_is_refused(folder, line):

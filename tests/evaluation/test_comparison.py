@@ -288,3 +288,30 @@ class TestAfterChangedLabels:
         )
         result = comparison.compare_after_changes(replace(before, sha256=()), after)
         assert (result.comparison.images, result.comparison.gained, result.left) == (2, 1, ())
+
+
+def by_all_signs(difference: np.ndarray) -> float:
+    """The p-value by adding one difference after another."""
+    share = np.ones(1)
+    for size in np.abs(difference[difference != 0]):
+        share = (np.pad(share, (size, 0)) + np.pad(share, (0, size))) / 2
+    sums = 2 * np.arange(len(share)) - np.abs(difference).sum()
+    return float(min(1, share[np.abs(sums) >= abs(difference.sum())].sum()))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_p_value_is_that_of_all_signs(seed):
+    draws = np.random.default_rng(seed)
+    difference = draws.choice([-3, -2, -1, -1, -1, 0, 1, 1, 1, 1, 2, 5], draws.integers(0, 60))
+    expected = by_all_signs(difference)
+    assert comparison.permutation_p_value(difference) == pytest.approx(expected, rel=1e-9)
+
+
+def test_single_images_are_not_added_one_by_one(monkeypatch):
+    calls, pad = [], np.pad
+    monkeypatch.setattr(comparison.np, "pad", lambda *given: (calls.append(1), pad(*given))[1])
+    difference = np.array([1] * 600 + [-1] * 500 + [3])
+    assert comparison.permutation_p_value(difference) == pytest.approx(by_all_signs(difference), rel=1e-9)
+    calls.clear()
+    comparison.permutation_p_value(difference)
+    assert len(calls) == 2

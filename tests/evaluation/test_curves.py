@@ -1,5 +1,6 @@
 """ROC and precision-recall curves: counted by eye, and against scikit-learn."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -217,3 +218,23 @@ def test_labels_without_a_curve_are_in_no_average():
     assert list(curves.average_roc(found).areas) == ["a", "b"]
     alone = metrics.evaluate(list("ab"), ["1"], ["a"], np.eye(2)[:1], np.eye(2)[:1])
     assert curves.average_roc(alone) is None and curves.average_precision_recall(alone) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_both_averages_are_those_of_scikit_learn(seed):
+    evaluation = drawn(seed, images=200, labels=5)
+    is_label = np.eye(5)[evaluation.truth]
+    for average in ("macro", "micro"):
+        expected = roc_auc_score(is_label, evaluation.scores, average=average)
+        assert curves.average_auc(evaluation, average) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_average_over_all_decisions_takes_little_more_than_a_copy_of_the_scores():
+    draws = np.random.default_rng(0)
+    truth, scores = draws.integers(0, 50, 4000), draws.normal(size=(4000, 50)).astype(np.float32)
+    evaluation = Evaluation(tuple(map(str, range(50))), tuple(map(str, range(4000))), truth, scores, scores)
+    tracemalloc.start()
+    curves.average_auc(evaluation, "micro")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * scores.nbytes

@@ -1,5 +1,7 @@
 """Maps of images: the drawn points and those that they represent."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -51,3 +53,32 @@ def test_tsne_separates_clusters():
 
     features, cluster = clusters(90)
     assert silhouette_score(embedding.tsne(features, most=100).points, cluster) > 0.5
+
+
+def test_of_many_images_no_copy_of_all_features_is_made(monkeypatch):
+    monkeypatch.setattr(embedding, "MOST_FITTED", 500)
+    monkeypatch.setattr(embedding, "CHUNK", 500)
+    draws = np.random.default_rng(0)
+    matrix = draws.normal(size=(20_000, 128)).astype(np.float32)
+    matrix[:, :2] += 20 * draws.normal(size=(20_000, 2))
+    images = tuple(Image(f"a/{i}.jpg", "a", f"{i:064d}", "", 8, 8) for i in range(len(matrix)))
+    features = Features(matrix, images)
+    assert features.subset(list(images)).matrix is matrix
+    embedding.principal_components(Features(matrix[:600], images[:600]), most=50)  # imports
+    tracemalloc.start()
+    found = embedding.principal_components(features, most=50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The components of all images alone are 50 of the 128 columns.
+    assert peak < 0.9 * matrix.nbytes and len(found.points) == 50 and len(found.drawn_as) == len(matrix)
+
+
+def test_on_a_map_by_the_components_of_some_images_distances_are_those_of_all(monkeypatch):
+    def distances() -> np.ndarray:  # the three clusters are alike, so the components may be turned
+        points = embedding.principal_components(features, most=100).points
+        return np.linalg.norm(points[:, None] - points, axis=2)
+
+    features, _ = clusters(3000)
+    every = distances()
+    monkeypatch.setattr(embedding, "MOST_FITTED", 1000)
+    np.testing.assert_allclose(distances(), every, atol=0.05)

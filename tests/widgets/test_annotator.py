@@ -1,5 +1,6 @@
 """The Python side of the annotator: each control changes the plain objects and shows the result."""
 
+import threading
 import warnings
 from pathlib import Path
 
@@ -14,6 +15,7 @@ with warnings.catch_warnings():
     warnings.simplefilter(
         "ignore", DeprecationWarning
     )  # of the widgets' own definitions, when they are first imported
+    from imgclf.widgets import panel
     from imgclf.widgets.annotator import Annotator
 
 
@@ -263,3 +265,71 @@ def test_a_label_can_have_the_name_of_a_filter(annotator):
 
 def test_the_text_representation_is_the_same_in_every_run(annotator):
     assert repr(annotator) == "[annotator of 36 images: run this cell to use it]"
+
+
+class Untouched(list):
+    """A list that may be indexed, and not be gone through."""
+
+    def __iter__(self):
+        raise AssertionError("all images were gone through")
+
+
+def test_a_page_change_looks_at_no_other_images(annotator, annotations, monkeypatch):
+    annotations.confirm(range(36))
+    annotator.grid.value = (2, 2)
+    annotations.images = Untouched(annotations.images)
+    looks, is_reviewed = [], Annotations.is_reviewed
+    monkeypatch.setattr(
+        Annotations, "is_reviewed", lambda self, i: (looks.append(i), is_reviewed(self, i))[1]
+    )
+    press(annotator, "PageDown", "ArrowRight")
+    assert annotator.progress.value == "<b>36</b> of 36 reviewed" and len(annotator.sheet.tiles) == 4
+    assert sorted(set(looks)) == annotator.gallery.on_page(1)
+
+
+def test_the_counts_of_labels_and_reviews_follow_each_change(annotations):
+    def counted() -> tuple[dict[str, int], int]:
+        used = [image.label for image in annotations.images if image.excluded in ("", dataset.NO_LABEL)]
+        reviewed = sum(map(annotations.is_reviewed, range(len(annotations.images))))
+        return {label: used.count(label) for label in used}, reviewed
+
+    changes = [
+        lambda: annotations.relabel([0, 1, 20], "red"),
+        lambda: annotations.exclude([1, 2]),
+        lambda: annotations.confirm([5]),
+        lambda: annotations.rename_label("green", "olive"),
+        lambda: annotations.relabel([3], "unlabelled"),
+        *[annotations.undo] * 4,
+        annotations.redo,
+        annotations.redo,
+    ]
+    for change in changes:
+        change()
+        assert (+annotations.label_counts(), annotations.count_reviewed()) == counted()
+    later = Annotations(annotations.dataset)
+    assert (+later.label_counts(), later.count_reviewed()) == counted()
+
+
+def test_of_many_images_the_consequences_are_computed_beside_and_once_for_each_change(
+    annotator, annotations, folder, monkeypatch
+):
+    found = annotations.dataset
+    dataset.write(found)
+    split.write(found, split.split(found))
+    computed_in, compute = [], panel.consequences
+    monkeypatch.setattr(panel, "MOST_AT_ONCE", 35)
+    monkeypatch.setattr(
+        panel,
+        "consequences",
+        lambda *given: (computed_in.append(threading.current_thread()), compute(*given))[1],
+    )
+    annotations.relabel(range(4), "red")
+    for _ in range(3):
+        annotator.keyboard._handle_custom_msg({"idle": True}, [])
+        annotator.computing.join()
+    assert "4 images changed since 01_prepare_data ran" in annotator.next_steps.value
+    assert computed_in == [annotator.computing] != [threading.main_thread()]
+    annotations.undo()
+    annotator.keyboard._handle_custom_msg({"idle": True}, [])
+    annotator.computing.join()
+    assert annotator.next_steps.value == "" and len(computed_in) == 2

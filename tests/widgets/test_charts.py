@@ -228,3 +228,13 @@ class TestManyLabels:
         expected = curves.operating_points(found, 0.4, worst)
         np.testing.assert_array_equal(np.stack([points.x, points.y], axis=1), expected)
         assert figure.title == f"the worst 10 of {count} labels"
+
+
+def test_of_many_images_a_curve_has_as_many_corners_as_pixels():
+    draws = np.random.default_rng(0)
+    x, y = (np.append(0, np.cumsum(draws.integers(0, 2, 40_000))) for _ in range(2))
+    x, y = x / x[-1], y / y[-1]
+    drawn = charts.corners(x, y)
+    assert len(drawn["x"]) <= charts.MOST_CORNERS
+    assert (drawn["x"][[0, -1]].tolist(), drawn["y"][[0, -1]].tolist()) == ([0, 1], [0, 1])
+    assert np.abs(np.interp(x, drawn["x"], drawn["y"]) - y).max() < 2 / charts.MOST_CORNERS

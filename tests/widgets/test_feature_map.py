@@ -153,3 +153,21 @@ def test_a_second_map_waits_and_an_error_is_shown(shown, monkeypatch):
 
 def test_the_text_representation_is_the_same_in_every_run(shown):
     assert repr(shown) == "[map of 36 images: run this cell to use it]"
+
+
+def test_a_lasso_around_many_images_looks_at_each_a_few_times(shown):
+    class Counted(int):
+        hashed = 0
+
+        def __hash__(self) -> int:
+            Counted.hashed += 1
+            return int(self)
+
+        def __eq__(self, other: object) -> bool:
+            return int(self) == other
+
+    shown.annotations.confirm(range(12))
+    shown.annotations.relabel(range(24), "red")
+    shown._show_open([Counted(i) for i in range(36)])
+    assert shown.picks.order == [*range(24, 36), *range(24)] and shown.picks.left_out == set(range(24))
+    assert Counted.hashed < 10 * 36
