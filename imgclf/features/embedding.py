@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgclf.features import Features
+from imgclf.features import Features, pca_projection
 
 DIMENSIONS = 50  # principal components that t-SNE starts from; also those of the distances
 PERPLEXITY = 30
@@ -70,15 +70,13 @@ def tsne(features: Features, *, most: int) -> Embedding:
 
 def _drawn(features: Features, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the principal components of all images, the rows of those drawn, and who represents whom."""
-    from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors
-    from sklearn.preprocessing import normalize
 
     count = len(features.matrix)
     if count == 1:
         return np.zeros((1, 2)), np.zeros(1, int), np.zeros(1, int)
     dimensions = min(DIMENSIONS, *features.matrix.shape)
-    reduced = PCA(dimensions, random_state=0).fit_transform(normalize(features.matrix))
+    reduced = pca_projection(features, dimensions)
     drawn = np.arange(0, count, -(-count // most))
     if len(drawn) == count:
         return reduced, drawn, drawn
