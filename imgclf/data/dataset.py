@@ -7,7 +7,8 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,10 @@ class Image:
     def pixels_key(self) -> str:
         """The sha256 of the content, and by what its samples were scaled: version 0.1.0 scaled otherwise."""
         return f"{self.sha256} {self.depth}".rstrip()
+
+
+COLUMNS = [each.name for each in fields(Image)]  # of images.tsv
+ABSENT = {each.name: repeat(each.default) for each in fields(Image) if each.default is not MISSING}
 
 
 @dataclass(frozen=True)
@@ -374,8 +379,7 @@ def write(dataset: Dataset) -> Path:
     -------
     The path of `images.tsv`.
     """
-    rows = [asdict(image) for image in dataset.files]
-    tables.write(images_table(dataset.name), rows, [column.name for column in fields(Image)])
+    tables.write(images_table(dataset.name), map(vars, dataset.files), COLUMNS)
     files.write_json(
         _metadata(dataset.name),
         {
@@ -489,10 +493,7 @@ def read_images(table: Path) -> tuple[Image, ...]:
     ImgclfError : the table is damaged.
     """
     try:
-        return tuple(_image(row) for row in tables.read(table))
-    except (TypeError, KeyError, ValueError) as error:
+        columns: dict[str, Any] = {**ABSENT, **tables.read_columns(table, allowed=COLUMNS)}
+        return tuple(map(Image, *(map(NUMBERS.get(name, str), columns[name]) for name in COLUMNS)))
+    except (KeyError, ValueError) as error:
         raise ImgclfError(f"{table}: damaged; delete it and run 01_prepare_data again") from error
-
-
-def _image(row: dict[str, Any]) -> Image:
-    return Image(**{**row, **{name: kind(row[name]) for name, kind in NUMBERS.items() if name in row}})

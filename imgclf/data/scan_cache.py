@@ -6,14 +6,12 @@ It is the list of the last scan and, while a scan runs, parts of the next one, s
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
 from pathlib import Path
 
 from imgclf import ImgclfError, files
 from imgclf.data import dataset, tables
 from imgclf.data.dataset import Image
 
-COLUMNS = [column.name for column in fields(Image)]
 PART_IMAGES = 512  # written to disk at once: what a killed scan loses at most
 
 
@@ -43,7 +41,7 @@ def add(name: str, images: Sequence[Image]) -> None:
     """Keep images until the scan ends: one more part, by an atomic write."""
     # Named by its images, so that two processes never write the same part differently.
     part = hashlib.sha256("".join(image.sha256 for image in images).encode()).hexdigest()[:16]
-    tables.write(_folder(name) / f"{part}.tsv", map(asdict, images), COLUMNS)
+    tables.write(_folder(name) / f"{part}.tsv", map(vars, images), dataset.COLUMNS)
 
 
 def _folder(name: str) -> Path:

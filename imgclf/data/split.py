@@ -199,9 +199,9 @@ def clusters(
     name = {image.path: image.sha256 for image in dataset.files}
     # Last those without a label, so that they move no other image to the other side.
     rank = {image.path: (image.label == UNLABELLED, image.sha256) for image in dataset.files}
-    return name | {
-        path: min(map(rank.__getitem__, subset))[1] for subset in connected.subsets() for path in subset
-    }
+    for subset in connected.subsets():
+        name |= dict.fromkeys(subset, min(map(rank.__getitem__, subset))[1])
+    return name
 
 
 def split(dataset: Dataset, *, train_fraction: float = 0.75, split_by: str = "image", seed: int = 0) -> Split:

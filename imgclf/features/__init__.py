@@ -21,6 +21,8 @@ from imgclf.images.workers import HERE, Workers
 SHARD_IMAGES = 512  # written to disk at once: what a killed run loses at most
 CHECKSUM = "checksum"  # array of a shard
 ONE_PIECE = Lock()  # at once in a worker of a cluster, since a network uses all cores
+BLOCK_ROWS = 4096  # of a matrix, copied at once
+PCA_ROWS = 2**14  # images that principal components are computed of; more would take copies of all features
 MAX_MISSING = 0.05  # share of images that 04 and 05 may lack: those without features, or gone
 
 
@@ -95,7 +97,12 @@ class Cache:
 
     def known(self) -> set[str]:
         """Return the keys of the images whose features are cached, see `Image.pixels_key`."""
-        return {key for shard in self._shards() for key in _read_shard(shard, "sha256")["sha256"].tolist()}
+        return {key for shard in self._shards() for key in self._keys(shard)}
+
+    @staticmethod
+    def _keys(shard: Path) -> list[str]:
+        """Return the keys of a shard, without reading its features: a thousandth of its bytes."""
+        return _read_shard(shard, "sha256")["sha256"].tolist()
 
     def add(self, keys: Sequence[str], matrix: np.ndarray) -> None:
         """Write features as one more shard, by an atomic write."""
@@ -112,7 +119,10 @@ class Cache:
         ------
         ImgclfError : none of them is cached, or a shard is damaged.
         """
-        known = self.known()
+        wanted = {image.pixels_key for image in images}
+        keys = {shard: self._keys(shard) for shard in self._shards()}
+        holding = [shard for shard, some in keys.items() if not wanted.isdisjoint(some)]
+        known = {key for shard in holding for key in keys[shard]}
         found = tuple(image for image in images if image.pixels_key in known)
         if not found:
             raise ImgclfError(f"{self.folder}: no features of these images yet; run 03_run_dnn first")
@@ -120,15 +130,15 @@ class Cache:
         for row, image in enumerate(found):
             rows.setdefault(image.pixels_key, []).append(row)
         matrix = np.empty((0, 0), np.float32)
-        for shard in self._shards():
-            arrays = _read_shard(shard)
-            vectors = arrays["features"]
+        for shard in holding:
+            vectors = _read_shard(shard)["features"]
             if not len(matrix):
                 matrix = np.empty((len(found), *vectors.shape[1:]), np.float32)
             if vectors.shape[1:] != matrix.shape[1:] or vectors.ndim != 2:
                 raise _damaged(shard)
-            for vector, key in zip(vectors, arrays["sha256"].tolist(), strict=True):
-                matrix[rows.get(key, [])] = vector
+            places = [(row, k) for k, key in enumerate(keys[shard]) for row in rows.get(key, ())]
+            into, taken = np.array(places).T
+            matrix[into] = vectors[taken]
         return Features(matrix, found)
 
 
@@ -334,17 +344,30 @@ def nearest_neighbours(features: Features, image: Image, *, most: int) -> list[t
 
     The largest comes first; `image` itself is left out. An image whose features are all 0 has a cosine of 0.
     """
-    from sklearn.preprocessing import normalize
-
-    vectors = normalize(features.matrix)
-    row = [i.path for i in features.images].index(image.path)
-    cosine = vectors @ vectors[row]
-    order = [i for i in np.argsort(-cosine, kind="stable") if i != row][:most]
+    row = next(k for k, other in enumerate(features.images) if other.path == image.path)
+    vector = next(normalized_blocks(features.matrix[row : row + 1]))[0]
+    cosine = np.concatenate([block @ vector for block in normalized_blocks(features.matrix)])
+    order = [i for i in np.argsort(-cosine, kind="stable")[: most + 1].tolist() if i != row][:most]
     return [(features.images[i], float(cosine[i])) for i in order]
 
 
-def pca_projection(features: Features) -> np.ndarray:
-    """Return the L2-normalized features along their first two principal components; (n, 2) float array.
+def normalized_blocks(matrix: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the L2-normalized rows of a matrix, some thousand at a time; a copy of all may be too large.
+
+    Parameters
+    ----------
+    matrix : (n, d) float32.
+    """
+    from sklearn.preprocessing import normalize
+
+    for start in range(0, len(matrix), BLOCK_ROWS):
+        yield normalize(matrix[start : start + BLOCK_ROWS])
+
+
+def pca_projection(features: Features, dimensions: int = 2) -> np.ndarray:
+    """Return the L2-normalized features along their first principal components; (n, dimensions) float array.
+
+    Of more than `PCA_ROWS` images, evenly spaced ones decide the components.
 
     Source: principal component analysis; signs are fixed such that the largest entry of each component is
     positive.
@@ -352,7 +375,9 @@ def pca_projection(features: Features) -> np.ndarray:
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import normalize
 
-    return PCA(2, random_state=0).fit_transform(normalize(features.matrix))
+    fitted = features.matrix[:: -(-len(features.matrix) // PCA_ROWS)]
+    components = PCA(min(dimensions, *fitted.shape), random_state=0).fit(normalize(fitted))
+    return np.concatenate([components.transform(block) for block in normalized_blocks(features.matrix)])
 
 
 def extract(

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgclf.features import Features
+from imgclf.features import Features, pca_projection
 
 DIMENSIONS = 50  # principal components that t-SNE starts from; also those of the distances
 PERPLEXITY = 30
-MOST_FITTED = 2**14  # images that the components are computed of; more would take copies of all features
-CHUNK = 2**12  # images at once
 
 
 @dataclass(frozen=True)
@@ -72,17 +70,12 @@ def tsne(features: Features, *, most: int) -> Embedding:
 
 def _drawn(features: Features, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the principal components of all images, the rows of those drawn, and who represents whom."""
-    from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors
-    from sklearn.preprocessing import normalize
 
     count = len(features.matrix)
     if count == 1:
         return np.zeros((1, 2)), np.zeros(1, int), np.zeros(1, int)
-    fitted = features.matrix[:: -(-count // MOST_FITTED)]
-    model = PCA(min(DIMENSIONS, *fitted.shape), random_state=0).fit(normalize(fitted))
-    chunks = (features.matrix[start : start + CHUNK] for start in range(0, count, CHUNK))
-    reduced = np.concatenate([model.transform(normalize(chunk)) for chunk in chunks])
+    reduced = pca_projection(features, min(DIMENSIONS, *features.matrix.shape))
     drawn = np.arange(0, count, -(-count // most))
     if len(drawn) == count:
         return reduced, drawn, drawn

@@ -215,6 +215,14 @@ def test_cluster_is_named_by_its_smallest_sha256():
     assert set(split.clusters(found).values()) == {min(i.sha256 for i in found.images)}
 
 
+def test_a_large_cluster_is_named_once_and_not_once_an_image(monkeypatch):
+    calls = []
+    monkeypatch.setattr(split, "min", lambda ranks: calls.append(1) or min(ranks), raising=False)
+    found = dataset(*(f"{label}/{group}/{i}.jpg" for label in "ab" for group in "xyz" for i in range(50)))
+    assert len(set(split.clusters(found, split_by="group").values())) == 3
+    assert len(calls) == 3
+
+
 def test_excluded_images_are_in_no_set():
     found = dataset(*many("a", 4))
     found = replace(found, files=(replace(found.files[0], excluded="damaged"), *found.files[1:]))

@@ -56,8 +56,8 @@ def test_tsne_separates_clusters():
 
 
 def test_of_many_images_no_copy_of_all_features_is_made(monkeypatch):
-    monkeypatch.setattr(embedding, "MOST_FITTED", 500)
-    monkeypatch.setattr(embedding, "CHUNK", 500)
+    monkeypatch.setattr("imgclf.features.PCA_ROWS", 500)
+    monkeypatch.setattr("imgclf.features.BLOCK_ROWS", 500)
     draws = np.random.default_rng(0)
     matrix = draws.normal(size=(20_000, 128)).astype(np.float32)
     matrix[:, :2] += 20 * draws.normal(size=(20_000, 2))
@@ -80,5 +80,5 @@ def test_on_a_map_by_the_components_of_some_images_distances_are_those_of_all(mo
 
     features, _ = clusters(3000)
     every = distances()
-    monkeypatch.setattr(embedding, "MOST_FITTED", 1000)
+    monkeypatch.setattr("imgclf.features.PCA_ROWS", 1000)
     np.testing.assert_allclose(distances(), every, atol=0.05)

@@ -179,7 +179,8 @@ def test_coverage_refuses_more_than_five_percent_missing():
         features.coverage(found.subset(found.images[:37]), found.images)
 
 
-def test_each_network_and_precision_has_its_own_cache(tiny_network, tmp_path):
+def test_each_network_and_precision_has_its_own_cache(tiny_network, tmp_path, monkeypatch):
+    monkeypatch.setattr("imgclf.engines.openvino.has_bf16", lambda: True)
     other = tmp_path / "dnn_other.onnx"
     other.write_bytes(tiny_network.read_bytes() + b"\x08\x0a")  # the field that names the IR version, again
     folders = {
@@ -221,7 +222,8 @@ def test_a_damaged_shard_is_named_with_the_remedy(colours, tiny_network, cache):
 )
 def test_a_shard_that_does_not_fit_the_others_is_named_with_the_remedy(colours, tiny_network, cache, vectors):
     features.compute(colours, tiny_network, cache)
-    np.savez(cache.folder / "other.npz", sha256=np.array(["0" * 64]), features=vectors)
+    key = colours.images[0].pixels_key  # shards without wanted images are not read
+    np.savez(cache.folder / "other.npz", sha256=np.array([key]), features=vectors)
     with pytest.raises(ImgclfError, match=r"other\.npz: damaged; delete it and run 03_run_dnn again"):
         cache.features(colours.images)
 
@@ -327,3 +329,37 @@ def test_pca_projection_keeps_the_components_of_largest_variance():
 def test_pca_projection_does_not_depend_on_the_lengths_of_features():
     near, far = features_of([1, 0], [0, 1], [1, 1]), features_of([9, 0], [0, 2], [5, 5])
     np.testing.assert_allclose(features.pca_projection(near), features.pca_projection(far), atol=1e-6)
+
+
+def test_neighbours_and_projection_are_computed_in_blocks_with_the_same_result(monkeypatch):
+    found = features_of(*np.random.default_rng(0).normal(size=(50, 4)).tolist())
+    near, points = features.nearest_neighbours(found, found.images[7], most=5), features.pca_projection(found)
+    monkeypatch.setattr(features, "BLOCK_ROWS", 3)
+    in_blocks = features.nearest_neighbours(found, found.images[7], most=5)
+    assert [image for image, _ in in_blocks] == [image for image, _ in near]
+    np.testing.assert_allclose(features.pca_projection(found), points, atol=1e-6)
+
+
+def test_features_of_a_few_images_are_read_from_their_shards_alone(tmp_path, monkeypatch):
+    cache, vectors = Cache(tmp_path), np.arange(80, dtype=np.float32).reshape(40, 2)
+    images = [Image(f"a/{i}.jpg", "a", f"{i:064x}", "", 1, 1) for i in range(40)]
+    for start in range(0, 40, 2):
+        cache.add([image.sha256 for image in images[start : start + 2]], vectors[start : start + 2])
+    whole, read = [], files.read_npz
+    monkeypatch.setattr(
+        files,
+        "read_npz",
+        lambda path, *names: read(path, *names) if names else whole.append(path) or read(path),
+    )
+    found = cache.features([images[31], images[4], images[30]])
+    assert found.matrix.tolist() == vectors[[31, 4, 30]].tolist()
+    assert len(whole) == 2
+
+
+def test_components_of_evenly_spaced_images_project_all_of_them(monkeypatch):
+    random = np.random.default_rng(0)
+    found = features_of(*(random.normal(size=(400, 6)) * [9, 5, 1, 1, 1, 1]).tolist())
+    points = features.pca_projection(found)
+    monkeypatch.setattr(features, "PCA_ROWS", 200)
+    correlation = np.corrcoef(features.pca_projection(found).T, points.T)
+    assert len(points) == 400 and (np.abs(np.diag(correlation[:2, 2:])) > 0.95).all()

@@ -127,6 +127,44 @@ def test_close_hashes_across_blocks_are_found_among_20_000_without_a_loop_over_p
     assert lines < 5 * len(rows)  # work in Python grows with the hashes; of pairs there are 200 million
 
 
+def planted(count, *, crowd=0):
+    """Random hashes, a twentieth of them 0 to 24 bits from another, and `crowd` of one scene."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 256, (count, 32), dtype=np.uint8)
+    for i in (*rng.choice(count, count // 20, replace=False), *range(crowd)):
+        bits = np.zeros(256, np.uint8)
+        bits[rng.choice(256, rng.integers(0, 25), replace=False)] = 1
+        rows[i] = rows[0 if i < crowd else rng.integers(count)] ^ np.packbits(bits)
+    return rows
+
+
+def close_by_comparing_all(rows):
+    bits = np.unpackbits(rows, axis=1).astype(np.int32)
+    distances = bits @ (1 - bits).T + (1 - bits) @ bits.T
+    return {(int(i), int(j)) for i, j in np.argwhere(np.triu(distances <= 20, k=1))}
+
+
+@pytest.mark.parametrize("crowd", [0, 150], ids=["spread", "a crowd of one scene"])
+def test_the_index_finds_the_close_hashes_that_a_comparison_of_all_finds(crowd, monkeypatch):
+    monkeypatch.setattr(duplicates, "CROWDED", 40)
+    rows = planted(1200, crowd=crowd)
+    found = list(duplicates.close_to_each([row.tobytes().hex() for row in rows]))
+    assert [i for i, _ in found] == sorted({i for i, _ in found})
+    assert all(list(near) == sorted({*near}) for _, near in found)
+    assert {(i, int(j)) for i, near in found for j in near} == close_by_comparing_all(rows)
+
+
+def test_the_work_for_a_hash_does_not_grow_with_their_number(monkeypatch):
+    counted, count_bits = [], np.bitwise_count
+    monkeypatch.setattr(np, "bitwise_count", lambda words: counted.append(words.size) or count_bits(words))
+    work = []
+    for count in (1_000, 8_000):
+        list(duplicates.close_to_each([row.tobytes().hex() for row in planted(count)]))
+        work.append(sum(counted) / count)
+        counted.clear()
+    assert work[1] < 1.5 * work[0] and work[1] < 100  # words; a comparison of all would count 4,000 each
+
+
 def test_signatures_are_computed_once_and_only_for_pictures_with_a_close_hash():
     computed = []
     hashes = ["ff00" * 16, "00ff" * 16, "ff00" * 16, "ff00" * 16]
