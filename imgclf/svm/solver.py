@@ -155,11 +155,12 @@ def _threads(vectors: np.ndarray) -> Iterator[Each]:
     from threadpoolctl import threadpool_limits
 
     chunks = [slice(first, first + ROWS) for first in range(0, len(vectors), ROWS)]
-    if len(chunks) == 1:  # to start threads takes longer than the work
-        yield lambda work: map(work, chunks)
-        return
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cpu_count()) as pool:
-        yield lambda work: pool.map(work, chunks)
+    with threadpool_limits(1, user_api="blas"):
+        if len(chunks) == 1:  # to start threads takes longer than the work
+            yield lambda work: map(work, chunks)
+        else:
+            with ThreadPoolExecutor(cpu_count()) as pool:
+                yield lambda work: pool.map(work, chunks)
 
 
 def _moments(vectors: np.ndarray, each: Each) -> np.ndarray:
