@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -146,16 +147,22 @@ def _tables(
     return group, np.where(of_label, 1, -1).astype(np.float32), costs * is_in[first][:, fit]
 
 
+@cache
+def _libraries() -> Any:
+    """Return the controller of the libraries' threads; to find the libraries takes longer than a small fit."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
 @contextmanager
 def _threads(vectors: np.ndarray) -> Iterator[Each]:
     """Yield a function that calls another with slices of the rows in threads, and yields results in order.
 
     One thread for each core. Those of the BLAS library would wait for each other after each product.
     """
-    from threadpoolctl import threadpool_limits
-
     chunks = [slice(first, first + ROWS) for first in range(0, len(vectors), ROWS)]
-    with threadpool_limits(1, user_api="blas"):
+    with _libraries().limit(limits=1, user_api="blas"):
         if len(chunks) == 1:  # to start threads takes longer than the work
             yield lambda work: map(work, chunks)
         else:
