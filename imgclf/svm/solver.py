@@ -149,7 +149,7 @@ def _tables(
 
 @cache
 def _libraries() -> Any:
-    """Return the controller of the libraries' threads; to find the libraries takes longer than a small fit."""
+    """Return the controller of the threads of libraries; to find them takes longer than a small fit."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
