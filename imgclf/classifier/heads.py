@@ -119,5 +119,5 @@ def summary(search: CSearch, features: Features, classifier: str) -> str:
             f"C = {search.head.c:g}: class-averaged accuracy {search.cv_accuracy[search.best]:.2f} "
             f"on the {len(rows)} validation images of fine-tuning, which the DNN was not trained on"
         )
-        sentence = "; ".join(filter(None, [accuracy, search.comparison]))
+        sentence = "; ".join(filter(None, [accuracy, search.comparison, search.dropped]))
     return "\n".join(filter(None, [sentence, search.warning]))

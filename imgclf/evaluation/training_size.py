@@ -242,7 +242,7 @@ def _measure(
     """Return the sizes, (s,) ascending; and for each (n, p), whether each of p parts predicts an image."""
     vectors = svm.normalized(matrix) if search.head.l2_normalize else matrix
     draws = np.random.default_rng(seed)
-    place = [places(y[rows], clusters[rows], draws) for rows, _ in folds]
+    place = [svm.places(y[rows], clusters[rows], draws) for rows, _ in folds]
     smaller = sizes_of(min(len(rows) for rows, _ in folds), len(search.head.labels))[1:]
     sizes = [float(np.mean([len(rows) for rows, _ in folds]))]
     right = [(search.oof_scores.argmax(axis=1) == y)[:, None]]
@@ -257,7 +257,7 @@ def _measure(
             ]
             done += 1
             if all(len(rows) for rows, _ in chosen):  # a large cluster may leave a part empty
-                scores = svm.out_of_fold_scores(vectors, y, chosen, search.head.c, seed)
+                scores = svm.out_of_fold_scores(vectors, y, chosen, search.head.c)
                 of_size.append(scores.argmax(axis=1) == y)
                 images.append(np.mean([len(rows) for rows, _ in chosen]))
             progress(done, total)
@@ -265,23 +265,6 @@ def _measure(
             sizes.append(float(np.mean(images)))
             right.append(np.stack(of_size, axis=1))
     return np.array(sizes[::-1]), right[::-1]
-
-
-def places(y: np.ndarray, clusters: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-    """Return a place for each image, (n,), 0 to 1: those of an interval are a stratified sample.
-
-    Images of one cluster have the same place. The clusters of each label lie in random order, each as far
-    from the last as it has images; a cluster with several labels lies where that of its first image does.
-    """
-    _, first, cluster, images = np.unique(
-        clusters, return_index=True, return_inverse=True, return_counts=True
-    )
-    shuffled, label, place = draws.permutation(len(first)), y[first], np.empty(len(first))
-    for k in np.unique(label):
-        own = shuffled[label[shuffled] == k]
-        end = np.cumsum(images[own])
-        place[own] = (end - images[own]) / end[-1]
-    return place[cluster]
 
 
 def _points_of(

@@ -17,7 +17,6 @@ LIBRARIES = (
     "sklearn.decomposition",
     "sklearn.linear_model",
     "sklearn.model_selection",
-    "sklearn.svm",
 )
 LINE = f"__import__({__name__!r}, fromlist=['load']).load()"  # code that loads them and defines no name
 

@@ -216,23 +216,3 @@ class TestMeasuring:
         parts = training_size.sizes_of(images, 3)
         assert sum(count for _, count in parts[1:]) == fits
         assert sum(count / fraction for fraction, count in parts[1:]) <= 3  # of the time of the largest
-
-
-class TestPlaces:
-    Y = np.array([0] * 40 + [1] * 160)
-
-    def test_each_part_has_the_same_share_of_each_label(self):
-        place = training_size.places(self.Y, np.arange(200), np.random.default_rng(0))
-        for part in range(8):
-            rows = (place * 8).astype(int) == part
-            assert np.bincount(self.Y[rows]).tolist() == [5, 20]
-
-    def test_a_cluster_lies_in_one_part(self):
-        cluster = np.arange(200) // 4
-        place = training_size.places(self.Y, cluster, np.random.default_rng(0))
-        assert all(len(np.unique(place[cluster == one])) == 1 for one in range(50))
-
-    def test_the_smallest_part_has_an_image_of_a_rare_label(self):
-        y = np.array([0] * 500 + [1] * 2)
-        place = training_size.places(y, np.arange(502), np.random.default_rng(0))
-        assert set(y[place < 1 / 16]) == {0, 1}

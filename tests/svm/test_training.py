@@ -1,4 +1,4 @@
-"""The linear head: the C that is chosen, the columns of the scores, the temperature."""
+"""Training: the head, its scores and temperature, the search over C, and the interruption of all this."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from imgclf import ImgclfError, parameters, svm
-from imgclf.svm import CSearch, Head
+from imgclf.svm import CSearch, Head, folds
 
 SEPARATE = np.random.default_rng(0).normal(0, 0.1, (30, 3)).astype(np.float32) + np.eye(
     3, dtype=np.float32
@@ -35,16 +35,6 @@ def separated(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     y = np.arange(120) % 3
     matrix = np.eye(3, 64)[y] + np.random.default_rng(seed).normal(0, 0.2, (120, 64))
     return matrix.astype(np.float32), np.array(["a", "b", "c"])[y], np.arange(120).astype(str)
-
-
-# Two labels with 100 images each. Of each label 20 images lie at the decision boundary, where the cross-entropy is the
-# same on either side; `boundary_scores` puts some of them on the wrong side.
-Y = np.array([0, 1]).repeat(100)
-
-
-def boundary_scores(wrong: int) -> np.ndarray:
-    margin = np.where(np.arange(100) < 20, 1e-9, 1.0) * np.where(np.arange(100) < wrong, -1, 1)
-    return (np.eye(2)[Y] * np.tile(margin, 2)[:, None]).astype(np.float32)
 
 
 def search(
@@ -75,35 +65,6 @@ def test_a_c_whose_probabilities_are_useless_is_not_chosen_for_an_equal_accuracy
     found = svm.train(SEPARATE, LABELS, ALONE, c_values=[1.0, 1e-6])
     assert (found.c, found.cv_accuracy) == ((1e-6, 1.0), (1.0, 1.0))
     assert found.head.c == 1.0  # the other is right as often, with all probabilities near a third
-
-
-def test_the_smallest_c_within_one_standard_error_of_the_best_accuracy_is_chosen():
-    # Best: 90 of 100 right of each label, with a standard error of sqrt(2 * 0.9 * 0.1 / 100) / 2 = 0.0212.
-    assert svm.select_c(Y, [boundary_scores(wrong) for wrong in (13, 12, 10)]) == (1, 2)  # 0.87, 0.88, 0.90
-    assert svm.select_c(Y, [boundary_scores(wrong) for wrong in (14, 13, 10)]) == (2, 2)
-    assert svm.select_c(Y, [boundary_scores(wrong) for wrong in (10, 10, 10, 13)]) == (0, 0)
-
-
-def test_the_smallest_c_within_one_standard_error_of_the_best_cross_entropy_is_chosen():
-    right = boundary_scores(10)
-    assert svm.select_c(Y, [right * 1e-6, right, right]) == (1, 1)  # too small for any temperature
-    assert svm.select_c(Y, [boundary_scores(9) * 1e-6, right]) == (1, 0)
-    unsure = right.copy()
-    unsure[::2] *= 0.2  # half of the images lie nearer to the boundary, so that no one temperature fits all
-    assert svm.select_c(Y, [unsure, right, right]) == (1, 1)
-
-
-def test_the_standard_error_is_of_the_class_averaged_accuracy():
-    # Of the common label 190 of 200 are right, of the rare one 6 of 10:
-    # sqrt(0.95 * 0.05 / 200 + 0.6 * 0.4 / 10) / 2 = 0.0778. The first C has one rare image fewer right, the second two.
-    y = np.array([0] * 200 + [1] * 10)
-
-    def rare_right(count: int) -> np.ndarray:
-        margin = np.array([-1e-9] * 10 + [1.0] * 190 + [1e-9] * count + [-1e-9] * (10 - count))
-        return np.eye(2)[y] * margin[:, None]
-
-    assert svm.select_c(y, [rare_right(5), rare_right(6)]) == (0, 1)
-    assert svm.select_c(y, [rare_right(4), rare_right(6)]) == (1, 1)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -408,16 +369,6 @@ def test_progress_counts_every_estimator():
     assert counted[0] == (0, 12) and counted[-1][1] == 12
 
 
-def test_an_interruption_does_not_wait_for_the_estimator():
-    ends = threading.Event()
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        svm._run_interruptibly(lambda: ends.wait(60))
-    assert time.monotonic() - began < 20
-    ends.set()
-
-
 def test_an_error_of_an_estimator_is_raised():
     with pytest.raises(ValueError, match="NaN"):
         svm.train(
@@ -425,4 +376,66 @@ def test_an_error_of_an_estimator_is_raised():
             np.array(list("aabb")),
             np.arange(4).astype(str),
             c_values=[1.0],
+        )
+
+
+def test_an_interruption_is_answered_at_once_and_leaves_no_thread():
+    draws = np.random.default_rng(0)
+    matrix, labels = draws.normal(size=(6000, 600)).astype(np.float32), draws.integers(0, 8, 6000).astype(str)
+    clusters, threads = np.arange(6000).astype(str), threading.active_count()
+    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    began = time.process_time()
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(100):
+            svm.train(matrix, labels, clusters, c_values=GRID)
+    assert time.process_time() - began < 20
+    assert threading.active_count() == threads
+
+
+def sampled(monkeypatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Three overlapping labels, 1,200 images; they are first tried on 300 of them."""
+    monkeypatch.setattr(folds, "FEWEST", 300)
+    draws, y = np.random.default_rng(0), np.arange(1200) % 3
+    matrix = (np.eye(3, 40)[y] + draws.normal(0, 0.5, (1200, 40))).astype(np.float32)
+    return matrix, np.array(["a", "b", "c"])[y], np.arange(1200).astype(str)
+
+
+def test_a_c_that_is_clearly_worse_on_a_sample_is_not_tried_on_all_images(monkeypatch):
+    arrays = sampled(monkeypatch)
+    found = svm.train(*arrays, c_values=GRID)
+    assert set(found.images) == {300, 1200} and found.images[found.best] == 1200
+    assert found.images[0] == 300  # C = 0.0001, where all scores are nearly equal
+    assert found.oof_scores.shape == (1200, 3) and len(found.held_out) == 1200
+    assert found.dropped.startswith("clearly worse on some of 1200 images: C = 0.0001,")
+    assert str(found).endswith(f"; {found.dropped}")
+    monkeypatch.undo()
+    every = svm.train(*arrays, c_values=GRID)
+    assert every.head.c == found.head.c and every.dropped == ""
+    np.testing.assert_allclose(found.head.weights, every.head.weights, atol=0.01)
+    assert found.cv_accuracy[found.best] == pytest.approx(every.cv_accuracy[every.best], abs=0.002)
+
+
+def test_a_search_on_samples_gives_the_same_head_again_and_counts_to_the_end(monkeypatch):
+    arrays, counted = sampled(monkeypatch), []
+    first = svm.train(*arrays, c_values=GRID, progress=lambda done, total: counted.append((done, total)))
+    again = svm.train(*arrays, c_values=GRID)
+    assert (first.head.weights == again.head.weights).all() and first.head.c == again.head.c
+    assert counted == sorted(counted) and counted[-1] == (56, 56)
+
+
+def test_validation_images_choose_among_samples_too(monkeypatch):
+    arrays = sampled(monkeypatch)
+    validation = np.arange(1200) % 5 == 0
+    found = svm.train(*arrays, c_values=GRID, validation=validation)
+    assert set(found.images) == {300, 1200} and found.held_out.tolist() == np.flatnonzero(validation).tolist()
+
+
+def test_features_that_are_not_normalized_and_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        svm.train(
+            np.full((4, 2), np.nan),
+            np.array(list("aabb")),
+            np.arange(4),
+            c_values=[1.0],
+            l2_normalize=False,
         )
