@@ -8,23 +8,25 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from imgclf import ImgclfError
-from imgclf.data import copies, dataset, folders, layout, scan_cache
+from imgclf.data import copies, dataset, folders, layout, remote, scan_cache
 from imgclf.data.dataset import IGNORED, NO_LABEL, TOGETHER, UNLABELLED, Dataset, Image
 from imgclf.data.journal import Journal
 from imgclf.data.layout import Layout
-from imgclf.images import decoding, duplicates, quality
-from imgclf.images.loading import in_parallel
+from imgclf.images import decoding, duplicates, pointers, quality
+from imgclf.images.loading import in_parallel, reading_threads
+from imgclf.images.stores import StoreError
 
 
 def find_files(folder: Path) -> tuple[Layout, list[str]]:
     """Return the layout, and the sorted paths of all files below the label folders and `unlabelled`.
 
-    Hidden files and those of operating systems are left out.
+    Hidden files and those of operating systems are left out. Of a folder at a URL, they are the pointers.
 
     Raises
     ------
-    ImgclfError : see `layout.find`; a folder cannot be read.
+    ImgclfError : see `layout.find` and `remote.follow`; a folder cannot be read.
     """
+    remote.follow(folder)
     found = layout.find(folder)
     top = Path(os.path.realpath(folder))
     # Real paths: a link back to one of these would never end, or list images twice.
@@ -37,6 +39,12 @@ def find_files(folder: Path) -> tuple[Layout, list[str]]:
             for each in folders.walk(folder / label, visited, _refuse_folder)
         )
     ]
+
+
+def images_state(folder: Path) -> str:
+    """Return what `layout.images_state` does, for a folder at a URL of what is there now."""
+    remote.follow(folder)
+    return layout.images_state(folder)
 
 
 def count_images(folder: Path) -> int:
@@ -80,6 +88,7 @@ def scan_folder(
     """
     journal = Journal(folder)
     found, paths = find_files(folder)
+    remote.forget(folder)  # the next scan sees what has changed meanwhile
     image_paths = [path for path in paths if decoding.is_image(folder / path)]
     images = _scan_files(name, folder, image_paths, found, progress)
     places = ("", *(f"{name}/" for name in found.sets))
@@ -104,7 +113,10 @@ def _scan_files(
 ) -> list[Image]:
     cache = scan_cache.read(name)
     images, new = [], []
-    for image in in_parallel(lambda path: _scan_file(folder, path, found, cache), paths):
+    scanned = in_parallel(
+        lambda path: _scan_file(folder, path, found, cache), paths, threads=reading_threads(folder)
+    )
+    for image in scanned:
         images.append(image)
         if image.width and image.sha256 not in cache:
             new.append(image)
@@ -143,11 +155,18 @@ def _scan_file(folder: Path, path: str, found: Layout, cache: dict[str, Image]) 
     if path != text:
         return replace(image, excluded="the name is not UTF-8; rename it")
     try:
+        pointer = pointers.pointer(folder / path)
+        if pointer and (cached := cache.get(pointer.sha256)):
+            return replace(cached, path=image.path, label=image.label, group=image.group, excluded="")
         with decoding.content(folder / path) as encoded:
             image = replace(image, sha256=hashlib.sha256(encoded).hexdigest())
+            if pointer:
+                pointer.remember(folder / path, image.sha256)
             if cached := cache.get(image.sha256):
                 return replace(cached, path=image.path, label=image.label, group=image.group, excluded="")
             decoded = decoding.decode_with_size(encoded, Path(path).name, side=quality.SIDE)
+    except StoreError:
+        raise
     except ImgclfError as error:
         return replace(image, excluded=str(error).rpartition(": ")[2])
     grey = quality.small_grey(decoded.pixels)

@@ -13,7 +13,7 @@ import numpy as np
 
 from imgclf import ImgclfError, __version__, files, parameters
 from imgclf.classifier.model import Classifier
-from imgclf.data import dataset, folders, split, split_check
+from imgclf.data import dataset, folders, remote, split, split_check
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
 from imgclf.experiments import notebooks, plan, provenance, sequence, trials
@@ -186,6 +186,7 @@ def _images_folder(dataset_name: str, images_dir: str) -> Path:
     ImgclfError : there is no such folder.
     """
     folder = dataset.images_folder(dataset_name, images_dir)
+    remote.follow(folder)
     if not folder.is_dir():
         raise ImgclfError(
             f"{folder}: no images of {dataset_name} yet{folders.nearest(folder)}; "
@@ -214,7 +215,7 @@ def _trial(scanned: Dataset, values: dict[str, Value], progress: Callable[[int],
             **settings,
             **trials.FIXED_VALUES,
             "dataset_name": scanned.name,
-            "images_dir": str(scanned.folder),
+            "images_dir": dataset.location(scanned.folder),
         }
         try:
             run = runs.start(runs.TRIAL, scanned.name, given, values=values)
@@ -262,7 +263,7 @@ def _run(
         **trial.values,
         **trials.FIXED_VALUES,
         "dataset_name": trial.name,
-        "images_dir": str(scanned.folder),
+        "images_dir": dataset.location(scanned.folder),
     }
     provenance.write("01", {**_settings(trial.values), **given})  # as notebook 01 would
     seconds: dict[str, float] = {}

@@ -18,6 +18,7 @@ from imgclf.features import Cache, compute
 from imgclf.images import alignment, decoding
 from imgclf.images.loading import in_parallel
 from imgclf.images.preprocessing import KEY, Preprocessing
+from imgclf.images.stores import StoreError
 from imgclf.networks import backbones, exporting
 
 BACKBONE = backbones.BACKBONES["efficientnet_lite0"]  # installed with imgclf
@@ -225,6 +226,8 @@ def _compared(
     def grey(i: int) -> np.ndarray | None:
         try:
             return alignment.grey(decoding.read(dataset.file(images[i]), side=alignment.SIDE))
+        except StoreError:
+            raise
         except ImgclfError:  # it vanished after the scan; later stages name it
             return None
 

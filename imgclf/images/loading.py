@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,12 +13,14 @@ import numpy as np
 from joblib import cpu_count
 
 from imgclf import ImgclfError
-from imgclf.images import decoding
+from imgclf.images import decoding, pointers
 from imgclf.images.preprocessing import Preprocessing
+from imgclf.images.stores import StoreError
 
 T = TypeVar("T")
 R = TypeVar("R")
 PREFETCH = 32  # images decoded before they are needed
+REMOTE_THREADS = 16  # a thread that waits for a store needs no processor
 
 
 @dataclass(frozen=True)
@@ -52,23 +54,38 @@ class Source:
 
 
 def load(sources: Iterable[Source], preprocessing: Preprocessing) -> Iterator[np.ndarray | Skipped]:
-    """Yield for each image file, in order, its pixels (S, S, 3) uint8, RGB; or why it cannot be used."""
+    """Yield for each image file, in order, its pixels (S, S, 3) uint8, RGB; or why it cannot be used.
+
+    Raises
+    ------
+    StoreError : a store does not answer, so the images at a URL cannot be used now.
+    """
 
     def pixels_or_reason(source: Source) -> np.ndarray | Skipped:
         try:
             return source.pixels(preprocessing)
+        except StoreError:
+            raise
         except ImgclfError as error:
             return Skipped(str(source.path), str(error))
 
-    return in_parallel(pixels_or_reason, sources)
+    rest = iter(sources)
+    first = list(islice(rest, 1))
+    threads = max((reading_threads(source.path) for source in first), default=1)
+    return in_parallel(pixels_or_reason, chain(first, rest), threads=threads)
 
 
-def in_parallel(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield `function` of each item, in order, computed ahead by threads.
+def reading_threads(path: Path) -> int:
+    """Return how many threads read images in a folder, or others where this one is: more at a URL."""
+    return max(cpu_count(), REMOTE_THREADS if pointers.url_of(path) else 0)
+
+
+def in_parallel(function: Callable[[T], R], items: Iterable[T], *, threads: int | None = None) -> Iterator[R]:
+    """Yield `function` of each item, in order, computed ahead by threads, as many as processors by default.
 
     Stopped early, as by an interruption, it waits for none of them.
     """
-    pool = ThreadPoolExecutor(cpu_count())
+    pool = ThreadPoolExecutor(threads or cpu_count())
     try:
         rest = iter(items)
         prefetched = deque(pool.submit(function, item) for item in islice(rest, PREFETCH))
