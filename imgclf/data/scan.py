@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+
 from imgclf import ImgclfError
 from imgclf.data import copies, dataset, folders, layout, remote, scan_cache
 from imgclf.data.dataset import IGNORED, NO_LABEL, TOGETHER, UNLABELLED, Dataset, Image
@@ -180,6 +182,10 @@ def _scan_file(folder: Path, path: str, found: Layout, cache: dict[str, Image]) 
     )
 
 
+def _signature(path: Path) -> np.ndarray:
+    return duplicates.signature(decoding.read(path))
+
+
 def _as_text(name: str) -> str:
     """Return a file name with question marks for bytes that are not UTF-8, which no text file can hold."""
     return name.encode(errors="replace").decode()
@@ -194,9 +200,18 @@ def _near_duplicates(scanned: Dataset) -> set[tuple[str, str]]:
         return set()
     by_content = {image.sha256: image for image in copies.largest_first(scanned.readable)}
     images = list(by_content.values())
+    is_remote = bool(pointers.url_of(scanned.folder))
+    known = scan_cache.read_signatures(scanned.name) if is_remote else {}
+    compared: dict[str, np.ndarray] = {}
+
+    def signature(k: int) -> np.ndarray:
+        sha256 = images[k].sha256
+        compared[sha256] = known[sha256] if sha256 in known else _signature(scanned.file(images[k]))
+        return compared[sha256]
+
     pairs = duplicates.near_duplicates(
-        [image.dhash for image in images],
-        lambda k: duplicates.signature(decoding.read(scanned.file(images[k]))),
-        connecting=scanned.near_duplicates == TOGETHER,
+        [image.dhash for image in images], signature, connecting=scanned.near_duplicates == TOGETHER
     )
+    if is_remote and not compared.keys() <= known.keys():
+        scan_cache.keep_signatures(scanned.name, compared)
     return {(images[one].sha256, images[other].sha256) for one, other in pairs}

@@ -80,7 +80,7 @@ def reading_threads(path: Path) -> int:
     return max(cpu_count(), REMOTE_THREADS if pointers.url_of(path) else 0)
 
 
-def in_parallel(function: Callable[[T], R], items: Iterable[T], *, threads: int | None = None) -> Iterator[R]:
+def in_parallel(function: Callable[[T], R], items: Iterable[T], *, threads: int = 0) -> Iterator[R]:
     """Yield `function` of each item, in order, computed ahead by threads, as many as processors by default.
 
     Stopped early, as by an interruption, it waits for none of them.

@@ -120,7 +120,12 @@ def read_bytes(path: Path) -> bytes:
     """
     found = pointer(path)
     if found is None:
-        return files.read_bytes(path)
+        content = files.read_bytes(path)
+        if content.startswith(MARK):
+            raise ImgclfError(
+                f"{path}: stands for an image at a URL, in another data folder; set IMGCLF_DATA to it"
+            )
+        return content
     if found.listed.size > files.MAX_FILE_BYTES:
         size = f"{found.listed.size:,} bytes, more than {files.MAX_FILE_BYTES:,}"
         raise ImgclfError(f"{found.url}/{found.key}: {size}; make it smaller")

@@ -9,7 +9,7 @@ import pytest
 from imgclf import ImgclfError, files
 from imgclf.annotation.annotations import Annotations
 from imgclf.data import dataset, remote, scan, split
-from imgclf.images import pointers, stores
+from imgclf.images import decoding, pointers, stores
 from support import s3
 from support.pictures import jpeg
 
@@ -69,6 +69,18 @@ def test_second_scan_downloads_nothing_and_lists_once(store, folder):
     assert store.requests == ["GET /bucket"]
 
 
+def test_near_duplicates_are_downloaded_once_though_they_are_compared_in_each_scan(store, folder):
+    pixels = decoding.decode(store.get("fruit/red/r00.jpg"))
+    store.put("fruit/red/again.jpg", decoding.jpeg(pixels, quality=60))
+    found = scanned(folder)
+    assert [{pair.kept.path, pair.other.path} for pair in found.duplicates] == [
+        {"red/r00.jpg", "red/again.jpg"}
+    ]
+    store.downloads()
+    assert scanned(folder) == found
+    assert store.downloads() == []
+
+
 def test_no_image_is_copied_to_disk(store, folder, distinct_folder):
     scanned(folder)
     contents = {path.read_bytes() for path in distinct_folder.glob("*/*.jpg")}
@@ -92,7 +104,7 @@ def test_changed_new_and_deleted_images_are_seen_and_nothing_else_is_read(store,
 
 
 def test_relabelled_and_excluded_images_come_back_as_a_manifest_and_nothing_is_moved(store, folder):
-    keys, notes = store.keys(), Annotations(scanned(folder))
+    keys, notes = store.objects(), Annotations(scanned(folder))
     positions = {image.path: i for i, image in enumerate(notes.images)}
     notes.relabel([positions["red/r00.jpg"]], "blue")
     notes.exclude([positions["red/r01.jpg"]])
@@ -105,7 +117,7 @@ def test_relabelled_and_excluded_images_come_back_as_a_manifest_and_nothing_is_m
         ["red/r00.jpg", "blue", ""],
         ["red/r01.jpg", "red", "excluded"],
     ]
-    assert sorted(store.keys()) == sorted([*keys, MANIFEST])
+    assert sorted(store.objects()) == sorted([*keys, MANIFEST])
 
 
 def test_another_machine_has_the_labels_of_the_manifest(store, folder, monkeypatch, tmp_path):
@@ -245,7 +257,8 @@ def test_pointer_in_a_folder_of_somebody_else_is_not_followed(store, folder, tmp
     theirs = tmp_path / "sent" / "red" / "00.jpg"
     theirs.parent.mkdir(parents=True)
     theirs.write_bytes(mine.read_bytes())
-    assert pointers.read_bytes(theirs) == mine.read_bytes() != pointers.read_bytes(mine)
+    with pytest.raises(ImgclfError, match="stands for an image at a URL, in another data folder"):
+        pointers.read_bytes(theirs)
 
 
 @pytest.mark.parametrize(

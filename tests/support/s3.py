@@ -38,7 +38,7 @@ class Store:
     def delete(self, key: str) -> None:
         self.client.delete_object(Bucket="bucket", Key=key)
 
-    def keys(self) -> list[str]:
+    def objects(self) -> list[str]:
         return [found["Key"] for found in self.client.list_objects_v2(Bucket="bucket").get("Contents", [])]
 
     def upload(self, folder: Path, prefix: str) -> None:
@@ -48,7 +48,7 @@ class Store:
 
     def clear(self) -> None:
         self.failure = ""
-        for key in self.keys():
+        for key in self.objects():
             self.delete(key)
         self.requests.clear()
 
