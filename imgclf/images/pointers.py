@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -18,6 +19,7 @@ from imgclf.images import stores
 
 FOLDER = "remote"  # below the data folder
 MARK = b'{"imgclf pointer": "'  # how a pointer begins; then the sha256
+IN_NAMES = quote("://", safe="")  # in the name of each folder of pointers
 UNKNOWN = "-" * 64  # in place of the sha256 of a content that was not read yet
 MOST_BYTES = 2**14
 
@@ -73,10 +75,18 @@ def folder(url: str) -> Path:
 
 def url_of(path: Path) -> str:
     """Return the URL that a folder of pointers, or one that `path` is in, stands for; else ""."""
-    if FOLDER not in path.parts:  # fast, since most are not
+    parts = path.parts
+    if FOLDER not in parts:  # fast, since most are not
         return ""
-    top = files.data_dir() / FOLDER
-    return unquote(path.relative_to(top).parts[0]) if top in path.parents else ""
+    named = (k for k in range(1, len(parts)) if parts[k - 1] == FOLDER and IN_NAMES in parts[k])
+    if (at := next(named, 0)) and _is_data_dir(parts[: at - 1], os.environ.get("IMGCLF_DATA"), os.getcwd()):
+        return unquote(parts[at])
+    return ""
+
+
+@lru_cache(maxsize=64)  # to find the data folder takes longer than to read a pointer
+def _is_data_dir(parts: tuple[str, ...], variable: str | None, working_directory: str) -> bool:
+    return Path(*parts) == files.data_dir()
 
 
 def location(path: Path) -> str:

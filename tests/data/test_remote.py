@@ -1,6 +1,7 @@
 """Images at a URL, in a real S3 server: the same results as from a folder, nothing read twice, labels written there."""
 
 import os
+import sys
 from dataclasses import replace
 
 import fsspec
@@ -227,6 +228,12 @@ def test_image_that_vanished_after_the_listing_is_left_out_with_the_reason(store
     store.delete("fruit/red/r00.jpg")
     [gone] = scan.scan_folder("fruit", folder).excluded
     assert (gone.path, gone.excluded) == ("red/r00.jpg", "is not there any more; run 01_prepare_data again")
+
+
+def test_missing_package_is_named(data_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(ImgclfError, match="^gs://bucket/fruit: .* is not installed; pip install gcsfs$"):
+        scan.scan_folder("fruit", dataset.images_folder("fruit", "gs://bucket/fruit"))
 
 
 @pytest.mark.parametrize("url", ["s3://key:secret@bucket/fruit", "abfs://c@a.net/fruit?sig=secret"])
