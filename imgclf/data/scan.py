@@ -88,6 +88,7 @@ def scan_folder(
     ------
     ImgclfError : see `find_files`.
     """
+    remote.follow(folder)  # before the journal is read, to which it may add what others changed
     journal = Journal(folder)
     found, paths = find_files(folder)
     remote.forget(folder)  # the next scan sees what has changed meanwhile
