@@ -271,8 +271,10 @@ def _parsed(content: bytes, name: str) -> Rows:
     """
     try:
         rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig")), delimiter="\t", strict=True))
+        if any(None in row.values() for row in rows):
+            raise ValueError("a line has too few cells")
         found = {row.path: row for row in (Row(**each) for each in rows)}
-    except (UnicodeDecodeError, csv.Error, TypeError) as error:
+    except (ValueError, csv.Error, TypeError) as error:  # TypeError: other columns
         raise ImgclfError(f"{name}: damaged ({error}); correct or delete it") from error
     for row in found.values():
         fault = "" if row.label in NO_LABELS else label_fault(row.label)

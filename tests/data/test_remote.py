@@ -276,7 +276,7 @@ def test_pointer_in_a_folder_of_somebody_else_is_not_followed(store, folder, tmp
 
 
 @pytest.mark.parametrize(
-    "row", ["red/r00.jpg\t../up\t\t" + "0" * 64, "red/r00.jpg\tblue\tmaybe\t" + "0" * 64, "red"]
+    "row", ["red/r00.jpg\t../up\t\t" + "0" * 64, "red/r00.jpg\tblue\tmaybe\t" + "0" * 64, "red", "a\nb"]
 )
 def test_damaged_manifest_is_named(store, folder, row):
     store.put(MANIFEST, f"path\tlabel\texcluded\tsha256\tversion\n{row}\tv\n".encode())
