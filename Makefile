@@ -62,7 +62,7 @@ docs: $(INSTALLED)
 
 # Needs uv. One lock for Python 3.11 to 3.13.
 lock:
-	uv pip compile --universal --python-version 3.11 --extra cluster --extra heif --extra history --extra hub --extra int8 --extra serve --extra test --no-header --no-annotate pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --extra cluster --extra heif --extra history --extra hub --extra int8 --extra remote --extra serve --extra test --no-header --no-annotate pyproject.toml -o requirements.lock
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \

@@ -43,6 +43,8 @@ HEAVY = (
     "matplotlib",
     "dask",
     "fastapi",
+    "fsspec",
+    "botocore",
     "uvicorn",
 )
 LATE = (

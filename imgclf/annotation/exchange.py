@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imgclf import ImgclfError, files, first_few
+from imgclf import ImgclfError, first_few
 from imgclf.annotation import label_files
 from imgclf.annotation.label_files import Labelled
 from imgclf.classifier.results import in_one_cell
-from imgclf.data import changes, folders, layout, scan
+from imgclf.data import changes, folders, layout, remote, scan
 from imgclf.data.changes import Step
 from imgclf.data.journal import Journal
 from imgclf.data.label_names import label_fault
 from imgclf.data.labels import NO_LABELS, UNLABELLED
 from imgclf.data.layout import Layout
-from imgclf.images import decoding
+from imgclf.images import decoding, pointers
 
 UNKNOWN_FILE = "name no image of the data set"
 AMBIGUOUS = "fit several images, or images of several folders in the file"
@@ -109,6 +109,7 @@ def list_folder(folder: Path) -> Listed:
     ------
     ImgclfError : there is no such folder or no image in it; its journal is damaged.
     """
+    remote.follow(folder, seconds=0)
     if not folder.is_dir():
         raise ImgclfError(
             f"{folder}: no such folder{folders.nearest(folder)}; give its images_dir or dataset_name with -p"
@@ -202,7 +203,8 @@ def plan(listed: Listed, given: label_files.LabelFile, *, add_labels: bool = Fal
     if not said:
         some = f", such as {_shown([row.path for row in given.rows])}" if given.rows else ""
         raise ImgclfError(
-            f"{listed.folder}: has none of the {len(given.rows)} images in the file{some}; "
+            f"{pointers.location(listed.folder)}: "
+            f"has none of the {len(given.rows)} images in the file{some}; "
             "if they are of another data set, name it with -p dataset_name or images_dir"
         )
     existing = (*listed.layout.labels, *NO_LABELS)
@@ -318,7 +320,7 @@ def _changes(planned: Plan) -> Iterator[tuple[str, str]]:
 
 def _step(listed: Listed, action: str, path: str, label: str) -> Step:
     try:
-        sha256 = files.sha256(listed.folder / path)
+        sha256 = pointers.sha256(listed.folder / path)
     except OSError as error:
         raise ImgclfError(f"{path}: {error.strerror}; make it readable") from error
     return Step(action, path, listed.layout.relabelled(path, label) if action == "relabel" else "", sha256)

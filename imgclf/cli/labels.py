@@ -44,6 +44,7 @@ def import_labels(file: str, dry_run: bool, add_labels: bool, assignments: tuple
     Example: imgclf labels import labels.csv --dry-run -p images_dir=~/pictures/fruit
     """
     from imgclf.annotation import exchange, label_files
+    from imgclf.data import remote
 
     listed = exchange.list_folder(_images_folder(assignments))
     read = label_files.read(files.absolute(file, source="FILE"))
@@ -53,6 +54,7 @@ def import_labels(file: str, dry_run: bool, add_labels: bool, assignments: tuple
         click.echo("nothing was changed, since this is a dry run")
         return
     click.echo(exchange.carry_out(listed, planned))
+    remote.follow(listed.folder, seconds=0)  # writes the labels to a URL
 
 
 @labels.command("export")

@@ -12,7 +12,9 @@ JUPYTER_CONFIG = Path(__file__).parent  # its labconfig/ switches JupyterLab's n
 
 @click.command()
 @click.argument("folder", metavar="FOLDER")
-@click.option("--images", metavar="IMAGES", help="Folder of label folders, which is used in place.")
+@click.option(
+    "--images", metavar="IMAGES", help="Folder of label folders, or its URL, which is used in place."
+)
 @click.option(
     "--name", default="", metavar="NAME", help="Name of the data set. Default: that of IMAGES, or of FOLDER."
 )
@@ -29,6 +31,7 @@ def new(folder: str, images: str | None, name: str, is_update: bool) -> None:
 
     Example: imgclf new ~/fruit --images ~/pictures/fruit
     """
+    from imgclf.data import dataset
     from imgclf.experiments import projects
 
     path = files.absolute(folder, source="FOLDER")
@@ -37,7 +40,7 @@ def new(folder: str, images: str | None, name: str, is_update: bool) -> None:
             raise click.UsageError("--update takes neither --images nor --name; change them with imgclf set")
         click.echo("\n".join(projects.update(path)) or "nothing to update")
         return
-    given = files.absolute(images, source="--images") if images else None
+    given = dataset.images_folder("", images, source="--images") if images else None
     values = projects.create(path, images=given, name=name)
     click.echo(f"made {path}\n\n{projects.next_steps(path, values)}")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from imgclf import ImgclfError, files
 from imgclf.data import confinement
+from imgclf.images import pointers
 
 UNDONE_BY = {
     "exclude": "include",
@@ -233,7 +234,7 @@ def _check_source(folder: Path, step: Step) -> None:
 def has_content(path: Path, content_sha256: str) -> bool:
     """Whether the file exists and has this content."""
     try:
-        return path.is_file() and files.sha256(path) == content_sha256
+        return path.is_file() and pointers.sha256(path) == content_sha256
     except OSError:
         return False
 

@@ -1,8 +1,6 @@
 """The data set: a folder with one subfolder of images for each label."""
 
 import hashlib
-import os
-import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -14,15 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from imgclf import ImgclfError, files, first_few
-from imgclf.data import folders, tables
+from imgclf import ImgclfError, files
+from imgclf.data import folders, remote, tables
+from imgclf.data import layout as layouts
 from imgclf.data.journal import Journal
 from imgclf.data.labels import NONE, labels_of
 from imgclf.data.labels import UNLABELLED as UNLABELLED
-from imgclf.data.layout import Layout, doubts, other_things_note, role
-from imgclf.images import decoding
+from imgclf.data.layout import Layout, doubts, other_things_note
+from imgclf.images import decoding, pointers, stores
 from imgclf.images import kinds as file_kinds
 from imgclf.images.depth import OWN_RANGE
+from imgclf.images.pointers import location as location
 
 NUMBERS = {"width": int, "height": int, "shadows": int, "highlights": int, "sharpness": float}  # of `Image`
 TABLES = ("images.tsv", "images.json")  # the files of `write`
@@ -258,6 +258,7 @@ class Dataset:
             self.disagreements(),
             self.losses(),
             unknown,
+            remote.unpublished(self.folder),
         )
         return "\n".join(filter(None, sentences))
 
@@ -274,7 +275,7 @@ class Dataset:
         try:
             check(self)
         except ImgclfError as error:  # a person can still label the images
-            return f"{text}\n{str(error).removeprefix(f'{self.folder}: ')}"
+            return f"{text}\n{str(error).removeprefix(f'{location(self.folder)}: ')}"
         return text
 
 
@@ -300,10 +301,12 @@ def fingerprint(images: Iterable[Image]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def images_folder(dataset_name: str, images_dir: str = "") -> Path:
-    """Return `images_dir` if given, else the data set's folder below `$IMGCLF_DATA/images`."""
+def images_folder(dataset_name: str, images_dir: str = "", *, source: str = "images_dir") -> Path:
+    """Return `images_dir` if given, for a URL its `pointers.folder`; else that in `$IMGCLF_DATA/images`."""
+    if stores.is_url(images_dir):
+        return pointers.folder(stores.checked(images_dir, source=source))
     if images_dir:
-        return files.absolute(images_dir, source="images_dir")
+        return files.absolute(images_dir, source=source)
     return files.data_dir() / "images" / dataset_name
 
 
@@ -321,46 +324,33 @@ def check(dataset: Dataset, *, labelled: bool = True) -> None:
     """
     if dataset.unlabelled and not labelled:
         return
+    place = location(dataset.folder)
     others = ", ".join(dataset.unusable_labels())
     if not dataset.images and dataset.unlabelled:
         raise ImgclfError(
-            f"{dataset.folder}: none of the {len(dataset.unlabelled)} images has a label yet; "
+            f"{place}: none of the {len(dataset.unlabelled)} images has a label yet; "
             f"label them in 01_prepare_data, or {IMPORT}"
         )
     if not dataset.images:
         reasons = Counter(image.excluded for image in dataset.excluded).most_common(3)
         why = "; ".join(f"{count} x {reason}" for reason, count in reasons) or others or "no files in it"
         raise ImgclfError(
-            f"{dataset.folder}: no usable images ({why}); "
-            "put the images of each label into a folder of that name"
+            f"{place}: no usable images ({why}); put the images of each label into a folder of that name"
         )
     if not dataset.labels:
         raise ImgclfError(
-            f"{dataset.folder}: all {len(dataset.images)} images are in {NONE}/, and none has a label"
+            f"{place}: all {len(dataset.images)} images are in {NONE}/, and none has a label"
             f"{f', {others} has none' if others else ''}; add a folder of images for each label"
         )
     if len(dataset.classes) < 2:
-        remedy = _inner_folder(dataset) or f"add a folder for at least one more label, or {IMPORT}"
+        inside = layouts.inner_folder(
+            dataset.folder, dataset.layout, [image.path for image in dataset.images]
+        )
+        remedy = inside or f"add a folder for at least one more label, or {IMPORT}"
         raise ImgclfError(
-            f"{dataset.folder}: only the label '{dataset.labels[0]}' has images"
+            f"{place}: only the label '{dataset.labels[0]}' has images"
             f"{f', {others} has none' if others else ''}; {remedy}"
         )
-
-
-def _inner_folder(dataset: Dataset) -> str:
-    """Return what to do if the only label is a folder around the label folders; empty if it is none."""
-    if dataset.layout.sets:
-        return ""
-    paths = [Path(image.path) for image in dataset.images]
-    around = Path(os.path.commonpath([path.parent for path in paths]))
-    inner = sorted({path.relative_to(around).parts[0] for path in paths if path.parent != around})
-    if len(inner) < 2 or any(path.parent == around for path in paths):
-        return ""
-    what = "its folders are the sets" if all(map(role, inner)) else "its folders are the labels"
-    return (
-        f"if {what} ({first_few(inner)}), set images_dir={shlex.quote(str(dataset.folder / around))}; "
-        "if not, add a folder for at least one more label"
-    )
 
 
 def images_table(name: str, listed_in: Path | None = None) -> Path:
@@ -417,7 +407,7 @@ def read(name: str, images_dir: str = "", *, listed_in: Path | None = None) -> D
     folder = files.data_dir() / metadata["folder"]
     if images_dir and images_folder(name, images_dir) != folder:
         raise ImgclfError(
-            f"images_dir={images_dir}: {name} was scanned in {folder}; "
+            f"images_dir={images_dir}: {name} was scanned in {location(folder)}; "
             "run 01_prepare_data again with this images_dir"
         )
     if not listed_in and folder.is_dir() and Journal(folder).fingerprint() != metadata["journal_state"]:

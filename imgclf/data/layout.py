@@ -6,7 +6,7 @@ import re
 import shlex
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from imgclf import ImgclfError, first_few
 from imgclf.data import folders
 from imgclf.data.folders import is_system
 from imgclf.data.labels import NO_LABELS, UNFAMILIAR, UNLABELLED
-from imgclf.images import decoding
+from imgclf.images import decoding, pointers
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 # As Kaggle, Keras and Ultralytics name them: train, Test, training_set, seg_train, test1.
@@ -122,7 +122,8 @@ def find(folder: Path) -> Layout:
             "; or import their labels from a file: imgclf labels import FILE" if flat_images(folder) else ""
         )
         raise ImgclfError(
-            f"{folder}: no label folders in it; put the images of each label into a folder of that name{file}"
+            f"{pointers.location(folder)}: no label folders in it; "
+            f"put the images of each label into a folder of that name{file}"
         )
     sets = [name for kind in ROLES for name in top if role(name) == kind]
     others = [name for name in top if name not in (*sets, UNLABELLED)]
@@ -209,8 +210,9 @@ def doubts(images: Iterable[tuple[str, str]]) -> str:
 
 def _check_sets(folder: Path, sets: list[str], others: list[str], train: str) -> None:
     """Refuse sets that cannot be used as the split."""
-    like = f"{folder}: {_and(sets)} look like training and test images with label folders in each"
-    remedy = f"correct that, or use the images of one with images_dir={shlex.quote(str(folder / train))}"
+    place, one = pointers.location(folder), shlex.quote(pointers.location(folder / train))
+    like = f"{place}: {_and(sets)} look like training and test images with label folders in each"
+    remedy = f"correct that, or use the images of one with images_dir={one}"
     if not train:
         raise ImgclfError(f"{like}, but there is no folder train/; add it")
     if others:
@@ -248,6 +250,27 @@ def _has_image(folder: Path) -> bool:
         not is_system(name) and decoding.is_image(Path(here, name))
         for here, _, names in os.walk(folder)
         for name in names
+    )
+
+
+def inner_folder(folder: Path, layout: Layout, images: Sequence[str]) -> str:
+    """Return what to do if the only label is a folder around the label folders; empty if it is none.
+
+    Parameters
+    ----------
+    images : the paths of all images, below the data set's folder.
+    """
+    if layout.sets:
+        return ""
+    paths = list(map(Path, images))
+    around = Path(os.path.commonpath([path.parent for path in paths]))
+    inner = sorted({path.relative_to(around).parts[0] for path in paths if path.parent != around})
+    if len(inner) < 2 or any(path.parent == around for path in paths):
+        return ""
+    what = "its folders are the sets" if all(map(role, inner)) else "its folders are the labels"
+    return (
+        f"if {what} ({first_few(inner)}), set images_dir={shlex.quote(pointers.location(folder / around))}; "
+        "if not, add a folder for at least one more label"
     )
 
 

@@ -8,25 +8,29 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from imgclf import ImgclfError
-from imgclf.data import copies, dataset, folders, layout, scan_cache
+from imgclf.data import copies, dataset, folders, layout, remote, scan_cache
 from imgclf.data.dataset import IGNORED, NO_LABEL, TOGETHER, UNLABELLED, Dataset, Image
 from imgclf.data.journal import Journal
 from imgclf.data.layout import Layout
-from imgclf.images import decoding, duplicates, quality
-from imgclf.images.loading import Source, in_parallel
+from imgclf.images import decoding, duplicates, pointers, quality
+from imgclf.images.loading import Source, in_parallel, reading_threads
+from imgclf.images.stores import StoreError
 from imgclf.images.workers import HERE, Workers
 
 
 def find_files(folder: Path) -> tuple[Layout, list[str]]:
     """Return the layout, and the sorted paths of all files below the label folders and `unlabelled`.
 
-    Hidden files and those of operating systems are left out.
+    Hidden files and those of operating systems are left out. Of a folder at a URL, they are the pointers.
 
     Raises
     ------
-    ImgclfError : see `layout.find`; a folder cannot be read.
+    ImgclfError : see `layout.find` and `remote.follow`; a folder cannot be read.
     """
+    remote.follow(folder)
     found = layout.find(folder)
     top = Path(os.path.realpath(folder))
     # Real paths: a link back to one of these would never end, or list images twice.
@@ -39,6 +43,12 @@ def find_files(folder: Path) -> tuple[Layout, list[str]]:
             for each in folders.walk(folder / label, visited, _refuse_folder)
         )
     ]
+
+
+def images_state(folder: Path) -> str:
+    """Return what `layout.images_state` does, for a folder at a URL of what is there now."""
+    remote.follow(folder)
+    return layout.images_state(folder)
 
 
 def count_images(folder: Path) -> int:
@@ -82,8 +92,10 @@ def scan_folder(
     ------
     ImgclfError : see `find_files`.
     """
+    remote.follow(folder)  # before the journal is read, to which it may add what others changed
     journal = Journal(folder)
     found, paths = find_files(folder)
+    remote.forget(folder)  # the next scan sees what has changed meanwhile
     image_paths = [path for path in paths if decoding.is_image(folder / path)]
     images = _scan_files(name, folder, image_paths, found, workers, progress)
     places = ("", *(f"{name}/" for name in found.sets))
@@ -114,6 +126,8 @@ def _scan_files(
     cache = scan_cache.read(name)
     images, new = [], []
     sources = [Source(folder / path) for path in paths]
+    if pointers.url_of(folder):  # this machine reads the objects, so it can as well hash them
+        workers = HERE
     for image in workers.stream(partial(_scanned, folder, found), sources, shared=cache):
         images.append(image)
         if image.width and image.sha256 not in cache:
@@ -148,7 +162,9 @@ def _mark_excluded(images: list[Image], journal: Journal) -> tuple[Image, ...]:
 def _scanned(
     folder: Path, found: Layout, cache: Mapping[str, Image], sources: Sequence[Source]
 ) -> Iterator[Image]:
-    return in_parallel(lambda source: _scan_file(folder, source, found, cache), sources)
+    return in_parallel(
+        lambda source: _scan_file(folder, source, found, cache), sources, threads=reading_threads(folder)
+    )
 
 
 def _scan_file(folder: Path, source: Source, found: Layout, cache: Mapping[str, Image]) -> Image:
@@ -160,11 +176,18 @@ def _scan_file(folder: Path, source: Source, found: Layout, cache: Mapping[str, 
     if path != text:
         return replace(image, excluded="the name is not UTF-8; rename it")
     try:
+        pointer = pointers.pointer(source.path)
+        if pointer and (cached := cache.get(pointer.sha256)):
+            return replace(cached, path=image.path, label=image.label, group=image.group, excluded="")
         with source.content() as encoded:
             image = replace(image, sha256=hashlib.sha256(encoded).hexdigest())
+            if pointer:
+                pointer.remember(source.path, image.sha256)
             if cached := cache.get(image.sha256):
                 return replace(cached, path=image.path, label=image.label, group=image.group, excluded="")
             decoded = decoding.decode_with_size(encoded, Path(path).name, side=quality.SIDE)
+    except StoreError:
+        raise
     except ImgclfError as error:
         return replace(image, excluded=str(error).rpartition(": ")[2])
     grey = quality.small_grey(decoded.pixels)
@@ -176,6 +199,10 @@ def _scan_file(folder: Path, source: Source, found: Layout, cache: Mapping[str, 
         depth=decoded.depth,
         **asdict(quality.measure(grey)),
     )
+
+
+def _signature(path: Path) -> np.ndarray:
+    return duplicates.signature(decoding.read(path))
 
 
 def _as_text(name: str) -> str:
@@ -192,9 +219,18 @@ def _near_duplicates(scanned: Dataset) -> set[tuple[str, str]]:
         return set()
     by_content = {image.sha256: image for image in copies.largest_first(scanned.readable)}
     images = list(by_content.values())
+    is_remote = bool(pointers.url_of(scanned.folder))
+    known = scan_cache.read_signatures(scanned.name) if is_remote else {}
+    compared: dict[str, np.ndarray] = {}
+
+    def signature(k: int) -> np.ndarray:
+        sha256 = images[k].sha256
+        compared[sha256] = known[sha256] if sha256 in known else _signature(scanned.file(images[k]))
+        return compared[sha256]
+
     pairs = duplicates.near_duplicates(
-        [image.dhash for image in images],
-        lambda k: duplicates.signature(decoding.read(scanned.file(images[k]))),
-        connecting=scanned.near_duplicates == TOGETHER,
+        [image.dhash for image in images], signature, connecting=scanned.near_duplicates == TOGETHER
     )
+    if is_remote and not compared.keys() <= known.keys():
+        scan_cache.keep_signatures(scanned.name, compared)
     return {(images[one].sha256, images[other].sha256) for one, other in pairs}

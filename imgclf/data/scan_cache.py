@@ -4,9 +4,11 @@ It is the list of the last scan and, while a scan runs, parts of the next one, s
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+import numpy as np
 
 from imgclf import ImgclfError, files
 from imgclf.data import dataset, tables
@@ -42,6 +44,24 @@ def add(name: str, images: Sequence[Image]) -> None:
     # Named by its images, so that two processes never write the same part differently.
     part = hashlib.sha256("".join(image.sha256 for image in images).encode()).hexdigest()[:16]
     tables.write(_folder(name) / f"{part}.tsv", map(vars, images), dataset.COLUMNS)
+
+
+def read_signatures(name: str) -> dict[str, np.ndarray]:
+    """Return the signatures that were kept, see `duplicates.signature`, by the sha256 of the contents."""
+    with suppress(OSError, ValueError):  # there are none, or they are damaged: the images are read again
+        arrays = files.read_npz(_signatures(name), "sha256", "signatures")
+        return dict(zip(arrays["sha256"].tolist(), arrays["signatures"], strict=True))
+    return {}
+
+
+def keep_signatures(name: str, signatures: Mapping[str, np.ndarray]) -> None:
+    """Keep the signatures of images at a URL, which would be downloaded again to compare them."""
+    keys, vectors = np.array(list(signatures)), np.array(list(signatures.values()))
+    files.write_npz(_signatures(name), {"sha256": keys, "signatures": vectors})
+
+
+def _signatures(name: str) -> Path:
+    return files.proc_dir(name) / "copies" / "signatures.npz"
 
 
 def _folder(name: str) -> Path:

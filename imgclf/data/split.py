@@ -12,7 +12,7 @@ import pandas as pd
 
 from imgclf import ImgclfError, files, first_few, parameters
 from imgclf.data import split_check, tables, test_list
-from imgclf.data.dataset import UNLABELLED, Dataset, Image
+from imgclf.data.dataset import UNLABELLED, Dataset, Image, location
 from imgclf.data.split_check import EXCLUDED, TEST, TRAIN
 
 FEW = 20  # a label with fewer training images, or a quarter of it in test images, is warned about
@@ -309,7 +309,7 @@ def _split_by_content(
 
 
 def _check(dataset: Dataset, parts: Split) -> None:
-    is_listed = bool(test_list.read(dataset.folder))
+    place, is_listed = location(dataset.folder), bool(test_list.read(dataset.folder))
     untrained = sorted(set(dataset.classes) - _labels(parts.train))
     if (is_listed or _given(dataset)) and (untrained or not parts.test):
         source = f"the list of dedicated test images ({' or '.join(test_list.NAMES)}) names"
@@ -317,12 +317,12 @@ def _check(dataset: Dataset, parts: Split) -> None:
             source = f"{' and '.join(dataset.layout.test)} has"
         example = f" ({parts.not_found[0]} was not found)" if parts.not_found else ""
         raise ImgclfError(
-            f"{dataset.folder}: {source} {len(parts.test)} of the {len(dataset.images)} images{example}; "
+            f"{place}: {source} {len(parts.test)} of the {len(dataset.images)} images{example}; "
             "it must name some, and leave some of each label to train"
         )
     if untrained:
         raise ImgclfError(
-            f"{dataset.folder}: no image of {', '.join(untrained)} would be in the training set, since "
+            f"{place}: no image of {', '.join(untrained)} would be in the training set, since "
             "all are in clusters with test images of other labels (duplicates, or groups of one name); "
             "add images, or choose another train_fraction or seed"
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from imgclf import ImgclfError, parameters
 from imgclf.collect import manifest
-from imgclf.data import dataset, layout
+from imgclf.data import dataset, layout, remote
 from imgclf.experiments import notebooks, provenance
 from imgclf.networks import backbones
 from imgclf.parameters import Setting, Value
@@ -186,7 +186,7 @@ def with_known_folder(values: Mapping[str, Value], dataset_name: str, images_dir
     scanned = dataset.scanned_folder(dataset_name)
     if images_dir or not scanned or dataset.images_folder(dataset_name).is_dir():
         return dict(values)
-    return {**values, "images_dir": str(scanned)}
+    return {**values, "images_dir": dataset.location(scanned)}
 
 
 def check_folder(dataset_name: str, images_dir: str, start: str) -> None:
@@ -200,7 +200,9 @@ def check_folder(dataset_name: str, images_dir: str, start: str) -> None:
     if start >= "02":
         if images_dir and scanned and folder != scanned:
             raise ImgclfError(
-                f"images_dir={images_dir}: {dataset_name} was scanned in {scanned}; start with --from 01"
+                f"images_dir={images_dir}: {dataset_name} was scanned in {dataset.location(scanned)}; "
+                "start with --from 01"
             )
     elif start != "00" or images_dir or not manifest.entries_of(dataset_name):
+        remote.follow(folder, seconds=0)
         layout.find(folder)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imgclf import ImgclfError, __version__, files
-from imgclf.data import dataset, layout
+from imgclf.data import dataset, layout, remote
 from imgclf.data.folders import is_system
 from imgclf.experiments import notebooks
+from imgclf.images import pointers, stores
 from imgclf.parameters import PARAMETERS, Value, check, check_together, project_file
 
 if TYPE_CHECKING:
@@ -51,14 +52,16 @@ def create(folder: Path, *, images: Path | None = None, name: str = "") -> dict[
         the name is not allowed. Nothing is written then.
     """
     _check_new(folder)
-    values: dict[str, Value] = {"dataset_name": check("dataset_name", name or (images or folder).name)}
+    name = name or Path(dataset.location(images or folder)).name
+    values: dict[str, Value] = {"dataset_name": check("dataset_name", name)}
     if images:
-        layout.find(images)
+        url = pointers.url_of(images)
+        stores.find(url) if url else layout.find(images)
         if folder.resolve().is_relative_to(images.resolve()):
             raise ImgclfError(
                 f"{folder}: lies in the folder of the images, {images}; name a folder elsewhere"
             )
-        values["images_dir"] = str(images)
+        values["images_dir"] = dataset.location(images)
     check_together(values)
     with files.writable(folder, remedy="name another folder"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +211,9 @@ def set_values(changes: Mapping[str, Value] | None) -> bool:
     """
     for name, value in (changes or {}).items():
         if name == "images_dir" and value:
-            layout.find(Path(str(value)))
+            folder = dataset.images_folder("", str(value))
+            remote.follow(folder)
+            layout.find(folder)
         if Path(str(value)).suffix in PARAMETERS[name].suffixes and not Path(str(value)).is_file():
             raise ImgclfError(f"{name}={value}: no such file; correct the path")
     return project_file.change(changes)
@@ -240,5 +245,6 @@ def lab_options() -> list[str]:
 def _has_images() -> bool:
     stored = project_file.read()
     name = str(stored.get("dataset_name", PARAMETERS["dataset_name"].default))
-    folder = dataset.images_folder(name, str(stored.get("images_dir", "")))
-    return folder.is_dir() and any(folder.iterdir())
+    images_dir = str(stored.get("images_dir", ""))
+    folder = dataset.images_folder(name, images_dir)
+    return stores.is_url(images_dir) or (folder.is_dir() and any(folder.iterdir()))

@@ -15,7 +15,7 @@ from typing import Any
 
 from imgclf import ImgclfError, __version__, files, parameters
 from imgclf.collect import fetch, manifest
-from imgclf.data import dataset, layout, test_list
+from imgclf.data import dataset, layout, scan, test_list
 from imgclf.evaluation import comparison, report
 from imgclf.experiments import notebooks
 from imgclf.experiments.history import cost, old_runs
@@ -312,14 +312,14 @@ def outdated(number: str, values: Mapping[str, Value]) -> str:
         return "its code was changed"
     folder = _images_folder(values)
     if number == "01" and dataset.scanned_folder(disk.name) != folder:
-        return f"the images are in {folder}"
+        return f"the images are in {dataset.location(folder)}"
     if number == "00" and not folder.is_dir():
         return f"{folder} is missing"
     if number == "00" and made.outputs.get(FETCHED) != ALL:
         return "not all images could be fetched"
     seen = made.inputs.get(IMAGES)
-    if seen is not None and (not seen or seen != layout.images_state(folder)):
-        return f"the images in {folder} were changed"
+    if seen is not None and (not seen or seen != scan.images_state(folder)):
+        return f"the images in {dataset.location(folder)} were changed"
     changed = next(_stale_inputs(made, disk), "") or next(
         _changed_outputs(number, values, number, made, disk), ""
     )
@@ -365,7 +365,7 @@ def _inputs(number: str, values: Mapping[str, Value], disk: _Disk) -> dict[str, 
         found[MANIFEST] = disk.outside(path)
     if number == "01":
         folder = _images_folder(values)
-        found |= {IMAGES: layout.images_state(folder), TEST_LIST: test_list.sha256(folder)}
+        found |= {IMAGES: scan.images_state(folder), TEST_LIST: test_list.sha256(folder)}
     if number == "05":
         found[OTHER_THINGS] = layout.other_things_state(_images_folder(values))
     if number == "02" and (network := backbones.files_of(str(values["backbone"]))):

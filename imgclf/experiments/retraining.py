@@ -96,7 +96,7 @@ def last_parameters(dataset_name: str) -> dict[str, Value]:
     folder = dataset.scanned_folder(dataset_name)
     if folder is None:
         raise _no_results(dataset_name, "no list of its images")
-    images_dir = "" if folder == dataset.images_folder(dataset_name) else str(folder)
+    images_dir = "" if folder == dataset.images_folder(dataset_name) else dataset.location(folder)
     return {**values, "dataset_name": dataset_name, "images_dir": images_dir, "evaluate_on": TEST}
 
 

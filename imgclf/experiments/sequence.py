@@ -187,8 +187,8 @@ def _as_argument(value: Value) -> str:
 def _images_line(values: Mapping[str, Value]) -> str:
     folder = dataset.images_folder(str(values["dataset_name"]), str(values["images_dir"]))
     with suppress(ImgclfError):
-        return f"{scan.count_images(folder):,} images in {folder}"
-    return f"no images in {folder} yet"
+        return f"{scan.count_images(folder):,} images in {dataset.location(folder)}"
+    return f"no images in {dataset.location(folder)} yet"
 
 
 def _other_folder(

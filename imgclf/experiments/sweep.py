@@ -14,7 +14,7 @@ import numpy as np
 
 from imgclf import ImgclfError, __version__, files, parameters
 from imgclf.classifier.model import Classifier
-from imgclf.data import dataset, folders, split, split_check
+from imgclf.data import dataset, folders, remote, split, split_check
 from imgclf.data.dataset import Dataset
 from imgclf.data.split import Split
 from imgclf.experiments import notebooks, plan, provenance, remote_trials, sequence, trials
@@ -187,6 +187,7 @@ def _images_folder(dataset_name: str, images_dir: str) -> Path:
     ImgclfError : there is no such folder.
     """
     folder = dataset.images_folder(dataset_name, images_dir)
+    remote.follow(folder)
     if not folder.is_dir():
         raise ImgclfError(
             f"{folder}: no images of {dataset_name} yet{folders.nearest(folder)}; "
@@ -284,7 +285,7 @@ def trial(
             **settings,
             **trials.FIXED_VALUES,
             "dataset_name": scanned.name,
-            "images_dir": str(scanned.folder),
+            "images_dir": dataset.location(scanned.folder),
             "cluster": "",
         }
         try:
@@ -333,7 +334,7 @@ def _run(
         **trial.values,
         **trials.FIXED_VALUES,
         "dataset_name": trial.name,
-        "images_dir": str(scanned.folder),
+        "images_dir": dataset.location(scanned.folder),
         "cluster": "",  # a trial that a worker runs, too
     }
     provenance.write("01", {**_settings(trial.values), **given})  # as notebook 01 would

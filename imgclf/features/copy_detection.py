@@ -18,6 +18,7 @@ from imgclf.features import Cache, compute
 from imgclf.images import alignment, decoding
 from imgclf.images.loading import in_parallel
 from imgclf.images.preprocessing import KEY, Preprocessing
+from imgclf.images.stores import StoreError
 from imgclf.images.workers import HERE, Workers
 from imgclf.networks import backbones, exporting
 
@@ -238,6 +239,8 @@ def _compared(
     def grey(i: int) -> np.ndarray | None:
         try:
             return alignment.grey(decoding.read(dataset.file(images[i]), side=alignment.SIDE))
+        except StoreError:
+            raise
         except ImgclfError:  # it vanished after the scan; later stages name it
             return None
 

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
-from imgclf import ImgclfError, files
-from imgclf.images import depth, jpeg_segments, kinds, png_chunks
+from imgclf import ImgclfError
+from imgclf.images import depth, jpeg_segments, kinds, png_chunks, pointers
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def is_image(path: Path) -> bool:
     """Whether a file is read as an image by the suffix of its name; without a suffix, by its first bytes."""
     if path.suffix:
         return path.suffix.lower() in SUFFIXES
-    return _format_by_content(files.read_start(path, kinds.START_BYTES)) is not None
+    return _format_by_content(pointers.read_start(path, kinds.START_BYTES)) is not None
 
 
 def _format_by_content(encoded: bytes) -> ImageFormat | None:
@@ -442,13 +442,13 @@ def content(path: Path) -> Iterator[bytes]:
 
     Raises
     ------
-    ImgclfError : see `files.read_bytes`.
+    ImgclfError : see `pointers.read_bytes`.
     """
     size = 0
     with suppress(OSError):  # reading names the reason
-        size = path.stat().st_size
+        size = pointers.size(path)
     with ONE_LARGE if size > LARGE_FILE_BYTES else nullcontext():
-        yield files.read_bytes(path)
+        yield pointers.read_bytes(path)
 
 
 def jpeg(pixels: np.ndarray, *, quality: int = 95) -> bytes:

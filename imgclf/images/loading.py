@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,12 +14,14 @@ import numpy as np
 from joblib import cpu_count
 
 from imgclf import ImgclfError
-from imgclf.images import decoding
+from imgclf.images import decoding, pointers
 from imgclf.images.preprocessing import Preprocessing
+from imgclf.images.stores import StoreError
 
 T = TypeVar("T")
 R = TypeVar("R")
 PREFETCH = 32  # images decoded before they are needed
+REMOTE_THREADS = 16  # a thread that waits for a store needs no processor
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,30 @@ class Source:
     encoded: bytes | None = None
 
     def marked(self) -> "Source":
-        """Return the source with the state of its file; a file that is gone is left to who reads it."""
+        """Return the source with the state of its file; a file that is gone is left to who reads it.
+
+        An object of a store is read: a worker has no pointer to it.
+        """
+        if pointers.pointer(self.path):
+            return self.with_content()
         with suppress(OSError):
             return replace(self, state=_state(self.path))
         return self
 
     def with_content(self) -> "Source":
-        """Return the source with its content; a file that cannot be read is left to who reads it."""
-        with suppress(ImgclfError), decoding.content(self.path) as encoded:
-            return replace(self, encoded=encoded)
-        return self
+        """Return the source with its content; a file that cannot be read is left to who reads it.
+
+        Raises
+        ------
+        StoreError : a store does not answer.
+        """
+        try:
+            with decoding.content(self.path) as encoded:
+                return replace(self, encoded=encoded)
+        except StoreError:
+            raise
+        except ImgclfError:
+            return self
 
     @contextmanager
     def content(self) -> Iterator[bytes]:
@@ -104,15 +120,30 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def load(sources: Iterable[Source], preprocessing: Preprocessing) -> Iterator[np.ndarray | Skipped]:
-    """Yield for each image file, in order, its pixels (S, S, 3) uint8, RGB; or why it cannot be used."""
+    """Yield for each image file, in order, its pixels (S, S, 3) uint8, RGB; or why it cannot be used.
+
+    Raises
+    ------
+    StoreError : a store does not answer, so the images at a URL cannot be used now.
+    """
 
     def pixels_or_reason(source: Source) -> np.ndarray | Skipped:
         try:
             return source.pixels(preprocessing)
+        except StoreError:
+            raise
         except ImgclfError as error:
             return Skipped(str(source.path), str(error))
 
-    return in_parallel(pixels_or_reason, sources)
+    rest = iter(sources)
+    first = list(islice(rest, 1))
+    threads = max((reading_threads(source.path) for source in first), default=1)
+    return in_parallel(pixels_or_reason, chain(first, rest), threads=threads)
+
+
+def reading_threads(path: Path) -> int:
+    """Return how many threads read images in a folder, or others where this one is: more at a URL."""
+    return max(cpu_count(), REMOTE_THREADS if pointers.url_of(path) else 0)
 
 
 def in_parallel(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from imgclf import ImgclfError, files
+from imgclf.images import stores
 from imgclf.parameters.table import PARAMETERS, Value
 from imgclf.parameters.values import check, check_together
 
@@ -232,6 +233,8 @@ def _converted(name: str, value: Any, folder: Path) -> Any:
     kind, suffixes = PARAMETERS[name].type, PARAMETERS[name].suffixes
     if isinstance(value, int | float) and not isinstance(value, bool):
         return {"str": str(value), "float": float(value), "list[float]": [value]}.get(kind, value)
+    if isinstance(value, str) and stores.is_url(value):
+        return value
     if isinstance(value, str) and value and (name == "images_dir" or Path(value).suffix in suffixes):
         return str(files.absolute(value if value.startswith("~") else str(folder / value), source=name))
     return value

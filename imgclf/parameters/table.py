@@ -112,7 +112,11 @@ PARAMETERS = {
             default_in={"08": "own_images"},
         ),
         Parameter(
-            "images_dir", "str", "", "path of another folder of label folders, used in place", ALL[:-1]
+            "images_dir",
+            "str",
+            "",
+            "another folder of label folders, used in place: a path, or a URL such as s3://bucket/fruit",
+            ALL[:-1],
         ),
         Parameter(
             "objects",

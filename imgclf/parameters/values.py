@@ -12,6 +12,7 @@ from typing import Any
 
 from imgclf import ImgclfError
 from imgclf.files import absolute
+from imgclf.images import stores
 from imgclf.parameters.table import PARAMETERS, Parameter, Value
 
 MOST_REPEATS = 1000  # of a list; the largest number of epochs
@@ -43,6 +44,8 @@ def check(name: str, value: Any) -> Value:
             f"dataset_name={value!r}: must be the name of one folder, "
             "without slashes, not beginning with a dot"
         )
+    if name == "images_dir" and isinstance(value, str) and stores.is_url(value):
+        stores.checked(value, source=name)
     numbers = value if isinstance(value, list) else [value]
     if not fits(value) or not parameter.allows(value) or not all(_in_limits(parameter, n) for n in numbers):
         meant = nearest(value, {known: known for known in parameter.allowed})
@@ -116,6 +119,8 @@ def _decimal_comma(name: str, text: str) -> str:
 def _literal(name: str, text: str) -> Any:
     kind = PARAMETERS[name].type if name in PARAMETERS else "str"
     is_file = name in PARAMETERS and Path(text).suffix in PARAMETERS[name].suffixes
+    if name == "images_dir" and stores.is_url(text):
+        return text
     if text and (name == "images_dir" or is_file):
         return str(absolute(text, source=name))  # notebooks run in a folder of their own
     if kind == "str":

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import httpx
 
-from imgclf import ImgclfError, downloads, files
+from imgclf import ImgclfError, downloads
 from imgclf.classifier.results import UNSURE, Labelled, Refused
 from imgclf.downloads import TRANSIENT, DownloadError
+from imgclf.images import pointers
 
 ATTEMPTS = 5
 BACK_OFF_SECONDS = 0.25  # before the second attempt; doubled before each later one
@@ -218,7 +219,7 @@ def _labelled(answer: dict[str, Any]) -> Labelled:
 
 def _read(path: Path) -> bytes | Refused:
     try:
-        return files.read_bytes(path)
+        return pointers.read_bytes(path)
     except ImgclfError as error:
         return Refused(str(error).removeprefix(f"{path}: "))
 

@@ -9,6 +9,7 @@ from imgclf import ImgclfError, files
 from imgclf.classifier.model import TOLERANCE, Classifier, largest_relative_difference
 from imgclf.classifier.results import Refused
 from imgclf.classifier.verify import Check
+from imgclf.images import pointers
 from imgclf.service.client import Client
 
 
@@ -30,7 +31,8 @@ def verify(client: Client, model: Path, paths: Sequence[Path]) -> list[Check]:
     labelled = [(path, image) for path, image in client.label_files(paths) if not isinstance(image, Refused)]
     if not labelled:
         raise ImgclfError(f"none of the {len(paths)} images could be read")
-    pixels = np.stack([local.preprocessing.apply(files.read_bytes(path), path.name) for path, _ in labelled])
+    contents = ((pointers.read_bytes(path), path.name) for path, _ in labelled)
+    pixels = np.stack([local.preprocessing.apply(*content) for content in contents])
     expected = local.outputs(pixels)._asdict()
     served_arrays = {
         what: np.array([[getattr(image, what)[label] for label in local.labels] for _, image in labelled])

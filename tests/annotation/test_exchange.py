@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imgclf import ImgclfError, cli
+from imgclf import ImgclfError, cli, files
 from imgclf.annotation import exchange, label_files
 from imgclf.annotation.annotations import Annotations
 from imgclf.annotation.label_files import FORMATS, LabelFile, Labelled
@@ -304,7 +304,7 @@ def test_the_import_of_an_export_changes_nothing(images, kind, tmp_path_factory)
         (folder / label / f"{name}.jpg").write_bytes(jpeg)
     with (folder / "annotations.jsonl").open("w") as journal:
         for change, path in enumerate(dict.fromkeys(f"{i[0]}/{i[1]}.jpg" for i in images if i[2]), start=1):
-            sha256 = exchange.files.sha256(folder / path)
+            sha256 = files.sha256(folder / path)
             step = {"action": "exclude", "path": path, "sha256": sha256, "change": change, "time": "now"}
             journal.write(json.dumps(step) + "\n")
     file = folder.parent / "labels"
