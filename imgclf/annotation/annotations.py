@@ -103,7 +103,7 @@ class Annotations:
 
     def label_counts(self) -> Counter[str]:
         """Return the number of images per label folder; excluded images are not counted."""
-        return self._label_counts.copy()
+        return +self._label_counts  # without labels that have none left
 
     def history(self, position: int) -> list[Step]:
         """Return the steps of an image that were not undone, oldest first.

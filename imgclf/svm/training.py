@@ -179,6 +179,7 @@ def out_of_fold_scores(vectors: np.ndarray, y: np.ndarray, folds: Sequence[Fold]
     scores = np.full((len(vectors), k), -np.inf, np.float32)
     for rows, held_out in folds:
         problem = Problem(vectors[rows], y[rows], [np.arange(len(rows))])
-        weights = problem.by_label(problem.solve(c)[0].T, 0, k)
-        scores[held_out] = vectors[held_out] @ weights[:-1] + weights[-1]
+        weights = problem.solve(c)[0].astype(np.float32)
+        columns = vectors[held_out] @ weights[:, :-1].T + weights[:, -1]
+        scores[held_out] = problem.by_label(columns, 0, k)
     return scores
