@@ -172,7 +172,7 @@ def test_local_processes_are_a_cluster_and_end_with_the_block(damaged, tiny_netw
         process = used.call(os.getpid)
         assert process != os.getpid()
         with pytest.raises(ImgclfError, match="several workers died .* give them more, or set cluster=''"):
-            used.call(dask_cluster.die)
+            used.call(os._exit, 1)
     end = time.monotonic() + 10
     while Path(f"/proc/{process}").exists() and time.monotonic() < end:
         time.sleep(0.1)
