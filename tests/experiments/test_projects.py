@@ -81,7 +81,12 @@ def test_a_new_project_has_notebooks_without_outputs_and_its_parameters(project,
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
     assert nbformat.read(own[1], as_version=4).cells[1].metadata.tags == [notebooks.TAG]
     assert plan.wanted(own[1], {})["images_dir"] == str(pictures)
-    assert plan.wanted(own[7], {}) == {"dataset_name": "fruit", "images_dir": str(pictures), "grid": ""}
+    assert plan.wanted(own[7], {}) == {
+        "dataset_name": "fruit",
+        "images_dir": str(pictures),
+        "grid": "",
+        "cluster": "",
+    }
 
 
 def test_new_says_what_comes_next(tmp_path):
