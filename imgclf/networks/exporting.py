@@ -1,5 +1,7 @@
 """Torch modules as ONNX networks."""
 
+import copy
+import itertools
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -65,6 +67,7 @@ def export_network(
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     example = torch.zeros((2, input_size, input_size, 3), dtype=torch.uint8)
+    network = with_folded_normalization(network, example)
     with _silenced("torch.onnx"), _silenced("onnxscript"):
         program = torch.onnx.export(
             network,
@@ -81,6 +84,34 @@ def export_network(
     program.model.metadata_props.update({key: files.to_json(value) for key, value in metadata.items()})
     with files.replace_file(path) as file:
         file.write(program.model_proto.SerializeToString(deterministic=True))
+
+
+def with_folded_normalization(network: "torch.nn.Module", example: "torch.Tensor") -> "torch.nn.Module":
+    """Return a copy with each batch normalization folded into the convolution before it.
+
+    The exporter does that too, but only after it has gone through both, which takes twice as long. A
+    network is returned as it is if it has no batch normalization, or if the copy computes something else:
+    then modules that stand one after the other are not computed one after the other.
+
+    Parameters
+    ----------
+    network : in evaluation mode. example : its input.
+    """
+    import torch
+    from torch import nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        return network
+    folded = copy.deepcopy(network)
+    for parent in folded.modules():
+        for (name, one), (next_name, other) in itertools.pairwise(parent.named_children()):
+            if isinstance(one, nn.Conv2d) and isinstance(other, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(one, other))
+                setattr(parent, next_name, nn.Identity())
+    with torch.inference_mode():
+        wanted, found = network(example), folded(example)
+    return folded if torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * wanted.abs().max()) else network
 
 
 @contextmanager
