@@ -105,24 +105,26 @@ def _execute(
     used = {name: each[name] for each in stages for name in each}
     run = runs.start(runs.BY_RUN, dataset_name, used)
     print()
-    with (
-        runs.attempt(run),
-        runs.executing(run),
-        tracking.prepared(),
-        exports(used) if first.name[:2] < "02" else nullcontext(),
-        Kernels() as kernels,
-    ):
-        for path in chain([first], outdated):
-            is_last = path == chosen[-1]
-            _execute_one(path, run.folder, values, is_planned=is_planned, kernels=kernels, is_last=is_last)
-    run = recording.finish(run, stages[-1])
-    _hand_in()
+    with tracking.prepared() as process:
+        with (
+            runs.attempt(run),
+            runs.executing(run),
+            exports(used) if first.name[:2] < "02" else nullcontext(),
+            Kernels() as kernels,
+        ):
+            for path in chain([first], outdated):
+                is_last = path == chosen[-1]
+                _execute_one(
+                    path, run.folder, values, is_planned=is_planned, kernels=kernels, is_last=is_last
+                )
+        run = recording.finish(run, stages[-1])
+        _hand_in(process)
     return run.folder
 
 
-def _hand_in() -> None:
+def _hand_in(process: tracking.Process | None = None) -> None:
     """Hand in runs to MLflow, and say if something could not be handed in."""
-    if sentence := tracking.hand_in_all():
+    if sentence := tracking.hand_in_all(process=process):
         print(f"\n{sentence}")
 
 

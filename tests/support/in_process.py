@@ -52,7 +52,8 @@ def leave_out_what_is_shown(patch: pytest.MonkeyPatch) -> None:
     for module, name in ((annotator, "Annotator"), (results, "ResultsBrowser"), (charts, "feature_map")):
         patch.setattr(module, name, nothing)
     patch.setattr(charts, "LiveTraining", Silent)
-    patch.setattr(tracking, "hand_in_all", str)
+    patch.setattr(tracking, "prepared", contextlib.nullcontext)
+    patch.setattr(tracking, "hand_in_all", lambda **_: "")
     for name in ("progress", "transfer", "counted"):
         patch.setattr(progress, name, lambda *_, **__: Silent())
 

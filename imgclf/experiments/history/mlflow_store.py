@@ -7,10 +7,12 @@ import itertools
 import json
 import os
 import re
+import secrets
 import shutil
 import sqlite3
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import chdir, closing, contextmanager, suppress
 from dataclasses import dataclass
 from getpass import getuser
@@ -76,20 +78,38 @@ class Store:
         return found if re.fullmatch(r"[\w-]+", found) else ""  # it gets into a query
 
 
-def main() -> None:
-    """Hand in all runs; the last line of stdout says why something is left."""
+def main(arguments: Sequence[str]) -> None:
+    """Hand in all runs; the last line of stdout says why something is left.
+
+    Parameters
+    ----------
+    arguments : with `tracking.AHEAD`, load and connect first, and wait for a line on stdin; do nothing if it
+        is closed.
+    """
+    if tracking.AHEAD in arguments:
+        with suppress(Exception), _store():  # what fails is tried again, and then said
+            pass
+        if not sys.stdin.readline():
+            return
     reason = ""
     try:
-        import mlflow  # noqa: F401  # takes seconds, in which others may hold the lock
-
-        held = files.acquire(files.data_dir() / LOCK, seconds=LOCK_SECONDS)
-        try:
-            reason = hand_in(connect())
-        finally:
-            held.release()
+        with _store() as store:
+            reason = hand_in(store)
     except Exception as error:  # of SQLite, the disk, a server, MLflow: no run fails for it
         reason = why(error)
     print("\n" + json.dumps({"reason": reason}))
+
+
+@contextmanager
+def _store() -> Iterator[Store]:
+    """Connect to the store, which no other process hands in to during the block."""
+    import mlflow  # noqa: F401  # takes seconds, in which others may hold the lock
+
+    held = files.acquire(files.data_dir() / LOCK, seconds=LOCK_SECONDS)
+    try:
+        yield connect()
+    finally:
+        held.release()
 
 
 def why(error: Exception) -> str:
@@ -137,8 +157,10 @@ def _exclusive(database: Path) -> Iterator[sqlite3.Connection]:
 
 def _make_database(database: Path) -> None:
     """Make an empty database of MLflow, as a whole: it does not repair one that a full disk cut short."""
-    temporary = database.with_name(f".{database.name}.part")
-    temporary.unlink(missing_ok=True)
+    for left in database.parent.glob(f".{database.name}.*.part"):  # by a process that was killed
+        left.unlink(missing_ok=True)
+    # MLflow knows a database by its path: one of the same path would get no tables again.
+    temporary = database.with_name(f".{database.name}.{secrets.token_hex(4)}.part")
     try:
         with _exclusive(temporary):
             pass
@@ -433,4 +455,4 @@ def _hand_over_weights(client: "MlflowClient", copy: "Copy") -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

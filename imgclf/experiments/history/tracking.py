@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -24,13 +24,18 @@ TO_DELETE = ".to_delete"  # below runs/: a file for each deleted run that MLflow
 SECONDS = 60  # that handing in may take
 START_SECONDS, STOP_SECONDS = 120, 10  # of MLflow's server
 COMMAND = [sys.executable, "-P", "-m", "imgclf.experiments.history.mlflow_store"]
+AHEAD = "ahead"  # argument of COMMAND: wait for a line on stdin before handing in
 SQLITE = "sqlite:///"  # of a URI, before the path
 INSTALL = "pip install 'imgclf[history]'"
+Process = subprocess.Popen[str]
 OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 # With `-m`, Python looks for modules in the working directory first: a mlflow.py there would run.
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # A server that is gone costs a few seconds, once; what it misses is handed in with the next run.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+
+# No connection stays open: the database may be deleted while a process waits to hand in.
+NO_POOL = {"MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
 
 
 def is_installed() -> bool:
@@ -72,28 +77,49 @@ def environment() -> dict[str, str]:
     """Return the environment variables of a process that loads MLflow: no telemetry, no long waiting, and no
     modules from the working directory.
     """
-    return {**PATIENCE, **os.environ, **OFF, **SAFE_PATH}
+    return {**PATIENCE, **NO_POOL, **os.environ, **OFF, **SAFE_PATH}
 
 
 @contextmanager
-def prepared() -> Iterator[None]:
-    """Make MLflow's database in the data folder, if it is missing, beside the block: it takes seconds.
+def prepared() -> Iterator[Process | None]:
+    """Start the process that hands in runs, for `hand_in_all` in the block; None without MLflow.
 
-    Earlier runs get into it, too. What is not done when the block ends is left to the next handing in.
+    It loads MLflow and makes its database while the block does something else: that takes seconds.
     """
-    if not is_installed() or uri() != own_uri() or (files.data_dir() / DATABASE).exists():
-        yield
+    if not is_installed():
+        yield None
         return
-    silent = subprocess.DEVNULL
-    process = subprocess.Popen(COMMAND, env=environment(), stdin=silent, stdout=silent, stderr=silent)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+    with _started(AHEAD) as process:
+        yield process
 
 
-def hand_in_all(*, seconds: float | None = SECONDS, is_forced: bool = False) -> str:
+@contextmanager
+def _started(*arguments: str) -> Iterator[Process]:
+    """Start a process that hands in runs; it ends with the block.
+
+    Raises
+    ------
+    OSError : it cannot be started.
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=environment(),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def hand_in_all(
+    *, seconds: float | None = SECONDS, is_forced: bool = False, process: Process | None = None
+) -> str:
     """Hand in to MLflow what it lacks, and take over what a person changed on MLflow's page.
 
     New runs, deletions, and changed names, notes and tags. Without MLflow nothing is done.
@@ -102,6 +128,7 @@ def hand_in_all(*, seconds: float | None = SECONDS, is_forced: bool = False) -> 
     ----------
     seconds : after which it is given up, or None; what is done by then stays.
     is_forced : also if nothing changed here. It takes seconds, and takes over what changed on MLflow's page.
+    process : of `prepared`; by default, one is started.
 
     Returns
     -------
@@ -112,7 +139,7 @@ def hand_in_all(*, seconds: float | None = SECONDS, is_forced: bool = False) -> 
         return f"MLFLOW_TRACKING_URI is set, but MLflow is not installed; {INSTALL}" if is_wanted else ""
     if not runs.root().is_dir() or not (is_forced or _is_something_new()):
         return ""
-    if not (reason := _hand_in(seconds)):
+    if not (reason := _hand_in(seconds, process)):
         return ""
     return f"MLflow: {reason}; the runs are kept as files in runs/ and handed in with the next one"
 
@@ -131,27 +158,19 @@ def _is_something_new() -> bool:
     )
 
 
-def _hand_in(seconds: float | None) -> str:
+def _hand_in(seconds: float | None, process: Process | None) -> str:
     """Return why something could not be handed in, or ""."""
     try:
-        ended = subprocess.run(
-            COMMAND,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=seconds,
-            check=False,
-        )
+        with nullcontext(process) if process else _started() as worker:
+            printed, errors = worker.communicate("hand in\n", timeout=seconds)
     except subprocess.TimeoutExpired:
         return f"not done after {seconds:g} s; imgclf history takes the time it needs"
     except OSError as error:
         return f"no process could be started ({error.strerror})"
     try:
-        return str(json.loads(ended.stdout.splitlines()[-1])["reason"])
+        return str(json.loads(printed.splitlines()[-1])["reason"])
     except (ValueError, LookupError, TypeError):  # it was killed, or could not even begin
-        return (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]
+        return (errors.strip().splitlines() or [f"exit code {worker.returncode}"])[-1]
 
 
 def delete_later(run: runs.Run) -> None:

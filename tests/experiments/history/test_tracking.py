@@ -47,6 +47,15 @@ in_made_database = pytest.mark.usefixtures("with_made_database")
 SENTENCE = "the runs are kept as files in runs/ and handed in with the next one"
 
 
+def wait_for_database():
+    """Return the path of the database when a prepared process has made it and waits."""
+    deadline = time.monotonic() + 60
+    while not (path := files.data_dir() / tracking.DATABASE).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return path
+
+
 @pytest.fixture(scope="module")
 def made_database(tmp_path_factory):
     """The database that is made for the first run: that takes a second of the processor."""
@@ -221,7 +230,7 @@ def test_no_process_is_started_if_nothing_is_new(monkeypatch):
     runs.change(finished(), tags=["a"])
     assert tracking.hand_in_all() == ""
     started = []
-    monkeypatch.setattr(tracking, "_hand_in", lambda seconds: started.append(seconds) or "")
+    monkeypatch.setattr(tracking, "_hand_in", lambda seconds, process: started.append(seconds) or "")
     assert tracking.hand_in_all() == "" and started == []
     runs.change(runs.all_runs()[0], note="new")
     assert tracking.hand_in_all() == "" and len(started) == 1
@@ -232,13 +241,41 @@ def test_a_database_that_is_made_beside_a_run_has_the_runs_of_before():
     assert tracking.hand_in_all() == ""
     (files.data_dir() / tracking.DATABASE).unlink()
     begun = runs.start(runs.BY_RUN, "fruit", {})
-    with tracking.prepared():
-        deadline = time.monotonic() + 60
-        while not (files.data_dir() / tracking.DATABASE).exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-    runs.finish(begun)
-    assert tracking.hand_in_all() == "" and len(copies()) == 2
+    with tracking.prepared() as process:
+        wait_for_database()
+        runs.finish(begun)
+        assert tracking.hand_in_all(process=process) == "" and len(copies()) == 2
+
+
+def test_a_database_that_is_deleted_during_a_run_is_made_again():
+    begun = runs.start(runs.BY_RUN, "fruit", {})
+    with tracking.prepared() as process:
+        wait_for_database().unlink()
+        runs.finish(begun)
+        assert tracking.hand_in_all(process=process) == "" and len(copies()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_prepared_process_that_ends_hands_in_nothing_and_is_said(number):
+    finished()
+    with tracking.prepared() as process:
+        wait_for_database()
+        process.send_signal(number)
+        process.wait()
+        assert tracking.hand_in_all(process=process).endswith(SENTENCE)
+    assert not runs.all_runs()[0].handed_in
+    assert tracking.hand_in_all() == "" and len(copies()) == 1
+
+
+def test_a_prepared_process_ends_with_the_run_and_hands_in_nothing():
+    finished()
+    with tracking.prepared() as process:
+        wait_for_database()
+    assert process.returncode is not None
+    with tracking.prepared() as process:  # as if the run was killed: its end of the pipe is closed
+        process.stdin.close()
+        assert process.wait(60) == 0
+    assert not runs.all_runs()[0].handed_in
 
 
 def test_without_runs_nothing_is_made():
