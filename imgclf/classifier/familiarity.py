@@ -163,7 +163,8 @@ def _projection(vectors: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.decomposition import TruncatedSVD
 
     dimensions = min(MAX_DIMENSIONS, *vectors.shape)
-    return np.asarray(TruncatedSVD(dimensions, n_iter=2, random_state=seed).fit(vectors).components_.T)
+    with svm.one_blas_thread():
+        return np.asarray(TruncatedSVD(dimensions, n_iter=2, random_state=seed).fit(vectors).components_.T)
 
 
 def value(cosines: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ preconditioned conjugate gradients with the rule of Polak and Ribière.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -59,7 +59,8 @@ class Problem:
         from sklearn.utils import assert_all_finite
 
         assert_all_finite(vectors)
-        self._vectors, self._basis = _reduced(np.ascontiguousarray(vectors, np.float32))
+        with one_blas_thread():
+            self._vectors, self._basis = _reduced(np.ascontiguousarray(vectors, np.float32))
         self.labels = [np.unique(y[rows]) for rows in fits]
         own = [labels if len(labels) > 2 else labels[1:] for labels in self.labels]
         self.fit = np.repeat(np.arange(len(fits)), [len(labels) for labels in own])
@@ -155,14 +156,24 @@ def _libraries() -> Any:
     return ThreadpoolController()
 
 
+def one_blas_thread() -> AbstractContextManager[None]:
+    """Return a context in which products and decompositions of matrices take one thread.
+
+    Those of the BLAS library wait for each other after each step of a small one, and where another process
+    takes a core, for that.
+    """
+    context: AbstractContextManager[None] = _libraries().limit(limits=1, user_api="blas")
+    return context
+
+
 @contextmanager
 def _threads(vectors: np.ndarray) -> Iterator[Each]:
     """Yield a function that calls another with slices of the rows in threads, and yields results in order.
 
-    One thread for each core. Those of the BLAS library would wait for each other after each product.
+    One thread for each core.
     """
     chunks = [slice(first, first + ROWS) for first in range(0, len(vectors), ROWS)]
-    with _libraries().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         if len(chunks) == 1:  # to start threads takes longer than the work
             yield lambda work: map(work, chunks)
         else:
