@@ -16,6 +16,7 @@ from joblib import cpu_count
 
 from imgclf import engines
 from imgclf.cntk import process as cntk
+from imgclf.engines.onnxruntime import OnnxRuntimeEngine
 from imgclf.engines.openvino import has_bf16
 from imgclf.networks import backbones, exporting
 
@@ -31,28 +32,11 @@ Run = Callable[[list[np.ndarray]], object]
 def torch_run() -> Run:
     """torch at its fastest float32 settings for this network: batch norm folded into convolutions, channels last."""
     import torch
-    from torch.nn.utils.fusion import fuse_conv_bn_weights
 
     torch.set_num_threads(cpu_count())
-    network = backbones.build(BACKBONE)
-    for module in list(network.modules()):
-        for conv, norm in (
-            ("_expand_conv", "_bn0"),
-            ("_depthwise_conv", "_bn1"),
-            ("_project_conv", "_bn2"),
-            ("_conv_stem", "_bn0"),
-            ("_conv_head", "_bn1"),
-        ):
-            if hasattr(module, conv) and hasattr(module, norm):
-                c, n = getattr(module, conv), getattr(module, norm)
-                c.weight, c.bias = fuse_conv_bn_weights(
-                    c.weight, c.bias, n.running_mean, n.running_var, n.eps, n.weight, n.bias
-                )
-    for module in network.modules():
-        for name in [
-            name for name, child in module.named_children() if isinstance(child, torch.nn.BatchNorm2d)
-        ]:
-            setattr(module, name, torch.nn.Identity())
+    side = BACKBONE.input_size
+    example = torch.zeros((1, side, side, 3), dtype=torch.uint8)
+    network = exporting.with_folded_normalization(backbones.build(BACKBONE), example)
     network = network.to(memory_format=torch.channels_last)
 
     def run(batches: list[np.ndarray]) -> None:
@@ -91,6 +75,7 @@ def main() -> None:
         for _ in range(ROUNDS):
             for (name, size), run in runs.items():
                 times[name, size].append(seconds(run, work[size]) / len(work[size]) / size)
+        print(f"onnxruntime computes on: {OnnxRuntimeEngine(network).device}")
     report({key: 1 / statistics.median(values) for key, values in times.items()})
 
 

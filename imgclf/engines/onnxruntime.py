@@ -9,9 +9,28 @@ from joblib import cpu_count
 
 from imgclf import ImgclfError
 
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+def providers(precision: str) -> list[tuple[str, dict[str, str]]]:
+    """Return what ONNX Runtime shall compute with, first choice first, with options.
+
+    That is an NVIDIA GPU if the package onnxruntime-gpu is installed in place of onnxruntime, but for
+    quantized networks the CPU: CUDA has no kernels for most of their layers.
+    """
+    found = [(CPU, dict[str, str]())]
+    if precision != "int8" and CUDA in onnxruntime.get_available_providers():
+        found.insert(0, (CUDA, {"use_tf32": "0"}))  # TF32 rounds the factors of products to 10 bits
+    return found
+
 
 class OnnxRuntimeEngine:
-    """A network on the CPU, in float32; the layers of a quantized one in int8."""
+    """A network in float32 on a GPU if there is one, else on the CPU; the layers of a quantized one in int8.
+
+    Attributes
+    ----------
+    device : "cuda" or "cpu".
+    """
 
     def __init__(self, network: Path | bytes, precision: str = "f32") -> None:
         onnxruntime.disable_telemetry_events()
@@ -20,13 +39,14 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads = cpu_count()
         options.log_severity_level = 4  # errors are raised; the log would print them too
         try:
-            self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(network, options, providers=providers(precision))
         except Exception as error:  # its exceptions have no common base but this
             name = network if isinstance(network, Path) else "the network"
             raise ImgclfError(
                 f"{name}: not an ONNX network that ONNX Runtime can read; write it again"
             ) from error
         self.precision = precision
+        self.device = "cuda" if CUDA in self._session.get_providers() else "cpu"
         self._input = self._session.get_inputs()[0].name
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:
