@@ -483,7 +483,8 @@ def read_images(table: Path) -> tuple[Image, ...]:
     ImgclfError : the table is damaged.
     """
     try:
-        columns: dict[str, Any] = {**ABSENT, **tables.read_columns(table, allowed=COLUMNS)}
-        return tuple(map(Image, *(map(NUMBERS.get(name, str), columns[name]) for name in COLUMNS)))
+        with tables.without_garbage_collection():
+            columns: dict[str, Any] = {**ABSENT, **tables.read_columns(table, allowed=COLUMNS)}
+            return tuple(map(Image, *(map(NUMBERS.get(name, str), columns[name]) for name in COLUMNS)))
     except (KeyError, ValueError) as error:
         raise ImgclfError(f"{table}: damaged; delete it and run 01_prepare_data again") from error

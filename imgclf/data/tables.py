@@ -1,7 +1,9 @@
 """Tables as tab-separated files with a header line."""
 
 import csv
-from collections.abc import Collection, Iterable, Sequence
+import gc
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +22,18 @@ def write(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> Non
     writer.writeheader()
     writer.writerows(rows)
     files.write_text(path, "".join(line.removesuffix("\r\n") + "\n" for line in lines))
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Pause Python's search for unused cycles: while many objects are made, it takes half of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def header(path: Path) -> list[str]:
