@@ -5,94 +5,26 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from html import unescape
 from pathlib import Path
-from subprocess import Popen
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
 # Before papermill, which loads nbformat.
 from imgclf.experiments import notebook_format  # noqa: F401
 
 # isort: split
 import papermill
-from ipykernel.kernelspec import RESOURCES, get_kernel_dict
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from nbclient.exceptions import DeadKernelError
-from nbclient.util import run_sync
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from imgclf import ImgclfError, files, parameters
-from imgclf.experiments import preloading
+from imgclf.experiments.kernels import ARGUMENTS, NAME, Kernel, Kernels
 from imgclf.parameters import Value
 
 ENGINE = "imgclf"
-KERNEL = "python3"
 START_SECONDS = 60
-# The kernel logs its sockets and its shutdown, and keeps no history of what it executes.
-ARGUMENTS = ["--log-level=CRITICAL", "--HistoryManager.hist_file=:memory:"]
-
-
-class _Kernel(AsyncKernelManager):
-    """A kernel of this interpreter; another one that Jupyter knows as python3 may lack imgclf."""
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
-
-    @property
-    def _process(self) -> "Popen[bytes] | None":
-        return self.provisioner.process if isinstance(self.provisioner, LocalProvisioner) else None
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def kill(self) -> None:
-        """End the process without the event loop, which after Ctrl-C still has a cell to execute."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-        self.cleanup_connection_file()
-        self.context.destroy(linger=0)
-
-
-class Kernels:
-    """The kernels of one notebook after another: while one is executed, the next one's kernel starts.
-
-    As a context manager it ends, in the end, the kernel that no notebook took.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: _Kernel | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._waiting:
-            self._waiting.kill()
-
-    def take(self) -> _Kernel:
-        """Return the kernel that was started ahead; if none lives, one that is not started."""
-        kernel, self._waiting = self._waiting, None
-        if kernel and kernel.is_running:
-            return kernel
-        if kernel:
-            kernel.kill()
-        return _Kernel(kernel_name=KERNEL)
-
-    def start_ahead(self) -> None:
-        """Start a kernel, which loads what notebooks need. If that fails, the notebook starts its own."""
-        self._waiting = kernel = _Kernel(kernel_name=KERNEL)
-        with suppress(RuntimeError, OSError):
-            run_sync(kernel.start_kernel)(
-                extra_arguments=[*ARGUMENTS, f"--IPKernelApp.exec_lines={preloading.LINE}"]
-            )
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types
@@ -103,19 +35,16 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
         *args: Any,
         progress: Callable[[str], None] | None,
         kernels: Kernels,
-        is_last: bool,
         **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
-        self._progress, self._kernels, self._is_last = progress, kernels, is_last
+        self._progress, self._kernels = progress, kernels
 
-    def create_kernel_manager(self) -> _Kernel:
-        self.km = self._kernels.take()
+    def create_kernel_manager(self) -> Kernel:
+        self.km = Kernel(self._kernels)
         return self.km
 
     def papermill_execute_cells(self) -> None:
-        if not self._is_last:
-            self._kernels.start_ahead()
         try:
             super().papermill_execute_cells()
         except BaseException:
@@ -133,7 +62,7 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **settings: Any) -> None:
-        taken = {name: settings[name] for name in ("stdout_file", "progress", "kernels", "is_last")}
+        taken = {name: settings[name] for name in ("stdout_file", "progress", "kernels")}
         _Client(
             nb_man,
             kernel_name=kernel_name,
@@ -161,7 +90,6 @@ def execute(
     output: TextIO | None = None,
     progress: Callable[[str], None] | None = None,
     kernels: Kernels | None = None,
-    is_last: bool = True,
 ) -> float:
     """Execute one notebook through papermill; return the seconds it took.
 
@@ -171,7 +99,7 @@ def execute(
     values : parameters; the notebook gets those that it takes.
     output : stream to which the output of the cells is copied as it is printed.
     progress : called with the text of the progress bars in the notebook, such as "3 of 10 images".
-    kernels : of this notebook and later ones. is_last : whether none follows.
+    kernels : of this notebook and others.
 
     Raises
     ------
@@ -194,13 +122,12 @@ def execute(
             _literally(executed),
             parameters=taken,
             engine_name=ENGINE,
-            kernel_name=KERNEL,
+            kernel_name=NAME,
             language="python",  # a notebook without metadata does not say it
             progress_bar=False,
             progress=progress,
             stdout_file=output,
             kernels=kernels or Kernels(),
-            is_last=is_last or kernels is None,
         )
     except PapermillExecutionError as error:
         name = "" if error.ename == ImgclfError.__name__ else f"{error.ename}: "

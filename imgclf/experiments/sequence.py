@@ -16,9 +16,10 @@ from imgclf import ImgclfError, files, parameters
 from imgclf.data import dataset, scan, split
 from imgclf.evaluation import report
 from imgclf.experiments import notebooks, plan
-from imgclf.experiments.execution import Kernels, execute
+from imgclf.experiments.execution import execute
 from imgclf.experiments.exporting_ahead import exports
 from imgclf.experiments.history import recording, runs, tracking
+from imgclf.experiments.kernels import Kernels
 from imgclf.experiments.notebooks import LAST
 from imgclf.finetuning import learning_curve, record
 from imgclf.networks.hub import repository
@@ -113,10 +114,7 @@ def _execute(
             Kernels() as kernels,
         ):
             for path in chain([first], outdated):
-                is_last = path == chosen[-1]
-                _execute_one(
-                    path, run.folder, values, is_planned=is_planned, kernels=kernels, is_last=is_last
-                )
+                _execute_one(path, run.folder, values, is_planned=is_planned, kernels=kernels)
         run = recording.finish(run, stages[-1])
         _hand_in(process)
     return run.folder
@@ -135,13 +133,12 @@ def _execute_one(
     *,
     is_planned: bool,
     kernels: Kernels,
-    is_last: bool,
 ) -> None:
     """Execute one notebook, and print its line."""
     print(f"{path.stem:<18}", end="", flush=True)
     try:
         progress = _progress_line(path.stem)
-        seconds = execute(path, folder, values, progress=progress, kernels=kernels, is_last=is_last)
+        seconds = execute(path, folder, values, progress=progress, kernels=kernels)
     except ImgclfError:
         _end_line(path.stem, "failed")
         raise

@@ -1,5 +1,6 @@
 """One notebook through papermill: its kernel, its progress, and how it ends, wherever its files are."""
 
+import ast
 import os
 import pwd
 import signal
@@ -15,9 +16,11 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from imgclf import ImgclfError
 from imgclf.experiments import execution, notebooks
-from imgclf.experiments.execution import Kernels, execute
+from imgclf.experiments.execution import execute
+from imgclf.experiments.kernels import Kernels
 
 pytestmark = pytest.mark.notebooks
+on_linux = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="kernels are forked on Linux only")
 GIVE_UP_SECONDS = 60  # of a test that would otherwise hang
 PROGRESS = """
 from imgclf.widgets.progress import progress
@@ -82,52 +85,115 @@ def two(tmp_path) -> list[Path]:
     """Two notebooks; the second one prints its process, whether libraries are loaded, and its names."""
     (tmp_path / "out").mkdir()
     return [
-        notebook(tmp_path / "01_x.ipynb", "import time; time.sleep(1)"),
+        notebook(tmp_path / "01_x.ipynb", "1"),
         notebook(tmp_path / "02_x.ipynb", NAMES),
     ]
 
 
-def children() -> list[psutil.Process]:
+def forked() -> list[psutil.Process]:
+    """The process that forks kernels, and those that it forked."""
     found = psutil.Process().children(recursive=True)
-    return [child for child in found if "ipykernel_launcher" in child.cmdline()]
+    return [each for each in found if "imgclf.experiments.kernel_server" in each.cmdline()]
 
 
-def test_the_kernel_of_the_next_notebook_starts_ahead_with_its_libraries_loaded(two, tmp_path):
+def waited_for_end(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, GIVE_UP_SECONDS)[1]
+
+
+@on_linux
+def test_kernels_are_forked_with_their_libraries_loaded(two, tmp_path):
     with Kernels() as kernels:
-        execute(two[0], tmp_path / "out", {}, kernels=kernels, is_last=False)
-        (ahead,) = children()
-        execute(two[1], tmp_path / "out", {}, kernels=kernels)
-        assert children() == []
+        (server,) = forked()
+        for path in two:
+            execute(path, tmp_path / "out", {}, kernels=kernels)
+        assert forked() == [server]
     process, is_loaded, *_ = printed(tmp_path / "out" / "02_x.ipynb").split()
-    assert (int(process), is_loaded) == (ahead.pid, "True")
+    assert int(process) != server.pid and is_loaded == "True" and forked() == []
 
 
-def test_a_kernel_that_was_killed_while_it_waited_is_replaced(two, tmp_path):
+@on_linux
+def test_a_kernel_starts_by_itself_if_what_forks_them_was_killed(two, tmp_path):
     with Kernels() as kernels:
-        execute(two[0], tmp_path / "out", {}, kernels=kernels, is_last=False)
-        (ahead,) = children()
-        ahead.kill()
-        ahead.wait()
+        execute(two[0], tmp_path / "out", {}, kernels=kernels)
+        (server,) = forked()
+        server.kill()
+        server.wait()
         execute(two[1], tmp_path / "out", {}, kernels=kernels)
-    assert int(printed(tmp_path / "out" / "02_x.ipynb").split()[0]) != ahead.pid
+    assert printed(tmp_path / "out" / "02_x.ipynb").split()[1] == "False"
 
 
-def test_a_kernel_that_no_notebook_takes_is_ended(two, tmp_path):
-    with Kernels() as kernels:
-        execute(two[0], tmp_path / "out", {}, kernels=kernels, is_last=False)
-        assert len(children()) == 1
-    assert children() == []
+@on_linux
+def test_a_forked_kernel_that_is_killed_is_one_sentence(tmp_path):
+    path = notebook(tmp_path / "01_x.ipynb", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    (tmp_path / "out").mkdir()
+    with Kernels() as kernels, pytest.raises(ImgclfError, match="its kernel process was killed"):
+        execute(path, tmp_path / "out", {}, kernels=kernels)
+    assert forked() == []
 
 
-def test_libraries_that_are_loaded_ahead_define_no_names(two, tmp_path):
+@on_linux
+def test_a_forked_kernel_and_what_it_started_end_with_a_failed_cell(tmp_path):
+    cell = "import subprocess; subprocess.Popen(['sleep', '1000']); raise KeyError(1)"
+    (tmp_path / "out").mkdir()
+    before = set(psutil.Process().children())
+    with Kernels() as kernels, pytest.raises(ImgclfError, match="KeyError"):
+        execute(notebook(tmp_path / "01_x.ipynb", cell), tmp_path / "out", {}, kernels=kernels)
+    sleeping = [
+        each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", "1000"]
+    ]
+    assert waited_for_end(sleeping) and set(psutil.Process().children()) <= before
+
+
+@on_linux
+def test_kernels_end_when_the_process_that_runs_them_is_killed(tmp_path):
+    path = notebook(tmp_path / "01_x.ipynb", "print('started', flush=True)", "import time; time.sleep(1000)")
+    (tmp_path / "out").mkdir()
+    code = (
+        "import sys; from pathlib import Path; from imgclf.experiments.execution import *\n"
+        "with Kernels() as kernels:\n"
+        f"    execute(Path({str(path)!r}), Path({str(tmp_path / 'out')!r}), {{}}, output=sys.stdout, kernels=kernels)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as running:
+        while "started" not in running.stdout.readline():
+            assert running.poll() is None
+        processes = psutil.Process(running.pid).children(recursive=True)
+        assert len(processes) == 2
+        running.kill()
+    assert waited_for_end(processes)
+
+
+@on_linux
+def test_a_forked_kernel_has_the_names_and_the_environment_of_any_kernel(two, tmp_path, monkeypatch):
     alone = tmp_path / "alone"
     alone.mkdir()
-    execute(two[1], alone, {})
+    two[0] = notebook(tmp_path / "01_x.ipynb", "import os; print(sorted(os.environ.items()))")
+    for path in two:
+        execute(path, alone, {})
     with Kernels() as kernels:
-        execute(two[0], tmp_path / "out", {}, kernels=kernels, is_last=False)
-        execute(two[1], tmp_path / "out", {}, kernels=kernels)
+        monkeypatch.setenv("SET_AFTER_THE_START", "yes")
+        for path in two:
+            execute(path, tmp_path / "out", {}, kernels=kernels)
     names = [printed(folder / "02_x.ipynb").partition("[")[2] for folder in (alone, tmp_path / "out")]
     assert names[0] == names[1]
+    seen = [dict(ast.literal_eval(printed(folder / "01_x.ipynb"))) for folder in (alone, tmp_path / "out")]
+    assert seen[1].pop("SET_AFTER_THE_START") == "yes"
+    for each in seen:  # of the process that started the kernel
+        each.pop("JPY_PARENT_PID", None)
+    assert seen[0] == seen[1]
+
+
+@on_linux
+def test_figures_are_shown_and_widgets_have_their_state_in_a_forked_kernel(tmp_path):
+    cell = "import matplotlib.pyplot as plt, ipywidgets\nplt.plot([1, 2])\nipywidgets.IntSlider(7)"
+    (tmp_path / "out").mkdir()
+    with Kernels() as kernels:
+        execute(notebook(tmp_path / "01_x.ipynb", cell), tmp_path / "out", {}, kernels=kernels)
+    executed = nbformat.read(tmp_path / "out" / "01_x.ipynb", as_version=4)
+    shown = [set(output.data) for output in executed.cells[-1].outputs if "data" in output]
+    assert any("image/png" in each for each in shown)
+    assert any("application/vnd.jupyter.widget-view+json" in each for each in shown)
+    states = executed.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"].values()
+    assert 7 in [each["state"].get("value") for each in states]
 
 
 def test_a_user_without_a_home_folder_runs_notebooks(tmp_path, data_dir, monkeypatch):
