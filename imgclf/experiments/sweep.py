@@ -20,6 +20,7 @@ from imgclf.data.split import Split
 from imgclf.experiments import notebooks, plan, provenance, remote_trials, sequence, trials
 from imgclf.experiments.execution import execute
 from imgclf.experiments.history import recording, runs, tracking
+from imgclf.experiments.kernels import Kernels
 from imgclf.experiments.remote_trials import Job
 from imgclf.experiments.trials import Trial
 from imgclf.features import copy_detection, inference
@@ -339,11 +340,12 @@ def _run(
     }
     provenance.write("01", {**_settings(trial.values), **given})  # as notebook 01 would
     seconds: dict[str, float] = {}
-    for path in notebooks.paths():
-        if path.name[:2] in NOTEBOOKS:
-            progress(len(seconds))
-            seconds[path.name[:2]] = execute(path, folder, given)
-            progress(len(seconds))
+    with Kernels() as kernels:
+        for path in notebooks.paths():
+            if path.name[:2] in NOTEBOOKS:
+                progress(len(seconds))
+                seconds[path.name[:2]] = execute(path, folder, given, kernels=kernels)
+                progress(len(seconds))
     milliseconds, input_size = _milliseconds(trial, own, parts)
     return replace(trial, seconds=seconds, milliseconds=milliseconds, input_size=input_size, error="")
 

@@ -255,7 +255,7 @@ def kernels(data: Path) -> list[int]:
 def test_a_stopped_run_says_how_to_go_on_and_leaves_no_kernel(tmp_path, data_dir, number, cell):
     begin = f"open({str(tmp_path / 'begun')!r}, 'x').close()"
     notebook(tmp_path / "notebooks" / "01_prepare_data.ipynb", f"{begin}\n{cell}")
-    notebook(tmp_path / "notebooks" / "02_refine_dnn.ipynb", "")  # whose kernel starts ahead
+    notebook(tmp_path / "notebooks" / "02_refine_dnn.ipynb", "")
     (data_dir / "images" / "two words" / "red").mkdir(parents=True)
     arguments = ["run", "--from", "01", "-p", "dataset_name=two words", "-p", "seed=3"]
     process = subprocess.Popen(
