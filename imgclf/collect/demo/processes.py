@@ -17,7 +17,7 @@ from imgclf.collect import demo
 
 # Not by multiprocessing: it would run the program of the user again in each process.
 MODULE = "imgclf.collect.demo.processes"
-IMAGES = 20  # for each process at least: starting it takes as long as rendering five
+IMAGES = 20  # for each process at least: starting it takes as long as rendering eight
 MOST = 8  # processes; each takes some 70 MB
 # The C library of Linux would return the memory of each large array to the system, and request it again for
 # the next one: a tenth of the time. Other systems ignore these.
