@@ -52,3 +52,7 @@ class Draws:
     def uniform_array(self, *shape: int) -> np.ndarray:
         """A float32 array of `shape`, uniform between 0 and 1."""
         return self._generator.random(shape).astype(np.float32)
+
+    def noise_grid(self) -> np.ndarray:
+        """Random values for `noise_at`, (65, 65) float32; the last row and column repeat the first."""
+        return np.pad(self.uniform_array(64, 64), (0, 1), mode="wrap")

@@ -9,27 +9,20 @@ from functools import cached_property
 
 import numpy as np
 
-from .portable_math import cosine, sine
+from .portable_math import clipped, cosine, sine
 
 Point = tuple[float, float]
 
 
 def curve(points: list[Point], pieces: int = 8) -> list[Point]:
     """A Catmull-Rom spline through `points`, as `pieces` line segments from point to point."""
-    padded = [points[0], *points, points[-1]]
-    line = []
-    for before, start, end, after in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
-        for step in range(pieces):
-            x, y = (
-                _interpolated(*ends, step / pieces) for ends in zip(before, start, end, after, strict=True)
-            )
-            line.append((x, y))
-    return [*line, points[-1]]
-
-
-def _interpolated(before: float, start: float, end: float, after: float, t: float) -> float:
+    padded = np.array([points[0], *points, points[-1]])[:, None]
+    before, start, end, after = padded[:-3], padded[1:-2], padded[2:-1], padded[3:]
+    t = np.arange(pieces)[:, None] / pieces
     bend = (2 * before - 5 * start + 4 * end - after) + (3 * (start - end) + after - before) * t
-    return start + 0.5 * t * ((end - before) + t * bend)
+    line = start + 0.5 * t * ((end - before) + t * bend)
+    x, y = line.reshape(-1, 2).T.tolist()
+    return [*zip(x, y, strict=True), points[-1]]
 
 
 def mirrored(points: list[Point]) -> list[Point]:
@@ -39,9 +32,9 @@ def mirrored(points: list[Point]) -> list[Point]:
 
 def oval(centre: Point, width: float, height: float) -> list[Point]:
     """The outline of an ellipse; `width` and `height` are its half axes."""
-    return [
-        (centre[0] + width * cosine(step / 40), centre[1] + height * sine(step / 40)) for step in range(40)
-    ]
+    turns = np.arange(40) / 40
+    x, y = centre[0] + width * cosine(turns), centre[1] + height * sine(turns)
+    return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
 def ribbon(line: list[Point], start_width: float, end_width: float | None = None) -> list[Point]:
@@ -85,33 +78,41 @@ class Tube:
 
     def point(self, along: float, across: float) -> Point:
         """The point at `along` (0 to 1) of the axis and `across` (-1 to 1) of the half width there."""
+        return self._line(np.array([along]), across)[0]
+
+    def _line(self, along: np.ndarray, across: float) -> list[Point]:
         x, y = self.axis
         side = across * self.width(along) + self.bend * 4 * along * (1 - along)
         origin_x, origin_y = self.origin
-        return origin_x + x * along * self.length + y * side, origin_y + y * along * self.length - x * side
+        columns = origin_x + x * along * self.length + y * side
+        rows = origin_y + y * along * self.length - x * side
+        return list(zip(columns.tolist(), rows.tolist(), strict=True))
 
-    def width(self, along: float) -> float:
-        """Half width at `along` (0 to 1)."""
-        place = min(max(along, 0.0), 1.0) * (len(self.widths) - 1)
-        left = min(int(place), len(self.widths) - 2)
-        return self.widths[left] + (self.widths[left + 1] - self.widths[left]) * (place - left)
+    def width(self, along: np.ndarray) -> np.ndarray:
+        """Half widths at `along` (0 to 1), float64."""
+        widths = np.array(self.widths)
+        place = along.clip(0.0, 1.0) * (len(widths) - 1)
+        left = np.minimum(place.astype(np.intp), len(widths) - 2)
+        return widths[left] + (widths[left + 1] - widths[left]) * (place - left)
 
     def outline(self, start: float = 0.0, end: float = 1.0) -> list[Point]:
         """The visible border from `start` to `end` of the axis."""
-        steps = [start + (end - start) * step / 12 for step in range(13)]
-        left = curve([self.point(along, -1.0) for along in steps], 2)
-        right = curve([self.point(along, 1.0) for along in reversed(steps)], 2)
-        return left + right
+        steps = start + (end - start) * np.arange(13) / 12
+        return curve(self._line(steps, -1.0), 2) + curve(self._line(steps[::-1], 1.0), 2)
 
     def unrolled(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fraction of the half width (-1 to 1 within the tube), and distances across and along the axis."""
         ax, ay = self.axis
         along = (x - self.origin[0]) * ax + (y - self.origin[1]) * ay
         across = (x - self.origin[0]) * ay - (y - self.origin[1]) * ax
-        share = np.minimum(np.maximum(along * (1 / self.length), 0.0), 1.0)
+        share = clipped(along * (1 / self.length))
         across = across - share * (1.0 - share) * (4 * self.bend)
-        table = np.array([self.width(step / 64) for step in range(65)], np.float32)
-        return across / table[(share * 64.0).astype(np.int64)], across, along
+        return across / self._half_widths.take((share * 64.0).astype(np.intp)), across, along
+
+    @cached_property
+    def _half_widths(self) -> np.ndarray:
+        """At 65 even distances along the axis, float32."""
+        return self.width(np.arange(65) / 64).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,7 @@ class View:
         x, y = (np.array(points) - self.focus).T
         x, y = x * c - y * s, x * s + y * c
         depth = np.maximum(1.0 + self.slant[0] * x + self.slant[1] * y, 0.2)
-        return np.stack([self.centre[i] + self.scale * turned / depth for i, turned in enumerate((x, y))], 1)
-
-    def polygon(self, outline: list[Point], offset: Point) -> np.ndarray:
-        """`outline` in 1/16 pixels relative to `offset`, for `cv2.fillPoly`."""
-        return np.floor((self.pixels(outline) - offset) * 16.0 + 0.5).astype(np.int32)
+        return np.array([self.centre[i] + self.scale * turned / depth for i, turned in enumerate((x, y))]).T
 
     def points(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points of the garment seen at the pixels of `columns` (w) and `rows` (h); two arrays (h, w)."""

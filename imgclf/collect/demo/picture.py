@@ -10,7 +10,6 @@ from .figure import OCCLUSIONS, Figure, draw_behind, draw_body, draw_forearm, dr
 from .garment import Garment
 from .outline import View
 from .palette import Colour, mixed, random_colour
-from .portable_math import NOISE_SIZE
 from .scene import BACKGROUNDS, background, camera_effects, jpeg
 from .tailor import KINDS, tailor
 from .textures import Texture, TextureSettings, make_texture
@@ -140,7 +139,7 @@ def _draw(
     canvas: Canvas, plan: Plan, garment: Garment, texture: Texture, trimming: Colour, draws: Draws
 ) -> None:
     folds = random_folds(draws)
-    smooth = Folds(draws.uniform_array(NOISE_SIZE, NOISE_SIZE), 0.01, 0.0, 0.0)
+    smooth = Folds(draws.noise_grid(), 0.01, 0.0, 0.0)
     outlines = [part.outline for part in garment.parts]
     away = 6 if plan.figure.setting == "flat" else int(draws.uniform(10, 40))
     canvas.shadow(outlines, (int(-plan.light.x * 2 * away), away // 2), away, draws.uniform(0.1, 0.45))

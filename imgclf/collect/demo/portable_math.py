@@ -7,11 +7,12 @@ so nothing here or in the modules that build on it uses them: curves are polynom
 and nothing goes through a float filter of OpenCV.
 """
 
+from functools import lru_cache
 from typing import TypeVar
 
+import cv2
 import numpy as np
 
-NOISE_SIZE = 64  # side of a grid of random values; a power of two, so that it wraps by `&`
 Turns = TypeVar("Turns", float, np.ndarray)
 
 
@@ -30,12 +31,15 @@ def cosine(turns: Turns) -> Turns:
 
 def clipped(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> np.ndarray:
     """`values` clipped to the range from `low` to `high`."""
-    return np.minimum(np.maximum(values, low), high)
+    return values.clip(low, high)  # a quarter of the time of `minimum` and `maximum` with numbers
 
 
 def smooth_step(values: np.ndarray) -> np.ndarray:
     """0 below 0, 1 above 1, and a cubic (smoothstep) between."""
-    values = clipped(values)
+    return _eased(clipped(values))
+
+
+def _eased(values: np.ndarray) -> np.ndarray:
     return values * values * (3.0 - 2.0 * values)
 
 
@@ -53,41 +57,46 @@ def coarse_nodes(start: int, length: int, step: int) -> np.ndarray:
 
 
 def refine(coarse: np.ndarray, shape: tuple[int, int], step: int) -> np.ndarray:
-    """A map of `shape` interpolated by cubic B-splines from nodes every `step` pixels.
+    """Maps of `shape` interpolated by cubic B-splines from nodes every `step` pixels.
 
     Linear maps stay linear.
 
     Parameters
     ----------
-    coarse : (h, w) float32, at `coarse_nodes` of both axes.
+    coarse : (h, w) or, for several maps, (h, maps, w) float32, at `coarse_nodes` of both axes.
     shape : rows and columns of the result, in pixels.
     """
-    across = _refine_rows(np.ascontiguousarray(coarse.T), shape[1], step)
-    return _refine_rows(np.ascontiguousarray(across.T), shape[0], step)
+    return _refine_rows(_refine_rows(coarse.T, shape[1], step).T, shape[0], step)
 
 
 def _refine_rows(coarse: np.ndarray, rows: int, step: int) -> np.ndarray:
-    whole = len(coarse) - 3
-    fine = np.empty((whole, step, coarse.shape[1]), np.float32)
-    # Sums are made in an array without gaps, which stays in the cache: twice as fast as in `fine`.
-    total, term = (np.empty((whole, coarse.shape[1]), np.float32) for _ in range(2))
-    for phase in range(step):
-        weights = _spline_weights(phase / step)
-        np.multiply(coarse[:whole], weights[0], out=total)
-        for node in (1, 2, 3):
-            np.multiply(coarse[node : node + whole], weights[node], out=term)
-            np.add(total, term, out=total if node < 3 else fine[:, phase])
-    return fine.reshape(whole * step, -1)[:rows]
+    # In flat arrays: numpy is slow where rows are short, and where they have gaps between them.
+    width, nodes = coarse[0].size, coarse.reshape(-1)
+    weights, numbers = _spline_weights(step)
+    terms = weights * nodes
+    length = nodes.size - 3 * width
+    fine = np.empty((step, length), np.float32)
+    for total, (first, second, third, fourth) in zip(fine, numbers, strict=True):
+        np.add(terms[first, :length], terms[second, width : width + length], out=total)
+        total += terms[third, 2 * width : 2 * width + length]
+        if fourth:  # not of weight 0
+            total += terms[fourth, 3 * width :]
+    return fine.reshape(step, -1, width).swapaxes(0, 1).reshape(-1, *coarse.shape[1:])[:rows]
 
 
-def _spline_weights(t: float) -> tuple[float, float, float, float]:
+@lru_cache
+def _spline_weights(step: int) -> tuple[np.ndarray, list[list[int]]]:
+    """The different weights, (n, 1) float32, and which of them the four nodes around each pixel have."""
+    t = np.arange(step) / step
     s = 1.0 - t
-    return (
+    weights = [
         s * s * s / 6,
         (3 * t * t * t - 6 * t * t + 4) / 6,
         (3 * s * s * s - 6 * s * s + 4) / 6,
         t * t * t / 6,
-    )
+    ]
+    different, numbers = np.unique(np.array(weights, np.float32), return_inverse=True)
+    return different[:, None], numbers.T.tolist()
 
 
 def soften(mask: np.ndarray, step: int) -> np.ndarray:
@@ -105,24 +114,30 @@ def soften(mask: np.ndarray, step: int) -> np.ndarray:
     padded = np.zeros([count * step for count in nodes], np.uint8)
     margin = step + step // 2  # puts the middle of block 1 on pixel 0
     padded[margin : margin + mask.shape[0], margin : margin + mask.shape[1]] = mask
-    blocks = padded.reshape(nodes[0], step, nodes[1], step)
-    sums = blocks.sum(axis=1, dtype=np.int32).sum(axis=2, dtype=np.int32)
+    above = cv2.integral(padded)[::step, ::step]  # the sum of all pixels up left of each block's corner
+    rows = above[1:] - above[:-1]
+    sums = rows[:, 1:] - rows[:, :-1]
     return refine(sums.astype(np.float32) * (1.0 / (255 * step * step)), mask.shape, step)
 
 
-def noise_at(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Value noise, 0 to 1, at the points (`x`, `y`); its period is 64, and details have about the size 1.
+def noise_at(grid: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Value noise, 0 to 1; its period is 64, and details have about the size 1.
 
     Parameters
     ----------
-    grid : (64, 64) float32, random values from 0 to 1.
+    grid : as `Draws.noise_grid` returns it.
+    points : (2, …) float32, x and y.
     """
-    column, row = np.floor(x), np.floor(y)
-    across, down = smooth_step(x - column), smooth_step(y - row)
-    wrap = NOISE_SIZE - 1
-    left, top = column.astype(np.int64) & wrap, (row.astype(np.int64) & wrap) * NOISE_SIZE
-    right, bottom = (left + 1) & wrap, (top + NOISE_SIZE) & (NOISE_SIZE * wrap)
-    values = grid.reshape(-1)
-    upper = values[top + left] * (1.0 - across) + values[top + right] * across
-    lower = values[bottom + left] * (1.0 - across) + values[bottom + right] * across
-    return upper * (1.0 - down) + lower * down
+    column, row = cells = np.floor(points)
+    near, side = _eased(points - cells), len(grid)
+    (right, bottom), (left, top) = near, 1.0 - near
+    values, corner = grid.reshape(-1), wrapped_index(column, row, side - 1, side)
+    upper = values.take(corner) * left + values[1:].take(corner) * right
+    lower = values[side:].take(corner) * left + values[side + 1 :].take(corner) * right
+    return upper * top + lower * bottom
+
+
+def wrapped_index(column: np.ndarray, row: np.ndarray, period: int, stride: int) -> np.ndarray:
+    """Index of cells in a flat table with rows of `stride`; cells repeat after `period`, a power of two."""
+    column, row = column.astype(np.int32), row.astype(np.int32)  # faster than int64
+    return ((row & (period - 1)) * stride + (column & (period - 1))).astype(np.intp)

@@ -5,7 +5,7 @@ import numpy as np
 
 from .draws import Draws
 from .palette import Colour, from_hue, mixed, random_colour
-from .portable_math import NOISE_SIZE, clipped, coarse_nodes, noise_at, refine, smooth_step
+from .portable_math import clipped, coarse_nodes, noise_at, refine, smooth_step
 from .textures import TextureSettings, make_texture
 
 BACKGROUNDS = {
@@ -27,7 +27,7 @@ class Ground:
 
     def __init__(self, shape: tuple[int, int], draws: Draws) -> None:
         self.shape, self.draws = shape, draws
-        self.noise = draws.uniform_array(NOISE_SIZE, NOISE_SIZE)
+        self.noise = draws.noise_grid()
         self.unit = 1.0 / min(shape)
 
     def axes(self, step: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -44,12 +44,15 @@ class Ground:
         `skew` hides its square grid.
         """
         x, y = self.axes(step)
-        x, y = np.broadcast_arrays((x + skew * y) * across, (y - skew * x) * down)
-        return refine(noise_at(self.noise, x, y), self.shape, step)
+        points = np.stack([(x + skew * y) * across, (y - skew * x) * down])
+        return refine(noise_at(self.noise, points), self.shape, step)
 
     def tinted(self, amount: np.ndarray, low: Colour, high: Colour) -> np.ndarray:
         """Planes interpolated from `low` to `high` by `amount` (0 to 1)."""
-        return np.stack([dark + (light - dark) * amount for dark, light in zip(low, high, strict=True)])
+        dark, light = (np.array(colour)[:, None, None] for colour in (low, high))
+        planes = (light - dark).astype(np.float32) * amount
+        planes += dark.astype(np.float32)
+        return planes
 
 
 def background(kind: str, shape: tuple[int, int], draws: Draws) -> np.ndarray:
@@ -214,13 +217,12 @@ def camera_effects(planes: np.ndarray, draws: Draws, *, blur: float, grain: floa
     x, y = (coarse_nodes(0, length, STEP) * (1 / length) - 0.5 for length in shape[::-1])
     edge = refine(1.0 - draws.uniform(0.0, 0.35) * (x * x + (y * y)[:, None]), shape, STEP)
     gain, lift = draws.uniform(0.88, 1.06), draws.uniform(0.0, 14.0)
-    noise = (draws.uniform_array(128, 128) - 0.5) * (2 * grain)
+    noise = (draws.uniform_array(128, 128) - 0.5) * (2 * grain) + lift
     noise = np.tile(noise, (shape[0] // 128 + 1, shape[1] // 128 + 1))[: shape[0], : shape[1]]
-    image = np.empty((*shape, 3), np.uint8)
-    for channel, plane in enumerate(planes):
+    for plane in planes:
         plane *= edge * (gain * draws.uniform(0.96, 1.04))
-        plane += noise + lift
-        image[:, :, 2 - channel] = clipped(plane, 0.0, 255.0)
+        plane += noise
+    image = cv2.merge([clipped(plane, 0.0, 255.0).astype(np.uint8) for plane in planes[::-1]])
     # With the accurate hint OpenCV's result does not depend on the processor.
     return image if blur < 0.3 else cv2.GaussianBlur(image, (0, 0), blur, hint=cv2.ALGO_HINT_ACCURATE)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from .draws import Draws
 from .garment import Cut, Garment, Part
 from .outline import Point, Tube, curve, mirrored, oval
@@ -150,7 +152,8 @@ def _add_sleeves(garment: Garment, cut: Cut, draws: Draws) -> None:
             )
     if garment.forearm is not None and garment.sleeve_end > 0.5:
         end = 1.0 if is_long else 0.5
-        elbow = oval(garment.forearm.origin, *[0.95 * garment.forearm.width(0.1)] * 2)
+        (width,) = 0.95 * garment.forearm.width(np.array([0.1]))
+        elbow = oval(garment.forearm.origin, width, width)
         garment.over = [
             Part(elbow, garment.forearm, is_raglan),
             Part(garment.forearm.outline(0.0, end), garment.forearm, is_raglan, lift=0.4),

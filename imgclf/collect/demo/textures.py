@@ -6,16 +6,18 @@ a pixel there; it returns the colour planes. The label is true of every texture,
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from .draws import Draws
 from .palette import Colour, cloth_colours, luminance, mixed
-from .portable_math import cosine, coverage, sine
+from .portable_math import cosine, coverage, sine, wrapped_index
 
 CELLS = 16  # the random properties of dots and rosettes repeat after this many cells, a power of two
 PERIOD_SAMPLES = 2048  # samples of one period of stripes
 
+Bands = tuple[tuple[float, Colour], ...]
 Texture = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
 
 
@@ -77,12 +79,12 @@ def _scattered_dots(draws: Draws, settings: TextureSettings, colours: list[Colou
     smallest = draws.uniform(0.12, 0.24)
     radii = smallest + (draws.uniform(0.28, 0.36) - smallest) * table[2]
 
+    points = ScatteredPoints(table[0], table[1], 0.34)
+
     def texture(u: np.ndarray, v: np.ndarray, pixel: float) -> np.ndarray:
-        nearest, _, cell = _nearest_cells(
-            u * (1 / settings.pitch), v * (1 / settings.pitch), table[0], table[1], 0.34
-        )
-        cover = coverage(nearest - radii[cell], pixel / settings.pitch)
-        return _with_marks(colours[0], marks, cover, (cell * 7) % len(marks))
+        nearest, _, cell = points.nearest(u * (1 / settings.pitch), v * (1 / settings.pitch))
+        cover = coverage(nearest - radii.take(cell), pixel / settings.pitch)
+        return _with_marks(colours[0], marks, cover, cell, 7)
 
     return texture
 
@@ -102,7 +104,7 @@ def _confetti(draws: Draws, settings: TextureSettings, colours: list[Colour]) ->
         planes = _uniform(colours[0], u.shape)
         for lattice, table, mark in layers:
             x, y, cell = lattice.cells(u, v)
-            radius = np.where(table < 0.3, 0.0, 0.14 + 0.22 * table).astype(np.float32)[cell]
+            radius = np.where(table < 0.3, 0.0, 0.14 + 0.22 * table).astype(np.float32).take(cell)
             distance = (np.sqrt(x * x + y * y) - radius) * lattice.pitch
             _blend(planes, coverage(distance, pixel) * (radius > 0), mark)
         return planes
@@ -129,11 +131,45 @@ class Lattice:
         if self.is_staggered:
             x = x + (row * 0.5 - np.floor(row * 0.5))
         column = np.floor(x)
-        return x - column - 0.5, (y - row - 0.5) * (self.row_pitch / self.pitch), _cell_index(column, row)
+        cell = wrapped_index(column, row, CELLS, CELLS)
+        return x - column - 0.5, (y - row - 0.5) * (self.row_pitch / self.pitch), cell
 
 
-def _cell_index(column: np.ndarray, row: np.ndarray) -> np.ndarray:
-    return (row.astype(np.int64) & (CELLS - 1)) * CELLS + (column.astype(np.int64) & (CELLS - 1))
+class ScatteredPoints:
+    """Points on the cloth, one in each cell of side 1, up to `reach` from its middle.
+
+    Parameters
+    ----------
+    jitter_x, jitter_y : (256,) float32, 0 to 1: where each point lies in its cell.
+    """
+
+    def __init__(self, jitter_x: np.ndarray, jitter_y: np.ndarray, reach: float) -> None:
+        tables = (jitter_x - 0.5) * (2 * reach), (jitter_y - 0.5) * (2 * reach), np.arange(CELLS * CELLS)
+        # With the cells around them, so that the neighbours of a cell are at fixed distances in the table.
+        self._x, self._y, self._number = (
+            np.pad(table.reshape(CELLS, CELLS), 1, mode="wrap").reshape(-1) for table in tables
+        )
+
+    def nearest(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Distance to the nearest and the second nearest point, and the index of the nearest.
+
+        The eight cells around are searched too (Worley noise).
+        """
+        column, row = np.floor(x), np.floor(y)
+        x, y = x - column - 0.5, y - row - 0.5
+        corner = wrapped_index(column, row, CELLS, CELLS + 2)  # of the cell up left
+        nearest, second = np.full(x.shape, 9.0, np.float32), np.full(x.shape, 9.0, np.float32)
+        ahead = np.zeros(x.shape, np.uint8)
+        for down in (-1, 0, 1):
+            for right in (-1, 0, 1):
+                step = (down + 1) * (CELLS + 2) + right + 1
+                dx = (self._x[step:] + right).take(corner) - x
+                dy = (self._y[step:] + down).take(corner) - y
+                square = dx * dx + dy * dy
+                ahead = np.maximum(ahead, (square < nearest) * np.uint8(step))
+                second = np.minimum(second, np.maximum(nearest, square))
+                nearest = np.minimum(nearest, square)
+        return np.sqrt(nearest), np.sqrt(second), self._number.take(corner + ahead)
 
 
 def _dots(
@@ -143,8 +179,8 @@ def _dots(
 
     def texture(u: np.ndarray, v: np.ndarray, pixel: float) -> np.ndarray:
         x, y, cell = lattice.cells(u, v)
-        distance = np.sqrt(x * x + y * y * (squash * squash)) - sizes[cell]
-        return _with_marks(ground, marks, coverage(distance, pixel / lattice.pitch), (cell * 5) % len(marks))
+        distance = np.sqrt(x * x + y * y * (squash * squash)) - sizes.take(cell)
+        return _with_marks(ground, marks, coverage(distance, pixel / lattice.pitch), cell, 5)
 
     return texture
 
@@ -180,31 +216,38 @@ def striped(draws: Draws, settings: TextureSettings, colours: list[Colour]) -> T
     return texture
 
 
-def _bands(draws: Draws, colours: list[Colour]) -> list[tuple[float, Colour]]:
+def _bands(draws: Draws, colours: list[Colour]) -> Bands:
     """One period of stripes: fraction of the period and colour of each band."""
     kind = draws.weighted_choice({"even": 4, "thin": 2, "group": 2, "many": 2})
     ground, first, second, third = colours
     if kind == "even":
         width = draws.uniform(0.35, 0.6)
-        return [(1 - width, ground), (width, first)]
+        return (1 - width, ground), (width, first)
     if kind == "thin":
         width = draws.uniform(0.14, 0.3)
-        return [(1 - width, ground), (width, first)]
+        return (1 - width, ground), (width, first)
     if kind == "group":
-        return [(0.4, ground), (0.25, first), (0.12, ground), (0.11, second), (0.12, ground)]
-    return [(0.3, ground), (0.25, first), (0.2, second), (0.25, third)]
+        return (0.4, ground), (0.25, first), (0.12, ground), (0.11, second), (0.12, ground)
+    return (0.3, ground), (0.25, first), (0.2, second), (0.25, third)
 
 
-def _banded(bands: list[tuple[float, Colour]], phase: np.ndarray, pixel: float) -> np.ndarray:
+def _banded(bands: Bands, phase: np.ndarray, pixel: float) -> np.ndarray:
     """Stripes at `phase` (1 is a period), box-filtered over `pixel` against aliasing."""
+    table = _period(bands, pixel)
+    index = ((phase - np.floor(phase)) * table.shape[1]).astype(np.int32).astype(np.intp)
+    return np.stack([channel.take(index, mode="clip") for channel in table])
+
+
+@lru_cache(maxsize=1)  # a texture is painted a few rows at a time
+def _period(bands: Bands, pixel: float) -> np.ndarray:
+    """One period of stripes, (3, samples) float32."""
     table = np.concatenate(
         [np.full((int(share * PERIOD_SAMPLES + 0.5), 3), colour, np.float32) for share, colour in bands]
     )
-    index = ((phase - np.floor(phase)) * len(table)).astype(np.int64)
     reach = max(1, min(int(pixel * len(table)), len(table)))
     sums = np.cumsum(np.concatenate([table, table]).astype(np.int64), axis=0)
-    soft = ((sums[reach : reach + len(table)] - sums[: len(table)]) // reach).astype(np.float32)
-    return np.stack([np.take(soft[:, channel], index, mode="clip") for channel in range(3)])
+    soft = (sums[reach : reach + len(table)] - sums[: len(table)]) // reach
+    return np.ascontiguousarray(soft.T, np.float32)
 
 
 def leopard(draws: Draws, settings: TextureSettings, colours: list[Colour]) -> Texture:
@@ -214,8 +257,10 @@ def leopard(draws: Draws, settings: TextureSettings, colours: list[Colour]) -> T
     so neighbours make room for each other as on a hide.
     """
     solid = draws.uniform(0.55, 0.8) if settings.is_ambiguous else draws.uniform(0.1, 0.35)
+    table = draws.uniform_array(3, CELLS * CELLS)
     rosettes = LeopardMarks(
-        table=draws.uniform_array(3, CELLS * CELLS),
+        points=ScatteredPoints(table[0], table[1], 0.36),
+        kinds=table[2],
         phases=tuple(draws.uniform_array(7).tolist()),
         stretch=draws.uniform(0.75, 1.25),
         turn=draws.uniform(0, 1),
@@ -236,8 +281,7 @@ def leopard(draws: Draws, settings: TextureSettings, colours: list[Colour]) -> T
         rings, insides = rosettes.marks(
             u * (1 / settings.pitch), v * (1 / settings.pitch), 1.5 * pixel / settings.pitch
         )
-        planes = _uniform(ground, u.shape)
-        _blend(planes, insides, inside)
+        planes = _blended(ground, insides, inside)
         _blend(planes, rings, ring)
         return planes
 
@@ -248,7 +292,8 @@ def leopard(draws: Draws, settings: TextureSettings, colours: list[Colour]) -> T
 class LeopardMarks:
     """Shape of the marks of a leopard; the unit of length is the distance from rosette to rosette."""
 
-    table: np.ndarray  # (3, 256): position in the cell (x, y), and kind, of each rosette
+    points: ScatteredPoints  # the middles of the rosettes
+    kinds: np.ndarray  # (256,) float32, 0 to 1
     phases: tuple[float, ...]  # of the waves that warp outlines
     stretch: float  # of the marks along `turn`
     turn: float
@@ -259,19 +304,19 @@ class LeopardMarks:
     def marks(self, u: np.ndarray, v: np.ndarray, pixel: float) -> tuple[np.ndarray, np.ndarray]:
         """Fraction of each pixel that is covered by rings and spots, and by the insides of rings."""
         x, y = self._warped(u, v)
-        nearest, second, cell = _nearest_cells(x, y, self.table[0], self.table[1], 0.36)
-        p, kind = self.phases, self.table[2][cell]
+        nearest, second, cell = self.points.nearest(x, y)
+        p, is_solid = self.phases, self.kinds < self.solid
+        sizes = np.where(is_solid, 0.2 + 0.16 * self.kinds, 0.4 + 0.12 * self.kinds)
+        kind, size, ring = (table.take(cell) for table in (self.kinds, sizes, (~is_solid).astype(np.float32)))
         ragged = (
             sine(x * 1.9 + y * 1.1 + p[4])
             + sine(y * 2.1 - x * 0.8 + p[5])
             + 0.7 * sine(x * 3.7 - y * 3.1 + p[6])
         )
-        is_solid = kind < self.solid
-        size = np.where(is_solid, 0.2 + 0.16 * kind, 0.4 + 0.12 * kind)
         depth = np.minimum(second - nearest - 0.12, size - nearest) + 0.032 * ragged
-        shape, hole = coverage(-depth, pixel), coverage(self.width - depth, pixel) * ~is_solid
+        shape, hole = coverage(-depth, pixel), coverage(self.width - depth, pixel) * ring
         opening = sine(kind * 9.0 + x * 1.15 - y * 0.6) + 0.35 * ragged
-        is_open = coverage((1.0 - self.gap - opening) * 0.25, pixel) * ~is_solid
+        is_open = coverage((1.0 - self.gap - opening) * 0.25, pixel) * ring
         return shape * (1.0 - hole) * (1.0 - is_open), hole
 
     def _warped(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -281,32 +326,6 @@ class LeopardMarks:
             x + 0.13 * sine(y * 0.83 + p[0]) + 0.04 * sine(y * 2.3 + x + p[1]),
             y + 0.13 * sine(x * 0.71 + p[2]) + 0.04 * sine(x * 2.7 - y + p[3]),
         )
-
-
-def _nearest_cells(
-    x: np.ndarray, y: np.ndarray, jitter_x: np.ndarray, jitter_y: np.ndarray, reach: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distance to the nearest and the second nearest of scattered points, and the index of the nearest.
-
-    One point lies in each cell of side 1, up to `reach` from its middle; the eight cells around are searched
-    too (Worley noise).
-    """
-    column, row = np.floor(x), np.floor(y)
-    x, y = x - column - 0.5, y - row - 0.5
-    column, row = column.astype(np.int64), row.astype(np.int64)
-    shift_x, shift_y = (jitter_x - 0.5) * (2 * reach), (jitter_y - 0.5) * (2 * reach)
-    nearest, second = np.full(x.shape, 9.0, np.float32), np.full(x.shape, 9.0, np.float32)
-    number = np.zeros(x.shape, np.int64)
-    for down in (-1, 0, 1):
-        for right in (-1, 0, 1):
-            cell = ((row + down) & (CELLS - 1)) * CELLS + ((column + right) & (CELLS - 1))
-            dx, dy = shift_x[cell] + right - x, shift_y[cell] + down - y
-            square = dx * dx + dy * dy
-            is_nearest = square < nearest
-            second = np.where(is_nearest, nearest, np.minimum(second, square))
-            nearest = np.minimum(nearest, square)
-            number = np.where(is_nearest, cell, number)
-    return np.sqrt(nearest), np.sqrt(second), number
 
 
 def _uniform(colour: Colour, shape: tuple[int, int]) -> np.ndarray:
@@ -321,13 +340,20 @@ def _blend(planes: np.ndarray, cover: np.ndarray, colour: Colour) -> None:
         plane += (value - plane) * cover
 
 
-def _with_marks(ground: Colour, marks: list[Colour], cover: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Planes of the colour `ground` with marks blended in; `which`: index of the mark of each pixel."""
-    planes = _uniform(ground, cover.shape)
-    if len(marks) == 1:
-        _blend(planes, cover, marks[0])
-        return planes
-    table = np.array(marks, np.float32)
-    for channel, plane in enumerate(planes):
-        plane += (table[:, channel][which] - plane) * cover
+def _blended(ground: Colour, cover: np.ndarray, colour: Colour) -> np.ndarray:
+    """Planes of the colour `ground` with another blended in."""
+    below, above = np.array([ground, colour], np.float32)
+    planes = (above - below)[:, None, None] * cover
+    planes += below[:, None, None]
     return planes
+
+
+def _with_marks(
+    ground: Colour, marks: list[Colour], cover: np.ndarray, cell: np.ndarray, step: int
+) -> np.ndarray:
+    """Planes of the colour `ground` with marks blended in, of a colour for each cell."""
+    if len(marks) == 1:
+        return _blended(ground, cover, marks[0])
+    below, above = np.array(ground, np.float32), np.array(marks, np.float32)
+    table = (above - below)[np.arange(CELLS * CELLS) * step % len(marks)]
+    return np.stack([table[:, channel].take(cell) * cover + below[channel] for channel in range(3)])
