@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
 from types import FrameType
@@ -106,7 +106,8 @@ def _execute(
     used = {name: each[name] for each in stages for name in each}
     run = runs.start(runs.BY_RUN, dataset_name, used)
     print()
-    with tracking.prepared() as process:
+    process: tracking.Process | None = None
+    with ExitStack() as stack:
         with (
             runs.attempt(run),
             runs.executing(run),
@@ -114,6 +115,8 @@ def _execute(
             Kernels() as kernels,
         ):
             for path in chain([first], outdated):
+                if path == chosen[-1]:  # earlier ones need all cores
+                    process = stack.enter_context(tracking.prepared())
                 _execute_one(path, run.folder, values, is_planned=is_planned, kernels=kernels)
         run = recording.finish(run, stages[-1])
         _hand_in(process)
