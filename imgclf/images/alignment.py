@@ -1,5 +1,7 @@
 """Altered copies: keypoints align two pictures, and local correlation then decides whether they agree."""
 
+import math
+
 import cv2
 import numpy as np
 
@@ -18,10 +20,12 @@ KEYPOINTS = np.dtype(
         ("descriptors", np.uint8, (MOST_KEYPOINTS, 128)),
     ]
 )
-# The descriptor of the mirror image: 4 x 4 cells of 8 directions, rows and directions in reverse.
-MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].ravel()
-HALF = np.flatnonzero(np.arange(128) < MIRRORED)  # one value of each two that a mirror exchanges
-ROOTS = np.sqrt(np.arange(256, dtype=np.float32))
+# SIFT: 4 x 4 cells of 8 directions; the mirror image has rows and directions in reverse. Of each two values
+# that it exchanges one is kept in the first half of a descriptor, the other in the second.
+_EXCHANGED = np.arange(128).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].ravel()
+_HALF = np.flatnonzero(np.arange(128) < _EXCHANGED)
+ORDER = np.concatenate([_HALF, _EXCHANGED[_HALF]])  # of the values of OpenCV
+MIRRORED = np.roll(np.arange(128), 64)  # the descriptor of the mirror image
 
 RATIO = 0.85  # of the distances of a keypoint's best and second-best match (Lowe's ratio test)
 REPROJECTION = 3.0  # pixels
@@ -72,7 +76,7 @@ def keypoints(picture: np.ndarray) -> np.ndarray:
         record["points"][:count] = [keypoint.pt for keypoint in found[:count]]
         record["sizes"][:count] = [keypoint.size for keypoint in found[:count]]
         record["angles"][:count] = [keypoint.angle for keypoint in found[:count]]
-        record["descriptors"][:count] = descriptors[:count]
+        record["descriptors"][:count] = descriptors[:count, ORDER]
     return record
 
 
@@ -99,17 +103,17 @@ def may_align(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     best, is_match = _matches(similarity)
     rows, pictures = np.nonzero(is_match)
     matched = best[rows, pictures]
-    angles, sizes = one["angles"][rows], one["sizes"][rows]
-    other_angles, other_sizes = others["angles"][pictures, matched], others["sizes"][pictures, matched]
-    scale = np.floor(np.log2(sizes / other_sizes) / SCALE_BIN).astype(np.int64)
-    scale = np.clip(scale, -SCALES, SCALES - 1) + SCALES
-    votes = np.zeros((2, len(others), TURNS, 2 * SCALES), np.int64)
-    for count, turn in zip(votes, (angles - other_angles, angles + other_angles - 180), strict=True):
-        turned = np.floor(turn % 360 * (TURNS / 360)).astype(np.int64) % TURNS
-        places = np.ravel_multi_index((pictures, turned, scale), count.shape)
-        count += np.bincount(places, minlength=count.size).reshape(count.shape)
-    votes += np.roll(votes, -1, axis=2)  # what agrees may lie beside the border of two bins
-    votes[..., :-1] += votes[..., 1:].copy()
+    ratio = one["sizes"][rows] / others["sizes"][pictures, matched]
+    scale = np.minimum(np.maximum(np.log2(ratio) / SCALE_BIN + SCALES, 0), 2 * SCALES - 1).astype(np.int64)
+    angle, other_angle = one["angles"][rows], others["angles"][pictures, matched]
+    turn = np.concatenate([angle - other_angle, angle + other_angle - 180]) % 360  # the latter if mirrored
+    turned = (turn * (TURNS / 360)).astype(np.int64) % TURNS
+    cells = np.concatenate([pictures, len(others) + pictures]) * 2 * SCALES + np.concatenate([scale, scale])
+    shape = 2, len(others), 2 * SCALES, TURNS
+    votes = np.bincount(cells * TURNS + turned, minlength=math.prod(shape)).reshape(shape)
+    # What agrees may lie on both sides of a border.
+    votes[:, :, :-1] += votes[:, :, 1:]
+    votes += votes[..., np.arange(1, TURNS + 1) % TURNS]
     return votes.max(axis=(0, 2, 3)) >= FEWEST_VOTES
 
 
@@ -120,11 +124,12 @@ def _mirror_invariant(descriptors: np.ndarray) -> np.ndarray:
     ----------
     descriptors : (n, 128) uint8.
     """
-    roots = ROOTS[descriptors]
-    one, mirrored = roots[:, HALF], roots[:, MIRRORED[HALF]]
-    result = np.concatenate([one + mirrored, np.abs(one - mirrored)], axis=1)
-    result /= np.sqrt(np.maximum(np.einsum("ij,ij->i", result, result), 1))[:, None]
-    return result
+    roots = np.sqrt(descriptors, dtype=np.float32)
+    one, mirrored = roots[:, :64], roots[:, 64:]
+    result = np.empty_like(roots)
+    np.add(one, mirrored, out=result[:, :64])
+    np.abs(np.subtract(one, mirrored, out=result[:, 64:]), out=result[:, 64:])
+    return _unit(result)
 
 
 def _matches(similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -184,8 +189,13 @@ def _used(record: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     CVPR 2012.
     """
     count = int(record["count"])
-    descriptors = record["descriptors"][:count].astype(np.float32)
-    return record["points"][:count], np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1))
+    return record["points"][:count], _unit(np.sqrt(record["descriptors"][:count], dtype=np.float32))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors (n, d), changed in place to length 1; those without a length stay."""
+    vectors /= np.sqrt(np.maximum(np.einsum("ij,ij->i", vectors, vectors), 1))[:, None]
+    return vectors
 
 
 def is_copy(one: np.ndarray, other: np.ndarray, transform: np.ndarray) -> bool:
