@@ -36,7 +36,12 @@ def neighbours(descriptors: np.ndarray) -> np.ndarray:
     """
     from threadpoolctl import threadpool_limits
 
-    vectors = whitened(descriptors)
+    with threadpool_limits(1):  # each thread has a part of its own
+        return _neighbours(whitened(descriptors))
+
+
+def _neighbours(vectors: np.ndarray) -> np.ndarray:
+    """Return the `neighbours` by whitened descriptors."""
     count = len(vectors)
     if count <= ALL:
         everything = np.arange(count)
@@ -46,13 +51,12 @@ def neighbours(descriptors: np.ndarray) -> np.ndarray:
     most = min(NEIGHBOURS, count - 1)
     nearest = np.full((count, most), -1, np.int32)
     cosines = np.full((count, most), -np.inf, np.float32)
-    with threadpool_limits(1):  # each thread has a part of its own
-        for rows, found, cosine in in_parallel(lambda part: _nearest(vectors, *part, most), parts, ahead=4):
-            both = np.concatenate([nearest[rows], found], axis=1)
-            both_cosines = np.concatenate([cosines[rows], cosine], axis=1)
-            best = np.argpartition(both_cosines, -most, axis=1)[:, -most:]
-            nearest[rows] = np.take_along_axis(both, best, axis=1)
-            cosines[rows] = np.take_along_axis(both_cosines, best, axis=1)
+    for rows, found, cosine in in_parallel(lambda part: _nearest(vectors, *part, most), parts):
+        both = np.concatenate([nearest[rows], found], axis=1)
+        both_cosines = np.concatenate([cosines[rows], cosine], axis=1)
+        best = np.argpartition(both_cosines, -most, axis=1)[:, -most:]
+        nearest[rows] = np.take_along_axis(both, best, axis=1)
+        cosines[rows] = np.take_along_axis(both_cosines, best, axis=1)
     one = np.repeat(np.arange(count), most)[nearest.ravel() >= 0]
     other = nearest.ravel()[nearest.ravel() >= 0]
     codes = np.unique(np.minimum(one, other) * count + np.maximum(one, other))
@@ -153,8 +157,9 @@ def whitened(descriptors: np.ndarray) -> np.ndarray:
     projection = components / np.sqrt(values) if is_many else some.T @ (components / values)
     projection, mean = projection.astype(np.float32), mean.astype(np.float32)
     result = np.empty((len(descriptors), dimensions), np.float32)
-    for start, block in zip(range(0, len(result), BLOCK), _blocks(descriptors), strict=True):
-        result[start : start + BLOCK] = _unit((_unit(block) - mean) @ projection)
+    blocks = in_parallel(lambda block: _unit((_unit(block) - mean) @ projection), _blocks(descriptors))
+    for start, block in zip(range(0, len(result), BLOCK), blocks, strict=True):
+        result[start : start + BLOCK] = block
     return result
 
 
@@ -164,5 +169,5 @@ def _blocks(vectors: np.ndarray) -> Iterator[np.ndarray]:
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     """Return vectors (n, d) of length 1; those without a length as they are."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
     return vectors / np.where(lengths > 0, lengths, 1)
