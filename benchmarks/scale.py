@@ -3,7 +3,7 @@
 `python benchmarks/scale.py [--images 1000 4000] [--parts tables features hashes neighbours folder] [--source FOLDER]`; each part
 runs in a process of its own. All but `folder` make rows, hashes and vectors instead of images: `tables` writes, reads and splits the
 list of images, `features` fills and reads the cache (1,280 values an image), draws the map and finds nearest neighbours, `hashes`
-and `neighbours` find candidates of near-duplicates. `folder` scans tiles of photographs, no two of which have pixels in common, and
+and `neighbours` find candidates of near-duplicates; `neighbours` compares them, too, by the keypoints of 400 photographs. `folder` scans tiles of photographs, no two of which have pixels in common, and
 computes their features with efficientnet_lite0 at 64 pixels. `--source`: the photographs; by default those of `clothing`, or the
 demo set.
 """
@@ -114,10 +114,10 @@ def neighbours(count: int) -> None:
         block = vectors[start : start + 1000]
         block += random.standard_normal(block.shape, dtype=np.float32)
     made, pictures = rows(count), photographs()
-    points = np.array([alignment.keypoints(picture) for picture in pictures])
-    decoding.read = lambda path, side: int(path.stem)
-    alignment.grey = lambda number: Numbered(pictures[number % len(pictures)], number)
-    alignment.keypoints = lambda picture: noisy(points[picture.number % len(pictures)], picture.number)
+    points = {id(picture): alignment.keypoints(picture) for picture in pictures}
+    decoding.read = lambda path, side: pictures[int(path.stem) % len(pictures)]
+    alignment.grey = lambda picture: picture
+    alignment.keypoints = lambda picture: points[id(picture)]
     pairs = timed("neighbours of descriptors", lambda: nearest.neighbours(vectors))
     verdicts = files.proc_dir("many") / "compared.npz"
     found = timed(
@@ -132,24 +132,6 @@ def photographs() -> list[np.ndarray]:
     source = chosen_folder([os.environ["SOURCE"]] if os.environ.get("SOURCE") else [], Path("clothing"))
     paths = sorted(path for path in source.rglob("*") if decoding.is_image(path))[:400]
     return [alignment.grey(decoding.read(path, side=alignment.SIDE)) for path in paths]
-
-
-class Numbered(np.ndarray):
-    """A picture with the number of its image."""
-
-    def __new__(cls, picture: np.ndarray, number: int) -> "Numbered":
-        made = picture.view(cls)
-        made.number = number
-        return made
-
-
-def noisy(record: np.ndarray, seed: int) -> np.ndarray:
-    """Keypoints with descriptors that differ by up to 8 of 255."""
-    changed = record.copy()
-    descriptors = changed["descriptors"]
-    noise = np.random.default_rng(seed).integers(0, 9, descriptors.shape, np.uint8)
-    descriptors += np.minimum(noise, 255 - descriptors) * (descriptors > 0)
-    return changed
 
 
 def folder(count: int) -> None:

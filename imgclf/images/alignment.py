@@ -18,19 +18,17 @@ KEYPOINTS = np.dtype(
         ("sizes", np.float32, (MOST_KEYPOINTS,)),
         ("angles", np.float32, (MOST_KEYPOINTS,)),
         ("descriptors", np.uint8, (MOST_KEYPOINTS, 128)),
+        ("invariants", np.uint8, (MOST_KEYPOINTS, 64)),
     ]
 )
-# SIFT: 4 x 4 cells of 8 directions; the mirror image has rows and directions in reverse. Of each two values
-# that it exchanges one is kept in the first half of a descriptor, the other in the second.
-_EXCHANGED = np.arange(128).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].ravel()
-_HALF = np.flatnonzero(np.arange(128) < _EXCHANGED)
-ORDER = np.concatenate([_HALF, _EXCHANGED[_HALF]])  # of the values of OpenCV
-MIRRORED = np.roll(np.arange(128), 64)  # the descriptor of the mirror image
+# The descriptor of the mirror image: 4 x 4 cells of 8 directions, rows and directions in reverse.
+MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][:, :, -np.arange(8) % 8].ravel()
+
 
 RATIO = 0.85  # of the distances of a keypoint's best and second-best match (Lowe's ratio test)
 REPROJECTION = 3.0  # pixels
 FEWEST_INLIERS = 6  # keypoints that one affine transform maps; unrelated pictures rarely reach it
-FEWEST_VOTES = 5  # matches whose turn and scale agree; of 6,368 aligned copies each had at least 6
+FEWEST_VOTES = 5  # matches whose turn and scale agree; 12,736 of 12,736 pairs of altered copies had as many
 TURNS = 18  # bins of the angle between two matched keypoints
 SCALES = 6  # bins of the ratio of their sizes, above 1 and below
 SCALE_BIN = 0.4  # octaves
@@ -76,15 +74,16 @@ def keypoints(picture: np.ndarray) -> np.ndarray:
         record["points"][:count] = [keypoint.pt for keypoint in found[:count]]
         record["sizes"][:count] = [keypoint.size for keypoint in found[:count]]
         record["angles"][:count] = [keypoint.angle for keypoint in found[:count]]
-        record["descriptors"][:count] = descriptors[:count, ORDER]
+        record["descriptors"][:count] = descriptors[:count]
+        record["invariants"][:count] = _mirror_invariant(descriptors[:count])
     return record
 
 
 def may_align(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Whether a picture may have an `alignment` with others: matched keypoints agree on a turn and a scale.
 
-    A tenth of the time of `alignment`, without which most unrelated pictures are told apart. The descriptors
-    that are compared are those of a picture and its mirror image at once.
+    It takes a tenth of the time of `alignment`. What it compares is the same for a picture and its mirror
+    image.
 
     Parameters
     ----------
@@ -97,8 +96,8 @@ def may_align(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     Source: H. Jegou, M. Douze and C. Schmid, "Hamming Embedding and Weak Geometric Consistency for Large
     Scale Image Search", ECCV 2008.
     """
-    here = _mirror_invariant(one["descriptors"])
-    there = _mirror_invariant(others["descriptors"].reshape(-1, 128))
+    here = one["invariants"].astype(np.float32) / 255**2
+    there = others["invariants"].reshape(-1, here.shape[1]).astype(np.float32)
     similarity = (here @ there.T).reshape(MOST_KEYPOINTS, len(others), MOST_KEYPOINTS)
     best, is_match = _matches(similarity)
     rows, pictures = np.nonzero(is_match)
@@ -118,18 +117,22 @@ def may_align(one: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _mirror_invariant(descriptors: np.ndarray) -> np.ndarray:
-    """Return descriptors (n, 128) float32 of length 1 that are the same for keypoints of the mirror image.
+    """Return descriptors that are the same for the keypoints of the mirror image; of length 255, but rounded.
+
+    They are the sums and differences of what the mirror exchanges, of each two directions together.
 
     Parameters
     ----------
-    descriptors : (n, 128) uint8.
+    descriptors : (n, 128) float32, of SIFT.
+
+    Returns
+    -------
+    (n, 64) float32 array.
     """
-    roots = np.sqrt(descriptors, dtype=np.float32)
-    one, mirrored = roots[:, :64], roots[:, 64:]
-    result = np.empty_like(roots)
-    np.add(one, mirrored, out=result[:, :64])
-    np.abs(np.subtract(one, mirrored, out=result[:, 64:]), out=result[:, 64:])
-    return _unit(result)
+    roots = np.sqrt(descriptors)
+    one, mirrored = roots[:, :64], roots[:, MIRRORED[:64]]
+    both = np.concatenate([one + mirrored, np.abs(one - mirrored)], axis=1)
+    return np.rint(255 * _unit(both[:, ::2] + both[:, 1::2]))
 
 
 def _matches(similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
