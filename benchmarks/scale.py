@@ -3,9 +3,9 @@
 `python benchmarks/scale.py [--images 1000 4000] [--parts tables features hashes neighbours folder] [--source FOLDER]`; each part
 runs in a process of its own. All but `folder` make rows, hashes and vectors instead of images: `tables` writes, reads and splits the
 list of images, `features` fills and reads the cache (1,280 values an image), draws the map and finds nearest neighbours, `hashes`
-and `neighbours` find candidates of near-duplicates; `neighbours` compares them, too, by the keypoints of 400 photographs. `folder` scans tiles of photographs, no two of which have pixels in common, and
-computes their features with efficientnet_lite0 at 64 pixels. `--source`: the photographs; by default those of `clothing`, or the
-demo set.
+and `neighbours` find candidates of near-duplicates; the latter are also compared, by keypoints of 400 photographs in turn. `folder`
+scans tiles of photographs, no two of which have pixels in common, and computes their features with efficientnet_lite0 at 64 pixels.
+`--source`: the photographs; by default those of `clothing`, or the demo set.
 """
 
 import argparse

@@ -138,7 +138,7 @@ def compared(
 
     kept = lru_cache(GREY_PICTURES)(grey)  # most pairs do not align, and need no pictures
     is_readable = np.ones(len(images), bool)
-    with tempfile.TemporaryFile() as file, threadpool_limits(1):  # of 50,000 images 900 MB
+    with tempfile.TemporaryFile() as file, threadpool_limits(1):  # of 50,000 images 1.4 GB
         points = np.memmap(file, alignment.KEYPOINTS, "w+", shape=(len(images),))
         needed = np.unique(pairs).tolist()
         for done, (i, record) in enumerate(zip(needed, in_parallel(keypoints, needed), strict=True), start=1):
