@@ -45,7 +45,9 @@ def _neighbours(vectors: np.ndarray) -> np.ndarray:
     count = len(vectors)
     if count <= ALL:
         everything = np.arange(count)
-        parts = ((everything[start : start + BLOCK], everything) for start in range(0, count, BLOCK))
+        parts: Iterator[tuple[np.ndarray, np.ndarray]] = (
+            (everything[start : start + BLOCK], everything) for start in range(0, count, BLOCK)
+        )
     else:
         parts = _parts(vectors)
     most = min(NEIGHBOURS, count - 1)
