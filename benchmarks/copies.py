@@ -20,6 +20,7 @@ from label_errors import chosen_folder
 from imgclf import features
 from imgclf.data import dataset, scan
 from imgclf.features import copy_detection
+from imgclf.features.neighbours import neighbours
 from imgclf.images import alignment, decoding, duplicates
 from imgclf.images.preprocessing import Preprocessing
 from support.alterations import ALTERATIONS, altered
@@ -51,7 +52,7 @@ def main(folder: Path) -> None:
             else altered(name, pixels)
             for pixels in pictures
         ]
-        pairs = set(copy_detection.neighbours(np.concatenate([originals, described(copies)])))
+        pairs = set(map(tuple, neighbours(np.concatenate([originals, described(copies)])).tolist()))
         near = [(int(i), len(paths) + k) in pairs for k, i in enumerate(chosen)]
         decoded = [decoding.decode(copy) for copy in copies]
         by_hash = [is_near(*pair) for pair in zip(pictures, decoded, strict=True)]
@@ -75,7 +76,10 @@ def is_near(one: np.ndarray, other: np.ndarray) -> bool:
 def is_copy(one: tuple[np.ndarray, np.ndarray], pixels: np.ndarray) -> bool:
     """Whether a picture, after alignment, shows the same as one with its keypoints."""
     grey = alignment.grey(pixels)
-    transform = alignment.alignment(one[1], alignment.keypoints(grey))
+    points = alignment.keypoints(grey)
+    if not alignment.may_align(one[1], points[None])[0]:
+        return False
+    transform = alignment.alignment(one[1], points)
     return transform is not None and alignment.is_copy(one[0], grey, transform)
 
 

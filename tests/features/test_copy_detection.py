@@ -17,6 +17,7 @@ from imgclf import ImgclfError, files
 from imgclf.data import copies, scan, split
 from imgclf.data.dataset import Dataset
 from imgclf.features import Cache, compute, copy_detection
+from imgclf.features.neighbours import NEIGHBOURS
 from imgclf.images import alignment, decoding
 from support.alterations import altered
 from support.scenes import garment
@@ -100,7 +101,7 @@ def test_a_second_scan_compares_only_what_is_new(tmp_path, monkeypatch):
     assert copy_detection.scan_folder("shop", folder) == first and not compared
     write(folder, {"a/new.jpg": altered("turned by 90 degrees", garment(3, backdrop=3))})
     found = copy_detection.scan_folder("shop", folder)
-    assert named(found) - named(first) and 0 < len(compared) <= copy_detection.NEIGHBOURS + 6
+    assert named(found) - named(first) and 0 < len(compared) <= NEIGHBOURS + 6
 
 
 KILLED_SCAN = """
@@ -108,13 +109,13 @@ import os, signal, sys
 from pathlib import Path
 from imgclf.features import copy_detection
 from imgclf.images import alignment
-copy_detection.VERDICTS, decide, compared = 20, alignment.alignment, []
-def until_killed(*pair):
-    compared.append(pair)
-    if len(compared) == 200:
+copy_detection.VERDICTS, decide, compared = 20, alignment.may_align, []
+def until_killed(one, others):
+    compared.extend(others)
+    if len(compared) >= 250:
         os.kill(os.getpid(), signal.SIGKILL)
-    return decide(*pair)
-alignment.alignment = until_killed
+    return decide(one, others)
+alignment.may_align = until_killed
 copy_detection.scan_folder("shop", Path(sys.argv[1]))
 """
 
@@ -123,13 +124,15 @@ def test_a_killed_scan_goes_on_with_the_verdicts_it_has_kept(tmp_path, monkeypat
     folder = write(tmp_path / "shop", each_beside_its_copies(garments(12)))
     killed = subprocess.run([sys.executable, "-c", KILLED_SCAN, folder], check=False)
     assert killed.returncode == -signal.SIGKILL
-    compared, decide = [], alignment.alignment
-    monkeypatch.setattr(alignment, "alignment", lambda *pair: compared.append(pair) or decide(*pair))
+    compared, decide = [], alignment.may_align
+    monkeypatch.setattr(
+        alignment, "may_align", lambda one, others: compared.extend(others) or decide(one, others)
+    )
     resumed, number = copy_detection.scan_folder("shop", folder), len(compared)
     shutil.rmtree(files.proc_dir("shop"))
     compared.clear()
     assert copy_detection.scan_folder("shop", folder) == resumed
-    assert number <= len(compared) - 100, "of 200 that were compared before the kill"
+    assert number <= len(compared) - 100, "of 250 that were compared before the kill"
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK no archive"], ids=["empty", "no archive"])
@@ -177,16 +180,6 @@ def test_fewer_than_two_images_are_not_compared(tmp_path, network):
     folder = write(tmp_path / "shop", {"a/0.jpg": decoding.jpeg(garment(0))})
     assert copy_detection.scan_folder("shop", folder).duplicates == ()
     assert not network.exists()
-
-
-def test_neighbours_are_pairs_of_the_closest_descriptors():
-    random = np.random.default_rng(0)
-    descriptors = random.normal(size=(600, 64)).astype(np.float32) + 3
-    descriptors[599] = descriptors[0] * 2
-    pairs = copy_detection.neighbours(descriptors)
-    assert (0, 599) in pairs and all(i < j for i, j in pairs)
-    assert 600 * copy_detection.NEIGHBOURS / 2 <= len(pairs) <= 600 * copy_detection.NEIGHBOURS
-    assert copy_detection.neighbours(descriptors[:3]) == [(0, 1), (0, 2), (1, 2)]
 
 
 def accuracy_of_tossed_labels(scanned: Dataset, network: Path) -> tuple[int, int]:

@@ -1,0 +1,150 @@
+"""Comparing images with their neighbours by keypoints; verdicts are kept on disk."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from joblib import cpu_count
+
+from imgclf import ImgclfError, files
+from imgclf.data.dataset import Dataset, Image
+from imgclf.images import alignment, decoding
+from imgclf.images.loading import in_parallel
+from imgclf.images.stores import StoreError
+
+GREY_PICTURES = 512  # held in memory
+ALGORITHM = np.uint64(2)  # of `alignment`; another one decides anew
+UNKNOWN = -1  # not compared, or an image cannot be read now
+
+Progress = Callable[[int], None]
+
+
+class Verdicts:
+    """Which pairs of images were compared, and whether they are copies; 9 bytes each.
+
+    Parameters
+    ----------
+    file : an .npz file. A missing or damaged one holds no verdicts, so all pairs are compared.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        keys, is_copy = _read(file)
+        order = np.argsort(keys)
+        self._keys, self._is_copy = [keys[order]], [is_copy[order]]
+
+    def known(self, keys: np.ndarray) -> np.ndarray:
+        """Return for each key (n,) of a pair 1 if it is a copy, 0 if not, or `UNKNOWN`; int8, as read."""
+        result = np.full(len(keys), UNKNOWN, np.int8)
+        if len(self._keys[0]):
+            places = np.minimum(np.searchsorted(self._keys[0], keys), len(self._keys[0]) - 1)
+            found = self._keys[0][places] == keys
+            result[found] = self._is_copy[0][places[found]]
+        return result
+
+    def add(self, keys: np.ndarray, verdicts: np.ndarray) -> None:
+        """Add verdicts, int8 as `known` returns them; those that are unknown are not kept."""
+        is_known = verdicts != UNKNOWN
+        self._keys.append(keys[is_known])
+        self._is_copy.append(verdicts[is_known].astype(bool))
+
+    def write(self) -> None:
+        """Write all verdicts, atomically."""
+        arrays = {"keys": np.concatenate(self._keys), "is_copy": np.concatenate(self._is_copy)}
+        files.write_npz(self._file, arrays)
+
+
+def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        arrays = files.read_npz(file, "keys", "is_copy")
+        keys, verdicts = arrays["keys"], arrays["is_copy"]
+        if keys.dtype != np.int64 or verdicts.dtype != bool or keys.shape != verdicts.shape or keys.ndim != 1:
+            raise ValueError("not a verdict for each pair")
+        return keys, verdicts
+    except (OSError, ValueError):
+        return np.empty(0, np.int64), np.empty(0, bool)
+
+
+def pair_keys(images: Sequence[Image], pairs: np.ndarray) -> np.ndarray:
+    """Return 64 bits for each pair that identify two contents, by their sha256, and how they are compared.
+
+    Parameters
+    ----------
+    pairs : (n, 2) int, places in `images`.
+
+    Returns
+    -------
+    (n,) int64 array.
+    """
+    contents = np.frombuffer(bytes.fromhex("".join(image.sha256[:16] for image in images)), np.uint64)
+    some = contents[pairs]
+    mixed = (some.min(axis=1) + ALGORITHM) * np.uint64(0x9E3779B97F4A7C15) + some.max(axis=1)
+    return mixed.view(np.int64)
+
+
+def compared(
+    dataset: Dataset,
+    images: Sequence[Image],
+    pairs: np.ndarray,
+    is_wanted: Callable[[int, int], bool],
+    progress: Progress | None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield places in `pairs`, (n,) int, and whether these are copies, int8: 1, 0 or `UNKNOWN`; in order.
+
+    Parameters
+    ----------
+    pairs : (m, 2) int, sorted; places in `images`.
+    is_wanted : whether a pair is still to be compared when its turn comes.
+    """
+    from threadpoolctl import threadpool_limits
+
+    def grey(i: int) -> np.ndarray | None:
+        try:
+            return alignment.grey(decoding.read(dataset.file(images[i]), side=alignment.SIDE))
+        except StoreError:
+            raise
+        except ImgclfError:  # it vanished after the scan; later stages name it
+            return None
+
+    def keypoints(i: int) -> np.ndarray | None:
+        picture = grey(i)
+        return None if picture is None else alignment.keypoints(picture)
+
+    def verdict(i: int, j: int) -> int:
+        transform = alignment.alignment(points[i], points[j])
+        if transform is None:
+            return False
+        one, other = kept(i), kept(j)
+        return UNKNOWN if one is None or other is None else alignment.is_copy(one, other, transform)
+
+    def verdicts(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        i, others = int(pairs[rows[0], 0]), pairs[rows, 1]
+        result = np.where(is_readable[i] & is_readable[others], 0, UNKNOWN).astype(np.int8)
+        for k in np.flatnonzero((result == 0) & alignment.may_align(points[i], points[others])):
+            result[k] = verdict(i, int(others[k]))
+        return rows, result
+
+    def wanted() -> Iterator[np.ndarray]:
+        starts = np.flatnonzero(np.diff(pairs[:, 0], prepend=-1))
+        for start, end in pairwise([*starts.tolist(), len(pairs)]):
+            if progress:
+                progress(len(images) * end // len(pairs))
+            is_open = [is_wanted(i, j) for i, j in pairs[start:end].tolist()]
+            if any(is_open):
+                yield start + np.flatnonzero(is_open)
+
+    kept = lru_cache(GREY_PICTURES)(grey)  # most pairs do not align, and need no pictures
+    is_readable = np.ones(len(images), bool)
+    with tempfile.TemporaryFile() as file, threadpool_limits(1):  # of 50,000 images 1.4 GB
+        points = np.memmap(file, alignment.KEYPOINTS, "w+", shape=(len(images),))
+        needed = np.unique(pairs).tolist()
+        for done, (i, record) in enumerate(zip(needed, in_parallel(keypoints, needed), strict=True), start=1):
+            is_readable[i] = record is not None
+            if record is not None:
+                points[i] = record
+            if progress:
+                progress(done)
+        yield from in_parallel(verdicts, wanted(), ahead=2 * cpu_count())

@@ -1,0 +1,175 @@
+"""Nearest neighbours of all images of a data set, by the whitened descriptors of copy detection."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from imgclf.images.loading import in_parallel
+
+NEIGHBOURS = 16  # of each image that are looked at
+DIMENSIONS = 512  # of the whitened descriptors
+IMAGES_PER_DIMENSION = 4  # at least; whitening fewer makes all distances equal
+PCA_IMAGES = 5_000  # enough for the principal components
+BLOCK = 256  # images whitened, or compared with all others, at once
+
+ALL = 16_384  # images of which each is compared with all others; of more, with those of its nearest clusters
+CLUSTER = 500  # images, on average; twice as many at most
+CLUSTERS = 12  # compared with each image
+SAMPLE = 50  # images of each cluster that its centre is computed from
+STEPS = 6  # of k-means
+ROWS = 2_048  # images compared with a cluster at once
+
+
+def neighbours(descriptors: np.ndarray) -> np.ndarray:
+    """Return the pairs of images of which one is among the other's `NEIGHBOURS` nearest.
+
+    Up to `ALL` images each is compared with all others. More are divided into clusters, and each is compared
+    with the images of its nearest ones: the time for each image stays the same.
+
+    Parameters
+    ----------
+    descriptors : (n, d) float32.
+
+    Returns
+    -------
+    (m, 2) int32 array of i < j, sorted.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # each thread has a part of its own
+        return _neighbours(whitened(descriptors))
+
+
+def _neighbours(vectors: np.ndarray) -> np.ndarray:
+    """Return the `neighbours` by whitened descriptors."""
+    count = len(vectors)
+    if count <= ALL:
+        everything = np.arange(count)
+        parts: Iterator[tuple[np.ndarray, np.ndarray]] = (
+            (everything[start : start + BLOCK], everything) for start in range(0, count, BLOCK)
+        )
+    else:
+        parts = _parts(vectors)
+    most = min(NEIGHBOURS, count - 1)
+    nearest = np.full((count, most), -1, np.int32)
+    cosines = np.full((count, most), -np.inf, np.float32)
+    for rows, found, cosine in in_parallel(lambda part: _nearest(vectors, *part, most), parts):
+        both = np.concatenate([nearest[rows], found], axis=1)
+        both_cosines = np.concatenate([cosines[rows], cosine], axis=1)
+        best = np.argpartition(both_cosines, -most, axis=1)[:, -most:]
+        nearest[rows] = np.take_along_axis(both, best, axis=1)
+        cosines[rows] = np.take_along_axis(both_cosines, best, axis=1)
+    one = np.repeat(np.arange(count), most)[nearest.ravel() >= 0]
+    other = nearest.ravel()[nearest.ravel() >= 0]
+    codes = np.unique(np.minimum(one, other) * count + np.maximum(one, other))
+    return np.stack(np.divmod(codes, count), axis=1).astype(np.int32)
+
+
+def _nearest(
+    vectors: np.ndarray, rows: np.ndarray, members: np.ndarray, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the rows, the up to `most` members nearest to each, and their cosines; no row is its own.
+
+    Parameters
+    ----------
+    vectors : (n, d) float32. rows : (r,) int. members : (m,) int, ascending.
+    """
+    cosines = vectors[rows] @ (vectors if len(members) == len(vectors) else vectors[members]).T
+    place = np.minimum(np.searchsorted(members, rows), len(members) - 1)
+    own = np.flatnonzero(members[place] == rows)
+    cosines[own, place[own]] = -np.inf
+    most = min(most, len(members))
+    best = np.argpartition(cosines, -most, axis=1)[:, -most:]
+    cosines = np.take_along_axis(cosines, best, axis=1)
+    return rows, np.where(np.isfinite(cosines), members[best], -1), cosines
+
+
+def _parts(vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield images, and the members of a cluster that is one of their `CLUSTERS` nearest; (n,) int each."""
+    centres = _centres(vectors)
+    cluster = np.concatenate([(block @ centres.T).argmax(axis=1) for block in _blocks(vectors)])
+    order = np.argsort(cluster, kind="stable")
+    starts = np.searchsorted(cluster[order], np.arange(len(centres)))
+    ends = np.append(starts[1:], len(vectors))
+    # A crowded cluster, as of one picture a thousand times, becomes several.
+    pieces = [
+        (number, order[start : min(start + 2 * CLUSTER, end)])
+        for number, (first, end) in enumerate(zip(starts, ends, strict=True))
+        for start in range(first, end, 2 * CLUSTER)
+    ]
+    centres = centres[[number for number, _ in pieces]]
+    near = [
+        np.argpartition(-(block @ centres.T), CLUSTERS, axis=1)[:, :CLUSTERS].astype(np.int32)
+        for block in _blocks(vectors)
+    ]
+    piece = np.concatenate(near).ravel()
+    images = np.argsort(piece, kind="stable") // CLUSTERS
+    ends = np.searchsorted(np.sort(piece), np.arange(len(pieces) + 1))
+    for (_, members), start, end in zip(pieces, ends[:-1], ends[1:], strict=True):
+        for first in range(start, end, ROWS):
+            yield images[first : min(first + ROWS, end)], members
+
+
+def _centres(vectors: np.ndarray) -> np.ndarray:
+    """Return centres of clusters, (k, d) float32 of length 1, by spherical k-means on a sample of the images.
+
+    Source: I. Dhillon and D. Modha, "Concept Decompositions for Large Sparse Text Data Using Clustering",
+    Machine Learning 42, 2001.
+    """
+    count = len(vectors) // CLUSTER
+    sample = vectors[:: max(1, len(vectors) // (SAMPLE * count))]
+    centres = sample[:: len(sample) // count][:count]
+    for _ in range(STEPS):
+        nearest = (sample @ centres.T).argmax(axis=1)
+        sums = centres.copy()  # a centre without images stays
+        np.add.at(sums, nearest, sample)
+        centres = _unit(sums)
+    return centres
+
+
+def whitened(descriptors: np.ndarray) -> np.ndarray:
+    """Return descriptors by their principal components, each with the same variance; of length 1.
+
+    What all images of a data set share then weighs no more than what tells them apart.
+
+    Parameters
+    ----------
+    descriptors : (n, d) float32.
+
+    Returns
+    -------
+    (n, m) float32 array; m is at most `DIMENSIONS`, and at most a quarter of n.
+
+    Source: H. Jegou and O. Chum, "Negative evidences and co-occurences in image retrieval", ECCV 2012.
+    """
+    from scipy.linalg import eigh  # the PCA of scikit-learn takes seconds to import and to compute
+
+    some = _unit(descriptors[:: -(-len(descriptors) // PCA_IMAGES)]).astype(np.float64)
+    dimensions = min(DIMENSIONS, some.shape[1], len(some) // IMAGES_PER_DIMENSION)
+    if dimensions < 2:
+        return _unit(descriptors)
+    mean = some.mean(axis=0)
+    some -= mean
+    is_many = len(some) > some.shape[1]
+    products = some.T @ some if is_many else some @ some.T
+    last = len(products) - 1
+    values, components = eigh(products, subset_by_index=(last + 1 - dimensions, last))
+    values = np.maximum(values, np.finfo(np.float32).eps * values[-1])
+    # Otherwise they are those of the images: some.T @ components are the principal components.
+    projection = components / np.sqrt(values) if is_many else some.T @ (components / values)
+    projection, mean = projection.astype(np.float32), mean.astype(np.float32)
+    result = np.empty((len(descriptors), dimensions), np.float32)
+    blocks = in_parallel(lambda block: _unit((_unit(block) - mean) @ projection), _blocks(descriptors))
+    for start, block in zip(range(0, len(result), BLOCK), blocks, strict=True):
+        result[start : start + BLOCK] = block
+    return result
+
+
+def _blocks(vectors: np.ndarray) -> Iterator[np.ndarray]:
+    return (vectors[start : start + BLOCK] for start in range(0, len(vectors), BLOCK))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors (n, d) of length 1; those without a length as they are."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
+    return vectors / np.where(lengths > 0, lengths, 1)

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from imgclf.features import neighbours as nearest
+from imgclf.features.neighbours import NEIGHBOURS, neighbours
+
+
+def drawn(count: int, *, dimensions: int = 64) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, dimensions)).astype(np.float32) + 3
+
+
+def test_neighbours_are_pairs_of_the_closest_descriptors():
+    descriptors = drawn(600)
+    descriptors[599] = descriptors[0] * 2
+    pairs = neighbours(descriptors)
+    assert [0, 599] in pairs.tolist() and (pairs[:, 0] < pairs[:, 1]).all()
+    assert 600 * NEIGHBOURS / 2 <= len(pairs) <= 600 * NEIGHBOURS
+    assert neighbours(descriptors[:3]).tolist() == [[0, 1], [0, 2], [1, 2]]
+
+
+def test_whitened_descriptors_have_the_same_variance_in_all_directions():
+    pytest.importorskip("sklearn")
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import normalize
+
+    for count in (100, 400):  # fewer and more than there are dimensions
+        descriptors = drawn(count, dimensions=200)
+        expected = normalize(PCA(count // 4, whiten=True).fit_transform(normalize(descriptors)))
+        found = nearest.whitened(descriptors)
+        assert np.abs(found @ found.T - expected @ expected.T).max() < 1e-3
+
+
+def test_near_copies_among_many_images_are_found_by_clusters(monkeypatch):
+    descriptors = drawn(4000)
+    descriptors[2000:2500] = descriptors[:500] + 0.3 * drawn(500)[::-1]
+    exact = {tuple(pair) for pair in neighbours(descriptors).tolist()}
+    monkeypatch.setattr(nearest, "ALL", 1000)
+    monkeypatch.setattr(nearest, "CLUSTER", 50)
+    found = neighbours(descriptors)
+    assert (found[:, 0] < found[:, 1]).all() and found.tolist() == neighbours(descriptors).tolist()
+    planted = {(i, 2000 + i) for i in range(500)}
+    assert len(planted & {tuple(pair) for pair in found.tolist()}) >= 0.98 * len(planted & exact)
+
+
+def test_the_comparisons_of_many_images_that_look_the_same_stay_few(monkeypatch):
+    monkeypatch.setattr(nearest, "CLUSTER", 50)
+    same = np.ones((4000, 8), np.float32)
+    parts = list(nearest._parts(same))
+    assert max(len(members) for _, members in parts) <= 100
+    assert sum(len(rows) for rows, _ in parts) == 4000 * nearest.CLUSTERS
