@@ -115,7 +115,7 @@ def _execute(
             Kernels() as kernels,
         ):
             for path in chain([first], outdated):
-                if path == chosen[-1]:  # earlier ones need all cores
+                if not process and (path != first or path == chosen[-1]):  # 00 needs all cores
                     process = stack.enter_context(tracking.prepared())
                 _execute_one(path, run.folder, values, is_planned=is_planned, kernels=kernels)
         run = recording.finish(run, stages[-1])
