@@ -60,7 +60,7 @@ class Familiarity:
                 else "no image is called unfamiliar, as unfamiliar_rate=0 asks"
             )
         return (
-            f"an image whose familiarity is below {self.threshold:.3f} is unfamiliar, as are {self.rate:.0%} "
+            f"an image whose familiarity is below {self.threshold:.2f} is unfamiliar, as are {self.rate:.0%} "
             f"of {self.held_out} training images, each compared with those of other folds"
         )
 
