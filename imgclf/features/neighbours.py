@@ -111,20 +111,13 @@ def _parts(vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _centres(vectors: np.ndarray) -> np.ndarray:
-    """Return centres of clusters, (k, d) float32 of length 1, by spherical k-means on a sample of the images.
+    """Return centres of clusters, (k, d) float32 of length 1, by k-means on a sample of the images."""
+    from sklearn.cluster import MiniBatchKMeans
 
-    Source: I. Dhillon and D. Modha, "Concept Decompositions for Large Sparse Text Data Using Clustering",
-    Machine Learning 42, 2001.
-    """
     count = len(vectors) // CLUSTER
     sample = vectors[:: max(1, len(vectors) // (SAMPLE * count))]
-    centres = sample[:: len(sample) // count][:count]
-    for _ in range(STEPS):
-        nearest = (sample @ centres.T).argmax(axis=1)
-        sums = centres.copy()  # a centre without images stays
-        np.add.at(sums, nearest, sample)
-        centres = _unit(sums)
-    return centres
+    fitted = MiniBatchKMeans(count, init="random", n_init=1, max_iter=STEPS, random_state=0).fit(sample)
+    return _unit(fitted.cluster_centers_)
 
 
 def whitened(descriptors: np.ndarray) -> np.ndarray:
@@ -142,24 +135,16 @@ def whitened(descriptors: np.ndarray) -> np.ndarray:
 
     Source: H. Jegou and O. Chum, "Negative evidences and co-occurences in image retrieval", ECCV 2012.
     """
-    from scipy.linalg import eigh  # the PCA of scikit-learn takes seconds to import and to compute
+    from sklearn.decomposition import PCA
 
-    some = _unit(descriptors[:: -(-len(descriptors) // PCA_IMAGES)]).astype(np.float64)
+    some = _unit(descriptors[:: -(-len(descriptors) // PCA_IMAGES)])
     dimensions = min(DIMENSIONS, some.shape[1], len(some) // IMAGES_PER_DIMENSION)
     if dimensions < 2:
         return _unit(descriptors)
-    mean = some.mean(axis=0)
-    some -= mean
-    is_many = len(some) > some.shape[1]
-    products = some.T @ some if is_many else some @ some.T
-    last = len(products) - 1
-    values, components = eigh(products, subset_by_index=(last + 1 - dimensions, last))
-    values = np.maximum(values, np.finfo(np.float32).eps * values[-1])
-    # Otherwise they are those of the images: some.T @ components are the principal components.
-    projection = components / np.sqrt(values) if is_many else some.T @ (components / values)
-    projection, mean = projection.astype(np.float32), mean.astype(np.float32)
+    solver = "covariance_eigh" if len(some) > some.shape[1] else "full"
+    components = PCA(dimensions, whiten=True, svd_solver=solver).fit(some)
     result = np.empty((len(descriptors), dimensions), np.float32)
-    blocks = in_parallel(lambda block: _unit((_unit(block) - mean) @ projection), _blocks(descriptors))
+    blocks = in_parallel(lambda block: _unit(components.transform(_unit(block))), _blocks(descriptors))
     for start, block in zip(range(0, len(result), BLOCK), blocks, strict=True):
         result[start : start + BLOCK] = block
     return result
