@@ -36,6 +36,7 @@ class Kernels:
     def __enter__(self) -> Self:
         if hasattr(os, "pidfd_open"):  # Linux; on macOS, libraries do not survive a fork
             with suppress(OSError):
+                os.close(os.pidfd_open(os.getpid()))  # some containers refuse it
                 self._server = subprocess.Popen(
                     SERVER,
                     stdin=subprocess.PIPE,

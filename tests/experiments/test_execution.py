@@ -1,6 +1,7 @@
 """One notebook through papermill: its kernel, its progress, and how it ends, wherever its files are."""
 
 import ast
+import errno
 import os
 import pwd
 import signal
@@ -118,6 +119,18 @@ def test_a_kernel_starts_by_itself_if_what_forks_them_was_killed(two, tmp_path):
         (server,) = forked()
         server.kill()
         server.wait()
+        execute(two[1], tmp_path / "out", {}, kernels=kernels)
+    assert printed(tmp_path / "out" / "02_x.ipynb").split()[1] == "False"
+
+
+@on_linux
+def test_no_kernel_is_forked_where_the_system_gives_no_handles_of_processes(two, tmp_path, monkeypatch):
+    def refused(pid):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    with Kernels() as kernels:
+        assert forked() == []
         execute(two[1], tmp_path / "out", {}, kernels=kernels)
     assert printed(tmp_path / "out" / "02_x.ipynb").split()[1] == "False"
 
