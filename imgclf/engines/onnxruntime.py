@@ -1,5 +1,6 @@
 """ONNX Runtime: the reference for other engines and the exported classifier."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -7,19 +8,20 @@ import numpy as np
 import onnxruntime
 from joblib import cpu_count
 
-from imgclf import ImgclfError
+from imgclf import ImgclfError, engines
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
-def providers(precision: str) -> list[tuple[str, dict[str, str]]]:
+def providers(network: Path | bytes) -> list[tuple[str, dict[str, str]]]:
     """Return what ONNX Runtime shall compute with, first choice first, with options.
 
     That is an NVIDIA GPU if the package onnxruntime-gpu is installed in place of onnxruntime, but for
     quantized networks the CPU: CUDA has no kernels for most of their layers.
     """
     found = [(CPU, dict[str, str]())]
-    if precision != "int8" and CUDA in onnxruntime.get_available_providers():
+    if CUDA in onnxruntime.get_available_providers() and not engines.is_quantized(network):
+        onnxruntime.preload_dlls()  # of the packages of CUDA
         found.insert(0, (CUDA, {"use_tf32": "0"}))  # TF32 rounds the factors of products to 10 bits
     return found
 
@@ -38,8 +40,9 @@ class OnnxRuntimeEngine:
         # The default is a thread for every processor of the machine, also those that the process may not use.
         options.intra_op_num_threads = cpu_count()
         options.log_severity_level = 4  # errors are raised; the log would print them too
+        wanted = providers(network)
         try:
-            self._session = onnxruntime.InferenceSession(network, options, providers=providers(precision))
+            self._session = onnxruntime.InferenceSession(network, options, providers=wanted)
         except Exception as error:  # its exceptions have no common base but this
             name = network if isinstance(network, Path) else "the network"
             raise ImgclfError(
@@ -47,6 +50,8 @@ class OnnxRuntimeEngine:
             ) from error
         self.precision = precision
         self.device = "cuda" if CUDA in self._session.get_providers() else "cpu"
+        if self.device == "cpu" and len(wanted) > 1:
+            warnings.warn("ONNX Runtime cannot use the GPU, and computes on the processor", stacklevel=2)
         self._input = self._session.get_inputs()[0].name
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ...]]:

@@ -1,7 +1,6 @@
 """Executing one notebook through papermill, in a kernel of the interpreter that runs this."""
 
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -20,11 +19,10 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from imgclf import ImgclfError, files, parameters
-from imgclf.experiments.kernels import ARGUMENTS, NAME, Kernel, Kernels
+from imgclf.experiments.kernels import ARGUMENTS, NAME, START_SECONDS, Kernel, Kernels, ensure_home
 from imgclf.parameters import Value
 
 ENGINE = "imgclf"
-START_SECONDS = 60
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types
@@ -115,7 +113,7 @@ def execute(
     start = time.perf_counter()
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     papermill_engines.register(ENGINE, _Engine)
-    _ensure_home()
+    ensure_home()
     try:
         papermill.execute_notebook(
             _literally(path),
@@ -143,14 +141,6 @@ def execute(
         with files.writable(Path(error.filename or executed)):
             raise error
     return time.perf_counter() - start
-
-
-def _ensure_home() -> None:
-    """Set HOME for a user without a home folder, as in a container with any user id; a kernel needs it."""
-    try:
-        Path.home()
-    except RuntimeError:
-        os.environ["HOME"] = str(files.data_dir())
 
 
 def _literally(path: Path) -> str:

@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self, cast
 
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
@@ -17,9 +18,12 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
+from imgclf import files
+
 NAME = "python3"
 # The kernel logs its sockets and its shutdown, and keeps no history of what it executes.
 ARGUMENTS = ["--log-level=CRITICAL", "--HistoryManager.hist_file=:memory:"]
+START_SECONDS = 60
 SERVER = [sys.executable, "-P", "-m", "imgclf.experiments.kernel_server"]
 
 
@@ -34,6 +38,7 @@ class Kernels:
         self._server: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
+        ensure_home()
         if hasattr(os, "pidfd_open"):  # Linux; on macOS, libraries do not survive a fork
             with suppress(OSError):
                 os.close(os.pidfd_open(os.getpid()))  # some containers refuse it
@@ -47,10 +52,18 @@ class Kernels:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._server:
-            self._server.kill()
-            with suppress(OSError):  # what it did not read
-                self._server.communicate()
+        self._stop()
+
+    def _stop(self) -> None:
+        """End the server, and with it the kernels that it forked."""
+        server, self._server = self._server, None
+        if not server:
+            return
+        with suppress(OSError, subprocess.TimeoutExpired):  # it does not read while it loads
+            server.communicate(timeout=1)  # closes its stdin
+        server.kill()
+        with suppress(OSError):
+            server.communicate()
 
     def fork(self, arguments: Sequence[str], environment: dict[str, str]) -> "ForkedProcess | None":
         """Return the process of a new kernel; None if there is no process to fork it from."""
@@ -58,8 +71,11 @@ class Kernels:
             return None
         try:
             print(json.dumps([arguments, environment]), file=self._server.stdin, flush=True)
+            if not _is_readable(self._server.stdout.fileno(), START_SECONDS):
+                raise TimeoutError
             return ForkedProcess(int(self._server.stdout.readline()))
-        except (OSError, ValueError):  # it was killed
+        except (OSError, ValueError):  # it was killed, or stalls
+            self._stop()  # or its kernel would take the ports of another
             return None
 
 
@@ -110,9 +126,14 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
     def _ended(self, seconds: float | None) -> int | None:
-        waiting = select.poll()
-        waiting.register(self._handle, select.POLLIN)
-        return 0 if waiting.poll(None if seconds is None else 1000 * seconds) else None
+        return 0 if _is_readable(self._handle, seconds) else None
+
+
+def _is_readable(handle: int, seconds: float | None) -> bool:
+    """Whether a file, or a process that ended, can be read within so many seconds; None: wait for ever."""
+    waiting = select.poll()
+    waiting.register(handle, select.POLLIN)
+    return bool(waiting.poll(None if seconds is None else 1000 * seconds))
 
 
 class _Provisioner(LocalProvisioner):
@@ -148,3 +169,11 @@ class Kernel(AsyncKernelManager):
         return found
 
     pre_start_kernel = _async_pre_start_kernel
+
+
+def ensure_home() -> None:
+    """Set HOME for a user without a home folder, as in a container with any user id; a kernel needs it."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(files.data_dir())

@@ -16,6 +16,7 @@ from imgclf.images.loading import in_parallel
 from imgclf.images.stores import StoreError
 
 GREY_PICTURES = 512  # held in memory
+PARTNERS = 128  # of an image, compared at once; 16 MB
 ALGORITHM = np.uint64(2)  # of `alignment`; another one decides anew
 UNKNOWN = -1  # not compared, or an image cannot be read now
 
@@ -132,9 +133,10 @@ def compared(
         for start, end in pairwise([*starts.tolist(), len(pairs)]):
             if progress:
                 progress(len(images) * end // len(pairs))
-            is_open = [is_wanted(i, j) for i, j in pairs[start:end].tolist()]
-            if any(is_open):
-                yield start + np.flatnonzero(is_open)
+            for first in range(start, end, PARTNERS):
+                is_open = [is_wanted(i, j) for i, j in pairs[first : min(first + PARTNERS, end)].tolist()]
+                if any(is_open):
+                    yield first + np.flatnonzero(is_open)
 
     kept = lru_cache(GREY_PICTURES)(grey)  # most pairs do not align, and need no pictures
     is_readable = np.ones(len(images), bool)

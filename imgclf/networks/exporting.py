@@ -3,6 +3,7 @@
 import copy
 import itertools
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -66,7 +67,8 @@ def export_network(
     import torch
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-    example = torch.zeros((2, input_size, input_size, 3), dtype=torch.uint8)
+    shape = 2, input_size, input_size, 3
+    example = torch.arange(math.prod(shape)).remainder(251).to(torch.uint8).reshape(shape)
     network = with_folded_normalization(network, example)
     with _silenced("torch.onnx"), _silenced("onnxscript"):
         program = torch.onnx.export(
@@ -89,13 +91,13 @@ def export_network(
 def with_folded_normalization(network: "torch.nn.Module", example: "torch.Tensor") -> "torch.nn.Module":
     """Return a copy with each batch normalization folded into the convolution before it.
 
-    The exporter does that too, but only after it has gone through both, which takes twice as long. A
+    The exporter does that too, but only after it has gone through both, which takes nearly twice as long. A
     network is returned as it is if it has no batch normalization, or if the copy computes something else:
     then modules that stand one after the other are not computed one after the other.
 
     Parameters
     ----------
-    network : in evaluation mode. example : its input.
+    network : in evaluation mode. example : images for it, not all of one colour.
     """
     import torch
     from torch import nn
@@ -106,7 +108,9 @@ def with_folded_normalization(network: "torch.nn.Module", example: "torch.Tensor
     folded = copy.deepcopy(network)
     for parent in folded.modules():
         for (name, one), (next_name, other) in itertools.pairwise(parent.named_children()):
-            if isinstance(one, nn.Conv2d) and isinstance(other, nn.BatchNorm2d):
+            if not (isinstance(one, nn.Conv2d) and isinstance(other, nn.BatchNorm2d)):
+                continue
+            if other.running_mean is not None:
                 setattr(parent, name, fuse_conv_bn_eval(one, other))
                 setattr(parent, next_name, nn.Identity())
     with torch.inference_mode():

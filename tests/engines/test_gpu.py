@@ -13,6 +13,9 @@ from support.networks import exported, noise
 with_onnx = pytest.mark.skipif(
     own.CUDA not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu and an NVIDIA GPU"
 )
+with_cpu = pytest.mark.skipif(
+    own.CUDA in onnxruntime.get_available_providers(), reason="needs onnxruntime without CUDA"
+)
 with_torch = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="needs torch with CUDA and an NVIDIA GPU"
 )
@@ -33,15 +36,32 @@ def test_fine_tuning_takes_the_gpu():
     assert frozen.default_device() == "cuda"
 
 
-@pytest.mark.parametrize("available", [[own.CUDA, own.CPU], ["TensorrtExecutionProvider", own.CUDA, own.CPU]])
-def test_a_gpu_is_the_first_choice_and_the_processor_the_second(available, monkeypatch):
+@pytest.fixture
+def with_cuda(monkeypatch):
+    """The package onnxruntime-gpu, on a machine without a GPU."""
+    available = ["TensorrtExecutionProvider", own.CUDA, own.CPU]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
-    assert own.providers("f32") == [(own.CUDA, {"use_tf32": "0"}), (own.CPU, {})]
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
 
 
-def test_a_quantized_network_and_a_machine_without_gpu_take_the_processor(monkeypatch, tiny_network):
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [own.CUDA, own.CPU])
-    assert own.providers("int8") == [(own.CPU, {})]
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [own.CPU])
-    assert own.providers("f32") == [(own.CPU, {})]
+def test_a_gpu_is_the_first_choice_and_the_processor_the_second(with_cuda, tiny_network):
+    assert own.providers(tiny_network) == [(own.CUDA, {"use_tf32": "0"}), (own.CPU, {})]
+
+
+def test_a_quantized_network_takes_the_processor(with_cuda, tiny_network, monkeypatch):
+    monkeypatch.setattr(engines, "is_quantized", lambda network: True)
+    assert own.providers(tiny_network) == [(own.CPU, {})]
+
+
+@with_cpu
+def test_without_the_package_the_processor_is_taken(tiny_network):
+    assert own.providers(tiny_network) == [(own.CPU, {})]
     assert engines.start(tiny_network, engine="onnxruntime").device == "cpu"
+
+
+@with_cpu
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_gpu_that_cannot_be_used_is_said(with_cuda, tiny_network):
+    with pytest.warns(UserWarning, match="cannot use the GPU, and computes on the processor"):
+        ready = engines.start(tiny_network, engine="onnxruntime")
+    assert ready.device == "cpu" and list(ready.run([noise(2, 32)]))

@@ -146,13 +146,14 @@ def test_a_forked_kernel_that_is_killed_is_one_sentence(tmp_path):
 
 @on_linux
 def test_a_forked_kernel_and_what_it_started_end_with_a_failed_cell(tmp_path):
-    cell = "import subprocess; subprocess.Popen(['sleep', '1000']); raise KeyError(1)"
+    seconds = f"1000.{os.getpid()}"  # that no other process sleeps
+    cell = f"import subprocess; subprocess.Popen(['sleep', '{seconds}']); raise KeyError(1)"
     (tmp_path / "out").mkdir()
     before = set(psutil.Process().children())
     with Kernels() as kernels, pytest.raises(ImgclfError, match="KeyError"):
         execute(notebook(tmp_path / "01_x.ipynb", cell), tmp_path / "out", {}, kernels=kernels)
     sleeping = [
-        each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", "1000"]
+        each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"] == ["sleep", seconds]
     ]
     assert waited_for_end(sleeping) and set(psutil.Process().children()) <= before
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -86,10 +86,10 @@ def prepared() -> Iterator[Process | None]:
 
     It loads MLflow and makes its database while the block does something else: that takes seconds.
     """
-    if not is_installed():
-        yield None
-        return
-    with _started(AHEAD) as process:
+    with ExitStack() as stack:
+        process = None
+        with suppress(OSError):  # `hand_in_all` tries again, and says it
+            process = stack.enter_context(_started(AHEAD)) if is_installed() else None
         yield process
 
 
@@ -161,7 +161,7 @@ def _is_something_new() -> bool:
 def _hand_in(seconds: float | None, process: Process | None) -> str:
     """Return why something could not be handed in, or ""."""
     try:
-        with nullcontext(process) if process else _started() as worker:
+        with nullcontext(process) if process and process.poll() is None else _started() as worker:
             printed, errors = worker.communicate("hand in\n", timeout=seconds)
     except subprocess.TimeoutExpired:
         return f"not done after {seconds:g} s; imgclf history takes the time it needs"
