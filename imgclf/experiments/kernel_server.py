@@ -29,6 +29,7 @@ LIBRARIES = (
     "sklearn.linear_model",
     "sklearn.model_selection",
 )
+MOST_COLUMNS = 20  # of a table; pandas' default in a kernel
 PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
 
 
@@ -37,6 +38,9 @@ def load() -> None:
     for name in LIBRARIES:
         with suppress(Exception):
             import_module(name)
+    with suppress(Exception):
+        # pandas takes this process for a terminal, and would fit tables to its width.
+        import_module("pandas").set_option("display.max_columns", MOST_COLUMNS)
 
 
 def main() -> None:

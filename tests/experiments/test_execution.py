@@ -196,6 +196,25 @@ def test_a_forked_kernel_has_the_names_and_the_environment_of_any_kernel(two, tm
     assert seen[0] == seen[1]
 
 
+SETTINGS = """
+import matplotlib, pandas, re
+print(re.findall(r"currently: .*", pandas.describe_option(_print_desc=False)))
+print(sorted(matplotlib.rcParams.items()))
+"""
+
+
+@on_linux
+def test_libraries_have_the_settings_of_any_kernel_in_a_forked_one(tmp_path):
+    path = notebook(tmp_path / "01_x.ipynb", SETTINGS)
+    for name in ("alone", "forked"):
+        (tmp_path / name).mkdir()
+    execute(path, tmp_path / "alone", {})
+    with Kernels() as kernels:
+        execute(path, tmp_path / "forked", {}, kernels=kernels)
+    alone, forked = (printed(tmp_path / name / path.name).lower() for name in ("alone", "forked"))  # UTF-8
+    assert alone == forked
+
+
 @on_linux
 def test_figures_are_shown_and_widgets_have_their_state_in_a_forked_kernel(tmp_path):
     cell = "import matplotlib.pyplot as plt, ipywidgets\nplt.plot([1, 2])\nipywidgets.IntSlider(7)"
