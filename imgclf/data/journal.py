@@ -3,7 +3,6 @@
 It is a write-ahead log: after a kill at any moment, the change in progress is either completed or dropped.
 """
 
-import gc
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import BinaryIO
 from filelock import Timeout
 
 from imgclf import ImgclfError, files
-from imgclf.data import changes, confinement
+from imgclf.data import changes, confinement, tables
 from imgclf.data.changes import MAKE_WRITABLE, ON_DISK, Step
 
 NAME = "annotations.jsonl"
@@ -104,7 +103,7 @@ class Journal:
 
     def follow(self) -> list[Step]:
         """Read and return the steps that any process has written since the last call."""
-        with _without_garbage_collection():
+        with tables.without_garbage_collection():
             steps = self._read_new()
             for step in steps:
                 self._add(step)
@@ -388,18 +387,6 @@ def _refuse_labels_alone(steps: Sequence[Step], refusals: Sequence[str]) -> None
     """Raise an ImgclfError if steps were refused, and those that are left are of labels at most."""
     if refusals and all(step.action in changes.ON_LABELS for step in steps):
         raise ImgclfError("; ".join(refusals[:MOST_REASONS]))
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Look for no reference cycles meanwhile: among so many new steps that takes a third of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _append(path: Path, content: bytes) -> None:
