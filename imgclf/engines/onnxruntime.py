@@ -13,6 +13,11 @@ from imgclf import ImgclfError, engines
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
+def is_for_gpu() -> bool:
+    """Whether the installed ONNX Runtime can compute on an NVIDIA GPU."""
+    return CUDA in onnxruntime.get_available_providers()
+
+
 def providers(network: Path | bytes) -> list[tuple[str, dict[str, str]]]:
     """Return what ONNX Runtime shall compute with, first choice first, with options.
 
@@ -20,7 +25,7 @@ def providers(network: Path | bytes) -> list[tuple[str, dict[str, str]]]:
     quantized networks the CPU: CUDA has no kernels for most of their layers.
     """
     found = [(CPU, dict[str, str]())]
-    if CUDA in onnxruntime.get_available_providers() and not engines.is_quantized(network):
+    if is_for_gpu() and not engines.is_quantized(network):
         onnxruntime.preload_dlls()  # of the packages of CUDA
         found.insert(0, (CUDA, {"use_tf32": "0"}))  # TF32 rounds the factors of products to 10 bits
     return found

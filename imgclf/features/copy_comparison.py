@@ -1,5 +1,6 @@
 """Comparing images with their neighbours by keypoints; verdicts are kept on disk."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -114,8 +115,13 @@ def compared(
         picture = grey(i)
         return None if picture is None else alignment.keypoints(picture)
 
+    def records(places: Sequence[int]) -> np.ndarray:
+        # Not mapped: pages of a mapped file count as memory of the process.
+        found = (os.pread(file.fileno(), size, size * place) for place in places)
+        return np.frombuffer(b"".join(found), alignment.KEYPOINTS)
+
     def verdict(i: int, j: int) -> int:
-        transform = alignment.alignment(points[i], points[j])
+        transform = alignment.alignment(*records([i, j]))
         if transform is None:
             return False
         one, other = kept(i), kept(j)
@@ -124,7 +130,8 @@ def compared(
     def verdicts(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         i, others = int(pairs[rows[0], 0]), pairs[rows, 1]
         result = np.where(is_readable[i] & is_readable[others], 0, UNKNOWN).astype(np.int8)
-        for k in np.flatnonzero((result == 0) & alignment.may_align(points[i], points[others])):
+        all_points = records([i, *others.tolist()])
+        for k in np.flatnonzero((result == 0) & alignment.may_align(all_points[0], all_points[1:])):
             result[k] = verdict(i, int(others[k]))
         return rows, result
 
@@ -140,13 +147,18 @@ def compared(
 
     kept = lru_cache(GREY_PICTURES)(grey)  # most pairs do not align, and need no pictures
     is_readable = np.ones(len(images), bool)
-    with tempfile.TemporaryFile() as file, threadpool_limits(1):  # of 50,000 images 1.4 GB
-        points = np.memmap(file, alignment.KEYPOINTS, "w+", shape=(len(images),))
+    size, folder = alignment.KEYPOINTS.itemsize, files.proc_dir(dataset.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Of 100,000 images 2.7 GB; below /tmp, that may be memory.
+    with tempfile.TemporaryFile(dir=folder) as file, threadpool_limits(1):
+        file.truncate(size * len(images))
         needed = np.unique(pairs).tolist()
         for done, (i, record) in enumerate(zip(needed, in_parallel(keypoints, needed), strict=True), start=1):
             is_readable[i] = record is not None
             if record is not None:
-                points[i] = record
+                file.seek(size * i)
+                file.write(record.tobytes())
             if progress:
                 progress(done)
+        file.flush()
         yield from in_parallel(verdicts, wanted(), ahead=2 * cpu_count())

@@ -117,6 +117,10 @@ def processor(engine: str) -> str:
         core().get_property("CPU", key) for key in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
     )
     extra = "with" if quantization.is_installed() else "without"
+    if engine == "onnxruntime":
+        from imgclf.engines.onnxruntime import is_for_gpu
+
+        name = f"{'GPU and ' * is_for_gpu()}{name}"
     return f"{name} ({', '.join(sorted(capabilities))}), {engine}, {extra} nncf"
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from imgclf.images.loading import in_parallel
 
 NEIGHBOURS = 16  # of each image that are looked at
+CLOSEST = 4  # of them that also count if they have closer neighbours themselves, such as other copies
 DIMENSIONS = 512  # of the whitened descriptors
 IMAGES_PER_DIMENSION = 4  # at least; whitening fewer makes all distances equal
 PCA_IMAGES = 5_000  # enough for the principal components
@@ -21,7 +22,9 @@ ROWS = 2_048  # images compared with a cluster at once
 
 
 def neighbours(descriptors: np.ndarray) -> np.ndarray:
-    """Return the pairs of images of which one is among the other's `NEIGHBOURS` nearest.
+    """Return the pairs of images that are near neighbours.
+
+    Each is among the other's `NEIGHBOURS` nearest, or one is among the other's `CLOSEST`.
 
     Up to `ALL` images each is compared with all others. More are divided into clusters, and each is compared
     with the images of its nearest ones: the time for each image stays the same.
@@ -59,10 +62,27 @@ def _neighbours(vectors: np.ndarray) -> np.ndarray:
         best = np.argpartition(both_cosines, -most, axis=1)[:, -most:]
         nearest[rows] = np.take_along_axis(both, best, axis=1)
         cosines[rows] = np.take_along_axis(both_cosines, best, axis=1)
-    one = np.repeat(np.arange(count), most)[nearest.ravel() >= 0]
-    other = nearest.ravel()[nearest.ravel() >= 0]
-    codes = np.unique(np.minimum(one, other) * count + np.maximum(one, other))
-    return np.stack(np.divmod(codes, count), axis=1).astype(np.int32)
+    return _pairs(nearest, cosines)
+
+
+def _pairs(nearest: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+    """Return the pairs that `neighbours` describes.
+
+    Parameters
+    ----------
+    nearest : (n, k) int32, the images nearest to each; -1 is none. cosines : (n, k) float32, with these.
+    """
+    count, most = nearest.shape
+    is_closest = np.zeros(nearest.shape, bool)
+    closest = np.argpartition(-cosines, min(CLOSEST, most) - 1, axis=1)[:, :CLOSEST]
+    np.put_along_axis(is_closest, closest, True, axis=1)
+    own = np.arange(count)[:, None]
+    codes = np.minimum(own, nearest) * count + np.maximum(own, nearest)
+    is_found = nearest >= 0
+    codes, votes = np.unique(
+        np.concatenate([codes[is_found], codes[is_found & is_closest]]), return_counts=True
+    )
+    return np.stack(np.divmod(codes[votes > 1], count), axis=1).astype(np.int32)
 
 
 def _nearest(

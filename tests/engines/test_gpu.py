@@ -7,6 +7,7 @@ import torch
 
 from imgclf import engines
 from imgclf.engines import onnxruntime as own
+from imgclf.features import inference
 from imgclf.finetuning import frozen
 from support.networks import exported, noise
 
@@ -51,6 +52,11 @@ def test_a_gpu_is_the_first_choice_and_the_processor_the_second(with_cuda, tiny_
 def test_a_quantized_network_takes_the_processor(with_cuda, tiny_network, monkeypatch):
     monkeypatch.setattr(engines, "is_quantized", lambda network: True)
     assert own.providers(tiny_network) == [(own.CPU, {})]
+
+
+def test_the_precision_is_measured_anew_with_a_gpu(with_cuda):
+    assert inference.processor("onnxruntime").startswith("GPU and ")
+    assert not inference.processor("openvino").startswith("GPU")
 
 
 @with_cpu
