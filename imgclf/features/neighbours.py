@@ -6,7 +6,7 @@ import numpy as np
 
 from imgclf.images.loading import in_parallel
 
-NEIGHBOURS = 16  # of each image that are looked at
+NEIGHBOURS = 24  # of each image that are looked at
 CLOSEST = 4  # of them that also count if they have closer neighbours themselves, such as other copies
 DIMENSIONS = 512  # of the whitened descriptors
 IMAGES_PER_DIMENSION = 4  # at least; whitening fewer makes all distances equal
