@@ -100,6 +100,10 @@ def compared(
     ----------
     pairs : (m, 2) int, sorted; places in `images`.
     is_wanted : whether a pair is still to be compared when its turn comes.
+
+    Raises
+    ------
+    ImgclfError : the keypoints, 27 KB of each image, cannot be written into a temporary file in `proc/NAME`.
     """
     from threadpoolctl import threadpool_limits
 
@@ -148,9 +152,8 @@ def compared(
     kept = lru_cache(GREY_PICTURES)(grey)  # most pairs do not align, and need no pictures
     is_readable = np.ones(len(images), bool)
     size, folder = alignment.KEYPOINTS.itemsize, files.proc_dir(dataset.name)
-    folder.mkdir(parents=True, exist_ok=True)
     # Of 100,000 images 2.7 GB; below /tmp, that may be memory.
-    with tempfile.TemporaryFile(dir=folder) as file, threadpool_limits(1):
+    with files.writable(folder), tempfile.TemporaryFile(dir=folder) as file, threadpool_limits(1):
         file.truncate(size * len(images))
         needed = np.unique(pairs).tolist()
         for done, (i, record) in enumerate(zip(needed, in_parallel(keypoints, needed), strict=True), start=1):

@@ -1,8 +1,11 @@
+import errno
+import io
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,6 +167,20 @@ def test_pictures_are_decoded_again_only_of_pairs_that_align(tmp_path, monkeypat
     monkeypatch.setattr(alignment, "alignment", lambda one, other: None)
     copy_detection.scan_folder("shop", folder)
     assert sorted(decoded) == sorted(folder.rglob("*.jpg"))
+
+
+def test_a_disk_that_fills_up_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self):  # what is buffered is written
+            self.write(b"")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
+    folder = write(tmp_path / "shop", each_beside_its_copies(garments(4)))
+    with pytest.raises(ImgclfError, match=r"cannot write .*proc/shop: the disk is full; free some space"):
+        copy_detection.scan_folder("shop", folder)
 
 
 def test_an_installation_without_the_network_says_so(tmp_path, network, monkeypatch):
