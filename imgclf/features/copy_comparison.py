@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from joblib import cpu_count
@@ -19,6 +20,7 @@ from imgclf.images.stores import StoreError
 GREY_PICTURES = 512  # held in memory
 PARTNERS = 128  # of an image, compared at once; 16 MB
 ALGORITHM = np.uint64(2)  # of `alignment`; another one decides anew
+RECORD_BYTES = alignment.KEYPOINTS.itemsize  # in a temporary file
 UNKNOWN = -1  # not compared, or an image cannot be read now
 
 Progress = Callable[[int], None]
@@ -108,24 +110,14 @@ def compared(
     from threadpoolctl import threadpool_limits
 
     def grey(i: int) -> np.ndarray | None:
-        try:
-            return alignment.grey(decoding.read(dataset.file(images[i]), side=alignment.SIDE))
-        except StoreError:
-            raise
-        except ImgclfError:  # it vanished after the scan; later stages name it
-            return None
+        return _grey(dataset.file(images[i]))
 
-    def keypoints(i: int) -> np.ndarray | None:
+    def described(i: int) -> np.ndarray | None:
         picture = grey(i)
         return None if picture is None else alignment.keypoints(picture)
 
-    def records(places: Sequence[int]) -> np.ndarray:
-        # Not mapped: pages of a mapped file count as memory of the process.
-        found = (os.pread(file.fileno(), size, size * place) for place in places)
-        return np.frombuffer(b"".join(found), alignment.KEYPOINTS)
-
     def verdict(i: int, j: int) -> int:
-        transform = alignment.alignment(*records([i, j]))
+        transform = alignment.alignment(*_keypoints(file, [i, j]))
         if transform is None:
             return False
         one, other = kept(i), kept(j)
@@ -134,7 +126,7 @@ def compared(
     def verdicts(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         i, others = int(pairs[rows[0], 0]), pairs[rows, 1]
         result = np.where(is_readable[i] & is_readable[others], 0, UNKNOWN).astype(np.int8)
-        all_points = records([i, *others.tolist()])
+        all_points = _keypoints(file, [i, *others.tolist()])
         for k in np.flatnonzero((result == 0) & alignment.may_align(all_points[0], all_points[1:])):
             result[k] = verdict(i, int(others[k]))
         return rows, result
@@ -150,18 +142,36 @@ def compared(
                     yield first + np.flatnonzero(is_open)
 
     kept = lru_cache(GREY_PICTURES)(grey)  # most pairs do not align, and need no pictures
-    is_readable = np.ones(len(images), bool)
-    size, folder = alignment.KEYPOINTS.itemsize, files.proc_dir(dataset.name)
-    # Of 100,000 images 2.7 GB; below /tmp, that may be memory.
+    folder = files.proc_dir(dataset.name)  # not /tmp, which may be memory: of 100,000 images 2.7 GB
     with files.writable(folder), tempfile.TemporaryFile(dir=folder) as file, threadpool_limits(1):
-        file.truncate(size * len(images))
+        file.truncate(RECORD_BYTES * len(images))
+        is_readable = np.ones(len(images), bool)
         needed = np.unique(pairs).tolist()
-        for done, (i, record) in enumerate(zip(needed, in_parallel(keypoints, needed), strict=True), start=1):
+        for done, (i, record) in enumerate(zip(needed, in_parallel(described, needed), strict=True), start=1):
             is_readable[i] = record is not None
             if record is not None:
-                file.seek(size * i)
+                file.seek(RECORD_BYTES * i)
                 file.write(record.tobytes())
             if progress:
                 progress(done)
         file.flush()
         yield from in_parallel(verdicts, wanted(), ahead=2 * cpu_count())
+
+
+def _grey(path: Path) -> np.ndarray | None:
+    """Return the picture that is compared; None if it cannot be read."""
+    try:
+        return alignment.grey(decoding.read(path, side=alignment.SIDE))
+    except StoreError:
+        raise
+    except ImgclfError:  # it vanished after the scan; later stages name it
+        return None
+
+
+def _keypoints(file: BinaryIO, places: Sequence[int]) -> np.ndarray:
+    """Return the keypoints of images at these places of a file.
+
+    It is not mapped: pages of a mapped file count as memory of the process.
+    """
+    found = (os.pread(file.fileno(), RECORD_BYTES, RECORD_BYTES * place) for place in places)
+    return np.frombuffer(b"".join(found), alignment.KEYPOINTS)
