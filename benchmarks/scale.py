@@ -120,7 +120,6 @@ def neighbours(count: int) -> None:
     alignment.keypoints = lambda picture: points[id(picture)]
     pairs = timed("neighbours of descriptors", lambda: nearest.neighbours(vectors))
     verdicts = files.proc_dir("many") / "compared.npz"
-    verdicts.parent.mkdir(parents=True)
     found = timed(
         "comparison of the pairs",
         lambda: copy_detection._copies(made, made.files, pairs, [], verdicts, None),

@@ -14,7 +14,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 def is_for_gpu() -> bool:
-    """Whether the installed ONNX Runtime can compute on an NVIDIA GPU."""
+    """Whether the installed ONNX Runtime is that for NVIDIA GPUs, also where there is none."""
     return CUDA in onnxruntime.get_available_providers()
 
 

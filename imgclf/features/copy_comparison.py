@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +21,7 @@ from imgclf.images.stores import StoreError
 GREY_PICTURES = 512  # held in memory
 PARTNERS = 128  # of an image, compared at once; 16 MB
 ALGORITHM = np.uint64(2)  # of `alignment`; another one decides anew
-RECORD_BYTES = alignment.KEYPOINTS.itemsize  # in a temporary file
+RECORD_BYTES = alignment.KEYPOINTS.itemsize  # of an image, in a temporary file; of 100,000 images 2.7 GB
 UNKNOWN = -1  # not compared, or an image cannot be read now
 
 Progress = Callable[[int], None]
@@ -112,23 +113,21 @@ def compared(
     def grey(i: int) -> np.ndarray | None:
         return _grey(dataset.file(images[i]))
 
-    def described(i: int) -> np.ndarray | None:
-        picture = grey(i)
-        return None if picture is None else alignment.keypoints(picture)
-
-    def verdict(i: int, j: int) -> int:
-        transform = alignment.alignment(*_keypoints(file, [i, j]))
+    def verdict(i: int, j: int, points: np.ndarray) -> int:
+        transform = alignment.alignment(*points)
         if transform is None:
             return False
         one, other = kept(i), kept(j)
         return UNKNOWN if one is None or other is None else alignment.is_copy(one, other, transform)
 
     def verdicts(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        i, others = int(pairs[rows[0], 0]), pairs[rows, 1]
-        result = np.where(is_readable[i] & is_readable[others], 0, UNKNOWN).astype(np.int8)
-        all_points = _keypoints(file, [i, *others.tolist()])
-        for k in np.flatnonzero((result == 0) & alignment.may_align(all_points[0], all_points[1:])):
-            result[k] = verdict(i, int(others[k]))
+        i, others = int(pairs[rows[0], 0]), pairs[rows, 1].tolist()
+        points = _read_keypoints(file, [i, *others])
+        is_there = points["width"] > 0  # none of an image that cannot be read
+        result = np.where(is_there[0] & is_there[1:], 0, UNKNOWN).astype(np.int8)
+        may_align = alignment.may_align(points[0], points[1:])
+        for k in np.flatnonzero((result == 0) & may_align).tolist():
+            result[k] = verdict(i, others[k], points[[0, k + 1]])
         return rows, result
 
     def wanted() -> Iterator[np.ndarray]:
@@ -142,20 +141,27 @@ def compared(
                     yield first + np.flatnonzero(is_open)
 
     kept = lru_cache(GREY_PICTURES)(grey)  # most pairs do not align, and need no pictures
-    folder = files.proc_dir(dataset.name)  # not /tmp, which may be memory: of 100,000 images 2.7 GB
-    with files.writable(folder), tempfile.TemporaryFile(dir=folder) as file, threadpool_limits(1):
+    if not len(pairs):
+        return
+    with _temporary_file(files.proc_dir(dataset.name)) as file, threadpool_limits(1):
         file.truncate(RECORD_BYTES * len(images))
-        is_readable = np.ones(len(images), bool)
-        needed = np.unique(pairs).tolist()
-        for done, (i, record) in enumerate(zip(needed, in_parallel(described, needed), strict=True), start=1):
-            is_readable[i] = record is not None
-            if record is not None:
-                file.seek(RECORD_BYTES * i)
-                file.write(record.tobytes())
-            if progress:
-                progress(done)
-        file.flush()
+        _write_keypoints(file, {i: dataset.file(images[i]) for i in np.unique(pairs).tolist()}, progress)
         yield from in_parallel(verdicts, wanted(), ahead=2 * cpu_count())
+
+
+@contextmanager
+def _temporary_file(folder: Path) -> Iterator[BinaryIO]:
+    """Yield a new file in a folder, that vanishes; not in /tmp, which may be memory.
+
+    Raises
+    ------
+    ImgclfError : see `files.writable`.
+    """
+    with files.writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        # If a killed process leaves it, as on NFS, it is removed as those of `files.replace_file` are.
+        with tempfile.TemporaryFile(dir=folder, prefix=".", suffix=".part") as file:
+            yield file
 
 
 def _grey(path: Path) -> np.ndarray | None:
@@ -168,7 +174,24 @@ def _grey(path: Path) -> np.ndarray | None:
         return None
 
 
-def _keypoints(file: BinaryIO, places: Sequence[int]) -> np.ndarray:
+def _write_keypoints(file: BinaryIO, paths: Mapping[int, Path], progress: Progress | None) -> None:
+    """Write the keypoints of images at their places in a file; zeros stay where one cannot be read."""
+
+    def described(path: Path) -> np.ndarray | None:
+        picture = _grey(path)
+        return None if picture is None else alignment.keypoints(picture)
+
+    records = in_parallel(described, paths.values())
+    for done, (i, record) in enumerate(zip(paths, records, strict=True), start=1):
+        if record is not None:
+            file.seek(RECORD_BYTES * i)
+            file.write(record.tobytes())
+        if progress:
+            progress(done)
+    file.flush()
+
+
+def _read_keypoints(file: BinaryIO, places: Sequence[int]) -> np.ndarray:
     """Return the keypoints of images at these places of a file.
 
     It is not mapped: pages of a mapped file count as memory of the process.

@@ -133,7 +133,7 @@ def _copies(
     finally:
         if len(new):
             kept.write()
-    # From the first pair on, so that the same images always have the same pairs.
+    # From the first pair on: the same verdicts give the same pairs. The clusters are the same in any case.
     clusters = joined(np.empty(0, np.int64))
     found = pairs[verdicts == 1].tolist()
     chosen = [pair for pair in found if clusters.merge(*pair)] if is_connecting else found

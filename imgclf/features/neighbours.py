@@ -24,7 +24,7 @@ ROWS = 2_048  # images compared with a cluster at once
 def neighbours(descriptors: np.ndarray) -> np.ndarray:
     """Return the pairs of images that are near neighbours.
 
-    Each is among the other's `NEIGHBOURS` nearest, or one is among the other's `CLOSEST`.
+    Two images are, if each is among the other's `NEIGHBOURS` nearest, or one is among the other's `CLOSEST`.
 
     Up to `ALL` images each is compared with all others. More are divided into clusters, and each is compared
     with the images of its nearest ones: the time for each image stays the same.
@@ -68,21 +68,19 @@ def _neighbours(vectors: np.ndarray) -> np.ndarray:
 def _pairs(nearest: np.ndarray, cosines: np.ndarray) -> np.ndarray:
     """Return the pairs that `neighbours` describes.
 
+    Cosines decide, as of two images perhaps only one was compared with the cluster of the other.
+
     Parameters
     ----------
     nearest : (n, k) int32, the images nearest to each; -1 is none. cosines : (n, k) float32, with these.
     """
     count, most = nearest.shape
-    is_closest = np.zeros(nearest.shape, bool)
-    closest = np.argpartition(-cosines, min(CLOSEST, most) - 1, axis=1)[:, :CLOSEST]
-    np.put_along_axis(is_closest, closest, True, axis=1)
+    closest = np.partition(cosines, max(0, most - CLOSEST), axis=1)[:, max(0, most - CLOSEST), None]
+    is_pair = (cosines >= closest) | (cosines >= cosines.min(axis=1)[nearest])
     own = np.arange(count)[:, None]
     codes = np.minimum(own, nearest) * count + np.maximum(own, nearest)
-    is_found = nearest >= 0
-    codes, votes = np.unique(
-        np.concatenate([codes[is_found], codes[is_found & is_closest]]), return_counts=True
-    )
-    return np.stack(np.divmod(codes[votes > 1], count), axis=1).astype(np.int32)
+    codes = np.unique(codes[is_pair & (nearest >= 0)])
+    return np.stack(np.divmod(codes, count), axis=1).astype(np.int32)
 
 
 def _nearest(

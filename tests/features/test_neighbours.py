@@ -40,6 +40,14 @@ def test_whitened_descriptors_have_the_same_variance_in_all_directions():
         assert np.abs(found @ found.T - expected @ expected.T).max() < 1e-3
 
 
+def test_two_images_are_a_pair_though_only_one_was_compared_with_the_other(monkeypatch):
+    monkeypatch.setattr(nearest, "CLOSEST", 1)
+    found = np.array([[3, 1], [2, 4], [1, 4], [0, 2], [2, -1]], np.int32)
+    cosines = np.array([[0.95, 0.9], [0.97, 0.3], [0.97, 0.5], [0.95, 0.4], [0.5, -np.inf]], np.float32)
+    # 1 was not compared with 0, which is closer than 4. 2 is near 3, but two others are closer to 2.
+    assert nearest._pairs(found, cosines).tolist() == [[0, 1], [0, 3], [1, 2], [1, 4], [2, 4]]
+
+
 def test_near_copies_among_many_images_are_found_by_clusters(monkeypatch):
     descriptors = drawn(4000)
     descriptors[2000:2500] = descriptors[:500] + 0.3 * drawn(500)[::-1]
