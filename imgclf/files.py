@@ -66,7 +66,7 @@ CLONE = PACKAGE.parent if (PACKAGE.parent / "data_manifest").is_dir() else None
 UNWRITABLE = {
     errno.ENOSPC: "the disk is full; free some space and run again",
     errno.EDQUOT: "the disk quota is used up; free some space and run again",
-    errno.EFBIG: "the file system takes no file of this size; {remedy}",
+    errno.EFBIG: "no file of this size is allowed, by the file system or by ulimit -f; {remedy}",
     errno.EROFS: "the file system is read-only; {remedy}",
     errno.EACCES: "no permission to write there; {remedy}",
     errno.EPERM: "no permission to write there; {remedy}",

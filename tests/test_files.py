@@ -153,7 +153,7 @@ def test_json_is_indented_and_not_escaped(tmp_path):
         (errno.EDQUOT, "the disk quota is used up; free some space and run again"),
         (
             errno.EFBIG,
-            "the file system takes no file of this size; set IMGCLF_DATA to a folder that you may write to",
+            "no file of this size is allowed, by the file system or by ulimit -f; set IMGCLF_DATA to a folder that you may write to",
         ),
         (errno.EROFS, "the file system is read-only; set IMGCLF_DATA to a folder that you may write to"),
         (errno.EACCES, "no permission to write there; set IMGCLF_DATA to a folder that you may write to"),

@@ -18,6 +18,15 @@ def is_for_gpu() -> bool:
     return CUDA in onnxruntime.get_available_providers()
 
 
+def gpu() -> str:
+    """Return the GPU that it computes on, as PyTorch names it; "" without `is_for_gpu`."""
+    if not is_for_gpu():
+        return ""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU known to PyTorch"
+
+
 def providers(network: Path | bytes) -> list[tuple[str, dict[str, str]]]:
     """Return what ONNX Runtime shall compute with, first choice first, with options.
 

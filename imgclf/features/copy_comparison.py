@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
@@ -122,7 +122,7 @@ def compared(
 
     def verdicts(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         i, others = int(pairs[rows[0], 0]), pairs[rows, 1].tolist()
-        points = _read_keypoints(file, [i, *others])
+        points = _read_keypoints(file, [place[i], *(place[j] for j in others)])
         is_there = points["width"] > 0  # none of an image that cannot be read
         result = np.where(is_there[0] & is_there[1:], 0, UNKNOWN).astype(np.int8)
         may_align = alignment.may_align(points[0], points[1:])
@@ -143,9 +143,9 @@ def compared(
     kept = lru_cache(GREY_PICTURES)(grey)  # most pairs do not align, and need no pictures
     if not len(pairs):
         return
+    place = {int(i): number for number, i in enumerate(np.unique(pairs))}  # in the file
     with _temporary_file(files.proc_dir(dataset.name)) as file, threadpool_limits(1):
-        file.truncate(RECORD_BYTES * len(images))
-        _write_keypoints(file, {i: dataset.file(images[i]) for i in np.unique(pairs).tolist()}, progress)
+        _write_keypoints(file, [dataset.file(images[i]) for i in place], progress)
         yield from in_parallel(verdicts, wanted(), ahead=2 * cpu_count())
 
 
@@ -159,8 +159,7 @@ def _temporary_file(folder: Path) -> Iterator[BinaryIO]:
     """
     with files.writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        # If a killed process leaves it, as on NFS, it is removed as those of `files.replace_file` are.
-        with tempfile.TemporaryFile(dir=folder, prefix=".", suffix=".part") as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             yield file
 
 
@@ -174,18 +173,15 @@ def _grey(path: Path) -> np.ndarray | None:
         return None
 
 
-def _write_keypoints(file: BinaryIO, paths: Mapping[int, Path], progress: Progress | None) -> None:
-    """Write the keypoints of images at their places in a file; zeros stay where one cannot be read."""
+def _write_keypoints(file: BinaryIO, paths: Sequence[Path], progress: Progress | None) -> None:
+    """Write the keypoints of images into a file, one after the other; zeros for one that cannot be read."""
 
     def described(path: Path) -> np.ndarray | None:
         picture = _grey(path)
         return None if picture is None else alignment.keypoints(picture)
 
-    records = in_parallel(described, paths.values())
-    for done, (i, record) in enumerate(zip(paths, records, strict=True), start=1):
-        if record is not None:
-            file.seek(RECORD_BYTES * i)
-            file.write(record.tobytes())
+    for done, record in enumerate(in_parallel(described, paths), start=1):
+        file.write(bytes(RECORD_BYTES) if record is None else record.tobytes())
         if progress:
             progress(done)
     file.flush()

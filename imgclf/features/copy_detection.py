@@ -20,7 +20,7 @@ from imgclf.networks import backbones, exporting
 
 BACKBONE = backbones.BACKBONES["efficientnet_lite0"]  # installed with imgclf
 INPUT_SIZE = 128  # pixels; at 96, a tenth of the copies with text across them is no near neighbour
-VERDICTS = 50_000  # written to disk at once: what a killed comparison loses at most, some ten seconds
+VERDICTS = 50_000  # written to disk at once: what a killed comparison loses at most, beside its keypoints
 
 FOLDER = "copies"  # below proc/NAME, for descriptors and verdicts; safe to delete
 

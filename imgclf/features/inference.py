@@ -118,9 +118,9 @@ def processor(engine: str) -> str:
     )
     extra = "with" if quantization.is_installed() else "without"
     if engine == "onnxruntime":
-        from imgclf.engines.onnxruntime import is_for_gpu
+        from imgclf.engines.onnxruntime import gpu
 
-        name = f"{'GPU and ' * is_for_gpu()}{name}"
+        name = " and ".join(filter(None, [gpu(), name]))
     return f"{name} ({', '.join(sorted(capabilities))}), {engine}, {extra} nncf"
 
 

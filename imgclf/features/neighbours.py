@@ -27,7 +27,8 @@ def neighbours(descriptors: np.ndarray) -> np.ndarray:
     Two images are, if each is among the other's `NEIGHBOURS` nearest, or one is among the other's `CLOSEST`.
 
     Up to `ALL` images each is compared with all others. More are divided into clusters, and each is compared
-    with the images of its nearest ones: the time for each image stays the same.
+    with the images of its nearest ones: the time for each image stays the same, and near neighbours in other
+    clusters are missed, or replaced by farther ones.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ def neighbours(descriptors: np.ndarray) -> np.ndarray:
     """
     from threadpoolctl import threadpool_limits
 
+    if len(descriptors) < 2:
+        return np.empty((0, 2), np.int32)
     with threadpool_limits(1):  # each thread has a part of its own
         return _neighbours(whitened(descriptors))
 
@@ -149,7 +152,7 @@ def whitened(descriptors: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (n, m) float32 array; m is at most `DIMENSIONS`, and at most a quarter of n.
+    (n, m) float32 array; m is at most `DIMENSIONS`, and at most a quarter of n. Fewer than 8 are only scaled.
 
     Source: H. Jegou and O. Chum, "Negative evidences and co-occurences in image retrieval", ECCV 2012.
     """

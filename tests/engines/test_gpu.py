@@ -54,9 +54,15 @@ def test_a_quantized_network_takes_the_processor(with_cuda, tiny_network, monkey
     assert own.providers(tiny_network) == [(own.CPU, {})]
 
 
-def test_the_precision_is_measured_anew_with_a_gpu(with_cuda):
-    assert inference.processor("onnxruntime").startswith("GPU and ")
-    assert not inference.processor("openvino").startswith("GPU")
+def test_the_precision_is_measured_anew_with_another_gpu(with_cuda, monkeypatch):
+    found = set()
+    for name in ("", "NVIDIA T4", "NVIDIA L4"):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda name=name: bool(name))
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=name: name)
+        found.add(inference.processor("onnxruntime"))
+        assert name in inference.processor("onnxruntime")
+        assert not name or name not in inference.processor("openvino")
+    assert len(found) == 3
 
 
 @with_cpu

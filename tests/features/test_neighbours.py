@@ -26,6 +26,7 @@ def test_neighbours_are_pairs_of_the_closest_descriptors():
         if (j in is_near[i] and i in is_near[j]) or j in is_closest[i] or i in is_closest[j]
     ]
     assert neighbours(descriptors[:3]).tolist() == [[0, 1], [0, 2], [1, 2]]
+    assert [neighbours(descriptors[:count]).shape for count in (0, 1, 2)] == [(0, 2), (0, 2), (1, 2)]
 
 
 def test_whitened_descriptors_have_the_same_variance_in_all_directions():
