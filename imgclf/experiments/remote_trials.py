@@ -9,6 +9,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +18,11 @@ from imgclf import ImgclfError, files
 from imgclf.data.dataset import Dataset
 from imgclf.experiments import trials
 from imgclf.experiments.trials import Trial
-from imgclf.images.loading import in_parallel
-from imgclf.images.workers import Lost, Workers
+from imgclf.images.workers import REFRESH_SECONDS, Lost, Workers
 from imgclf.parameters import Value, project_file
 
 MODULE = "imgclf.experiments.remote_trials"
-TOKEN = "sweep"  # file below proc/NAME by which workers know the data folder
+TOKEN = "sweep-{}"  # file below proc/NAME by which workers know the data folder
 DONE = "done: "  # starts the last line of the process of a trial
 # Dask sets them to 1 in its workers; fine-tuning has other results with another number of threads.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
@@ -49,13 +49,18 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=lambda: _environment())
 
 
+class EndedError(Exception):
+    """The process of a trial ended without a result."""
+
+
 @contextmanager
 def token(dataset_name: str) -> Iterator[str]:
-    """Write the file by which workers know the data folder; yield its content, the id of the sweep."""
-    path, content = files.proc_dir(dataset_name) / TOKEN, uuid.uuid4().hex
-    files.write_text(path, content)
+    """Write the file by which workers know the data folder; yield the id of the sweep, which names it."""
+    sweep = uuid.uuid4().hex
+    path = files.proc_dir(dataset_name) / TOKEN.format(sweep)
+    files.write_text(path, "")
     try:
-        yield content
+        yield sweep
     finally:
         path.unlink(missing_ok=True)
 
@@ -63,24 +68,37 @@ def token(dataset_name: str) -> Iterator[str]:
 def run(jobs: Sequence[Job], workers: Workers) -> Generator[Trial | None]:
     """Yield the trials in order, each computed by a worker; None for one that this machine must compute.
 
+    At once there are as many as the cluster has processes, also if these come or go meanwhile.
+
     Raises
     ------
     ImgclfError : a worker does not see the data folder, has other notebooks, or cannot write.
     """
 
     def computed(job: Job) -> Trial | None:
+        name = trials.trial_name(job.scanned.name, job.values)
         try:
             workers.call(in_process, job)
         except Lost:
             return None
-        return trials.read(trials.trial_name(job.scanned.name, job.values))
+        except EndedError as error:
+            return Trial(name, dict(job.values), job.fingerprint, {}, error=str(error))
+        return trials.read(name)
 
     if not jobs:
         return
-    processes = workers.processes()
+    pool = ThreadPoolExecutor(len(jobs))
+    futures: list[Future[Trial | None]] = []
     try:
-        yield from in_parallel(computed, jobs, threads=processes, ahead=processes)
+        for number in range(len(jobs)):
+            while number >= len(futures) or not futures[number].done():
+                free = workers.processes() - sum(not future.done() for future in futures)
+                futures += [pool.submit(computed, job) for job in jobs[len(futures) :][: max(0, free)]]
+                running = [future for future in futures if not future.done()]
+                wait(running, REFRESH_SECONDS, FIRST_COMPLETED)
+            yield futures[number].result()
     finally:
+        pool.shutdown(wait=False, cancel_futures=True)
         workers.everywhere(stop, jobs[0].sweep)
 
 
@@ -91,7 +109,7 @@ def in_process(job: Job) -> None:
     ------
     ImgclfError : see `run`.
     """
-    if files.read_text(job.data_dir / "proc" / job.scanned.name / TOKEN) != job.sweep:
+    if not (job.data_dir / "proc" / job.scanned.name / TOKEN.format(job.sweep)).is_file():
         raise ImgclfError(
             f"a worker of the cluster does not see the data folder {job.data_dir}; sweeps need it, and the "
             "images, at the same path on every machine, see docs/cluster.md; or set cluster=''"
@@ -118,7 +136,7 @@ def in_process(job: Job) -> None:
             of_sweep.discard(process)
             process.stdin.close()
     if not last:
-        raise RuntimeError(f"the process of the trial {dict(job.values)} ended early; see the worker's log")
+        raise EndedError("its process in a worker ended, mostly for lack of memory; see the worker's log")
     if error := json.loads(last.decode().removeprefix(DONE)):
         raise ImgclfError(error)
 

@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from imgclf.images.workers import HERE, Workers
 
 SHARD_IMAGES = 512  # written to disk at once: what a killed run loses at most
 CHECKSUM = "checksum"  # array of a shard
-ONE_PIECE = Lock()  # at once in a worker of a cluster, since a network uses all cores
 BLOCK_ROWS = 4096  # of a matrix, copied at once
 PCA_ROWS = 2**14  # images that principal components are computed of; more would take copies of all features
 MAX_MISSING = 0.05  # share of images that 04 and 05 may lack: those without features, or gone
@@ -256,8 +254,7 @@ def _started(network: Path | bytes, engine: str, precision: str, batch_size: int
         ) as ready:
             yield ready
     else:
-        with ONE_PIECE:
-            yield _kept(network, engine, precision, batch_size)
+        yield _kept(network, engine, precision, batch_size)
 
 
 @lru_cache(1)

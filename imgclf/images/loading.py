@@ -3,7 +3,7 @@
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -147,7 +147,11 @@ def reading_threads(path: Path) -> int:
 
 
 def in_parallel(
-    function: Callable[[T], R], items: Iterable[T], *, threads: int = 0, ahead: int = PREFETCH
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    threads: int = 0,
+    ahead: int | Callable[[], int] = PREFETCH,
 ) -> Iterator[R]:
     """Yield `function` of each item, in order, computed ahead by threads.
 
@@ -156,16 +160,22 @@ def in_parallel(
     Parameters
     ----------
     threads : 0: as many as there are cores.
-    ahead : items that are with the threads, or done and not yet taken.
+    ahead : items that are with the threads, or done and not yet taken; a function is asked before each.
     """
     pool = ThreadPoolExecutor(threads or cpu_count())
+    prefetched: deque[Future[R]] = deque()
+    rest = iter(items)
+
+    def fill() -> None:
+        free = (ahead() if callable(ahead) else ahead) - len(prefetched)
+        prefetched.extend(pool.submit(function, item) for item in islice(rest, max(0, free)))
+
     try:
-        rest = iter(items)
-        prefetched = deque(pool.submit(function, item) for item in islice(rest, ahead))
+        fill()
         while prefetched:
-            future = prefetched.popleft()
-            prefetched.extend(pool.submit(function, item) for item in islice(rest, 1))
-            yield future.result()
+            found = prefetched.popleft().result()
+            fill()
+            yield found
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -7,13 +7,18 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from importlib import metadata
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,11 +37,30 @@ MODULE = "imgclf.images.workers"
 LOCAL = "local:"
 HTTP_ADDRESS = "127.0.0.1:0"  # of the pages about local workers; any free port
 CONNECT_SECONDS = 5.0
+REFRESH_SECONDS = 5.0  # after which the workers are counted again
 PIECE_ITEMS = 64  # at most: about a second of work
 PIECES_PER_THREAD = 4  # at least, if there are enough items: the last ones end at about the same time
 UNKNOWN_CODE = ("No module named", "Can't get attribute", "Error during deserialization")  # in errors of Dask
 AHEAD = 3  # pieces for each thread of the cluster that are with it, or done and not yet taken
 SENT_BYTES = 2**23  # of images in one message, if workers do not see their files
+MOST_AHEAD = 1_000  # pieces, each with a thread of this process that waits for it
+# In other versions they decode and compute otherwise; "" where one is missing.
+DECIDING = (
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "openvino",
+    "pillow",
+    "pillow-heif",
+    "scikit-learn",
+    "torch",
+)
+CERTIFICATES = {  # of Dask's class Security, and the variables that set them
+    "tls_ca_file": "DASK_DISTRIBUTED__COMM__TLS__CA_FILE",
+    "tls_client_cert": "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT",
+    "tls_client_key": "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY",
+}
+_one_piece = Lock()  # at once in a worker, since each uses all cores
 
 
 class Workers:
@@ -54,6 +78,7 @@ class Workers:
         self._futures: set[Future[Any]] = set()
         self._is_stopped = False
         self._sends_files = False
+        self._counted, self._counted_at = [1], -math.inf  # threads of each process; by time.monotonic
 
     def stream(
         self, function: Callable[[Any, Sequence[T]], Iterator[R]], items: Sequence[T], *, shared: Any = None
@@ -84,13 +109,15 @@ class Workers:
             with suppress(Lost):
                 return self._piece(function, held, piece)
             with self._here:  # the function uses all cores
+                if self._is_stopped:
+                    raise CancelledError
                 return list(function(shared, piece))
 
         pieces = in_parallel(
             results,
             (items[start : start + size] for start in range(0, len(items), size)),
-            threads=AHEAD * threads,
-            ahead=AHEAD * threads,
+            threads=MOST_AHEAD,
+            ahead=lambda: min(MOST_AHEAD, AHEAD * self.threads()),
         )
         try:
             for found in pieces:
@@ -111,10 +138,9 @@ class Workers:
         client = self._connected()
         future = None
         try:
-            future = client.submit(_attempt, __version__, function, *arguments, pure=False)
+            future = client.submit(_attempt, _versions(), function, *arguments, pure=False)
             self._futures.add(future)
-            result: R = future.result()
-            return result
+            return self._awaited(future)
         except Exception as error:
             if self._is_stopped:
                 raise CancelledError from None
@@ -128,6 +154,16 @@ class Workers:
             if future is not None:
                 self._futures.discard(future)
                 future.release()
+
+    def _awaited(self, future: "Future[Any]") -> Any:
+        """Return the result of a future; meanwhile say so if no worker is left."""
+        while True:
+            try:
+                return future.result(REFRESH_SECONDS)
+            except TimeoutError:
+                if future.done():  # just now, or it is the error of the work
+                    return future.result()
+            self._threads_of_processes()
 
     def everywhere(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a quick function in each worker, beside what it computes; without a cluster in none."""
@@ -149,18 +185,28 @@ class Workers:
         return max(1, len(self._threads_of_processes()))
 
     def _threads_of_processes(self) -> list[int]:
+        """Return the number of threads of each worker process, counted again after `REFRESH_SECONDS`."""
         try:
             client = self._connected()
         except Lost:
             return []
+        with self._lock:
+            if time.monotonic() - self._counted_at < REFRESH_SECONDS:
+                return self._counted
+            self._counted_at = time.monotonic()
         try:
             workers = client.scheduler_info(n_workers=-1)["workers"].values()
         except Exception:  # Dask has many for a scheduler that is gone
             self._lose(client)
             return []
-        if not workers:
-            print(f"cluster='{self.cluster}' has no workers yet; waiting for them", flush=True)
-        return [worker["nthreads"] for worker in workers]
+        if self._counted and not workers:
+            print(
+                f"cluster='{self.cluster}' has no workers; waiting for them (Ctrl-C, then cluster='', goes "
+                "on without)",
+                flush=True,
+            )
+        self._counted = [worker["nthreads"] for worker in workers]
+        return self._counted
 
     def stop(self) -> None:
         """Cancel all work that is with the cluster, and leave it."""
@@ -203,15 +249,16 @@ class Workers:
         held: "Future[Any] | None",
         piece: Sequence[T],
     ) -> list[R]:
+        def computed(prepare: Callable[[Source], Source]) -> list[R]:
+            parts = _messages(piece, prepare)
+            return [result for part in parts for result in self.call(_listed, function, held, part)]
+
         if not self._sends_files:
             try:
-                return self.call(_listed, function, held, [_marked(item) for item in piece])
+                return computed(Source.marked)
             except Unseen as unseen:
                 self._send_files(unseen)
-        found: list[R] = []
-        for part in _by_bytes(piece):
-            found += self.call(_listed, function, held, part)
-        return found
+        return computed(Source.with_content)
 
     def _send_files(self, unseen: Unseen) -> None:
         with self._lock:
@@ -244,32 +291,41 @@ def connected(cluster: str) -> Iterator[Workers]:
 
 
 def _listed(function: Callable[[Any, Sequence[T]], Iterator[R]], shared: Any, items: Sequence[T]) -> list[R]:
-    return list(function(shared, items))
+    with _one_piece:
+        return list(function(shared, items))
 
 
 def _itself(shared: T) -> T:
     return shared
 
 
-def _attempt(version: str, function: Callable[..., R], *arguments: Any) -> R:
-    """Return `function(*arguments)`, in a worker."""
-    if version != __version__:
-        raise ImgclfError(
-            f"a worker of the cluster has imgclf {__version__}, this machine {version}; install the same"
-        )
+def _attempt(versions: Mapping[str, str], function: Callable[..., R], *arguments: Any) -> R:
+    """Return `function(*arguments)`, in a worker that has the same versions of what decides the results."""
+    for name, here in _versions().items():
+        if here != versions[name]:
+            raise ImgclfError(
+                f"a worker of the cluster has {name} {here or 'not installed'}, this machine "
+                f"{versions[name] or 'has not'}; install the same, see docs/cluster.md"
+            )
     return function(*arguments)
 
 
-def _marked(item: T) -> T | Source:
-    return item.marked() if isinstance(item, Source) else item
+@cache
+def _versions() -> dict[str, str]:
+    """Return the versions of imgclf and of `DECIDING`; a package for GPUs counts as that for processors."""
+    found = dict.fromkeys(DECIDING, "")
+    for name in (*DECIDING, *(f"{name}-gpu" for name in DECIDING)):
+        with suppress(metadata.PackageNotFoundError):
+            found[name.removesuffix("-gpu")] = metadata.version(name).partition("+")[0]
+    return {"imgclf": __version__, **found}
 
 
-def _by_bytes(items: Sequence[T]) -> Iterator[list[T | Source]]:
-    """Yield items with the content of their files, so many at once as one message holds."""
+def _messages(items: Sequence[T], prepare: Callable[[Source], Source]) -> Iterator[list[T | Source]]:
+    """Yield items, their files prepared; so many at once as one message holds of contents."""
     part: list[T | Source] = []
     size = 0
     for item in items:
-        sent = item.with_content() if isinstance(item, Source) else item
+        sent = prepare(item) if isinstance(item, Source) else item
         part.append(sent)
         size += len(sent.encoded or b"") if isinstance(sent, Source) else 0
         if size >= SENT_BYTES:
@@ -314,6 +370,8 @@ def _connected_client(cluster: str, stack: ExitStack) -> "Client":
     if cluster.startswith(LOCAL):
         address, keys = stack.enter_context(_local_cluster(int(cluster.removeprefix(LOCAL))))
         security = Security(require_encryption=True, **keys)
+    elif cluster.startswith("tls://"):
+        _check_certificates(cluster, security)
     # A network or images may have more than the 10 MB from which on Dask warns.
     stack.enter_context(dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}))
     stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
@@ -328,6 +386,18 @@ def _connected_client(cluster: str, stack: ExitStack) -> "Client":
         ) from error
     stack.callback(_close, client)
     return client
+
+
+def _check_certificates(cluster: str, security: "Security") -> None:
+    """Raise an error that names the first of `CERTIFICATES` that is missing; Dask's names none."""
+    for attribute, variable in CERTIFICATES.items():
+        value = getattr(security, attribute) or ""
+        if "\n" not in value and not Path(value).is_file():  # else it is the certificate itself
+            place = f"there is no file {Path(value).absolute()}" if value else "it is not set"
+            raise ImgclfError(
+                f"cluster='{cluster}': the variable {variable} must name a file with a certificate or key, "
+                f"and {place}; see docs/cluster.md"
+            )
 
 
 async def _answer(address: str, security: "Security") -> None:
@@ -381,8 +451,7 @@ def main(count: int) -> None:
         env=dict.fromkeys(threads, share),
         silence_logs=logging.CRITICAL,
     ) as cluster:
-        names = ("tls_ca_file", "tls_client_cert", "tls_client_key")
-        keys = {name: getattr(security, name) for name in names}
+        keys = {name: getattr(security, name) for name in CERTIFICATES}
         print(json.dumps({"address": cluster.scheduler_address, **keys}), flush=True)
         sys.stdin.buffer.read()
 

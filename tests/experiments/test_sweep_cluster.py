@@ -41,7 +41,7 @@ def test_trials_of_a_cluster_are_those_of_one_machine(colour_folder, tiny_networ
     assert scores == {name: (folder / name).read_bytes() for name in scores}
     said = capsys.readouterr().out
     assert said.count(f"{trials.values_as_text(results[1].values)}: {results[1]}\n") == 3
-    assert not (files.proc_dir("colours") / remote_trials.TOKEN).exists()
+    assert not list(files.proc_dir("colours").glob(remote_trials.TOKEN.format("*")))
 
 
 @pytest.mark.usefixtures("with_copy_descriptor")
@@ -78,7 +78,7 @@ def test_a_stop_ends_the_process_of_a_trial(job):
     def run(sweep_id: str) -> None:
         try:
             remote_trials.in_process(replace(job, sweep=sweep_id))
-        except RuntimeError as error:
+        except remote_trials.EndedError as error:
             ended.append(str(error))
 
     with remote_trials.token("colours") as sweep_id:
@@ -90,4 +90,43 @@ def test_a_stop_ends_the_process_of_a_trial(job):
         (process,) = remote_trials._running[sweep_id]
         remote_trials.stop(sweep_id)
         thread.join(30)
-    assert process.poll() is not None and "ended early" in ended[0]
+    assert process.poll() is not None and "its process in a worker ended" in ended[0]
+
+
+class Used:
+    """Workers whose number changes; each trial takes as many seconds as its seed."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.numbers, self.at_once, self.most = list(numbers), 0, 0
+
+    def processes(self) -> int:
+        return self.numbers.pop(0) if len(self.numbers) > 1 else self.numbers[0]
+
+    def call(self, function, job: Job) -> None:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        time.sleep(0.1 * job.values["seed"])
+        self.at_once -= 1
+        if job.values["seed"] == 9:
+            raise remote_trials.EndedError("killed")
+
+    def everywhere(self, *arguments) -> None:
+        self.stopped = arguments
+
+
+def test_a_trial_whose_process_is_killed_does_not_stop_the_others(job, monkeypatch):
+    monkeypatch.setattr(trials, "read", lambda name: name)
+    used = Used(2)
+    jobs = [replace(job, values={"seed": seed}) for seed in (9, 1, 2, 1)]
+    start = time.monotonic()
+    first, *others = remote_trials.run(jobs, used)
+    assert first.error == "killed" and others == ["colours@seed=1", "colours@seed=2", "colours@seed=1"]
+    assert used.most == 2 and time.monotonic() - start < 1.2, "the others do not wait for the first"
+
+
+def test_trials_use_workers_that_come_later(job, monkeypatch):
+    monkeypatch.setattr(trials, "read", lambda name: name)
+    monkeypatch.setattr(remote_trials, "REFRESH_SECONDS", 0.1)
+    used = Used(1, 1, 1, 3)
+    assert len(list(remote_trials.run([replace(job, values={"seed": 5})] * 4, used))) == 4
+    assert used.most == 3

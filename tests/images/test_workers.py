@@ -3,8 +3,10 @@
 import operator
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ from imgclf.images import loading, workers
 from imgclf.images.workers import HERE, Workers, connected
 
 pytest.importorskip("distributed", reason="needs pip install 'imgclf[cluster]'")
+import dask
+
 from support import dask_cluster
 from support.dask_cluster import Cluster
 
@@ -153,13 +157,51 @@ def test_an_error_of_the_work_comes_back_as_it_is(cluster, colour_folder, tiny_n
             used.call(operator.truediv, 1, 0)
 
 
-def test_workers_of_another_version_are_refused(cluster, monkeypatch):
-    monkeypatch.setattr(workers, "__version__", "9.9")
+@pytest.mark.parametrize(
+    ("name", "version", "said"),
+    [("imgclf", "9.9", r"0\..*, this machine 9\.9; install"), ("pillow", "", "this machine has not;")],
+)
+def test_workers_with_other_versions_are_refused(cluster, monkeypatch, name, version, said):
+    others = workers._versions() | {name: version}
+    monkeypatch.setattr(workers, "_versions", lambda: others)
     with (
         connected(cluster.address) as used,
-        pytest.raises(ImgclfError, match=r"a worker of the cluster has imgclf .*, this machine 9\.9"),
+        pytest.raises(ImgclfError, match=f"a worker of the cluster has {name} .*{said}"),
     ):
         used.call(operator.add, 1, 2)
+
+
+def test_when_the_last_worker_dies_it_is_said_and_another_one_goes_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(workers, "REFRESH_SECONDS", 0.5)
+    results = []
+    with dask_cluster.running(tmp_path, workers=1) as cluster, connected(cluster.address) as used:
+        for result in used.stream(dask_cluster.squares, range(40), shared=3):
+            results.append(result)
+            if len(results) == 10:
+                cluster.workers[0].kill()
+                threading.Timer(5, cluster.start_worker).start()
+    assert results == [3 * k * k for k in range(40)]
+    assert capsys.readouterr().out.count(f"cluster='{cluster.address}' has no workers; waiting for them") == 1
+
+
+def test_workers_that_come_later_get_work_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "REFRESH_SECONDS", 0.5)
+    monkeypatch.setattr(workers, "PIECE_ITEMS", 4)
+    with dask_cluster.running(tmp_path, workers=1) as cluster, connected(cluster.address) as used:
+        processes = set()
+        for number, process in enumerate(used.stream(dask_cluster.process_ids, range(400))):
+            processes.add(process)
+            if number == 10:
+                cluster.start_worker()
+    assert len(processes) == 2
+
+
+def test_a_worker_computes_one_piece_at_a_time_with_all_its_cores(tmp_path):
+    with dask_cluster.running(tmp_path, workers=1, threads=4) as cluster, connected(cluster.address) as used:
+        assert used.threads() == 4
+        spans = sorted(used.stream(dask_cluster.spans, range(32)))
+    assert len({thread for _, _, thread in spans}) > 1
+    assert all(end <= start for (_, end, _), (start, _, _) in pairwise(spans))
 
 
 def test_local_processes_are_a_cluster_and_end_with_the_block(damaged, tiny_network, monkeypatch):
@@ -189,6 +231,23 @@ def test_a_scheduler_that_does_not_answer_is_an_error_at_once():
     ):
         used.threads()
     assert time.monotonic() - start < 3 * workers.CONNECT_SECONDS
+
+
+def test_missing_certificates_are_named(monkeypatch, tmp_path):
+    variables = list(workers.CERTIFICATES.values())
+    (tmp_path / "ca.pem").write_text("a certificate")
+    monkeypatch.chdir(tmp_path)
+    with dask.config.set({"distributed.comm.tls.ca-file": None}):
+        assert_refused(f"{variables[0]} must name a file .*, and it is not set; see docs/cluster.md")
+    with dask.config.set(
+        {"distributed.comm.tls.ca-file": "ca.pem", "distributed.comm.tls.client.cert": "my.pem"}
+    ):
+        assert_refused(f"{variables[1]} must name .*, and there is no file {tmp_path}/my.pem")
+
+
+def assert_refused(said: str) -> None:
+    with connected("tls://127.0.0.1:9") as used, pytest.raises(ImgclfError, match=said):
+        used.threads()
 
 
 def test_a_cluster_that_is_not_needed_is_not_asked(colour_folder, tiny_network):

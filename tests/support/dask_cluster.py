@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from distributed import Client
@@ -22,6 +24,7 @@ class Cluster:
     address: str
     scheduler: subprocess.Popen
     workers: list[subprocess.Popen]
+    start_worker: Callable[[], subprocess.Popen]
 
     def tasks(self) -> int:
         """How many tasks the scheduler knows, of anybody."""
@@ -30,8 +33,8 @@ class Cluster:
 
 
 @contextmanager
-def running(folder: Path, workers: int = 2) -> Iterator[Cluster]:
-    """Run a cluster whose workers have a thread each and no nanny: what is killed stays dead."""
+def running(folder: Path, workers: int = 2, threads: int = 1) -> Iterator[Cluster]:
+    """Run a cluster whose workers have no nanny: what is killed stays dead."""
     scheduler_file = folder / "scheduler.json"
     with ExitStack() as stack:
 
@@ -50,12 +53,13 @@ def running(folder: Path, workers: int = 2) -> Iterator[Cluster]:
         here = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(scheduler_file))
         scheduler = start("dask_scheduler", "--port", "0", *here)
         wait_for(scheduler_file)
-        settings = ("--no-nanny", "--nthreads", "1", "--local-directory", str(folder))
-        started = [start("dask_worker", *here, *settings) for _ in range(workers)]
+        settings = ("--no-nanny", "--nthreads", str(threads), "--local-directory", str(folder))
+        start_worker = partial(start, "dask_worker", *here, *settings)
+        started = [start_worker() for _ in range(workers)]
         with Client(scheduler_file=str(scheduler_file), set_as_default=False) as client:
             client.wait_for_workers(workers, timeout=START_SECONDS)
             address = client.scheduler.address
-        yield Cluster(address, scheduler, started)
+        yield Cluster(address, scheduler, started, start_worker)
 
 
 def wait_for(file: Path) -> None:
@@ -70,3 +74,17 @@ def squares(factor: int, items: Sequence[int]) -> Iterator[int]:
     for item in items:
         time.sleep(0.05)
         yield factor * item * item
+
+
+def process_ids(_: None, items: Sequence[int]) -> Iterator[int]:
+    """The process that computes, for each item."""
+    for _ in items:
+        time.sleep(0.05)
+        yield os.getpid()
+
+
+def spans(_: None, items: Sequence[int]) -> Iterator[tuple[float, float, int]]:
+    """When a piece of work began and ended, and in which thread, for its first item."""
+    start = time.monotonic()
+    time.sleep(0.1)
+    yield start, time.monotonic(), threading.get_ident()
