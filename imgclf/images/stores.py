@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from imgclf import ImgclfError
 
 T = TypeVar("T")
 URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")  # at least two letters: "c:" is a drive
+CONTAINER = re.compile(r"[^:/@]+@[^:/@]+")  # CONTAINER@ACCOUNT, in the place of a host
+WITH_CONTAINER = ("abfs", "abfss")
+WITHOUT_HOST = ("file", "local", "memory")  # a path follows, and nobody signs in
 # What to install for a protocol that fsspec has no package for, where its own error does not say so plainly.
 PACKAGES = {
     "s3": "'imgclf[remote]'",
@@ -70,19 +73,41 @@ def checked(url: str, *, source: str) -> str:
 
     Raises
     ------
-    ImgclfError : it holds a password or a query, which may be a key: it would be written into results.
+    ImgclfError : it is malformed; or it holds a user name, a password or a query, which may be a key and
+        would be written into results. The message does not repeat it.
     """
-    parts = urlsplit(url)
-    if ":" in parts.netloc.rpartition("@")[0] or "?" in url:
-        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if _holds_secret(url):
         raise ImgclfError(
-            f"{source}: the URL of {shown} holds a password or a query; leave it out, and set up the "
+            f"{source}: the URL holds a user name, a password or a query; leave it out, and set up the "
             "credentials of the store for its own tools, such as in environment variables"
         )
+    try:
+        urlsplit(url)
+    except ValueError as error:
+        raise ImgclfError(f"{source}: the URL is malformed; write it like s3://bucket/folder") from error
     stripped = url.rstrip("/")
     if not URL.match(stripped):
         raise ImgclfError(f"{source}={url}: the URL has no name of a bucket or folder; add it")
     return stripped
+
+
+def _holds_secret(url: str) -> bool:
+    """Whether a URL holds a user name, a password or a query, quoted or not."""
+    # fsspec also opens chains of URLs, such as zip://images.zip::s3://bucket/folder.
+    parts = ((found[1].lower(), url[found.end() :].lstrip("/")) for found in URL.finditer(url))
+    return "?" in unquote(url) or any(_has_user(protocol, rest) for protocol, rest in parts)
+
+
+def _has_user(protocol: str, rest: str) -> bool:
+    """Whether what follows the scheme of a URL begins with a user name, as in USER:PASSWORD@BUCKET/FOLDER."""
+    host = unquote(rest.partition("/")[0])
+    is_container = protocol in WITH_CONTAINER and CONTAINER.fullmatch(host)
+    if protocol in WITHOUT_HOST or is_container:
+        return False
+    # Secret keys of S3 may hold a "/", and then the "@" after them is not before the first "/". The ":" of
+    # USER:SECRET is. No bucket has one in its name, so "@" is free in the names of folders and objects below
+    # it. Below HOST:PORT it is refused, since the start of a password may look like a port.
+    return "@" in host or (":" in host and "@" in unquote(rest))
 
 
 def find(url: str) -> dict[str, Object]:
@@ -151,7 +176,7 @@ def _opened(url: str) -> tuple[Any, str]:
 @lru_cache(maxsize=16)
 def _opened_by(url: str, process: int) -> tuple[Any, str]:
     """Return fsspec's file system for a URL, one for all threads, and the path that the URL means in it."""
-    protocol = urlsplit(url).scheme
+    protocol = url.partition("://")[0]
     try:
         from fsspec.core import url_to_fs
 

@@ -245,7 +245,7 @@ def test_missing_package_is_named(data_dir, monkeypatch):
 
 @pytest.mark.parametrize("url", ["s3://key:secret@bucket/fruit", "abfs://c@a.net/fruit?sig=secret"])
 def test_url_with_a_secret_is_refused_and_not_repeated(data_dir, url):
-    with pytest.raises(ImgclfError, match="holds a password or a query; leave it out") as caught:
+    with pytest.raises(ImgclfError, match="holds a user name, a password or a query; leave it out") as caught:
         dataset.images_folder("fruit", url)
     assert "secret" not in str(caught.value)
 

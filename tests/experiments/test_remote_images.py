@@ -93,6 +93,6 @@ def test_new_project_of_a_url_with_nothing_at_it_is_refused(given, store, tmp_pa
 
 def test_url_on_the_command_line_stays_a_url_and_one_with_a_password_is_refused():
     assert values.parse([f"images_dir={URL}"]) == {"images_dir": URL}
-    with pytest.raises(ImgclfError, match="holds a password or a query") as caught:
+    with pytest.raises(ImgclfError, match="holds a user name, a password or a query") as caught:
         values.parse(["images_dir=s3://key:secret@bucket/fruit"])
     assert "secret" not in str(caught.value)
