@@ -237,6 +237,17 @@ def test_image_that_vanished_after_the_listing_is_left_out_with_the_reason(store
     assert (gone.path, gone.excluded) == ("red/r00.jpg", "is not there any more; run 01_prepare_data again")
 
 
+def test_empty_object_without_a_suffix_is_no_image_and_no_request(store, folder):
+    before = scanned(folder)
+    store.put("fruit/_SUCCESS", b"")
+    store.put("fruit/red/_SUCCESS", b"")
+    store.requests.clear()
+    found = scanned(folder)
+    assert found.files == before.files
+    assert found.other_files == ("red/_SUCCESS",)
+    assert store.requests == ["GET /bucket"]
+
+
 def test_missing_package_is_named(data_dir, monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(ImgclfError, match="^gs://bucket/fruit: .* is not installed; pip install gcsfs$"):
