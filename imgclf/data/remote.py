@@ -24,6 +24,7 @@ from imgclf.data.label_names import label_fault
 from imgclf.data.labels import NO_LABELS, UNLABELLED
 from imgclf.data.layout import Layout
 from imgclf.images import pointers, stores
+from imgclf.images.loading import in_parallel, reading_threads
 from imgclf.images.pointers import Pointer
 from imgclf.images.stores import Object
 
@@ -133,19 +134,41 @@ def _follow_list(url: str, path: Path, is_there: bool) -> None:
 def _follow_objects(
     url: str, folder: Path, objects: Mapping[str, Object], journal: Journal, theirs: Rows
 ) -> None:
-    """Add, renew and delete pointers, such that there is one for each object; call it within `hold`."""
+    """Add, renew and delete pointers, such that there is one for each object; call it within `hold`.
+
+    The start of an object without a suffix is read here, by many threads, and stays known until the object
+    changes: what asks later whether it is an image does so one by one, several times in each run.
+    """
     present = {found.key: (path, found) for path, found in _pointers(folder)}
     for key, (path, _) in present.items():
         if key not in objects:
             _delete(folder, path)
     now = {origin: path for path, origin in journal.origins().items()}
-    for key, listed in objects.items():
-        path, found = present.get(key, (folder / ".", None))
-        if found and found.listed == listed:
-            continue
-        Pointer(url, key, listed).write(
-            path if found else _free_path(folder, now.get(key, key), key in theirs)
+    renewed = [
+        pointer
+        for key, listed in objects.items()
+        if (pointer := _renewed(Pointer(url, key, listed), present[key][1] if key in present else None))
+    ]
+    for pointer in in_parallel(_with_start, renewed, threads=reading_threads(folder)):
+        key = pointer.key
+        pointer.write(
+            present[key][0] if key in present else _free_path(folder, now.get(key, key), key in theirs)
         )
+
+
+def _renewed(listed: Pointer, found: Pointer | None) -> Pointer | None:
+    """Return the pointer to write, if the one that was found does not say of its object what it should."""
+    if not found or found.listed != listed.listed:
+        return listed
+    return found if _lacks_start(found) else None
+
+
+def _with_start(pointer: Pointer) -> Pointer:
+    return pointer.with_start() if _lacks_start(pointer) else pointer
+
+
+def _lacks_start(pointer: Pointer) -> bool:
+    return pointer.start is None and not PurePosixPath(pointer.key).suffix
 
 
 def _pointers(folder: Path) -> Iterator[tuple[Path, Pointer]]:

@@ -239,7 +239,7 @@ def is_image(path: Path) -> bool:
     """Whether a file is read as an image by the suffix of its name; without a suffix, by its first bytes."""
     if path.suffix:
         return path.suffix.lower() in SUFFIXES
-    return _format_by_content(pointers.read_start(path, kinds.START_BYTES)) is not None
+    return _format_by_content(pointers.read_start(path)) is not None
 
 
 def _format_by_content(encoded: bytes) -> ImageFormat | None:

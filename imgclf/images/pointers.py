@@ -9,13 +9,13 @@ a folder of images that somebody sends cannot make this machine fetch URLs.
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from imgclf import ImgclfError, files
-from imgclf.images import stores
+from imgclf.images import kinds, stores
 
 FOLDER = "remote"  # below the data folder
 MARK = b'{"imgclf pointer": "'  # how a pointer begins; then the sha256
@@ -34,17 +34,39 @@ class Pointer:
     key : of the object, below the URL.
     listed : the version and size that the content has.
     sha256 : of the content; "" until it was read.
+    start : the first bytes of the content, for an object without a suffix in its name, which is an image by
+        these; None if they were not read.
     """
 
     url: str
     key: str
     listed: stores.Object
     sha256: str = ""
+    start: bytes | None = None
+
+    def with_start(self) -> "Pointer":
+        """Return it with the first bytes of the object, which are read; as it is if that has vanished.
+
+        Raises
+        ------
+        StoreError : the object cannot be read now.
+        """
+        if not self.listed.size:  # S3 answers 416 to a request for a part of nothing
+            return replace(self, start=b"")
+        try:
+            return replace(self, start=stores.read(self.url, self.key, end=kinds.START_BYTES))
+        except stores.StoreError:
+            raise
+        except ImgclfError:
+            return self
 
     def write(self, path: Path) -> None:
         """Write it to `path`, atomically, with a time that depends on the version alone."""
         text = MARK.decode() + (self.sha256 or UNKNOWN)
-        rest = json.dumps({"version": self.listed.version, "size": self.listed.size, "key": self.key})
+        start = {} if self.start is None else {"start": self.start.hex()}
+        rest = json.dumps(
+            {"version": self.listed.version, "size": self.listed.size, "key": self.key, **start}
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{os.getpid()}.part")
         with files.writable(path):
@@ -98,14 +120,15 @@ def location(path: Path) -> str:
 def pointer(path: Path) -> Pointer | None:
     """Return the pointer at `path`; None if there is another file, or none."""
     url = url_of(path)
-    start = files.read_start(path, MOST_BYTES) if url else b""
-    if not start.startswith(MARK):
+    text = files.read_start(path, MOST_BYTES) if url else b""
+    if not text.startswith(MARK):
         return None
     try:
-        content = json.loads(start)
+        content = json.loads(text)
         listed = stores.Object(content["version"], content["size"])
         sha256 = content["imgclf pointer"]
-        return Pointer(url, content["key"], listed, "" if sha256 == UNKNOWN else sha256)
+        start = bytes.fromhex(content["start"]) if "start" in content else None
+        return Pointer(url, content["key"], listed, "" if sha256 == UNKNOWN else sha256, start)
     except (ValueError, KeyError) as error:
         raise ImgclfError(f"{path}: damaged; delete it and run 01_prepare_data again") from error
 
@@ -142,19 +165,14 @@ def read_bytes(path: Path) -> bytes:
     return stores.read(found.url, found.key)
 
 
-def read_start(path: Path, size: int) -> bytes:
+def read_start(path: Path) -> bytes:
     """Return the first bytes of a regular file, or of the object that it points to; b"" of any other."""
     found = pointer(path)
     if found is None:
-        return files.read_start(path, size)
-    if not found.listed.size:  # S3 answers 416 to a request for a part of nothing
-        return b""
-    try:
-        return stores.read(found.url, found.key, end=size)
-    except stores.StoreError:
-        raise
-    except ImgclfError:  # it has vanished since it was listed
-        return b""
+        return files.read_start(path, kinds.START_BYTES)
+    if found.start is None:
+        found = found.with_start()
+    return found.start or b""
 
 
 def sha256(path: Path) -> str:

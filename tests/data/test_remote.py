@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from dataclasses import replace
 
 import fsspec
@@ -68,6 +69,51 @@ def test_second_scan_downloads_nothing_and_lists_once(store, folder):
     assert len(store.downloads()) == len(first.files) == 36
     assert scanned(folder) == first
     assert store.requests == ["GET /bucket"]
+
+
+def test_objects_without_a_suffix_are_read_when_they_are_new_or_changed_and_in_no_other_scan(store, folder):
+    store.put("fruit/red/IMG_1", jpeg("red", seed=99))
+    store.put("fruit/red/LICENSE", b"a text")
+    store.put("fruit/unfamiliar/IMG_2", jpeg("blue", seed=99))
+    store.requests.clear()
+    assert scan.count_images(folder) == 37
+    names = ("red/IMG_1", "red/LICENSE", "unfamiliar/IMG_2")
+    assert sorted(store.requests) == ["GET /bucket", *(f"GET /bucket/fruit/{name}" for name in names)]
+    first = scanned(folder)
+    assert first.other_files == ("red/LICENSE",)
+    store.requests.clear()
+    assert scan.count_images(folder) == 37
+    assert scanned(folder) == first
+    assert store.requests == ["GET /bucket"]
+    store.put("fruit/red/LICENSE", jpeg("red", seed=98))
+    store.requests.clear()
+    assert "red/LICENSE" in {image.path for image in scanned(folder).images}
+    assert store.requests.count("GET /bucket/fruit/red/LICENSE") == 2, "its start, then the whole image"
+
+
+def test_objects_without_a_suffix_are_read_at_the_same_time(store, folder, monkeypatch):
+    for i in range(4):
+        store.put(f"fruit/red/IMG_{i}", jpeg("red", seed=90 + i))
+    together, read = threading.Barrier(4, timeout=30), stores.read
+
+    def read_together(url, key, *, end=None):
+        together.wait()
+        return read(url, key, end=end)
+
+    monkeypatch.setattr(stores, "read", read_together)
+    assert scan.count_images(folder) == 40
+
+
+def test_pointer_of_an_earlier_version_gets_the_start_of_its_object_and_keeps_its_sha256(store, folder):
+    store.put("fruit/red/IMG_1", jpeg("red", seed=99))
+    first = scanned(folder)
+    path = folder / "red" / "IMG_1"
+    known = pointers.pointer(path)
+    replace(known, start=None).write(path)
+    store.requests.clear()
+    assert scanned(folder) == first
+    assert sorted(store.requests) == ["GET /bucket", "GET /bucket/fruit/red/IMG_1"]
+    assert pointers.pointer(path) == known
 
 
 def test_near_duplicates_are_downloaded_once_though_they_are_compared_in_each_scan(store, folder):
