@@ -33,7 +33,9 @@ class Cluster:
 
 
 @contextmanager
-def running(folder: Path, workers: int = 2, threads: int = 1) -> Iterator[Cluster]:
+def running(
+    folder: Path, workers: int = 2, threads: int = 1, options: Sequence[str] = ()
+) -> Iterator[Cluster]:
     """Run a cluster whose workers have no nanny: what is killed stays dead."""
     scheduler_file = folder / "scheduler.json"
     with ExitStack() as stack:
@@ -50,7 +52,7 @@ def running(folder: Path, workers: int = 2, threads: int = 1) -> Iterator[Cluste
             stack.callback(process.kill)
             return process
 
-        here = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(scheduler_file))
+        here = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(scheduler_file), *options)
         scheduler = start("dask_scheduler", "--port", "0", *here)
         wait_for(scheduler_file)
         settings = ("--no-nanny", "--nthreads", str(threads), "--local-directory", str(folder))
