@@ -327,7 +327,8 @@ def _outcomes(
     finally:
         run.downloader.stop()  # before the pool waits for its threads
         run.workers.everywhere(remote.stop, run.remote)
-        pool.shutdown(cancel_futures=True)
+        # Threads that wait for a cluster end with its block only.
+        pool.shutdown(wait=not run.workers.cluster, cancel_futures=True)
 
 
 def _consecutive_unreachable(before: int, problem: DownloadError | None, run: _Run) -> int:

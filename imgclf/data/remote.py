@@ -66,7 +66,8 @@ def follow(folder: Path, *, seconds: float = FRESH_SECONDS) -> None:
 
     Raises
     ------
-    ImgclfError : nothing is at the URL, or the store does not answer; the pointers stay as they are.
+    ImgclfError : nothing is at the URL, and the pointers stay as they are; or the store does not answer, and
+        the next call goes on.
     """
     url = pointers.url_of(folder)
     if not url or time.monotonic() - _listed.get(folder, float("-inf")) < seconds:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,9 @@ def gpu() -> str:
         return ""
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU known to PyTorch"
+    with suppress(RuntimeError):  # another process has the GPU for itself
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU known to PyTorch"
+    return "a GPU"
 
 
 def providers(network: Path | bytes) -> list[tuple[str, dict[str, str]]]:

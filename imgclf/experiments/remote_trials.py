@@ -27,6 +27,7 @@ DONE = "done: "  # starts the last line of the process of a trial
 # Dask sets them to 1 in its workers; fine-tuning has other results with another number of threads.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 _running: dict[str, set[subprocess.Popen[bytes]]] = {}  # in this worker, by the id of the sweep
+_stopped: set[str] = set()  # sweeps, of which no trial may start in this worker any more
 _one_trial = threading.Lock()  # at once in a worker
 
 
@@ -114,20 +115,32 @@ def in_process(job: Job) -> None:
             f"a worker of the cluster does not see the data folder {job.data_dir}; sweeps need it, and the "
             "images, at the same path on every machine, see docs/cluster.md; or set cluster=''"
         )
+    with _one_trial:
+        if job.sweep in _stopped:
+            raise EndedError("the sweep was stopped")
+        last, status = _computed(job)
+    if not last:
+        reason = ", mostly for lack of memory" if status == -signal.SIGKILL else f" (status {status})"
+        raise EndedError(f"its process in a worker ended{reason}; see the worker's log")
+    if error := json.loads(last.decode().removeprefix(DONE)):
+        raise ImgclfError(error)
+
+
+def _computed(job: Job) -> tuple[bytes, int]:
+    """Compute a trial in a process; return its last line, b"" if there was none, and its exit status."""
     kept = {name: value for name, value in os.environ.items() if name not in THREADS}
-    with (
-        _one_trial,
-        subprocess.Popen(
-            [sys.executable, "-P", "-m", MODULE],
-            env={**kept, **job.environment},
-            cwd=job.folder if job.folder.is_dir() else job.data_dir,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        ) as process,
-    ):
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", MODULE],
+        env={**kept, **job.environment},
+        cwd=job.folder if job.folder.is_dir() else job.data_dir,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
         assert process.stdin and process.stdout
         of_sweep = _running.setdefault(job.sweep, set())
         of_sweep.add(process)
+        if job.sweep in _stopped:  # just now
+            process.terminate()
         try:
             pickle.dump(job, process.stdin)
             process.stdin.flush()
@@ -135,14 +148,12 @@ def in_process(job: Job) -> None:
         finally:
             of_sweep.discard(process)
             process.stdin.close()
-    if not last:
-        raise EndedError("its process in a worker ended, mostly for lack of memory; see the worker's log")
-    if error := json.loads(last.decode().removeprefix(DONE)):
-        raise ImgclfError(error)
+    return last, process.returncode
 
 
 def stop(sweep: str) -> None:
     """Stop, in a worker, the trials of a sweep, as Ctrl-C would."""
+    _stopped.add(sweep)
     for process in list(_running.pop(sweep, ())):
         process.terminate()
 

@@ -13,7 +13,7 @@ from imgclf import ImgclfError
 T = TypeVar("T")
 URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")  # at least two letters: "c:" is a drive
 CONTAINER = re.compile(r"[^:/@]+@[^:/@]+")  # CONTAINER@ACCOUNT, in the place of a host
-WITH_CONTAINER = ("abfs", "abfss")
+WITH_CONTAINER = ("abfs", "abfss", "az", "oci", "wasb", "wasbs")
 WITHOUT_HOST = ("file", "local", "memory")  # a path follows, and nobody signs in
 # What to install for a protocol that fsspec has no package for, where its own error does not say so plainly.
 PACKAGES = {

@@ -39,9 +39,9 @@ HTTP_ADDRESS = "127.0.0.1:0"  # of the pages about local workers; any free port
 CONNECT_SECONDS = 5.0
 REFRESH_SECONDS = 5.0  # after which the workers are counted again
 PIECE_ITEMS = 64  # at most: about a second of work
-PIECES_PER_THREAD = 4  # at least, if there are enough items: the last ones end at about the same time
+PIECES_PER_PROCESS = 4  # at least, if there are enough items: the last ones end at about the same time
 UNKNOWN_CODE = ("No module named", "Can't get attribute", "Error during deserialization")  # in errors of Dask
-AHEAD = 3  # pieces for each thread of the cluster that are with it, or done and not yet taken
+AHEAD = 3  # pieces for each process of the cluster that are with it, or done and not yet taken
 SENT_BYTES = 2**23  # of images in one message, if workers do not see their files
 MOST_AHEAD = 1_000  # pieces, each with a thread of this process that waits for it
 # In other versions they decode and compute otherwise; "" where one is missing.
@@ -98,12 +98,12 @@ class Workers:
         ------
         ImgclfError : of `function`; or see `threads`.
         """
-        threads = self.threads() if items else 1
+        processes = self.processes() if items else 1
         if not self.cluster or not items:
             yield from function(shared, items)
             return
         held = self._held(shared)
-        size = max(1, min(PIECE_ITEMS, len(items) // (PIECES_PER_THREAD * threads)))
+        size = max(1, min(PIECE_ITEMS, len(items) // (PIECES_PER_PROCESS * processes)))
 
         def results(piece: Sequence[T]) -> list[R]:
             with suppress(Lost):
@@ -117,7 +117,7 @@ class Workers:
             results,
             (items[start : start + size] for start in range(0, len(items), size)),
             threads=MOST_AHEAD,
-            ahead=lambda: min(MOST_AHEAD, AHEAD * self.threads()),
+            ahead=lambda: min(MOST_AHEAD, AHEAD * self.processes()),
         )
         try:
             for found in pieces:
@@ -140,7 +140,9 @@ class Workers:
         try:
             future = client.submit(_attempt, _versions(), function, *arguments, pure=False)
             self._futures.add(future)
-            return self._awaited(future)
+            self._wait(future)
+            result: R = future.result()
+            return result
         except Exception as error:
             if self._is_stopped:
                 raise CancelledError from None
@@ -155,15 +157,16 @@ class Workers:
                 self._futures.discard(future)
                 future.release()
 
-    def _awaited(self, future: "Future[Any]") -> Any:
-        """Return the result of a future; meanwhile say so if no worker is left."""
+    def _wait(self, future: "Future[Any]") -> None:
+        """Wait until a future is done; say so if no worker is left meanwhile."""
         while True:
             try:
-                return future.result(REFRESH_SECONDS)
+                # `result` with a timeout would cancel the transfer of results that all threads share.
+                future.exception(REFRESH_SECONDS)
             except TimeoutError:
-                if future.done():  # just now, or it is the error of the work
-                    return future.result()
-            self._threads_of_processes()
+                self._threads_of_processes()
+            else:
+                return
 
     def everywhere(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a quick function in each worker, beside what it computes; without a cluster in none."""
@@ -172,7 +175,7 @@ class Workers:
                 self._client.run(function, *arguments)
 
     def threads(self) -> int:
-        """Return how many pieces the cluster computes at once; 1 without one, and before it has workers.
+        """Return how many threads the workers of the cluster have; 1 without one, and before it has workers.
 
         Raises
         ------
@@ -181,7 +184,7 @@ class Workers:
         return max(1, sum(self._threads_of_processes()))
 
     def processes(self) -> int:
-        """Return how many worker processes the cluster has; otherwise as `threads`."""
+        """Return how many processes compute, each one piece at a time; otherwise as `threads`."""
         return max(1, len(self._threads_of_processes()))
 
     def _threads_of_processes(self) -> list[int]:
@@ -195,18 +198,18 @@ class Workers:
                 return self._counted
             self._counted_at = time.monotonic()
         try:
-            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+            counted = list(client.nthreads().values())
         except Exception:  # Dask has many for a scheduler that is gone
             self._lose(client)
             return []
-        if self._counted and not workers:
+        if self._counted and not counted:
             print(
                 f"cluster='{self.cluster}' has no workers; waiting for them (Ctrl-C, then cluster='', goes "
                 "on without)",
                 flush=True,
             )
-        self._counted = [worker["nthreads"] for worker in workers]
-        return self._counted
+        self._counted = counted
+        return counted
 
     def stop(self) -> None:
         """Cancel all work that is with the cluster, and leave it."""
@@ -391,8 +394,9 @@ def _connected_client(cluster: str, stack: ExitStack) -> "Client":
 def _check_certificates(cluster: str, security: "Security") -> None:
     """Raise an error that names the first of `CERTIFICATES` that is missing; Dask's names none."""
     for attribute, variable in CERTIFICATES.items():
-        value = getattr(security, attribute) or ""
-        if "\n" not in value and not Path(value).is_file():  # else it is the certificate itself
+        value = getattr(security, attribute) or ""  # a path, or the certificate itself
+        is_with_certificate = attribute == "tls_client_key" and not value
+        if "\n" not in value and not is_with_certificate and not Path(value).is_file():
             place = f"there is no file {Path(value).absolute()}" if value else "it is not set"
             raise ImgclfError(
                 f"cluster='{cluster}': the variable {variable} must name a file with a certificate or key, "

@@ -113,8 +113,8 @@ def test_a_cluster_with_the_certificate_of_the_page_lets_in_who_has_it(tmp_path)
         with connected(cluster.address) as used:
             assert cluster.address.startswith("tls://") and used.call(operator.add, 1, 2) == 3
         with (
-            dask.config.set({"distributed.comm.tls.client.key": None}),
+            dask.config.set({"distributed.comm.tls.client.cert": None}),
             connected(cluster.address) as used,
-            pytest.raises(ImgclfError, match="CLIENT__KEY must name a file .* it is not set"),
+            pytest.raises(ImgclfError, match="CLIENT__CERT must name a file .* it is not set"),
         ):
             used.call(operator.add, 1, 2)
