@@ -1,5 +1,9 @@
 """A cluster fetches what this machine would fetch: the same files, and the same reasons for what failed."""
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,3 +75,35 @@ def test_what_a_lost_cluster_did_not_fetch_this_machine_fetches(
         )
     assert together == alone
     assert "is lost; this machine goes on alone" in capsys.readouterr().out
+
+
+WAITING = """
+import sys
+from pathlib import Path
+from imgclf.collect.fetch import fetch_images
+from imgclf.collect.manifest import Entry
+from imgclf.images.workers import connected
+try:
+    with connected(sys.argv[1]) as used:
+        fetch_images([Entry("dotted", f"demo:dotted/{i:03d}") for i in (1, 2)], Path(sys.argv[2]), workers=used)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interruption_ends_the_wait_for_workers(tmp_path, folder):
+    with (
+        dask_cluster.running(tmp_path, workers=0) as cluster,
+        subprocess.Popen(
+            [sys.executable, "-c", WAITING, cluster.address, folder], stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        try:
+            assert process.stdout
+            said = process.stdout.readline()
+            assert "has no workers; waiting for them (Ctrl-C, then cluster='', goes on without)" in said
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=30)[0] == "interrupted\n"
+        finally:
+            process.kill()

@@ -59,7 +59,8 @@ def running(
         start_worker = partial(start, "dask_worker", *here, *settings)
         started = [start_worker() for _ in range(workers)]
         with Client(scheduler_file=str(scheduler_file), set_as_default=False) as client:
-            client.wait_for_workers(workers, timeout=START_SECONDS)
+            if workers:
+                client.wait_for_workers(workers, timeout=START_SECONDS)
             address = client.scheduler.address
         yield Cluster(address, scheduler, started, start_worker)
 
